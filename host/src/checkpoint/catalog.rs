@@ -1,0 +1,249 @@
+//! Names and their numbers: what the state directory knows of the job's stages, stores and streams, held against what the
+//! job file declares now.
+//!
+//! Numbers are given by name, once; the place of a stage or store in the job file means nothing. What is new starts empty.
+//! What is gone must be dropped by name, because its state would be deleted. What has another number of partitions is
+//! refused, because keys would be in the wrong place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::OpenError;
+use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
+use crate::state::keys::StorePrefix;
+use crate::state::{Db, Family, StateError, WriteSet, meta};
+
+/// What a job declares, as far as the state directory is concerned.
+#[derive(Debug, Clone, Default)]
+pub struct JobShape {
+    /// The stages by name.
+    pub stages: BTreeMap<String, StageShape>,
+    /// The streams that the job uses, by name.
+    pub streams: BTreeMap<String, StreamShape>,
+}
+
+/// A stage as declared.
+#[derive(Debug, Clone)]
+pub struct StageShape {
+    /// Its number of tasks.
+    pub partitions: u32,
+    /// The component's SHA-256, hexadecimal.
+    pub component: String,
+    /// Its stores.
+    pub stores: BTreeSet<String>,
+}
+
+/// A stream as declared.
+#[derive(Debug, Clone)]
+pub struct StreamShape {
+    /// Its number of partitions.
+    pub partitions: u32,
+    /// The system it belongs to.
+    pub system: String,
+}
+
+/// What the operator allows to be deleted.
+#[derive(Debug, Clone, Default)]
+pub struct Drops {
+    /// Stages.
+    pub stages: BTreeSet<String>,
+    /// Stores, as stage and store.
+    pub stores: BTreeSet<(String, String)>,
+}
+
+/// The numbers of everything that the job declares.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Stages by name.
+    pub stages: BTreeMap<String, meta::StageRecord>,
+    /// Streams by name.
+    pub streams: BTreeMap<String, meta::StreamRecord>,
+    /// Stages whose component is another than at the last checkpoint: name, then the component before.
+    pub components_changed: Vec<(String, String)>,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    DeleteRange(Family, Vec<u8>, Vec<u8>),
+}
+
+impl Catalog {
+    /// Reads what the directory knows, without comparing it with anything.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(db: &Db) -> Result<Catalog, StateError> {
+        let by_name = |key: Vec<u8>| String::from_utf8_lossy(&key).into_owned();
+        let stages: Vec<(Vec<u8>, meta::StageRecord)> = meta::list(db, meta::STAGES.as_bytes())?;
+        let streams: Vec<(Vec<u8>, meta::StreamRecord)> = meta::list(db, meta::STREAMS.as_bytes())?;
+        Ok(Catalog {
+            stages: stages.into_iter().map(|(key, record)| (by_name(key), record)).collect(),
+            streams: streams.into_iter().map(|(key, record)| (by_name(key), record)).collect(),
+            ..Catalog::default()
+        })
+    }
+
+    /// Holds the directory against the job.
+    ///
+    /// # Errors
+    /// They do not fit, or the directory cannot be read. Nothing is changed.
+    pub fn resolve(path: &Path, db: &Db, shape: &JobShape, drops: &Drops) -> Result<Catalog, OpenError> {
+        let known = Catalog::read(db).map_err(|source| OpenError::State {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut differences = Vec::new();
+        let mut catalog = Catalog::default();
+        catalog.resolve_stages(&known, shape, drops, &mut differences);
+        catalog.resolve_streams(&known, shape, &mut differences);
+        if differences.is_empty() {
+            return Ok(catalog);
+        }
+        Err(OpenError::Refused {
+            path: path.to_owned(),
+            why: format!("it does not fit the job file: {}", differences.join("; ")),
+        })
+    }
+
+    fn resolve_stages(&mut self, known: &Catalog, shape: &JobShape, drops: &Drops, differences: &mut Vec<String>) {
+        let mut next_stage = known.stages.values().map(|stage| stage.id.0 + 1).max().unwrap_or(0);
+        for (name, declared) in &shape.stages {
+            let mut record = match known.stages.get(name) {
+                Some(record) => record.clone(),
+                None => {
+                    next_stage += 1;
+                    meta::StageRecord {
+                        id: StageId(next_stage - 1),
+                        partitions: declared.partitions,
+                        component: declared.component.clone(),
+                        stores: BTreeMap::new(),
+                    }
+                }
+            };
+            if record.partitions != declared.partitions {
+                differences.push(format!(
+                    "stage {name:?} has {} tasks in the state and {} in the job file (the number of tasks is fixed: give its \
+                     inputs {} partitions, or copy the input to a stream with another number and begin with a new state-dir)",
+                    record.partitions, declared.partitions, record.partitions
+                ));
+            }
+            if record.component != declared.component {
+                self.components_changed.push((name.clone(), record.component.clone()));
+                record.component.clone_from(&declared.component);
+            }
+            self.resolve_stores(name, &mut record, declared, drops, differences);
+            if known.stages.get(name) != Some(&record) {
+                self.changes.push(Change::Put(stage_key(name), meta::encode(&record)));
+            }
+            self.stages.insert(name.clone(), record);
+        }
+        for (name, record) in known.stages.iter().filter(|(name, _)| !shape.stages.contains_key(*name)) {
+            if !drops.stages.contains(name) {
+                differences.push(format!(
+                    "stage {name:?} is no longer declared; `--drop-stage {name}` deletes its state and positions"
+                ));
+                continue;
+            }
+            self.changes.push(Change::Delete(stage_key(name)));
+            for partition in (0..record.partitions).map(PartitionId) {
+                let task = TaskId { stage: record.id, partition };
+                self.changes.push(Change::Delete(meta::task_key(task)));
+                record.stores.values().for_each(|store| self.drop_store(task, *store));
+            }
+        }
+    }
+
+    fn resolve_stores(
+        &mut self,
+        stage: &str,
+        record: &mut meta::StageRecord,
+        declared: &StageShape,
+        drops: &Drops,
+        differences: &mut Vec<String>,
+    ) {
+        let mut next = record.stores.values().map(|store| store.0 + 1).max().unwrap_or(0);
+        for store in &declared.stores {
+            record.stores.entry(store.clone()).or_insert_with(|| {
+                next += 1;
+                StoreId(next - 1)
+            });
+        }
+        let gone: Vec<String> = record.stores.keys().filter(|store| !declared.stores.contains(*store)).cloned().collect();
+        for store in gone {
+            if !drops.stores.contains(&(stage.to_owned(), store.clone())) {
+                differences.push(format!(
+                    "store {store:?} of stage {stage:?} is no longer declared; `--drop-store {stage}/{store}` deletes its entries"
+                ));
+            } else if let Some(id) = record.stores.remove(&store) {
+                for partition in (0..record.partitions).map(PartitionId) {
+                    self.drop_store(TaskId { stage: record.id, partition }, id);
+                }
+            }
+        }
+    }
+
+    fn drop_store(&mut self, task: TaskId, store: StoreId) {
+        let (lower, upper) = StorePrefix::new(task, store).range(None, None);
+        self.changes.push(Change::DeleteRange(Family::State, lower, upper));
+    }
+
+    fn resolve_streams(&mut self, known: &Catalog, shape: &JobShape, differences: &mut Vec<String>) {
+        let mut next = known.streams.values().map(|stream| stream.id.0 + 1).max().unwrap_or(0);
+        for (name, declared) in &shape.streams {
+            let record = match known.streams.get(name) {
+                Some(record) => record.clone(),
+                None => {
+                    next += 1;
+                    let record = meta::StreamRecord {
+                        id: StreamId(next - 1),
+                        partitions: declared.partitions,
+                        system: declared.system.clone(),
+                    };
+                    self.changes.push(Change::Put(stream_key(name), meta::encode(&record)));
+                    record
+                }
+            };
+            if record.system != declared.system {
+                differences.push(format!(
+                    "stream {name:?} was of system {:?} and is now of system {:?} (positions and content do not carry over: give \
+                     the new stream another name)",
+                    record.system, declared.system
+                ));
+            } else if record.partitions != declared.partitions {
+                differences.push(format!(
+                    "stream {name:?} has {} partitions in the state and {} in the job file (the number is fixed: give the new \
+                     stream another name)",
+                    record.partitions, declared.partitions
+                ));
+            }
+            self.streams.insert(name.clone(), record);
+        }
+    }
+
+    /// Whether something must be written before the job may run.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Adds what is new and what is dropped to a write.
+    pub fn write_into(&self, writes: &mut WriteSet<'_>) {
+        for change in &self.changes {
+            match change {
+                Change::Put(key, value) => writes.put(Family::Meta, key, value),
+                Change::Delete(key) => writes.delete(Family::Meta, key),
+                Change::DeleteRange(family, lower, upper) => writes.delete_range(*family, lower, upper),
+            }
+        }
+    }
+}
+
+fn stage_key(name: &str) -> Vec<u8> {
+    [meta::STAGES.as_bytes(), name.as_bytes()].concat()
+}
+
+fn stream_key(name: &str) -> Vec<u8> {
+    [meta::STREAMS.as_bytes(), name.as_bytes()].concat()
+}

@@ -1,0 +1,492 @@
+//! The state directory: made whole or not at all, held by one process, refused when it is not what it was.
+//!
+//! | entry | what |
+//! | --- | --- |
+//! | `FORMAT` | JSON: `{"format":1,"job":…,"state-id":…}` |
+//! | `db/` | RocksDB |
+//! | `witness` | see [`super::witness`] |
+//! | `lock` | held by `flock`; JSON: `{"pid":…,"socket":…}` of the holder |
+//! | `code/` | components by their SHA-256 |
+//!
+//! Making one: everything is written to a sibling with the suffix `.init`, synced, and renamed. A crash before the rename
+//! leaves a sibling that the next start removes; after it, a directory that is complete.
+//!
+//! Opening one: lock, `FORMAT`, then a *read-only* open of the database, whose commit key is compared with the witness. An
+//! ordinary open would replay, flush and delete the write-ahead log, and with it the evidence of what is wrong. Only
+//! when they agree is the database opened for writing. A refused directory is unchanged.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::witness::{self, Verdict, Witness};
+use super::{OpenError, StateId};
+use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
+use crate::state::{Db, DbOptions, Durability, meta};
+
+/// The version of the directory's layout and of everything in it.
+pub const FORMAT: u32 = 1;
+
+/// How a directory is opened.
+pub struct DirectoryOptions {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The job that it must belong to.
+    pub job: String,
+    /// Bytes that must be free on its file system before the database is opened.
+    pub disk_reserve: u64,
+    /// The database's settings.
+    pub db: DbOptions,
+    /// Told of each durable step.
+    pub steps: Arc<dyn Steps>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FormatFile {
+    format: u32,
+    job: String,
+    state_id: String,
+}
+
+/// Who holds a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its admin socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// The lock on a directory. Given up when dropped, or when the process ends in whatever way.
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Lock {
+    /// Whether the lock file is still the one that is held: not so when somebody removed the directory.
+    pub fn is_ours(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Says who holds the directory.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn announce(&mut self, holder: &Holder) -> io::Result<()> {
+        self.file.set_len(0)?;
+        let text = serde_json::to_vec(holder)?;
+        std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)
+    }
+
+    fn take(path: &Path, create: bool) -> Result<Lock, OpenError> {
+        let cannot = |source| OpenError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(cannot)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let directory = path.parent().unwrap_or(path).to_owned();
+                return Err(OpenError::InUse {
+                    pid: read_holder(path).map(|holder| holder.pid),
+                    path: directory,
+                });
+            }
+            Err(error) => return Err(cannot(error.into())),
+        }
+        let found = file.metadata().map_err(cannot)?;
+        Ok(Lock {
+            identity: (found.dev(), found.ino()),
+            file,
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn read_holder(lock: &Path) -> Option<Holder> {
+    serde_json::from_slice(&fs::read(lock).ok()?).ok()
+}
+
+/// Who runs the job of this directory, if anybody does.
+pub fn holder(path: &Path) -> Option<Holder> {
+    let lock = path.join("lock");
+    let file = File::open(&lock).ok()?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => read_holder(&lock),
+        _ => None,
+    }
+}
+
+/// An open state directory.
+pub struct Directory {
+    /// Its place.
+    pub path: PathBuf,
+    /// Its identity.
+    pub state_id: StateId,
+    /// The right to use it.
+    pub lock: Lock,
+    /// The database.
+    pub db: Arc<Db>,
+    /// The last synced write.
+    pub commit: CommitKey,
+    /// Epochs after this one may be missing, because they were not synced and the machine was restarted.
+    pub maybe_lost_after: Option<Epoch>,
+    pub(super) witness: Witness,
+}
+
+/// Opens the directory, or makes it where there is none.
+///
+/// # Errors
+/// It is in use, it is not this job's, it is damaged, or the disk fails.
+pub fn open_or_create(options: &DirectoryOptions) -> Result<Directory, OpenError> {
+    if !exists(&options.path)? {
+        create(options)?;
+    }
+    open(options)
+}
+
+/// Opens a directory that must exist.
+///
+/// # Errors
+/// As [`open_or_create`], and where there is none.
+pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
+    let path = &options.path;
+    let lock_path = path.join("lock");
+    let lock = Lock::take(&lock_path, false).map_err(|error| match error {
+        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            refused(path, "it has no `lock` file, so it is no state directory or is damaged; restore a copy, or run `wasm-host reset`")
+        }
+        other => other,
+    })?;
+    let state_id = check_format(options)?;
+    await_reserve(options)?;
+    let db_path = path.join("db");
+    if !db_path.join("CURRENT").is_file() {
+        return Err(refused(path, "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`"));
+    }
+    let witness_path = path.join("witness");
+    let (behind, maybe_lost_after) = check_witness(options, state_id, &db_path, &witness_path)?;
+    options.steps.before("open.database");
+    let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let commit = read_commit(path, &db)?;
+    let (mut witness, _) = Witness::open(&witness_path, state_id, Arc::clone(&options.steps))
+        .map_err(|source| io_error("open", &witness_path, source))?;
+    if behind {
+        witness
+            .write(&commit)
+            .map_err(|source| io_error("write", &witness_path, source))?;
+    }
+    Ok(Directory {
+        path: path.clone(),
+        state_id,
+        lock,
+        db: Arc::new(db),
+        commit,
+        maybe_lost_after,
+        witness,
+    })
+}
+
+/// Compares database and witness without changing either. Returns whether the witness is one write behind, and after which
+/// epoch unsynced epochs may be missing.
+fn check_witness(
+    options: &DirectoryOptions,
+    state_id: StateId,
+    db_path: &Path,
+    witness_path: &Path,
+) -> Result<(bool, Option<Epoch>), OpenError> {
+    let path = &options.path;
+    let db = Db::open_read_only(db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let commit = read_commit(path, &db)?;
+    let unwitnessed: Option<meta::Unwitnessed> =
+        meta::get(&db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
+    if let Some(unwitnessed) = unwitnessed {
+        let same_boot = boot_id() == Some(unwitnessed.boot_id);
+        return Ok((false, (!same_boot).then_some(unwitnessed.synced)));
+    }
+    let newest = Witness::read(witness_path).map_err(|error| {
+        refused(path, &format!("its witness cannot be read: {error}; restore a copy, or run `wasm-host reset`"))
+    })?;
+    match witness::judge(state_id, &commit, newest) {
+        Verdict::Agree => Ok((false, None)),
+        Verdict::WitnessBehind => Ok((true, None)),
+        Verdict::CommitsLost { witness } => Err(refused(
+            path,
+            &format!(
+                "commits are lost: the witness saw checkpoint {} (write {}), but the database ends at checkpoint {} (write {}). \
+                 Its write-ahead log was damaged or cut. Readers may have seen output of the lost checkpoints. Restore a copy \
+                 of the directory, or run `wasm-host reset` to begin anew",
+                witness.epoch, witness.seq, commit.epoch, commit.seq
+            ),
+        )),
+        Verdict::Foreign(what) => Err(refused(
+            path,
+            &format!("{what}. The directory is damaged or put together from several; restore a copy, or run `wasm-host reset`"),
+        )),
+    }
+}
+
+fn check_format(options: &DirectoryOptions) -> Result<StateId, OpenError> {
+    let path = &options.path;
+    let file = path.join("FORMAT");
+    let text = fs::read(&file).map_err(|error| {
+        refused(path, &format!("its FORMAT file cannot be read: {error}; restore a copy, or run `wasm-host reset`"))
+    })?;
+    // The version is read alone first: a later one may have other fields.
+    let version = serde_json::from_slice::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|value| value.get("format")?.as_u64());
+    match version {
+        Some(version) if version == u64::from(FORMAT) => {}
+        Some(version) => {
+            return Err(refused(
+                path,
+                &format!("it has format {version}, this wasm-host knows {FORMAT}: use the newer wasm-host that wrote it"),
+            ));
+        }
+        None => return Err(refused(path, "its FORMAT file is damaged; restore a copy, or run `wasm-host reset`")),
+    }
+    let format: FormatFile = serde_json::from_slice(&text).map_err(|error| {
+        refused(path, &format!("its FORMAT file is damaged: {error}; restore a copy, or run `wasm-host reset`"))
+    })?;
+    if format.job != options.job {
+        return Err(refused(
+            path,
+            &format!(
+                "it belongs to job {:?}, not {:?}: give this job another `state-dir`, or rename it back",
+                format.job, options.job
+            ),
+        ));
+    }
+    format
+        .state_id
+        .parse()
+        .map_err(|()| refused(path, "its FORMAT file has no valid state-id; restore a copy, or run `wasm-host reset`"))
+}
+
+fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
+    match meta::get(db, meta::COMMIT) {
+        Ok(Some(commit)) => Ok(commit),
+        Ok(None) => Err(refused(path, "its database has no commit key: it is damaged; restore a copy, or run `wasm-host reset`")),
+        Err(error) => Err(refused(path, &format!("its database is damaged: {error}; restore a copy, or run `wasm-host reset`"))),
+    }
+}
+
+fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
+    let path = &options.path;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    let steps = &options.steps;
+    fs::create_dir_all(parent).map_err(|source| io_error("make", parent, source))?;
+    await_reserve(options)?;
+    let init = sibling(path, ".init");
+    steps.before("init.make");
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&init)
+        .map_err(|source| io_error("make", &init, source))?;
+    // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
+    let lock_path = init.join("lock");
+    let lock = Lock::take(&lock_path, true)?;
+    for name in ["db", "code"] {
+        remove_if_there(fs::remove_dir_all(init.join(name)), &init)?;
+    }
+    for name in ["FORMAT", "witness"] {
+        remove_if_there(fs::remove_file(init.join(name)), &init)?;
+    }
+    let state_id = StateId::random();
+    let commit = CommitKey {
+        seq: Seq(1),
+        epoch: Epoch(0),
+        nonce: Nonce(rand::random()),
+        prev_nonce: Nonce(0),
+    };
+    steps.before("init.database");
+    let db_path = init.join("db");
+    let cannot = |source| OpenError::Db { path: db_path.clone(), source };
+    let db = Db::create(&db_path, &options.db).map_err(cannot)?;
+    let mut writes = db.write_set();
+    meta::put(&mut writes, meta::COMMIT, &commit);
+    steps.before("init.commit");
+    writes.commit(Durability::Sync).map_err(cannot)?;
+    drop(db);
+    let witness_path = init.join("witness");
+    Witness::create(&witness_path, state_id, &commit, Arc::clone(steps))
+        .map_err(|source| io_error("make", &witness_path, source))?;
+    let code = init.join("code");
+    fs::create_dir(&code).map_err(|source| io_error("make", &code, source))?;
+    steps.before("init.format");
+    let format = FormatFile {
+        format: FORMAT,
+        job: options.job.clone(),
+        state_id: state_id.to_string(),
+    };
+    let format_path = init.join("FORMAT");
+    write_synced(&format_path, &serde_json::to_vec(&format).unwrap_or_default())
+        .map_err(|source| io_error("write", &format_path, source))?;
+    steps.before("init.sync");
+    for folder in [&db_path, &code, &init] {
+        sync_folder(folder)?;
+    }
+    steps.before("init.rename");
+    fs::rename(&init, path).map_err(|source| io_error("rename to", path, source))?;
+    steps.before("init.sync-parent");
+    sync_folder(parent)?;
+    drop(lock);
+    Ok(())
+}
+
+/// Waits until the file system has the reserve: a process that dies of a full disk, is restarted and dies again helps
+/// nobody.
+fn await_reserve(options: &DirectoryOptions) -> Result<(), OpenError> {
+    let place = match options.path.is_dir() {
+        true => options.path.as_path(),
+        false => options.path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new(".")),
+    };
+    let mut said = false;
+    loop {
+        let free = free_bytes(place).map_err(|source| io_error("ask for free space of", place, source))?;
+        if free >= options.disk_reserve {
+            return Ok(());
+        }
+        if !said {
+            tracing::warn!(
+                "{}: {free} bytes are free, fewer than disk-reserve = {} bytes; waiting for room",
+                place.display(),
+                options.disk_reserve
+            );
+            said = true;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Bytes that this user may still write on the file system of `path`.
+///
+/// # Errors
+/// The file system does not say.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Moves a directory aside and returns where it is now. Deletes nothing.
+///
+/// # Errors
+/// It is in use, or cannot be renamed.
+pub fn move_aside(path: &Path, stamp: &str) -> Result<PathBuf, OpenError> {
+    let lock_path = path.join("lock");
+    let _lock = match lock_path.exists() {
+        true => Some(Lock::take(&lock_path, false)?),
+        false => None,
+    };
+    let mut aside = sibling(path, &format!(".reset-{stamp}"));
+    let mut number = 1;
+    while aside.exists() {
+        number += 1;
+        aside = sibling(path, &format!(".reset-{stamp}-{number}"));
+    }
+    fs::rename(path, &aside).map_err(|source| io_error("rename", path, source))?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_folder(parent)?;
+    }
+    Ok(aside)
+}
+
+/// The kernel's name for the time since it was started.
+pub(super) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn exists(path: &Path) -> Result<bool, OpenError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            let mut entries = fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
+            match entries.next() {
+                Some(_) => Ok(true),
+                // An empty folder that somebody made beforehand: the rename replaces it.
+                None => Ok(false),
+            }
+        }
+        Ok(_) => Err(refused(path, "it is a file, not a folder")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(io_error("look at", path, source)),
+    }
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a folder's entries durable.
+pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| io_error("sync", path, source))
+}
+
+fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("clear", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+    OpenError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn refused(path: &Path, why: &str) -> OpenError {
+    OpenError::Refused {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+fn db_refused(path: &Path, error: crate::state::DbError) -> OpenError {
+    if error.no_space() {
+        return OpenError::Db {
+            path: path.to_owned(),
+            source: error,
+        };
+    }
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    refused(
+        path,
+        &format!("its database is damaged: {source}; restore a copy, or run `wasm-host reset`"),
+    )
+}
+

@@ -1,0 +1,335 @@
+//! The embedded log: what readers may see of it, and appending to it within a checkpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::connectors::log::{LogRead, LogReader};
+use crate::connectors::{Ready, SourceError};
+use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs};
+use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys, meta};
+
+/// A chunk is closed at so many bytes of keys, values and headers.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How long a log keeps what it has. The default keeps everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Per partition: the oldest chunks go while there is more than this.
+    pub bytes: Option<u64>,
+    /// Chunks that were appended longer ago go.
+    pub age: Option<Duration>,
+    /// Also what a task of the job has not read.
+    pub drop_unread: bool,
+}
+
+/// A log stream of the job.
+#[derive(Debug, Clone)]
+pub struct LogStream {
+    /// Its number.
+    pub id: StreamId,
+    /// Its partitions.
+    pub partitions: u32,
+    /// How long it keeps what it has.
+    pub retention: Retention,
+}
+
+struct Partition {
+    /// As committed; changed by the committer only.
+    record: meta::LogRecord,
+    retention: Retention,
+}
+
+/// The first offset, and the one after the last, that readers may see.
+type Bounds = (Offset, Offset);
+
+/// The published part of every log partition. Shared by the readers.
+pub struct Logs {
+    db: Arc<Db>,
+    published: BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>,
+}
+
+/// The appending side. Owned by the committer.
+pub(super) struct LogAppender {
+    logs: Arc<Logs>,
+    partitions: BTreeMap<(StreamId, PartitionId), Partition>,
+}
+
+/// What an append changes, to be applied once it is durable.
+#[derive(Default)]
+pub(super) struct Appended(Vec<((StreamId, PartitionId), meta::LogRecord)>);
+
+impl LogAppender {
+    /// Reads the state of every partition of the streams.
+    pub(super) fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<LogAppender, StateError> {
+        let mut partitions = BTreeMap::new();
+        let mut published = BTreeMap::new();
+        for stream in streams {
+            for partition in (0..stream.partitions).map(PartitionId) {
+                let key = meta::log_key(stream.id, partition);
+                let record: meta::LogRecord = meta::get(db, &key)?.unwrap_or_default();
+                let (sender, _) = watch::channel((record.start, record.end));
+                published.insert((stream.id, partition), sender);
+                let retention = stream.retention;
+                partitions.insert((stream.id, partition), Partition { record, retention });
+            }
+        }
+        let logs = Arc::new(Logs {
+            db: Arc::clone(db),
+            published,
+        });
+        Ok(LogAppender { logs, partitions })
+    }
+
+    pub(super) fn logs(&self) -> Arc<Logs> {
+        Arc::clone(&self.logs)
+    }
+
+    /// Adds messages to the end of a partition, in chunks.
+    pub(super) fn append(
+        &self,
+        writes: &mut WriteSet<'_>,
+        appended: &mut Appended,
+        at: (StreamId, PartitionId),
+        messages: &Messages,
+        now: TimestampMs,
+    ) {
+        let mut record = self.current(appended, at);
+        let mut start = 0;
+        while start < messages.len() {
+            let mut bytes = message_bytes(messages, start);
+            let mut end = start + 1;
+            while end < messages.len() && bytes + message_bytes(messages, end) <= CHUNK_BYTES {
+                bytes += message_bytes(messages, end);
+                end += 1;
+            }
+            let stored = if start == 0 && end == messages.len() {
+                chunk::encode(now, messages)
+            } else {
+                let mut part = Messages::default();
+                part.extend_from(messages, start..end);
+                chunk::encode(now, &part)
+            };
+            writes.put(Family::Log, &keys::log_chunk(at.0, at.1, record.end), &stored);
+            record.end += (end - start) as u64;
+            record.bytes += stored.len() as u64;
+            start = end;
+        }
+        appended.set(at, record);
+    }
+
+    /// Removes chunks that retention lets go. `unread_from` says, for a partition that the job reads, from where on it
+    /// has not been read.
+    pub(super) fn retain(
+        &self,
+        writes: &mut WriteSet<'_>,
+        appended: &mut Appended,
+        unread_from: &dyn Fn(StreamId, PartitionId) -> Option<Offset>,
+        now: TimestampMs,
+    ) -> Result<(), StateError> {
+        for (at, partition) in &self.partitions {
+            let retention = partition.retention;
+            if retention.bytes.is_none() && retention.age.is_none() {
+                continue;
+            }
+            let before = self.current(appended, *at);
+            let mut record = before;
+            let limit = match retention.drop_unread {
+                true => u64::MAX,
+                false => unread_from(at.0, at.1).unwrap_or(u64::MAX),
+            };
+            let oldest = retention.age.map_or(TimestampMs::MIN, |age| {
+                now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+            });
+            // What this very write appends is not in the database yet, and stays.
+            let lower = keys::log_chunk(at.0, at.1, before.start);
+            let upper = keys::log_chunk(at.0, at.1, partition.record.end);
+            let mut walk = self.logs.db.walk(Family::Log, lower.clone(), upper, Order::Up);
+            while let Some((key, stored)) = walk.entry()? {
+                let (when, count) = chunk::peek(stored)?;
+                let base = keys::trailing_number(key).unwrap_or_default();
+                let end = base + count as u64;
+                let too_much = retention.bytes.is_some_and(|bytes| record.bytes > bytes);
+                if !(too_much || when < oldest) || end > limit {
+                    break;
+                }
+                record.start = end;
+                record.bytes = record.bytes.saturating_sub(stored.len() as u64);
+                walk.advance();
+            }
+            if record.start > before.start {
+                let end = keys::log_chunk(at.0, at.1, record.start);
+                writes.delete_range(Family::Log, &lower, &end);
+                appended.set(*at, record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the partitions' new records to the write.
+    pub(super) fn write_records(&self, writes: &mut WriteSet<'_>, appended: &Appended) {
+        for (at, record) in &appended.0 {
+            meta::put(writes, &meta::log_key(at.0, at.1), record);
+        }
+    }
+
+    /// Shows readers what is durable now.
+    pub(super) fn publish(&mut self, appended: Appended) {
+        for (at, record) in appended.0 {
+            if let Some(partition) = self.partitions.get_mut(&at) {
+                partition.record = record;
+            }
+            if let Some(published) = self.logs.published.get(&at) {
+                published.send_replace((record.start, record.end));
+            }
+        }
+    }
+
+    fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> meta::LogRecord {
+        let staged = appended.0.iter().find(|(key, _)| *key == at).map(|(_, record)| *record);
+        staged.unwrap_or_else(|| self.partitions.get(&at).map(|p| p.record).unwrap_or_default())
+    }
+}
+
+impl Appended {
+    fn set(&mut self, at: (StreamId, PartitionId), record: meta::LogRecord) {
+        match self.0.iter_mut().find(|(key, _)| *key == at) {
+            Some((_, current)) => *current = record,
+            None => self.0.push((at, record)),
+        }
+    }
+}
+
+fn message_bytes(messages: &Messages, index: usize) -> usize {
+    let message = messages.get(index);
+    let headers: usize = message
+        .headers()
+        .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
+        .sum();
+    message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len) + headers
+}
+
+impl Logs {
+    fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
+        self.published.get(&(stream, partition)).map_or((0, 0), |bounds| *bounds.borrow())
+    }
+
+    /// The base of the chunk that holds `offset`.
+    fn base_of(&self, stream: StreamId, partition: PartitionId, offset: Offset) -> Result<Offset, SourceError> {
+        let lower = keys::log_chunk(stream, partition, 0);
+        let upper = keys::log_chunk(stream, partition, offset + 1);
+        let walk = self.db.walk(Family::Log, lower, upper, Order::Down);
+        let found = walk.entry().map_err(|error| damaged(&error))?;
+        found
+            .and_then(|(key, _)| keys::trailing_number(key))
+            .ok_or_else(|| SourceError::Damaged {
+                what: format!("no chunk of the log holds offset {offset}"),
+            })
+    }
+}
+
+fn damaged(error: &dyn std::error::Error) -> SourceError {
+    SourceError::Damaged {
+        what: match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+impl LogReader for Logs {
+    fn read(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<LogRead, SourceError> {
+        let (oldest, end) = self.published(stream, partition);
+        let mut read = LogRead {
+            first: from,
+            messages: Messages::default(),
+        };
+        if from == end {
+            return Ok(read);
+        }
+        if from < oldest || from > end {
+            return Err(SourceError::OffsetOutOfRange {
+                offset: from,
+                oldest,
+                end,
+            });
+        }
+        let base = self.base_of(stream, partition, from)?;
+        let lower = keys::log_chunk(stream, partition, base);
+        let upper = keys::log_chunk(stream, partition, end);
+        let mut walk = self.db.walk(Family::Log, lower, upper, Order::Up);
+        let mut next = from;
+        while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {
+            if !read.messages.is_empty() && read.messages.data_len() + stored.len() > bytes_max {
+                break;
+            }
+            let base = keys::trailing_number(key).unwrap_or_default();
+            let messages = chunk::decode(stored).map_err(|error| damaged(&error))?.messages;
+            let count = messages.len() as u64;
+            if base > next || base + count <= next {
+                return Err(SourceError::Damaged {
+                    what: format!(
+                        "offset {next} is missing from the log: a chunk holds {base} up to, not including, {}",
+                        base + count
+                    ),
+                });
+            }
+            let skip = usize::try_from(next - base).unwrap_or(usize::MAX);
+            if skip == 0 && read.messages.is_empty() {
+                read.messages = messages;
+            } else {
+                read.messages.extend_from(&messages, skip..messages.len());
+            }
+            next = base + count;
+            walk.advance();
+        }
+        if read.messages.is_empty() {
+            return Err(SourceError::Damaged {
+                what: format!("offset {from} is missing from the log"),
+            });
+        }
+        Ok(read)
+    }
+
+    fn bounds(&self, stream: StreamId, partition: PartitionId) -> (Offset, Offset) {
+        self.published(stream, partition)
+    }
+
+    fn offset_at(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        time: TimestampMs,
+    ) -> Result<Offset, SourceError> {
+        let (mut next, end) = self.published(stream, partition);
+        while next < end {
+            let read = self.read(stream, partition, next, CHUNK_BYTES)?;
+            if let Some(at) = read.messages.timestamps.iter().position(|timestamp| *timestamp >= time) {
+                return Ok(next + at as u64);
+            }
+            next += read.messages.len() as u64;
+        }
+        Ok(end)
+    }
+
+    fn past(&self, stream: StreamId, partition: PartitionId, end: Offset) -> Ready<'_> {
+        let receiver = self.published.get(&(stream, partition)).map(watch::Sender::subscribe);
+        Box::pin(async move {
+            match receiver {
+                Some(mut receiver) => {
+                    // The sender lives in `self`, so waiting cannot fail before the borrow ends.
+                    let _ = receiver.wait_for(|(_, published)| *published > end).await;
+                }
+                None => std::future::pending().await,
+            }
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The commit protocol: what makes an epoch durable, in which order, and what a restart finds.
+//!
+//! One database per container; a checkpoint is one synced write to it. [`directory`] opens the state directory or refuses
+//! it, [`catalog`] gives names their numbers, [`publish`] holds the ordered durable steps, [`logs`] the embedded log
+//! that readers see, [`decide`] when a barrier is due. Must never know wasm or guest code.
+//!
+//! Invariants:
+//!
+//! - The synced write is the decision point: before it nothing of the epoch exists, after it all of it does.
+//! - Whoever shows output to a reader holds a [`Committed`], and only [`publish`] makes one.
+//! - After an error at or behind the decision point the process ends; what happened is for the restart to read.
+
+pub mod catalog;
+pub mod decide;
+pub mod directory;
+pub mod logs;
+mod outbox;
+pub mod publish;
+mod witness;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use directory::{Directory, DirectoryOptions, Holder};
+pub use publish::{Committed, Committer};
+
+use crate::connectors::SinkError;
+use crate::state::{DbError, StateError};
+
+/// Identifies a state directory for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateId(pub [u8; 16]);
+
+impl StateId {
+    /// A new one.
+    pub fn random() -> StateId {
+        StateId(rand::random())
+    }
+}
+
+impl fmt::Display for StateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for StateId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<StateId, ()> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        let number = u128::from_str_radix(text, 16).map_err(|_| ())?;
+        Ok(StateId(number.to_be_bytes()))
+    }
+}
+
+/// The state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not what it should be. Nothing in it was changed.
+    #[error("state directory {} refused: {why}", path.display())]
+    Refused {
+        /// The directory.
+        path: PathBuf,
+        /// What was found and what to do.
+        why: String,
+    },
+    /// Another process has it.
+    #[error("state directory {} is in use{}", path.display(), pid.map(|pid| format!(" by process {pid}")).unwrap_or_default())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The holder.
+        pid: Option<u32>,
+    },
+    /// A file or folder in it could not be made, read or synced.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The database failed.
+    #[error("state directory {}", path.display())]
+    Db {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: DbError,
+    },
+    /// The state in it could not be read.
+    #[error("state directory {}", path.display())]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StateError,
+    },
+    /// An output outside of the database is not what was recorded.
+    #[error("output stream {stream:?}")]
+    Sink {
+        /// The stream.
+        stream: String,
+        /// Why.
+        #[source]
+        source: SinkError,
+    },
+}
+
+/// A checkpoint failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Before the decision point: nothing happened, and it may be tried again.
+    #[error("checkpoint {epoch} could not be prepared: {why}")]
+    NotPrepared {
+        /// The epoch.
+        epoch: crate::model::Epoch,
+        /// Why.
+        why: String,
+    },
+    /// At the decision point: whether the checkpoint exists is unknown.
+    #[error("write the checkpoint")]
+    Write(#[source] DbError),
+    /// The witness could not be written.
+    #[error("write the witness")]
+    Witness(#[source] io::Error),
+    /// The checkpoint exists, but the caches could not be brought up to date.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The checkpoint exists, but its output could not be delivered.
+    #[error("deliver to stream {stream:?}")]
+    Deliver {
+        /// The stream.
+        stream: String,
+        /// Why.
+        #[source]
+        source: SinkError,
+    },
+    /// Somebody removed or replaced the state directory.
+    #[error("the state directory {} is no longer the one that was opened", .0.display())]
+    DirectoryGone(PathBuf),
+}
+
+impl CommitError {
+    /// Whether the disk is full.
+    pub fn no_space(&self) -> bool {
+        match self {
+            CommitError::Write(error) => error.no_space(),
+            CommitError::Witness(error) => error.kind() == io::ErrorKind::StorageFull,
+            CommitError::Deliver {
+                source: SinkError::Write { source, .. },
+                ..
+            } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}

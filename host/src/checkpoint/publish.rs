@@ -1,0 +1,441 @@
+//! The ordered durable steps of a checkpoint. Runs on the commit's own thread, beside the next epoch.
+//!
+//! 1. [`Committer::prepare`]: check that the directory is still ours; read what range deletes will remove; build the one
+//!    write. May fail and be tried again.
+//! 2. [`Committer::commit`]: the synced write. *Decision point.* Then the witness; then readers of logs and the caches see
+//!    the epoch.
+//! 3. [`Committer::deliver`]: outboxes, in order.
+//!
+//! A crash before the write: the epoch does not exist. Between write and witness: the next start finds the witness exactly
+//! one behind and writes it first. After the witness, before or within delivery: the outbox is in the write, and the
+//! sink goes back to its recorded state before it is delivered again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::catalog::Catalog;
+use super::directory::{Directory, Lock, boot_id};
+use super::logs::{Appended, LogAppender, LogStream, Logs};
+use super::outbox::{Outbox, Outgoing};
+use super::witness::Witness;
+use super::{CommitError, OpenError};
+use crate::connectors::Output;
+use crate::connectors::log::LogReader;
+use crate::model::{
+    CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId, TimestampMs,
+};
+use crate::state::{Db, Durability, Family, SealedTask, StateError, WriteSet, meta};
+
+/// How many checkpoints are remembered.
+const HISTORY: u64 = 100;
+
+/// A stream outside of the database that the job writes.
+pub struct ExternalStream {
+    /// Its number.
+    pub id: StreamId,
+    /// Its name.
+    pub name: String,
+    /// The system's side.
+    pub output: Arc<dyn Output>,
+}
+
+/// Settings of commits.
+#[derive(Debug, Clone)]
+pub struct CommitterOptions {
+    /// Whether a commit survives the loss of power, or of the process only.
+    pub durability: Durability,
+}
+
+/// An epoch that all of its tasks have sealed.
+pub struct SealedEpoch {
+    /// Its number.
+    pub epoch: Epoch,
+    /// What asked for it.
+    pub trigger: &'static str,
+    /// When the barrier was set.
+    pub began: Instant,
+    /// The same, on the wall clock.
+    pub time: TimestampMs,
+    /// Its tasks.
+    pub tasks: Vec<SealedTask>,
+}
+
+/// Proof that an epoch is durable: the right to show it.
+#[must_use]
+pub struct Committed {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What it was.
+    pub record: meta::CheckpointRecord,
+    /// The tasks in it and the stamps they have now.
+    pub stamps: Vec<(TaskId, Stamp)>,
+    outgoing: Vec<Outgoing>,
+}
+
+/// A checkpoint that only needs to be written.
+pub struct Prepared<'a> {
+    writes: WriteSet<'a>,
+    commit: CommitKey,
+    appended: Appended,
+    outgoing: Vec<Outgoing>,
+    removed: Vec<crate::state::RangeKeys>,
+    stamps: Vec<(TaskId, Stamp)>,
+    record: meta::CheckpointRecord,
+    readers: Vec<((StreamId, PartitionId), Offset)>,
+}
+
+/// Writes checkpoints. There is one, and it is the only writer of the database.
+pub struct Committer {
+    db: Arc<Db>,
+    lock: Lock,
+    directory: std::path::PathBuf,
+    witness: Witness,
+    commit: CommitKey,
+    appender: LogAppender,
+    outboxes: Vec<Outbox>,
+    stamps: BTreeMap<TaskId, Stamp>,
+    /// Where the job's tasks stand in the logs that they read.
+    readers: BTreeMap<(StreamId, PartitionId), Offset>,
+    options: CommitterOptions,
+    steps: Arc<dyn Steps>,
+    /// Whether the database says that commits are not synced.
+    unwitnessed: bool,
+}
+
+impl Committer {
+    /// Takes over an opened directory. Sinks recover here, and what the last checkpoints left undelivered is delivered.
+    ///
+    /// # Errors
+    /// State cannot be read, or an output is not what was recorded.
+    pub fn open(
+        directory: Directory,
+        logs: &[LogStream],
+        external: &[ExternalStream],
+        options: CommitterOptions,
+        steps: Arc<dyn Steps>,
+    ) -> Result<Committer, OpenError> {
+        let path = directory.path.clone();
+        let state = |source| OpenError::State {
+            path: path.clone(),
+            source,
+        };
+        let db = directory.db;
+        let appender = LogAppender::open(&db, logs).map_err(state)?;
+        let mut outboxes = Vec::new();
+        for stream in external {
+            for partition in (0..stream.output.partitions()).map(PartitionId) {
+                let outbox = Outbox::open(&db, stream.id, &stream.name, partition, &stream.output);
+                outboxes.push(outbox.map_err(|error| error.at(&path, &stream.name))?);
+            }
+        }
+        let unwitnessed: Option<meta::Unwitnessed> = meta::get(&db, meta::UNWITNESSED).map_err(state)?;
+        let mut committer = Committer {
+            stamps: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            lock: directory.lock,
+            directory: directory.path,
+            witness: directory.witness,
+            commit: directory.commit,
+            unwitnessed: unwitnessed.is_some(),
+            appender,
+            outboxes,
+            options,
+            steps,
+            db,
+        };
+        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> = meta::list(&committer.db, b"task/").map_err(state)?;
+        for (key, record) in tasks {
+            if let Some(task) = meta::task_of_key(&key) {
+                committer.stamps.insert(task, record.stamp);
+                for (stream, position) in record.positions {
+                    committer.readers.insert((stream, task.partition), position.next);
+                }
+            }
+        }
+        Ok(committer)
+    }
+
+    /// The published part of the logs.
+    pub fn logs(&self) -> Arc<Logs> {
+        self.appender.logs()
+    }
+
+    /// The lock on the directory, to say who holds it.
+    pub fn lock_mut(&mut self) -> &mut Lock {
+        &mut self.lock
+    }
+
+    /// The last committed epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.commit.epoch
+    }
+
+    /// Whether a delivery is not yet recorded: a drain or the end of input ends with one more checkpoint.
+    pub fn has_unrecorded_delivery(&self) -> bool {
+        self.outboxes.iter().any(Outbox::is_unrecorded)
+    }
+
+    /// Builds the one write of an epoch. Changes nothing.
+    ///
+    /// # Errors
+    /// It can be tried again, except where the directory is gone.
+    pub fn prepare(&self, sealed: &SealedEpoch, failed_attempts: u32) -> Result<Prepared<'_>, CommitError> {
+        if !self.lock.is_ours() {
+            return Err(CommitError::DirectoryGone(self.directory.clone()));
+        }
+        let not_prepared = |error: StateError| CommitError::NotPrepared {
+            epoch: sealed.epoch,
+            why: error.to_string(),
+        };
+        let commit = CommitKey {
+            seq: self.commit.seq.next(),
+            epoch: sealed.epoch,
+            nonce: Nonce(rand::random()),
+            prev_nonce: self.commit.nonce,
+        };
+        assert!(commit.epoch > self.commit.epoch, "an epoch is committed twice");
+        let mut writes = self.db.write_set();
+        let mut appended = Appended::default();
+        let mut removed = Vec::new();
+        let mut stamps = Vec::new();
+        let mut readers = Vec::new();
+        let mut sent: BTreeMap<(StreamId, PartitionId), Messages> = BTreeMap::new();
+        let (mut entries, mut messages, mut pause) = (0, 0, Duration::ZERO);
+        for task in &sealed.tasks {
+            if let Some(state) = &task.state {
+                removed.push(state.keys_in_ranges().map_err(not_prepared)?);
+                state.write_into(&mut writes);
+                entries += state.size().0 as u64;
+            }
+            let before = self.stamps.get(&task.task).copied().unwrap_or_default();
+            let stamp = Stamp {
+                task_epoch: before.task_epoch + 1,
+                container_epoch: sealed.epoch,
+                nonce: commit.nonce,
+            };
+            stamps.push((task.task, stamp));
+            let record = meta::TaskRecord {
+                stamp,
+                ..task.record.clone()
+            };
+            for (stream, position) in &record.positions {
+                readers.push(((*stream, task.task.partition), position.next));
+            }
+            meta::put(&mut writes, &meta::task_key(task.task), &record);
+            messages += task.staged.len() as u64;
+            sort_out(&task.staged, &task.ports, &mut sent);
+            pause = pause.max(task.pause);
+        }
+        let mut outgoing = Vec::new();
+        for (index, outbox) in self.outboxes.iter().enumerate() {
+            let messages = sent.remove(&outbox.place());
+            if messages.is_some() || outbox.is_unrecorded() {
+                outgoing.push(outbox.stage(index, &mut writes, messages.as_ref()));
+            }
+        }
+        for (at, messages) in &sent {
+            self.appender.append(&mut writes, &mut appended, *at, messages, sealed.time);
+        }
+        let unread = |stream, partition| self.readers.get(&(stream, partition)).copied();
+        self.appender
+            .retain(&mut writes, &mut appended, &unread, sealed.time)
+            .map_err(not_prepared)?;
+        self.appender.write_records(&mut writes, &appended);
+        let record = meta::CheckpointRecord {
+            epoch: sealed.epoch,
+            trigger: sealed.trigger.to_owned(),
+            time: sealed.time,
+            duration_us: micros(sealed.began.elapsed()),
+            pause_us: micros(pause),
+            tasks: sealed.tasks.len() as u64,
+            entries,
+            messages,
+            bytes: writes.bytes() as u64,
+            failed_attempts,
+        };
+        meta::put(&mut writes, &meta::checkpoint_key(sealed.epoch), &record);
+        if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
+            writes.delete(Family::Meta, &meta::checkpoint_key(Epoch(old)));
+        }
+        self.finish(&mut writes, &commit);
+        Ok(Prepared {
+            writes,
+            commit,
+            appended,
+            outgoing,
+            removed,
+            stamps,
+            record,
+            readers,
+        })
+    }
+
+    /// Adds the commit key, and whether the write is synced.
+    fn finish(&self, writes: &mut WriteSet<'_>, commit: &CommitKey) {
+        meta::put(writes, meta::COMMIT, commit);
+        match self.options.durability {
+            Durability::Sync if self.unwitnessed => writes.delete(Family::Meta, meta::UNWITNESSED),
+            Durability::Process if !self.unwitnessed => {
+                let record = meta::Unwitnessed {
+                    boot_id: boot_id().unwrap_or_default(),
+                    synced: self.commit.epoch,
+                };
+                meta::put(writes, meta::UNWITNESSED, &record);
+            }
+            _ => {}
+        }
+    }
+
+    /// The decision point, and what follows from it at once.
+    fn write(&mut self, writes: Written) -> Result<(), CommitError> {
+        self.steps.before("commit.witness");
+        self.commit = writes.commit;
+        self.unwitnessed = self.options.durability == Durability::Process;
+        if !self.unwitnessed {
+            self.witness.write(&self.commit).map_err(CommitError::Witness)?;
+        }
+        self.steps.before("commit.publish");
+        self.appender.publish(writes.appended);
+        Ok(())
+    }
+
+    /// Makes a prepared epoch durable and shows it to readers inside of the process.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn commit(&mut self, sealed: &SealedEpoch, failed_attempts: u32) -> Result<Committed, CommitError> {
+        let prepared = self.prepare(sealed, failed_attempts)?;
+        self.steps.before("commit.write");
+        prepared.writes.commit(self.options.durability).map_err(CommitError::Write)?;
+        let (removed, stamps, readers) = (prepared.removed, prepared.stamps, prepared.readers);
+        let (record, outgoing) = (prepared.record, prepared.outgoing);
+        let written = Written {
+            commit: prepared.commit,
+            appended: prepared.appended,
+        };
+        self.write(written)?;
+        self.stamps.extend(stamps.iter().copied());
+        self.readers.extend(readers);
+        let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
+        for (state, removed) in states.zip(&removed) {
+            state.publish(removed)?;
+        }
+        Ok(Committed {
+            epoch: sealed.epoch,
+            record,
+            stamps,
+            outgoing,
+        })
+    }
+
+    /// Delivers an epoch's output to the places outside of the database.
+    ///
+    /// # Errors
+    /// How much was delivered is unknown: the process must end.
+    pub fn deliver(&mut self, committed: &mut Committed) -> Result<(), CommitError> {
+        for outgoing in committed.outgoing.drain(..) {
+            self.steps.before("deliver");
+            self.outboxes[outgoing.outbox].deliver(outgoing)?;
+        }
+        Ok(())
+    }
+
+    /// Appends messages to a log stream on behalf of somebody outside: durable when it returns, all or nothing. Returns the
+    /// offset of the first message in each partition.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn append(
+        &mut self,
+        stream: StreamId,
+        partitions: &BTreeMap<PartitionId, Messages>,
+        now: TimestampMs,
+    ) -> Result<BTreeMap<PartitionId, Offset>, CommitError> {
+        let ends = partitions
+            .keys()
+            .map(|partition| (*partition, self.appender.logs().bounds(stream, *partition).1))
+            .collect();
+        self.write_alone(|committer, writes, appended| {
+            for (partition, messages) in partitions {
+                committer.appender.append(writes, appended, (stream, *partition), messages, now);
+            }
+            Ok(())
+        })?;
+        Ok(ends)
+    }
+
+    /// Writes down what is new in the catalog, and deletes what was dropped.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn register(&mut self, catalog: &Catalog) -> Result<(), CommitError> {
+        self.write_alone(|_, writes, _| {
+            catalog.write_into(writes);
+            Ok(())
+        })
+    }
+
+    /// Lets logs go of what retention does not keep. Writes nothing where there is nothing to remove.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn retain(&mut self, now: TimestampMs) -> Result<(), CommitError> {
+        self.write_alone(|committer, writes, appended| {
+            let unread = |stream, partition| committer.readers.get(&(stream, partition)).copied();
+            committer.appender.retain(writes, appended, &unread, now)
+        })
+    }
+
+    /// A synced write that is no epoch.
+    fn write_alone(
+        &mut self,
+        fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), StateError>,
+    ) -> Result<(), CommitError> {
+        let db = Arc::clone(&self.db);
+        let mut writes = db.write_set();
+        let mut appended = Appended::default();
+        fill(self, &mut writes, &mut appended)?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if !self.lock.is_ours() {
+            return Err(CommitError::DirectoryGone(self.directory.clone()));
+        }
+        self.appender.write_records(&mut writes, &appended);
+        let commit = CommitKey {
+            seq: self.commit.seq.next(),
+            epoch: self.commit.epoch,
+            nonce: Nonce(rand::random()),
+            prev_nonce: self.commit.nonce,
+        };
+        self.finish(&mut writes, &commit);
+        self.steps.before("append.write");
+        writes.commit(self.options.durability).map_err(CommitError::Write)?;
+        self.write(Written { commit, appended })
+    }
+}
+
+/// What became true with a synced write.
+struct Written {
+    commit: CommitKey,
+    appended: Appended,
+}
+
+/// Gives each message to its partition, in the order in which the task sent them.
+fn sort_out(staged: &Staged, ports: &[StreamId], into: &mut BTreeMap<(StreamId, PartitionId), Messages>) {
+    let mut from = 0;
+    while from < staged.len() {
+        let (port, partition) = staged.routes[from];
+        let same = |route: &&_| **route == (port, partition);
+        let to = from + staged.routes[from..].iter().take_while(same).count();
+        into.entry((ports[port.index()], partition))
+            .or_default()
+            .extend_from(&staged.messages, from..to);
+        from = to;
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

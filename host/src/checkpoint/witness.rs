@@ -1,0 +1,248 @@
+//! The witness: a second account of the last synced write, outside of RocksDB.
+//!
+//! RocksDB's recovery drops the rest of its log silently when a bit in it flips, acknowledged writes included. The witness
+//! notices. It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after
+//! each synced write; so a crash within a write of the witness leaves the other block.
+//!
+//! A block (numbers little-endian):
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0..8 | `WHWITNES` |
+//! | 8..12 | version, 1 |
+//! | 12..28 | state id |
+//! | 28..36 | seq |
+//! | 36..44 | epoch |
+//! | 44..52 | nonce |
+//! | 52..56 | CRC-32C of bytes 0..52 |
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StateId;
+use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
+
+const MAGIC: &[u8; 8] = b"WHWITNES";
+const VERSION: u32 = 1;
+const BLOCK: usize = 56;
+const SPACING: u64 = 4096;
+
+/// What a block says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) state_id: StateId,
+    pub(super) seq: Seq,
+    pub(super) epoch: Epoch,
+    pub(super) nonce: Nonce,
+}
+
+/// What database and witness say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// They agree.
+    Agree,
+    /// The database is one write ahead: a crash came between the two. The witness must be written before anything
+    /// else.
+    WitnessBehind,
+    /// Acknowledged writes are gone.
+    CommitsLost {
+        witness: Block,
+    },
+    /// They cannot belong together.
+    Foreign(String),
+}
+
+/// Compares the database's commit key with the witness's newest valid block.
+pub(super) fn judge(state_id: StateId, commit: &CommitKey, newest: Option<Block>) -> Verdict {
+    let Some(witness) = newest else {
+        return Verdict::Foreign("the witness has no valid block".into());
+    };
+    if witness.state_id != state_id {
+        return Verdict::Foreign(format!(
+            "the witness belongs to state {}, the directory to state {state_id}",
+            witness.state_id
+        ));
+    }
+    if commit.seq == witness.seq && commit.nonce == witness.nonce && commit.epoch == witness.epoch {
+        Verdict::Agree
+    } else if commit.seq == witness.seq.next() && commit.prev_nonce == witness.nonce {
+        Verdict::WitnessBehind
+    } else if commit.seq < witness.seq {
+        Verdict::CommitsLost { witness }
+    } else {
+        Verdict::Foreign(format!(
+            "the database is at write {} and the witness at write {}, and one is not the other's successor",
+            commit.seq, witness.seq
+        ))
+    }
+}
+
+/// The open witness of a state directory.
+pub(super) struct Witness {
+    file: File,
+    state_id: StateId,
+    /// The block that the next write goes to.
+    next: u64,
+    /// What the newest block must still say before it is left behind.
+    last: Option<Block>,
+    steps: Arc<dyn Steps>,
+}
+
+impl Witness {
+    /// Makes the file with a first block and syncs it.
+    pub(super) fn create(path: &Path, state_id: StateId, commit: &CommitKey, steps: Arc<dyn Steps>) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.set_len(2 * SPACING)?;
+        let mut witness = Witness {
+            file,
+            state_id,
+            next: 0,
+            last: None,
+            steps,
+        };
+        witness.write(commit)?;
+        witness.file.sync_all()
+    }
+
+    /// Opens the file and reads the newest valid block.
+    pub(super) fn open(path: &Path, state_id: StateId, steps: Arc<dyn Steps>) -> io::Result<(Witness, Option<Block>)> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let blocks = [read_block(&file, 0), read_block(&file, 1)];
+        let newest = match blocks {
+            [Some(a), Some(b)] if b.seq > a.seq => Some((1, b)),
+            [Some(a), _] => Some((0, a)),
+            [None, Some(b)] => Some((1, b)),
+            [None, None] => None,
+        };
+        let witness = Witness {
+            file,
+            state_id,
+            next: newest.map_or(0, |(at, _)| 1 - at),
+            last: newest.map(|(_, block)| block),
+            steps,
+        };
+        Ok((witness, newest.map(|(_, block)| block)))
+    }
+
+    /// Reads the newest valid block of a file that is not to be changed.
+    pub(super) fn read(path: &Path) -> io::Result<Option<Block>> {
+        let file = File::open(path)?;
+        let blocks = [read_block(&file, 0), read_block(&file, 1)];
+        Ok(blocks.into_iter().flatten().max_by_key(|block| block.seq))
+    }
+
+    /// Notes a synced write, durably.
+    ///
+    /// An error, or a newest block that is not the one written last (somebody else uses the directory), leaves the outcome
+    /// unknown: the process must end.
+    pub(super) fn write(&mut self, commit: &CommitKey) -> io::Result<()> {
+        if let Some(last) = self.last
+            && read_block(&self.file, 1 - self.next) != Some(last)
+        {
+            return Err(io::Error::other(
+                "the witness is not as it was left: another process uses the state directory",
+            ));
+        }
+        let block = Block {
+            state_id: self.state_id,
+            seq: commit.seq,
+            epoch: commit.epoch,
+            nonce: commit.nonce,
+        };
+        self.steps.before("witness.write");
+        self.file.write_all_at(&encode(&block), self.next * SPACING)?;
+        self.steps.before("witness.sync");
+        rustix::fs::fdatasync(&self.file)?;
+        self.next = 1 - self.next;
+        self.last = Some(block);
+        Ok(())
+    }
+}
+
+fn encode(block: &Block) -> [u8; BLOCK] {
+    let mut bytes = [0; BLOCK];
+    bytes[0..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[12..28].copy_from_slice(&block.state_id.0);
+    bytes[28..36].copy_from_slice(&block.seq.0.to_le_bytes());
+    bytes[36..44].copy_from_slice(&block.epoch.0.to_le_bytes());
+    bytes[44..52].copy_from_slice(&block.nonce.0.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..52]);
+    bytes[52..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn read_block(file: &File, index: u64) -> Option<Block> {
+    let mut bytes = [0; BLOCK];
+    file.read_exact_at(&mut bytes, index * SPACING).ok()?;
+    decode(&bytes)
+}
+
+fn decode(bytes: &[u8; BLOCK]) -> Option<Block> {
+    let number = |at: usize| bytes[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    let word = |at: usize| bytes[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    if bytes[0..8] != *MAGIC || word(8)? != VERSION || word(52)? != crc32c::crc32c(&bytes[..52]) {
+        return None;
+    }
+    Some(Block {
+        state_id: StateId(*bytes[12..].first_chunk()?),
+        seq: Seq(number(28)?),
+        epoch: Epoch(number(36)?),
+        nonce: Nonce(number(44)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: StateId = StateId([7; 16]);
+
+    fn commit(seq: u64, nonce: u64, prev_nonce: u64) -> CommitKey {
+        CommitKey {
+            seq: Seq(seq),
+            epoch: Epoch(seq),
+            nonce: Nonce(nonce),
+            prev_nonce: Nonce(prev_nonce),
+        }
+    }
+
+    fn block(seq: u64, nonce: u64) -> Block {
+        Block {
+            state_id: STATE,
+            seq: Seq(seq),
+            epoch: Epoch(seq),
+            nonce: Nonce(nonce),
+        }
+    }
+
+    #[test]
+    fn every_case_of_the_table() {
+        let verdict = |commit, witness| judge(STATE, &commit, Some(witness));
+        assert_eq!(verdict(commit(5, 50, 40), block(5, 50)), Verdict::Agree);
+        assert_eq!(verdict(commit(6, 60, 50), block(5, 50)), Verdict::WitnessBehind);
+        let lost = verdict(commit(4, 40, 30), block(5, 50));
+        assert_eq!(lost, Verdict::CommitsLost { witness: block(5, 50) });
+        let foreign = |commit, witness| matches!(verdict(commit, witness), Verdict::Foreign(_));
+        assert!(foreign(commit(7, 70, 60), block(5, 50)), "a gap");
+        assert!(foreign(commit(6, 60, 51), block(5, 50)), "another predecessor");
+        assert!(foreign(commit(5, 51, 40), block(5, 50)), "same write, another nonce");
+        let other = Block { state_id: StateId([8; 16]), ..block(5, 50) };
+        assert!(foreign(commit(5, 50, 40), other), "another state");
+        assert!(matches!(judge(STATE, &commit(5, 50, 40), None), Verdict::Foreign(_)), "no block");
+    }
+
+    #[test]
+    fn every_flipped_bit_makes_a_block_invalid() {
+        let bytes = encode(&block(5, 50));
+        assert_eq!(decode(&bytes), Some(block(5, 50)));
+        for bit in 0..BLOCK * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), None, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The rules of a job file: from TOML to a [`Job`], noting what is wrong.
+//!
+//! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
+
+mod general;
+mod ports;
+mod stage;
+mod stream;
+mod together;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use toml::de::{DeTable, Error};
+
+use super::diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+use super::job::Job;
+use super::setting::Problem;
+use super::substitute::Env;
+use super::table::{Context, Entry, Note, Table};
+
+#[cfg(test)]
+pub(super) use stream::KINDS;
+
+/// Keys by the table in which they belong, for those who look in the wrong one.
+pub(super) const HOMES: [(&str, &[&str]); 5] = [
+    (
+        "[job]",
+        &[
+            "state-dir",
+            "workers",
+            "cache",
+            "disk-reserve",
+            "drain-timeout",
+            "listen",
+            "watch",
+        ],
+    ),
+    (
+        "[checkpoint]",
+        &[
+            "interval",
+            "bytes",
+            "mode",
+            "min-pause",
+            "timeout",
+            "tolerate-failures",
+            "durability",
+        ],
+    ),
+    (
+        "[[stage]]",
+        &[
+            "component",
+            "sha256",
+            "inputs",
+            "outputs",
+            "on-rejected",
+            "on-fault",
+            "dead-letters",
+            "batch-messages",
+            "batch-bytes",
+            "stores",
+            "config",
+            "limits",
+            "capabilities",
+        ],
+    ),
+    (
+        "[stage.limits]",
+        &["memory", "call-deadline", "key-bytes", "value-bytes"],
+    ),
+    ("[stage.capabilities]", &["directories", "request-stop"]),
+];
+
+/// Reads a job file that is shown as `path` and whose relative paths are in `folder`.
+pub(super) fn job(
+    text: &str,
+    path: &Path,
+    folder: &Path,
+    env: &Env<'_>,
+) -> Result<Job, Diagnostics> {
+    let cx = Context {
+        text,
+        folder,
+        env,
+        notes: RefCell::new(Vec::new()),
+    };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let job = if errors.is_empty() {
+        decode(&cx, document.get_ref(), path)
+    } else {
+        errors.iter().for_each(|error| syntax(&cx, error));
+        None
+    };
+    let mut notes = cx.notes.into_inner();
+    notes.sort_by_key(|note| note.span.start);
+    let (errors, warnings): (Vec<_>, Vec<_>) = notes
+        .into_iter()
+        .map(|note| diagnostic(note, text, path))
+        .partition(|diagnostic| diagnostic.severity == Severity::Error);
+    match job {
+        Some(job) if errors.is_empty() => Ok(Job { warnings, ..job }),
+        _ => {
+            assert!(!errors.is_empty(), "a job was refused without a reason");
+            Err(Diagnostics::new(errors))
+        }
+    }
+}
+
+fn diagnostic(note: Note, text: &str, path: &Path) -> Diagnostic {
+    Diagnostic {
+        file: path.to_owned(),
+        place: Some(Place::of(text, &note.span)),
+        severity: note.severity,
+        message: note.problem.message,
+        help: note.problem.help,
+    }
+}
+
+fn syntax(cx: &Context<'_>, error: &Error) {
+    let span = error.span().unwrap_or(0..0);
+    let piece = cx.text.get(span.clone()).unwrap_or_default();
+    let plain = !piece.is_empty()
+        && piece
+            .chars()
+            .all(|c| c.is_alphanumeric() || "./:_-".contains(c));
+    let message = error.message();
+    let problem = if message.starts_with("string values must be quoted") {
+        match (piece.is_empty(), plain) {
+            (true, _) => Problem::new("a value is missing"),
+            (_, true) => {
+                Problem::new("a string must be in quotes").help(format!("write \"{piece}\""))
+            }
+            _ => Problem::new("a string must be in quotes"),
+        }
+    } else if message == "duplicate key" && plain {
+        Problem::new(format!("`{piece}` is here for the second time"))
+    } else {
+        Problem::new(message)
+    };
+    cx.error(&span, problem);
+}
+
+/// The whole document. `None` where something is missing or wrong; it has been noted.
+fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Option<Job> {
+    let mut root = Table::new(cx, "the job file", document, 0..0);
+    let general = general::job(&mut root);
+    let checkpoint = general::checkpoint(&mut root);
+    let declared = streams(&mut root);
+    let mut stages = stages(&mut root, &declared);
+    root.finish(|key| at_home(key, "the job file"));
+
+    let declared: Vec<_> = declared
+        .into_iter()
+        .map(|entry| stream::decode(&entry, &stages))
+        .collect();
+    together::check(cx, &declared, &mut stages, checkpoint.as_ref());
+
+    Some(Job {
+        file: path.to_owned(),
+        general: general?,
+        checkpoint: checkpoint?.checkpoint,
+        streams: declared
+            .into_iter()
+            .map(|declared| Some((declared.name?.to_owned(), declared.stream?)))
+            .collect::<Option<_>>()?,
+        stages: stages
+            .into_iter()
+            .map(|draft| draft.stage)
+            .collect::<Option<_>>()?,
+        warnings: Vec::new(),
+    })
+}
+
+/// The declarations of streams, in the order of the file.
+fn streams<'a>(root: &mut Table<'a>) -> Vec<Entry<'a>> {
+    root.table("streams", "[streams.NAME]")
+        .map(Table::into_entries)
+        .unwrap_or_default()
+}
+
+/// The stages, of which there can be one for now; all are read, so that what is wrong with them is said at once.
+fn stages<'a>(root: &mut Table<'a>, declared: &[Entry<'a>]) -> Vec<stage::Draft<'a>> {
+    let Some(entry) = root.entry("stage") else {
+        root.missing(
+            "stage",
+            "a job has a [[stage]] with a name, a component and inputs",
+        );
+        return Vec::new();
+    };
+    let Some(list) = entry.list("write [[stage]] in double brackets") else {
+        return Vec::new();
+    };
+    if list.is_empty() {
+        root.missing(
+            "stage",
+            "a job has a [[stage]] with a name, a component and inputs",
+        );
+    }
+    let mut drafts: Vec<stage::Draft<'_>> = Vec::new();
+    for (index, element) in list.iter().enumerate() {
+        if index == 1 {
+            element.error(
+                Problem::new("a second stage is not supported yet")
+                    .help("put it in a job file of its own"),
+            );
+        }
+        let Some(table) = element.table("[[stage]]") else {
+            continue;
+        };
+        drafts.push(stage::decode(table, declared));
+    }
+    drafts
+}
+
+/// Says where a key belongs that is in the wrong table.
+fn at_home(key: &str, here: &str) -> Option<Problem> {
+    let (home, _) = HOMES
+        .iter()
+        .find(|(home, keys)| *home != here && keys.contains(&key))?;
+    Some(
+        Problem::new(format!("unknown key `{key}` in {here}"))
+            .help(format!("`{key}` belongs in {home}")),
+    )
+}

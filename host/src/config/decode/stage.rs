@@ -1,0 +1,304 @@
+//! `[[stage]]`.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use super::at_home;
+use super::general::{positive, size_in};
+use super::ports::{self, Input, Output, StreamRef};
+use crate::config::setting::{Problem, Setting};
+use crate::config::stage::{
+    Capabilities, Directory, Limits, OnFault, OnRejected, Stage, Store, StoreKind,
+};
+use crate::config::table::{Entry, Table};
+use crate::config::units::ByteSize;
+
+/// One call may stage so much, so no single value can be longer.
+const VALUE_BYTES_MAX: ByteSize = ByteSize::mib(16);
+
+/// Keys are compared and copied all the time.
+const KEY_BYTES_MAX: ByteSize = ByteSize::mib(1);
+
+/// Less than a guest's own data and stack.
+const MEMORY_MIN: ByteSize = ByteSize::mib(1);
+
+/// All that a 32-bit guest can address.
+const MEMORY_MAX: ByteSize = ByteSize::mib(4096);
+
+/// Beyond it a batch is not cheaper, only later.
+const BATCH_MESSAGES_MAX: u32 = 1_000_000;
+
+/// Beyond it a batch is not cheaper, only larger.
+const BATCH_BYTES_MAX: ByteSize = ByteSize::mib(64);
+
+/// A stage as far as it could be read, and where its parts stand.
+pub(super) struct Draft<'a> {
+    /// Its name, where that is valid.
+    pub(super) name: Option<(&'a str, Range<usize>)>,
+    pub(super) inputs: Vec<Input<'a>>,
+    pub(super) outputs: Vec<Output<'a>>,
+    pub(super) dead_letters: Option<StreamRef<'a>>,
+    /// Where the deadline of a call stands, if it is set.
+    pub(super) call_deadline_span: Option<Range<usize>>,
+    /// `None` where something is missing or wrong; it has been noted. Its number of partitions is not yet known.
+    pub(super) stage: Option<Stage>,
+}
+
+impl Draft<'_> {
+    /// Whether the stage reads a stream.
+    pub(super) fn reads(&self, stream: &str) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| input.stream.stream == stream)
+    }
+
+    /// Whether the stage writes to a stream, dead letters included.
+    pub(super) fn writes(&self, stream: &str) -> bool {
+        let outputs = self.outputs.iter().map(|output| &output.stream);
+        outputs
+            .chain(&self.dead_letters)
+            .any(|output| output.stream == stream)
+    }
+}
+
+/// Reads a stage.
+pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<'a> {
+    let name = match table.entry("name") {
+        Some(entry) => entry.name("stage").map(|name| (name, entry.span)),
+        None => {
+            table.missing("name", "write name = \"…\"");
+            None
+        }
+    };
+    let component = component(&mut table);
+    let sha256 = table.text("sha256");
+    let inputs = ports::inputs(&mut table, declared);
+    let outputs = ports::outputs(&mut table, declared);
+    let on_rejected = table.text::<OnRejected>("on-rejected");
+    let on_fault = table.text::<OnFault>("on-fault");
+    let dead_letters = dead_letters(&mut table, on_rejected.as_ref(), declared);
+    let batch_messages = table.integer_u32("batch-messages", 1..=BATCH_MESSAGES_MAX);
+    let batch_bytes = size_in(&mut table, "batch-bytes", ByteSize(1), BATCH_BYTES_MAX);
+    let stores = stores(&mut table);
+    let config = config(&mut table);
+    let (limits, call_deadline_span) = limits(&mut table);
+    let capabilities = capabilities(&mut table);
+    table.finish(|key| at_home(key, "[[stage]]"));
+
+    let batch_bytes = batch_bytes.unwrap_or(Stage::BATCH_BYTES.into());
+    if *batch_bytes >= *limits.memory {
+        let problem = Problem::new(format!(
+            "`batch-bytes` of {batch_bytes} does not fit in the guest's `memory` of {}",
+            limits.memory
+        ));
+        table.cx.error(
+            &table.span_of("batch-bytes"),
+            problem.help("make batches smaller, or `memory` in [stage.limits] larger"),
+        );
+    }
+    let stage = || {
+        Some(Stage {
+            name: name.as_ref()?.0.to_owned(),
+            component: component?,
+            sha256,
+            partitions: 0,
+            inputs: inputs.iter().map(|input| input.port.clone()).collect(),
+            outputs: outputs.iter().map(|output| output.port.clone()).collect(),
+            on_rejected: on_rejected.unwrap_or(OnRejected::Fail.into()),
+            on_fault: on_fault.unwrap_or(OnFault::Fail.into()),
+            dead_letters: dead_letters.as_ref().map(|stream| stream.stream.to_owned()),
+            batch_messages: batch_messages.unwrap_or(Stage::BATCH_MESSAGES),
+            batch_bytes,
+            stores,
+            config,
+            limits,
+            capabilities,
+        })
+    };
+    Draft {
+        stage: stage(),
+        name,
+        inputs,
+        outputs,
+        dead_letters,
+        call_deadline_span,
+    }
+}
+
+fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
+    let Some(entry) = table.entry("component") else {
+        table.missing("component", "write component = \"….wasm\"");
+        return None;
+    };
+    if entry.string().is_some_and(|text| text.contains("://")) {
+        let problem = Problem::new("a component from a registry is not supported yet");
+        entry.error(problem.help("download it, and name the file"));
+        return None;
+    }
+    entry.path()
+}
+
+fn dead_letters<'a>(
+    table: &mut Table<'a>,
+    on_rejected: Option<&Setting<OnRejected>>,
+    declared: &[Entry<'a>],
+) -> Option<StreamRef<'a>> {
+    let wanted = on_rejected.is_some_and(|answer| **answer == OnRejected::DeadLetter);
+    match table.entry("dead-letters") {
+        Some(entry) => {
+            // What `on-rejected` says is not known where it is wrong itself.
+            let known = on_rejected.is_some() || table.peek("on-rejected").is_none();
+            if known && !wanted {
+                let problem = Problem::new("nothing is sent to `dead-letters`");
+                table.cx.warn(
+                    &entry.key_span,
+                    problem.help("set on-rejected = \"dead-letter\""),
+                );
+            }
+            ports::stream_ref(&entry, declared)
+        }
+        None if wanted => {
+            let problem = Problem::new("`on-rejected` names no stream for dead letters");
+            let span = table.span_of("on-rejected");
+            table
+                .cx
+                .error(&span, problem.help("set dead-letters = \"STREAM\""));
+            None
+        }
+        None => None,
+    }
+}
+
+fn stores(stage: &mut Table<'_>) -> BTreeMap<String, Store> {
+    let mut stores = BTreeMap::new();
+    let Some(table) = stage.table("stores", "[stage.stores.NAME]") else {
+        return stores;
+    };
+    for entry in table.into_entries() {
+        let name = entry.key_name("store");
+        let Some(mut store) = entry.table(&format!("[stage.stores.{}]", entry.key)) else {
+            continue;
+        };
+        let kind = store.text("type").unwrap_or(StoreKind::Rocksdb.into());
+        store.later("ttl");
+        store.finish(|_| None);
+        if let Some(name) = name {
+            stores.insert(name.to_owned(), Store { kind });
+        }
+    }
+    stores
+}
+
+/// What the guest is told, as strings.
+fn config(stage: &mut Table<'_>) -> BTreeMap<String, Setting<String>> {
+    let Some(table) = stage.table("config", "[stage.config]") else {
+        return BTreeMap::new();
+    };
+    let values = table.into_entries().into_iter().filter_map(|entry| {
+        let value = if entry.string().is_some() {
+            entry.text()?
+        } else if let Some(scalar) = entry.scalar() {
+            scalar.into()
+        } else {
+            entry.wrong_type(
+                "one value",
+                "a guest is told strings, numbers, true, false, dates and times; put the rest into a string",
+            );
+            return None;
+        };
+        Some((entry.key.to_owned(), value))
+    });
+    values.collect()
+}
+
+/// The limits, and where the deadline of a call stands.
+fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
+    let default = Limits::default();
+    let Some(mut table) = stage.table("limits", "[stage.limits]") else {
+        return (default, None);
+    };
+    let memory = size_in(&mut table, "memory", MEMORY_MIN, MEMORY_MAX);
+    let call_deadline = positive(&mut table, "call-deadline");
+    let key_bytes = size_in(&mut table, "key-bytes", ByteSize(1), KEY_BYTES_MAX);
+    let value_bytes = size_in(&mut table, "value-bytes", ByteSize(1), VALUE_BYTES_MAX);
+    table.finish(|key| at_home(key, "[stage.limits]"));
+    let limits = Limits {
+        memory: memory.unwrap_or(default.memory),
+        call_deadline: call_deadline.unwrap_or(default.call_deadline),
+        key_bytes: key_bytes.unwrap_or(default.key_bytes),
+        value_bytes: value_bytes.unwrap_or(default.value_bytes),
+    };
+    if *limits.value_bytes >= *limits.memory {
+        let problem = Problem::new(format!(
+            "`value-bytes` of {} does not fit in the guest's `memory` of {}",
+            limits.value_bytes, limits.memory
+        ));
+        table.cx.error(&table.span_of("value-bytes"), problem);
+    }
+    let span = table.peek("call-deadline").map(|entry| entry.span);
+    (limits, span)
+}
+
+fn capabilities(stage: &mut Table<'_>) -> Capabilities {
+    let Some(mut table) = stage.table("capabilities", "[stage.capabilities]") else {
+        return Capabilities::default();
+    };
+    let help = "write directories = [{ host = \"…\", guest = \"/…\" }]";
+    let entries = table
+        .entry("directories")
+        .and_then(|entry| entry.list(help))
+        .unwrap_or_default();
+    let request_stop = table.bool("request-stop").unwrap_or(false);
+    table.finish(|key| at_home(key, "[stage.capabilities]"));
+    let mut directories: Vec<Directory> = Vec::new();
+    for entry in &entries {
+        let Some(directory) = directory(entry) else {
+            continue;
+        };
+        if directories
+            .iter()
+            .any(|other| *other.guest == *directory.guest)
+        {
+            entry.error(Problem::new(
+                "the guest has another directory at the same place",
+            ));
+        }
+        directories.push(directory);
+    }
+    Capabilities {
+        directories,
+        request_stop,
+    }
+}
+
+fn directory(entry: &Entry<'_>) -> Option<Directory> {
+    let mut table = entry.table("{ host = \"…\", guest = \"/…\" }")?;
+    let host = table.path("host");
+    if table.peek("host").is_none() {
+        table.missing("host", "the folder of the host");
+    }
+    let guest = table.text::<String>("guest");
+    if table.peek("guest").is_none() {
+        table.missing("guest", "where the guest finds it, such as \"/models\"");
+    }
+    let write = table.bool("write").unwrap_or(false);
+    table.finish(|_| None);
+    let guest = guest?;
+    let path = Path::new(guest.as_str());
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.is_absolute() || !plain {
+        let problem = Problem::new("`guest` is an absolute path without `..`");
+        table
+            .cx
+            .error(&table.span_of("guest"), problem.help("such as \"/models\""));
+        return None;
+    }
+    Some(Directory {
+        host: host?,
+        guest,
+        write,
+    })
+}

@@ -1,0 +1,116 @@
+//! `job.toml` → a validated, typed [`Job`]; every default and its reason.
+//!
+//! It reads one file and nothing else: whether a component or a folder exists is for those who open it. It must never
+//! know RocksDB, wasmtime or the options of another module, and only the command line imports it. Invariants:
+//!
+//! - Everything that is wrong with a file is reported at once, each finding with its place and what to do.
+//! - A key is used, refused or warned about; none is ignored.
+//! - What came from the environment is in the [`Job`], and in nothing that is printed: not in a finding, not in
+//!   [`Job::render`], not in `Debug`.
+//!
+//! Read on in `job`, `stream`, `stage` (what there is), then `decode` (the rules).
+
+mod decode;
+mod diagnostics;
+mod job;
+mod names;
+mod setting;
+mod stage;
+mod stream;
+mod substitute;
+mod table;
+mod units;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
+pub use setting::{Setting, Written};
+pub use stage::{
+    Capabilities, Directory, InputPort, Limits, OnFault, OnRejected, OutputPort, Sha256, Stage,
+    Start, StartEnd, Store, StoreKind,
+};
+pub use stream::{
+    Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
+    Stdin, Stdout, Stream, System, SystemName, TimestampField, TimestampFormat,
+};
+pub use units::{ByteSize, Per, Rate};
+
+/// The name of a job file in a folder.
+const JOB_FILE: &str = "job.toml";
+
+/// More is not a job file: a component or data was given by mistake.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads the job file at `path`, or `job.toml` in the folder at `path`. `env` answers for environment variables. The
+/// job's paths are absolute.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file; or why it cannot be read.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Job, Diagnostics> {
+    let given_folder = path.is_dir();
+    let file = if given_folder {
+        path.join(JOB_FILE)
+    } else {
+        path.to_owned()
+    };
+    let refuse = |message: String, help: &str| {
+        let help = (!help.is_empty()).then(|| help.to_owned());
+        Err(Diagnostics::unreadable(&file, message, help))
+    };
+    let read = File::open(&file).and_then(|opened| {
+        let mut bytes = Vec::new();
+        opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let other = "name the job.toml, not a component or data";
+    match read.map(String::from_utf8) {
+        Ok(Err(error)) => refuse(
+            format!(
+                "is no job file: byte {} is not UTF-8",
+                error.utf8_error().valid_up_to()
+            ),
+            other,
+        ),
+        Ok(Ok(text)) if text.len() as u64 > FILE_BYTES_MAX => {
+            refuse("is no job file: it is too large".to_owned(), other)
+        }
+        Ok(Ok(text)) => match std::path::absolute(&file) {
+            Ok(absolute) => decode::job(&text, &file, folder_of(&absolute), env),
+            Err(error) => refuse(format!("has no absolute path: {error}"), ""),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if given_folder {
+                refuse("the folder has no job.toml".to_owned(), "name the job file")
+            } else {
+                refuse(
+                    "no such file".to_owned(),
+                    "name the job file, or the folder of its job.toml",
+                )
+            }
+        }
+        Err(error) => refuse(format!("cannot be read: {error}"), ""),
+    }
+}
+
+/// Reads `text` as the job file at `path`, which is not touched. The job's paths are joined to the folder of `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn parse(
+    text: &str,
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Job, Diagnostics> {
+    decode::job(text, path, folder_of(path), env)
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}

@@ -1,0 +1,203 @@
+//! Values that are written as text in the job file. Text may hold something from the environment, which is then used
+//! but never shown: a [`Setting`] remembers what the file says and prints that.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+/// Why a text is not a value of some type, for a person. `help` may repeat the text, so neither is used where the text
+/// came from the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// What is wrong.
+    pub(super) message: String,
+    /// What to write instead.
+    pub(super) help: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>) -> Problem {
+        Problem {
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    pub(super) fn help(self, help: impl Into<String>) -> Problem {
+        Problem {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+}
+
+/// A value that can be shown as it would be written in a job file.
+pub trait Written {
+    /// The text that means this value.
+    fn written(&self) -> String;
+}
+
+/// A value that is written as a string in the job file.
+pub(super) trait FromText: Written + Sized {
+    /// What it is, with an article: "a duration".
+    const WHAT: &'static str;
+
+    /// The value that `text` means.
+    fn from_text(text: &str) -> Result<Self, Problem>;
+
+    /// What to say to a number without quotes, where a unit may have been forgotten.
+    fn bare_number(_number: &str) -> Option<Problem> {
+        None
+    }
+}
+
+/// A value written as text. It is used like the value itself; `Display`, `Debug` and `Serialize` show the text of the
+/// job file where that has a `${…}` in it, and so never what came from the environment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Setting<T> {
+    value: T,
+    shown: Option<Box<str>>,
+}
+
+impl<T> Setting<T> {
+    pub(super) fn substituted(value: T, text: &str) -> Setting<T> {
+        Setting {
+            value,
+            shown: Some(text.into()),
+        }
+    }
+
+    /// The value itself.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// Whether the text had a `${…}` in it. Such a value must not be printed.
+    pub fn is_substituted(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    /// Another value in the place of this one, shown in the same way.
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting {
+            value: change(self.value),
+            shown: self.shown,
+        }
+    }
+}
+
+impl<T> From<T> for Setting<T> {
+    fn from(value: T) -> Setting<T> {
+        Setting { value, shown: None }
+    }
+}
+
+impl<T> Deref for Setting<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Written> fmt::Display for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shown {
+            Some(text) => f.write_str(text),
+            None => f.write_str(&self.value.written()),
+        }
+    }
+}
+
+impl<T: Written> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl<T: Written> Serialize for Setting<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Written for String {
+    fn written(&self) -> String {
+        self.clone()
+    }
+}
+
+impl FromText for String {
+    const WHAT: &'static str = "a string";
+
+    fn from_text(text: &str) -> Result<String, Problem> {
+        Ok(text.to_owned())
+    }
+}
+
+impl Written for PathBuf {
+    fn written(&self) -> String {
+        self.to_string_lossy().into_owned()
+    }
+}
+
+impl FromText for PathBuf {
+    const WHAT: &'static str = "a path";
+
+    fn from_text(text: &str) -> Result<PathBuf, Problem> {
+        if text.is_empty() {
+            return Err(Problem::new("a path cannot be empty"));
+        }
+        if text.contains('\0') {
+            return Err(Problem::new("a path cannot contain a zero byte"));
+        }
+        if text == "~" || text.starts_with("~/") {
+            return Err(Problem::new("`~` has no meaning in a job file")
+                .help(format!("write \"${{HOME}}{}\"", &text[1..])));
+        }
+        Ok(PathBuf::from(text))
+    }
+}
+
+impl Written for SocketAddr {
+    fn written(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromText for SocketAddr {
+    const WHAT: &'static str = "an address";
+
+    fn from_text(text: &str) -> Result<SocketAddr, Problem> {
+        text.parse().map_err(|_| {
+            Problem::new(format!("{text:?} is not an IP address with a port"))
+                .help("such as \"127.0.0.1:9464\", or \"[::1]:9464\"")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_substituted_value_is_used_and_not_shown() {
+        let secret = Setting::substituted("hunter2".to_owned(), "${PASSWORD}");
+        assert_eq!(secret.as_str(), "hunter2");
+        assert!(secret.is_substituted());
+        assert_eq!(secret.to_string(), "${PASSWORD}");
+        assert_eq!(format!("{secret:?}"), "\"${PASSWORD}\"");
+        let shown = serde_json::to_string(&secret).expect("a string");
+        assert_eq!(shown, "\"${PASSWORD}\"");
+        assert_eq!(secret.map(|s| s.len()).into_inner(), 7);
+    }
+
+    #[test]
+    fn a_home_folder_is_not_expanded_silently() {
+        let problem = PathBuf::from_text("~/data").expect_err("a tilde");
+        assert_eq!(problem.help.as_deref(), Some("write \"${HOME}/data\""));
+    }
+}

@@ -1,0 +1,291 @@
+//! `[[stage]]`: a component, its bindings and its bounds, with defaults and their reasons.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::setting::{FromText, Problem, Setting, Written};
+use super::units::ByteSize;
+use super::words::words;
+use crate::model::{Offset, StartAt};
+
+/// One component with its inputs, outputs and stores.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stage {
+    /// Names the stage; recorded in the state directory. Required.
+    pub name: String,
+    /// The component's file. Required.
+    pub component: Setting<PathBuf>,
+    /// The hash that the component's file must have. Default: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Setting<Sha256>>,
+    /// How many tasks there are: as many as every input has partitions.
+    #[serde(skip)]
+    pub partitions: u32,
+    /// The ports that the component reads, in the order of the file; at least one.
+    #[serde(serialize_with = "inputs_by_port")]
+    pub inputs: Vec<InputPort>,
+    /// The ports that the component writes, in the order of the file. Default: none.
+    #[serde(serialize_with = "outputs_by_port")]
+    pub outputs: Vec<OutputPort>,
+    /// What becomes of a message that the component rejects. Default: `fail`, because anything else loses it from the
+    /// result unless somebody looks.
+    pub on_rejected: Setting<OnRejected>,
+    /// What becomes of a message on which the component traps or breaks a limit. Default: `fail`.
+    pub on_fault: Setting<OnFault>,
+    /// The stream that takes what was rejected; set where `on_rejected` is `dead-letter`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
+    /// A batch has at most so many messages. Default: 500, beyond which the cost of a call no longer matters.
+    pub batch_messages: u32,
+    /// A batch ends at so many bytes, and has at least one message. Default: 1 MiB, which fits in any guest.
+    pub batch_bytes: Setting<ByteSize>,
+    /// The stores of the component, by name. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stores: BTreeMap<String, Store>,
+    /// What the component is told. Default: nothing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, Setting<String>>,
+    /// `[stage.limits]`.
+    pub limits: Limits,
+    /// `[stage.capabilities]`.
+    pub capabilities: Capabilities,
+}
+
+impl Stage {
+    /// The default of [`Stage::batch_messages`].
+    pub(super) const BATCH_MESSAGES: u32 = 500;
+    /// The default of [`Stage::batch_bytes`].
+    pub(super) const BATCH_BYTES: ByteSize = ByteSize::mib(1);
+}
+
+/// An input of a component.
+#[derive(Debug, Clone)]
+pub struct InputPort {
+    /// The name that the component knows.
+    pub port: String,
+    /// A declared stream.
+    pub stream: String,
+    /// Where to begin while no position is stored. Default: at the oldest message, so that nothing is passed over.
+    pub start: Start,
+}
+
+/// An output of a component.
+#[derive(Debug, Clone)]
+pub struct OutputPort {
+    /// The name that the component knows.
+    pub port: String,
+    /// A declared stream.
+    pub stream: String,
+}
+
+/// Where to begin to read.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Start {
+    /// `"oldest"` or `"latest"`.
+    End(Setting<StartEnd>),
+    /// `{ offset = N }`.
+    Offset {
+        /// The offset.
+        offset: Offset,
+    },
+    /// `{ time = "…" }`.
+    Time {
+        /// The first message that is not older than this.
+        time: Setting<Timestamp>,
+    },
+}
+
+impl Start {
+    /// In the words of the readers.
+    pub fn at(&self) -> StartAt {
+        match self {
+            Start::End(end) => match **end {
+                StartEnd::Oldest => StartAt::Oldest,
+                StartEnd::Latest => StartAt::Latest,
+            },
+            Start::Offset { offset } => StartAt::Offset(*offset),
+            Start::Time { time } => StartAt::Time(time.as_millisecond()),
+        }
+    }
+}
+
+words! {
+    /// An end of a stream.
+    StartEnd, "start", "a start" {
+        /// The first message there is.
+        Oldest = "oldest",
+        /// After the last message there is.
+        Latest = "latest",
+    } later []
+}
+
+impl Written for Timestamp {
+    fn written(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromText for Timestamp {
+    const WHAT: &'static str = "a time";
+
+    fn from_text(text: &str) -> Result<Timestamp, Problem> {
+        text.parse().map_err(|_| {
+            Problem::new(format!("{text:?} is not a time with an offset from UTC"))
+                .help("such as \"2026-01-31T12:00:00Z\" or \"2026-01-31T13:00:00+01:00\"")
+        })
+    }
+}
+
+words! {
+    /// What becomes of a message that a component rejects.
+    OnRejected, "on-rejected", "an on-rejected" {
+        /// It goes to the stream of dead letters.
+        DeadLetter = "dead-letter",
+        /// It is passed over.
+        Skip = "skip",
+        /// The task stops before it.
+        Fail = "fail",
+    } later []
+}
+
+words! {
+    /// What becomes of a message on which a component traps or breaks a limit.
+    OnFault, "on-fault", "an on-fault" {
+        /// The task stops before it.
+        Fail = "fail",
+    } later ["dead-letter", "skip"]
+}
+
+/// A store of a stage.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Store {
+    /// Default: `rocksdb`, which has no need to fit in memory.
+    #[serde(rename = "type")]
+    pub kind: Setting<StoreKind>,
+}
+
+words! {
+    /// How a store is kept at hand.
+    StoreKind, "store type", "a store type" {
+        /// On disk, with a cache.
+        Rocksdb = "rocksdb",
+        /// All in memory, counted against the job's cache; as durable as the other.
+        Memory = "memory",
+    } later []
+}
+
+/// `[stage.limits]`: what one instance and one call may use.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Limits {
+    /// Linear memory of an instance. Default: 64 MiB, many times what a batch needs; most guests use far less.
+    pub memory: Setting<ByteSize>,
+    /// How long one call may run. Default: 1 s, thousands of times what a batch takes.
+    pub call_deadline: Setting<Duration>,
+    /// The longest key of a store or message. Default: 8 KiB.
+    pub key_bytes: Setting<ByteSize>,
+    /// The longest value of a store or message. Default: 1 MiB.
+    pub value_bytes: Setting<ByteSize>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory: ByteSize::mib(64).into(),
+            call_deadline: Duration::from_secs(1).into(),
+            key_bytes: ByteSize::kib(8).into(),
+            value_bytes: ByteSize::mib(1).into(),
+        }
+    }
+}
+
+/// `[stage.capabilities]`: what the component may reach. Default: nothing.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Capabilities {
+    /// Folders of the host.
+    pub directories: Vec<Directory>,
+    /// Whether the component may stop its task.
+    pub request_stop: bool,
+}
+
+/// A folder of the host that a component may use.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Directory {
+    /// The folder. Required.
+    pub host: Setting<PathBuf>,
+    /// Where the component finds it: an absolute path. Required.
+    pub guest: Setting<String>,
+    /// Whether the component may change what is in it. Default: no.
+    pub write: bool,
+}
+
+/// A SHA-256 hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Written for Sha256 {
+    fn written(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl FromText for Sha256 {
+    const WHAT: &'static str = "a hash";
+
+    fn from_text(text: &str) -> Result<Sha256, Problem> {
+        let wrong = |found: String| {
+            Problem::new(format!(
+                "a SHA-256 hash has 64 hexadecimal digits, this has {found}"
+            ))
+            .help("`sha256sum FILE` prints it")
+        };
+        if text.len() != 64 {
+            return Err(wrong(format!("{} characters", text.chars().count())));
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let mut hash = [0; 32];
+        for (byte, [high, low]) in hash.iter_mut().zip(text.as_bytes().as_chunks().0) {
+            let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
+                return Err(wrong("a character that is none".to_owned()));
+            };
+            *byte = u8::try_from(high * 16 + low)
+                .map_err(|_| wrong("a character that is none".to_owned()))?;
+        }
+        Ok(Sha256(hash))
+    }
+}
+
+fn inputs_by_port<S: Serializer>(inputs: &[InputPort], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Binding<'a> {
+        stream: &'a str,
+        start: &'a Start,
+    }
+    let mut map = serializer.serialize_map(Some(inputs.len()))?;
+    for InputPort {
+        port,
+        stream,
+        start,
+    } in inputs
+    {
+        map.serialize_entry(port, &Binding { stream, start })?;
+    }
+    map.end()
+}
+
+fn outputs_by_port<S: Serializer>(
+    outputs: &[OutputPort],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(outputs.iter().map(|output| (&output.port, &output.stream)))
+}

@@ -1,0 +1,148 @@
+//! `${NAME}` and `${NAME:-default}` in strings. What the environment says is used, and never repeated in a message.
+
+use super::setting::Problem;
+
+/// Where values come from: the environment, or a test's.
+pub(super) type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// What became of a string.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Substituted {
+    /// It has no `${`, and means what it says.
+    Unchanged,
+    /// It means this; show the original.
+    Changed(String),
+}
+
+/// A reference that cannot be resolved: the piece of the string that holds it, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadReference {
+    /// From `${` on, as far as it was understood.
+    pub(super) piece: String,
+    /// What is wrong with it.
+    pub(super) problem: Problem,
+}
+
+/// Replaces every `${NAME}` in `text`; `$${` stands for a plain `${`.
+///
+/// # Errors
+/// Every reference that cannot be resolved.
+pub(super) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Vec<BadReference>> {
+    if !text.contains("${") {
+        return Ok(Substituted::Unchanged);
+    }
+    let mut out = String::new();
+    let mut bad = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if let Some(before) = rest[..at].strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let reference = &rest[at..];
+        let Some(end) = reference.find('}') else {
+            bad.push(BadReference {
+                piece: reference.to_owned(),
+                problem: Problem::new("`${` without a closing `}`")
+                    .help("write `$${` for a plain `${`"),
+            });
+            rest = "";
+            break;
+        };
+        match resolve(&reference[2..end], env) {
+            Ok(value) => out.push_str(&value),
+            Err(problem) => bad.push(BadReference {
+                piece: reference[..=end].to_owned(),
+                problem,
+            }),
+        }
+        rest = &reference[end + 1..];
+    }
+    out.push_str(rest);
+    if bad.is_empty() {
+        Ok(Substituted::Changed(out))
+    } else {
+        Err(bad)
+    }
+}
+
+/// What stands between the braces, resolved. As in a shell, `:-` also takes the place of an empty variable.
+fn resolve(inside: &str, env: &Env<'_>) -> Result<String, Problem> {
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !valid {
+        return Err(Problem::new(format!(
+            "{name:?} cannot be the name of an environment variable"
+        ))
+        .help("write `${NAME}` or `${NAME:-default}`, and `$${` for a plain `${`"));
+    }
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(Problem::new("a default cannot hold another `${`"));
+    }
+    match (env(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(
+            Problem::new(format!("the environment variable `{name}` is not set"))
+                .help(format!("set it, or give a default: `${{{name}:-…}}`")),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str) -> Result<Substituted, Vec<BadReference>> {
+        substitute(text, &|name| match name {
+            "USER" => Some("ann".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "DOLLARS" => Some("${USER}".to_owned()),
+            _ => None,
+        })
+    }
+
+    fn changed(text: &str) -> Result<Substituted, Vec<BadReference>> {
+        Ok(Substituted::Changed(text.to_owned()))
+    }
+
+    #[test]
+    fn references_are_replaced_once() {
+        assert_eq!(run("plain $5 {x}"), Ok(Substituted::Unchanged));
+        assert_eq!(run("a-${USER}-${USER}!"), changed("a-ann-ann!"));
+        assert_eq!(run("${DOLLARS}"), changed("${USER}"));
+        assert_eq!(run("${EMPTY}"), changed(""));
+    }
+
+    #[test]
+    fn a_default_is_for_what_is_unset_or_empty() {
+        assert_eq!(run("${NOPE:-x y}"), changed("x y"));
+        assert_eq!(run("${EMPTY:-x}"), changed("x"));
+        assert_eq!(run("${USER:-x}"), changed("ann"));
+        assert_eq!(run("${NOPE:-}"), changed(""));
+    }
+
+    #[test]
+    fn a_doubled_dollar_is_no_reference() {
+        assert_eq!(run("$${USER} ${USER}"), changed("${USER} ann"));
+    }
+
+    #[test]
+    fn every_bad_reference_is_reported() {
+        let bad = run("${A} ${USER} ${b c} ${B:-${C}} ${D").expect_err("four are bad");
+        let pieces: Vec<_> = bad.iter().map(|bad| bad.piece.as_str()).collect();
+        assert_eq!(pieces, ["${A}", "${b c}", "${B:-${C}", "${D"]);
+        assert_eq!(
+            bad[0].problem.message,
+            "the environment variable `A` is not set"
+        );
+    }
+}

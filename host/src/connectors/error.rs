@@ -1,0 +1,74 @@
+//! Why a stream could not be read or written.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::Offset;
+
+/// A partition cannot be read. The task that reads it stops; nothing is skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file or pipe could not be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A log no longer has, or never had, the offset.
+    #[error(
+        "offset {offset} does not exist: the partition holds {oldest} up to, not including, {end}; \
+         choose another start with `start` for a new input, or reset the job"
+    )]
+    OffsetOutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset that is there.
+        oldest: Offset,
+        /// The offset after the last.
+        end: Offset,
+    },
+    /// A file is not what it was when its position was recorded.
+    #[error("{}: {what}", path.display())]
+    Changed {
+        /// Which.
+        path: PathBuf,
+        /// What differs, and what to do.
+        what: String,
+    },
+    /// Stored bytes cannot be trusted.
+    #[error("damaged: {what}")]
+    Damaged {
+        /// Where, and what is wrong.
+        what: String,
+    },
+    /// The position or the way to begin cannot be used with this system.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// A partition of an output cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// A file could not be written.
+    #[error("{action} {}", path.display())]
+    Write {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// What is there is not what was recorded.
+    #[error("{}: {what}", path.display())]
+    Refused {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What was found, and what to do.
+        what: String,
+    },
+}

@@ -1,0 +1,339 @@
+//! A file for each partition of an output, to which every epoch's bytes are appended once.
+//!
+//! The file is `<stream>-<partition>-<number>`; it is never renamed, and its number is 0. The state of a sink, version 1,
+//! is 25 bytes: the version (1), then as little-endian u64 the file's number, its inode and its length.
+//!
+//! | a crash after | leaves | recovery |
+//! | --- | --- | --- |
+//! | `sink.create-folder`, `sink.create`, the syncs of both | at most an empty file, not recorded | takes the empty file |
+//! | part of `sink.write`, or all of it, synced or not | the recorded length, and up to all of what was to be delivered | cuts back to the recorded length; delivery comes again |
+//! | `sink.truncate` | the recorded length | the same again |
+//!
+//! Invariants: bytes are only ever added after the recorded length and synced before it is recorded; a file whose inode or
+//! length cannot come of such a crash is refused, and nothing is changed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::connectors::encode::{OutputFormat, encode};
+use crate::connectors::{Output, Sink, SinkError};
+use crate::model::{Messages, Offset, PartitionId, Steps};
+
+const VERSION: u8 = 1;
+
+/// Files to write.
+#[derive(Debug, Clone)]
+pub struct FileOutputOptions {
+    /// The folder, which is made if it is not there.
+    pub folder: PathBuf,
+    /// The stream, by its name in the job file.
+    pub stream: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What a message becomes.
+    pub format: OutputFormat,
+}
+
+/// Files as an output: each partition is one file, in which every message stands once.
+pub struct FileOutput {
+    options: Arc<FileOutputOptions>,
+    steps: Arc<dyn Steps>,
+}
+
+impl FileOutput {
+    /// Files in a folder; `steps` is told of each durable step. Touches nothing yet.
+    pub fn new(options: FileOutputOptions, steps: Arc<dyn Steps>) -> FileOutput {
+        FileOutput {
+            options: Arc::new(options),
+            steps,
+        }
+    }
+}
+
+impl Output for FileOutput {
+    fn partitions(&self) -> u32 {
+        self.options.partitions
+    }
+
+    fn may_repeat(&self) -> bool {
+        false
+    }
+
+    fn sink(&self, partition: PartitionId) -> Box<dyn Sink> {
+        Box::new(FileSink {
+            partition: partition.0,
+            disk: Disk {
+                steps: Arc::clone(&self.steps),
+            },
+            options: Arc::clone(&self.options),
+            open: None,
+        })
+    }
+}
+
+struct FileSink {
+    options: Arc<FileOutputOptions>,
+    partition: u32,
+    disk: Disk,
+    open: Option<Open>,
+}
+
+/// The file that is written.
+struct Open {
+    file: File,
+    path: PathBuf,
+    state: State,
+}
+
+/// What is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    number: u64,
+    inode: u64,
+    length: u64,
+}
+
+impl State {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        for field in [self.number, self.inode, self.length] {
+            bytes.extend_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<State, String> {
+        let Some((&VERSION, rest)) = bytes.split_first() else {
+            let version = bytes.first().copied().unwrap_or(0);
+            return Err(format!("its recorded state has version {version}, and this program knows {VERSION}"));
+        };
+        match rest.as_chunks::<8>() {
+            ([number, inode, length], []) => Ok(State {
+                number: u64::from_le_bytes(*number),
+                inode: u64::from_le_bytes(*inode),
+                length: u64::from_le_bytes(*length),
+            }),
+            _ => Err(format!("its recorded state has {} bytes", bytes.len())),
+        }
+    }
+}
+
+impl FileSink {
+    fn path_of(&self, number: u64) -> PathBuf {
+        let FileOutputOptions { folder, stream, .. } = &*self.options;
+        folder.join(format!("{stream}-{}-{number}", self.partition))
+    }
+
+    /// Nothing was ever recorded: there must be no file yet, or the empty one that an earlier first start left.
+    fn start(&self) -> Result<Open, SinkError> {
+        let folder = &self.options.folder;
+        let path = self.path_of(0);
+        for (name, partition, _) in self.files()? {
+            let found = folder.join(&name);
+            let fresh = found == path && length_of(&found)? == 0;
+            if !fresh && (partition == self.partition || partition >= self.options.partitions) {
+                return Err(refused(
+                    &found,
+                    &format!(
+                        "the folder holds files of stream `{}` that this job has not written; move them aside \
+                         (`wasm-host reset` does it with the state), or choose another folder",
+                        self.options.stream
+                    ),
+                ));
+            }
+        }
+        self.disk.create_folder(folder)?;
+        let file = self.disk.create(&path, folder)?;
+        let metadata = file.metadata().map_err(failed("look at", &path))?;
+        let state = State {
+            number: 0,
+            inode: metadata.ino(),
+            length: 0,
+        };
+        Ok(Open { file, path, state })
+    }
+
+    /// Cuts the file back to what was recorded.
+    fn resume(&self, recorded: &[u8], undelivered: u64) -> Result<Open, SinkError> {
+        let folder = &self.options.folder;
+        let state = State::decode(recorded).map_err(|what| refused(folder, &what))?;
+        let path = self.path_of(state.number);
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(refused(
+                    &path,
+                    "the job has written this file, and it is gone; bring it back, or `wasm-host reset`",
+                ));
+            }
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        let metadata = file.metadata().map_err(failed("look at", &path))?;
+        let length = metadata.len();
+        let most = state.length.saturating_add(undelivered);
+        let what = if metadata.ino() != state.inode {
+            Some("it is not the file that the job has written, but another of that name".to_owned())
+        } else if length < state.length {
+            Some(format!("it has {length} bytes, but the job has written {}", state.length))
+        } else if length > most {
+            Some(format!("it has {length} bytes, but the job can have written {most} at most"))
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            let what = format!("{what}; bring back the file as the job left it, or `wasm-host reset`");
+            return Err(refused(&path, &what));
+        }
+        for (name, partition, number) in self.files()? {
+            let found = folder.join(name);
+            if partition == self.partition && number > state.number {
+                return Err(refused(&found, "the job has not written this file; move it aside"));
+            }
+        }
+        if length > state.length {
+            self.disk.truncate(&file, &path, state.length)?;
+        }
+        Ok(Open { file, path, state })
+    }
+
+    /// The files of the stream in the folder: name, partition, number.
+    fn files(&self) -> Result<Vec<(String, u32, u64)>, SinkError> {
+        let folder = &self.options.folder;
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", folder)(error)),
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("read", folder))?.file_name();
+            let parsed = name.to_str().and_then(|name| parse_name(name, &self.options.stream));
+            if let (Some((partition, number)), Some(name)) = (parsed, name.to_str()) {
+                files.push((name.to_owned(), partition, number));
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+impl Sink for FileSink {
+    fn recover(&mut self, recorded: Option<&[u8]>, undelivered: u64) -> Result<Vec<u8>, SinkError> {
+        let open = match recorded {
+            None => self.start()?,
+            Some(recorded) => self.resume(recorded, undelivered)?,
+        };
+        let state = open.state.encode();
+        self.open = Some(open);
+        Ok(state)
+    }
+
+    fn encode(&self, first: Offset, messages: &Messages, into: &mut Vec<u8>) {
+        let options = &self.options;
+        encode(options.format, &options.stream, self.partition, first, messages, into);
+    }
+
+    fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {
+        let Some(Open { file, path, state }) = &mut self.open else {
+            return Err(refused(&self.options.folder, "a sink must recover before it delivers"));
+        };
+        if !encoded.is_empty() {
+            let length = file.metadata().map_err(failed("look at", path))?.len();
+            if length != state.length {
+                let expected = state.length;
+                return Err(refused(
+                    path,
+                    &format!("it has {length} bytes, not {expected}: something else writes to it; stop that first"),
+                ));
+            }
+            self.disk.append(file, path, state.length, encoded)?;
+            state.length += encoded.len() as u64;
+        }
+        Ok(state.encode())
+    }
+}
+
+/// Partition and number in the name of a stream's file.
+fn parse_name(name: &str, stream: &str) -> Option<(u32, u64)> {
+    let (partition, number) = name.strip_prefix(stream)?.strip_prefix('-')?.split_once('-')?;
+    let (partition, number) = (partition.parse::<u32>().ok()?, number.parse::<u64>().ok()?);
+    (name == format!("{stream}-{partition}-{number}")).then_some((partition, number))
+}
+
+fn length_of(path: &Path) -> Result<u64, SinkError> {
+    Ok(fs::metadata(path).map_err(failed("look at", path))?.len())
+}
+
+fn refused(path: &Path, what: &str) -> SinkError {
+    SinkError::Refused {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SinkError {
+    let path = path.to_owned();
+    move |source| SinkError::Write {
+        action,
+        path,
+        source,
+    }
+}
+
+/// All that changes the disk, step by step.
+struct Disk {
+    steps: Arc<dyn Steps>,
+}
+
+impl Disk {
+    fn create_folder(&self, folder: &Path) -> Result<(), SinkError> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let missing: Vec<&Path> = folder.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+        self.steps.before("sink.create-folder");
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        for parent in missing.into_iter().filter_map(Path::parent) {
+            self.sync_folder(parent)?;
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &Path, folder: &Path) -> Result<File, SinkError> {
+        self.steps.before("sink.create");
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(failed("create", path))?;
+        self.steps.before("sink.sync");
+        file.sync_all().map_err(failed("sync", path))?;
+        self.sync_folder(folder)?;
+        Ok(file)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<(), SinkError> {
+        // The parent of a relative name is the empty path.
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        self.steps.before("sink.sync-folder");
+        let synced = File::open(folder).and_then(|open| open.sync_all());
+        synced.map_err(failed("sync", folder))
+    }
+
+    fn truncate(&self, file: &File, path: &Path, length: u64) -> Result<(), SinkError> {
+        self.steps.before("sink.truncate");
+        file.set_len(length).map_err(failed("truncate", path))?;
+        self.steps.before("sink.sync");
+        file.sync_all().map_err(failed("sync", path))
+    }
+
+    fn append(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), SinkError> {
+        self.steps.before("sink.write");
+        file.write_all_at(bytes, at).map_err(failed("write to", path))?;
+        self.steps.before("sink.sync");
+        file.sync_data().map_err(failed("sync", path))
+    }
+}

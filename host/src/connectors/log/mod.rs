@@ -1,0 +1,166 @@
+//! `log`: the embedded durable log. Reading goes through [`LogReader`], which the checkpoint's side implements, so that
+//! only what is published can be read; writing is part of the commit and is not here.
+
+use std::sync::Arc;
+
+use super::{
+    FetchBounds, Fetched, Input, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
+};
+use crate::model::{Messages, Offset, PartitionId, StartAt, StreamId, TimestampMs};
+
+/// Messages of a partition with their offsets, dense from `first`.
+#[derive(Debug, Clone, Default)]
+pub struct LogRead {
+    /// The offset of the first message.
+    pub first: Offset,
+    /// The messages; none where `from` is the end.
+    pub messages: Messages,
+}
+
+/// The published part of the embedded log.
+pub trait LogReader: Send + Sync {
+    /// Messages from `from` on: at least one, if there is any, and whole chunks up to about `bytes_max`.
+    ///
+    /// # Errors
+    /// `from` was deleted by retention or is past the end, or a chunk is damaged.
+    fn read(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<LogRead, SourceError>;
+
+    /// The first offset that is there, and the one after the last that readers may see.
+    fn bounds(&self, stream: StreamId, partition: PartitionId) -> (Offset, Offset);
+
+    /// The first offset whose message is not older than `time`, or the end.
+    ///
+    /// # Errors
+    /// A chunk is damaged.
+    fn offset_at(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        time: TimestampMs,
+    ) -> Result<Offset, SourceError>;
+
+    /// Completes when the end of the partition is past `end`.
+    fn past(&self, stream: StreamId, partition: PartitionId, end: Offset) -> Ready<'_>;
+}
+
+/// A log stream as an input.
+pub struct LogInput {
+    reader: Arc<dyn LogReader>,
+    stream: StreamId,
+    partitions: u32,
+}
+
+impl LogInput {
+    /// The stream of that id, of so many partitions.
+    pub fn new(reader: Arc<dyn LogReader>, stream: StreamId, partitions: u32) -> LogInput {
+        LogInput {
+            reader,
+            stream,
+            partitions,
+        }
+    }
+}
+
+impl Input for LogInput {
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    fn bounded(&self) -> bool {
+        false
+    }
+
+    fn rewindable(&self) -> bool {
+        true
+    }
+
+    fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError> {
+        let (oldest, end) = self.reader.bounds(self.stream, partition);
+        let next = match at {
+            OpenAt::Position(position) => position.next,
+            OpenAt::Start(StartAt::Oldest) => oldest,
+            OpenAt::Start(StartAt::Latest) => end,
+            OpenAt::Start(StartAt::Offset(offset)) => offset,
+            OpenAt::Start(StartAt::Time(time)) => {
+                self.reader.offset_at(self.stream, partition, time)?
+            }
+        };
+        if next < oldest || next > end {
+            return Err(SourceError::OffsetOutOfRange {
+                offset: next,
+                oldest,
+                end,
+            });
+        }
+        Ok(Box::new(LogSource {
+            reader: Arc::clone(&self.reader),
+            stream: self.stream,
+            partition,
+            next,
+            pending: LogRead::default(),
+            taken: 0,
+        }))
+    }
+}
+
+struct LogSource {
+    reader: Arc<dyn LogReader>,
+    stream: StreamId,
+    partition: PartitionId,
+    next: Offset,
+    /// The last read, of which the first `taken` messages have been given out.
+    pending: LogRead,
+    taken: usize,
+}
+
+impl Source for LogSource {
+    fn poll(&mut self, bounds: FetchBounds) -> Result<Polled, SourceError> {
+        if self.taken == self.pending.messages.len() {
+            let (_, end) = self.reader.bounds(self.stream, self.partition);
+            if self.next == end {
+                return Ok(Polled::Idle);
+            }
+            self.pending =
+                self.reader
+                    .read(self.stream, self.partition, self.next, bounds.bytes)?;
+            self.taken = 0;
+        }
+        let left = self.pending.messages.len() - self.taken;
+        let count = left.min(bounds.messages.max(1));
+        let first = self.pending.first + self.taken as u64;
+        let messages = if count == self.pending.messages.len() {
+            std::mem::take(&mut self.pending.messages)
+        } else {
+            let mut part = Messages::default();
+            part.extend_from(&self.pending.messages, self.taken..self.taken + count);
+            self.taken += count;
+            part
+        };
+        self.next = first + count as u64;
+        Ok(Polled::Messages(Fetched {
+            offsets: (first..self.next).collect(),
+            messages,
+            start_detail: None,
+            end_detail: None,
+        }))
+    }
+
+    fn ready(&mut self) -> Ready<'_> {
+        self.reader.past(self.stream, self.partition, self.next)
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        let (_, end) = self.reader.bounds(self.stream, self.partition);
+        Some(Progress {
+            done: self.next,
+            total: end,
+            unit: ProgressUnit::Messages,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! Systems that messages come from and go to: one folder each, two contracts, one conformance suite.
+//!
+//! [`Input`] is a stream that can be read, [`Source`] a reader of one of its partitions; [`Output`] is a stream that
+//! can be written from outside of the database, [`Sink`] a writer of one of its partitions. They must never know
+//! wasm, state, or who reads them. Invariants:
+//!
+//! - A source gives the same messages at the same offsets whenever it is opened at the same position, unless its
+//!   system says that it cannot be rewound.
+//! - A position that no longer exists is an error; a source never skips or goes back silently.
+//! - A sink shows a reader each delivered byte once, however often delivery is repeated from its recorded state,
+//!   unless its system says that it can repeat.
+
+pub mod file;
+pub mod generate;
+pub mod log;
+pub mod stdio;
+
+mod encode;
+mod error;
+mod json;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod testing;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use encode::OutputFormat;
+pub use error::{SinkError, SourceError};
+pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_message};
+
+use crate::model::{Messages, Offset, PartitionId, Position, StartAt};
+
+/// How much one poll may return; at least one message, whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchBounds {
+    /// At most so many messages.
+    pub messages: usize,
+    /// Stop once keys, values and headers together have so many bytes.
+    pub bytes: usize,
+}
+
+/// Messages of one partition, as read.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// The offset of each message, strictly increasing.
+    pub offsets: Vec<Offset>,
+    /// As many as there are offsets; every one has a timestamp.
+    pub messages: Messages,
+    /// [`Position::detail`] for a position before any of these messages.
+    pub start_detail: Option<Arc<[u8]>>,
+    /// [`Position::detail`] for the position after the last of them.
+    pub end_detail: Option<Arc<[u8]>>,
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub enum Polled {
+    /// At least one message.
+    Messages(Fetched),
+    /// A record that is no message: its raw bytes (at most as many as the limit for records), and why. It takes an
+    /// offset like any other.
+    Undecodable {
+        /// The record's offset.
+        offset: Offset,
+        /// The record, as far as it was read.
+        raw: Vec<u8>,
+        /// Why it could not be decoded, for a person.
+        reason: String,
+        /// [`Position::detail`] for a position before the record.
+        start_detail: Option<Arc<[u8]>>,
+        /// [`Position::detail`] for the position after it.
+        end_detail: Option<Arc<[u8]>>,
+    },
+    /// Nothing now; [`Source::ready`] says when to ask again.
+    Idle,
+    /// A bounded input is at its end. `at` is the position after its last record.
+    End {
+        /// Where reading would go on if the input grew.
+        at: Position,
+    },
+}
+
+/// How far a reader is from the end of its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// How much has been read.
+    pub done: u64,
+    /// How much there is, as far as is known.
+    pub total: u64,
+    /// What is counted.
+    pub unit: ProgressUnit,
+}
+
+/// What [`Progress`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressUnit {
+    /// Messages.
+    Messages,
+    /// Bytes of the system's storage.
+    Bytes,
+}
+
+/// A future that borrows the source it waits for.
+pub type Ready<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A reader of one partition.
+pub trait Source: Send {
+    /// The next messages. It may read files, but waits for nobody: a source without messages answers
+    /// [`Polled::Idle`].
+    ///
+    /// # Errors
+    /// The partition cannot be read from here; the reader is not used again.
+    fn poll(&mut self, bounds: FetchBounds) -> Result<Polled, SourceError>;
+
+    /// Completes when a poll may find something that the last did not. It may complete early, never too late, and can
+    /// be dropped at any time. It costs no time while it waits.
+    fn ready(&mut self) -> Ready<'_>;
+
+    /// How far the reader has come, where the system knows.
+    fn progress(&self) -> Option<Progress>;
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone)]
+pub enum OpenAt {
+    /// Where the last checkpoint left off.
+    Position(Position),
+    /// No position is stored.
+    Start(StartAt),
+}
+
+/// A stream that can be read.
+pub trait Input: Send + Sync {
+    /// How many partitions it has.
+    fn partitions(&self) -> u32;
+
+    /// Whether it ends.
+    fn bounded(&self) -> bool;
+
+    /// Whether a reader can be opened at an earlier position. Where not, what was read since the last checkpoint is
+    /// lost in a crash.
+    fn rewindable(&self) -> bool;
+
+    /// Opens a reader of a partition.
+    ///
+    /// # Errors
+    /// The position does not exist (any more), or the system cannot be read.
+    fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError>;
+}
+
+/// A writer of one partition of an output outside of the database.
+///
+/// The commit encodes the epoch's messages, puts the bytes into the checkpoint, and only then delivers them. `state` is
+/// the sink's own account of what it has delivered, in a format of its own with a version; it is part of the next
+/// checkpoint, and recovery hands back the last one that became durable.
+pub trait Sink: Send {
+    /// Called once before anything else, with the recorded state (`None`: never recorded) and the number of
+    /// encoded bytes that the checkpoint still holds for delivery. Undoes what was delivered after the recorded
+    /// state. Returns the state to record.
+    ///
+    /// # Errors
+    /// What is there is not what was recorded: nothing has been changed.
+    fn recover(&mut self, recorded: Option<&[u8]>, undelivered: u64) -> Result<Vec<u8>, SinkError>;
+
+    /// The bytes to deliver for messages, of which the first has offset `first`. No I/O.
+    fn encode(&self, first: Offset, messages: &Messages, into: &mut Vec<u8>);
+
+    /// Writes encoded bytes and makes them durable. Returns the state to record.
+    ///
+    /// # Errors
+    /// How much was written is unknown: the process ends, and recovery finds out.
+    fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError>;
+}
+
+/// A stream outside of the database that can be written.
+pub trait Output: Send + Sync {
+    /// How many partitions it has.
+    fn partitions(&self) -> u32;
+
+    /// Whether delivery can repeat messages after a crash.
+    fn may_repeat(&self) -> bool;
+
+    /// A writer of a partition. Touches nothing yet.
+    fn sink(&self, partition: PartitionId) -> Box<dyn Sink>;
+}

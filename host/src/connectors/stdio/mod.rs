@@ -1,0 +1,10 @@
+//! `stdin` and `stdout`: the two ends of a pipe, as streams.
+//!
+//! What has been read from a pipe is gone, and what was written to it cannot be taken back: the input cannot be rewound,
+//! and the output can repeat messages after a crash.
+
+mod stdin;
+mod stdout;
+
+pub use stdin::{StdinInput, StdinOptions};
+pub use stdout::{StdoutOptions, StdoutOutput};

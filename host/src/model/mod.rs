@@ -1,0 +1,25 @@
+//! The vocabulary of the host: ids, epochs, messages in columns, positions, the clock. No I/O.
+//!
+//! Every other module speaks in these words, and this one uses nothing but `std` and `serde`'s derive (what is
+//! durable of it is encoded elsewhere). It must never know wasm, RocksDB or a file.
+
+mod clock;
+mod column;
+mod epoch;
+mod ids;
+mod message;
+mod partition;
+mod position;
+mod staged;
+mod steps;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub(crate) use column::{check_parts, iterate};
+pub use column::{Column, ColumnError};
+pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
+pub use ids::{InputIndex, OutputIndex, PartitionId, StageId, StoreId, StoreIndex, StreamId, TaskId};
+pub use message::{Batch, HeadersColumn, MessageRef, Messages};
+pub use partition::{murmur2, partition_of_key};
+pub use position::{Offset, Position, StartAt, TimestampMs};
+pub use staged::{Staged, StagedMark};
+pub use steps::Steps;

@@ -1,0 +1,109 @@
+//! Compiled code, kept between runs.
+//!
+//! A file is named by the SHA-256 of the component and the engine's own hash (wasmtime's version, settings and the processor's
+//! features), and holds:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 0..8 | `WHCODE01` |
+//! | 8..40 | SHA-256 of the rest |
+//! | rest | wasmtime's serialized code |
+//!
+//! Loading it runs it, so it is trusted only where nobody else can write: the folder is this user's with mode 0700, and each
+//! file's hash is checked before it is loaded. Whatever does not fit is compiled again. Safe to delete at any time.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+const MAGIC: &[u8; 8] = b"WHCODE01";
+const PREFIX: usize = 40;
+
+/// A folder of compiled code.
+#[derive(Debug, Clone)]
+pub struct CodeCache {
+    folder: PathBuf,
+}
+
+impl CodeCache {
+    /// The user's cache: `$XDG_CACHE_HOME/wasm-host`, or `~/.cache/wasm-host`. `None` where there is neither, or where the
+    /// folder is somebody else's.
+    pub fn of_user(env: &dyn Fn(&str) -> Option<String>) -> Option<CodeCache> {
+        let base = match env("XDG_CACHE_HOME").filter(|path| Path::new(path).is_absolute()) {
+            Some(path) => PathBuf::from(path),
+            None => PathBuf::from(env("HOME")?).join(".cache"),
+        };
+        CodeCache::at(base.join("wasm-host"))
+    }
+
+    /// A cache in a folder, made where it does not exist.
+    pub fn at(folder: PathBuf) -> Option<CodeCache> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        if let Err(error) = made {
+            tracing::warn!("compiled code is not kept: make {}: {error}", folder.display());
+            return None;
+        }
+        let found = fs::metadata(&folder).ok()?;
+        let ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+        if !ours {
+            tracing::warn!("compiled code is not kept: others can write to {}", folder.display());
+            return None;
+        }
+        Some(CodeCache { folder })
+    }
+
+    fn path(&self, engine: &Engine, component: &str) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.folder.join(format!("{component}-{:016x}.code", hasher.finish()))
+    }
+
+    /// The compiled code of a component, if it is there and whole.
+    pub(super) fn load(&self, engine: &Engine, component: &str) -> Option<Component> {
+        let path = self.path(engine, component);
+        let bytes = fs::read(&path).ok()?;
+        let whole = bytes.len() > PREFIX
+            && bytes[..8] == *MAGIC
+            && bytes[8..PREFIX] == *Sha256::digest(&bytes[PREFIX..]);
+        if !whole {
+            tracing::warn!("{} is damaged and is made again", path.display());
+            return None;
+        }
+        // SAFETY: the bytes are those that `store` wrote: the hash says so, and the folder is writable by this user alone.
+        // wasmtime itself checks that they are for this engine.
+        #[expect(unsafe_code, reason = "loading compiled code is unsafe by its nature; see above")]
+        let loaded = unsafe { Component::deserialize(engine, &bytes[PREFIX..]) };
+        loaded
+            .map_err(|error| tracing::debug!("{} does not fit: {error:#}", path.display()))
+            .ok()
+    }
+
+    /// Keeps compiled code. A failure costs a compilation next time and nothing else.
+    pub(super) fn store(&self, engine: &Engine, component: &str, code: &[u8]) {
+        let path = self.path(engine, component);
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&Sha256::digest(code))?;
+            file.write_all(code)?;
+            file.sync_data()?;
+            fs::rename(&temporary, &path)
+        };
+        if let Err(error) = write() {
+            tracing::warn!("compiled code is not kept: write {}: {error}", path.display());
+            let _ = fs::remove_file(&temporary);
+        }
+    }
+}

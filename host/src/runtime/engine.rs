@@ -1,0 +1,182 @@
+//! The engine: settings that every component is compiled and run with, and the tick that ends calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::code::CodeCache;
+use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
+
+/// How often running calls are looked at. A call ends at most two ticks after its deadline, plus the longest single
+/// operation that cannot be interrupted (a `memory.copy` of all of its memory).
+pub(super) const TICK: Duration = Duration::from_millis(5);
+
+/// Settings of the engine.
+#[derive(Debug, Clone)]
+pub struct RuntimeOptions {
+    /// Instances that may live at a time.
+    pub instances_max: u32,
+    /// The largest memory limit of any stage.
+    pub memory_bytes_max: usize,
+    /// Where compiled code is kept; `None`: nowhere.
+    pub cache: Option<CodeCache>,
+}
+
+/// wasmtime, set up.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(super) engine: Engine,
+    pub(super) cache: Option<CodeCache>,
+    ticker: Arc<Ticker>,
+}
+
+impl Runtime {
+    /// Sets the engine up and starts its ticker.
+    ///
+    /// # Errors
+    /// wasmtime's reason.
+    pub fn new(options: RuntimeOptions) -> Result<Runtime, String> {
+        let mut config = config();
+        config.allocation_strategy(pooling(&options));
+        let engine = match Engine::new(&config) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // A process that may not reserve much address space (`ulimit -v`) goes on without the pool: instances take
+                // longer to make.
+                tracing::warn!("instances are not pooled: {error:#}");
+                config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+                Engine::new(&config).map_err(|error| format!("{error:#}"))?
+            }
+        };
+        let ticker = Ticker::start(engine.clone());
+        Ok(Runtime {
+            engine,
+            cache: options.cache,
+            ticker,
+        })
+    }
+
+    /// A call is running for as long as the guard lives.
+    pub(super) fn running(&self) -> Running<'_> {
+        self.ticker.begin();
+        Running(&self.ticker)
+    }
+}
+
+/// wasmtime's version, as it was built in.
+pub fn wasmtime_version() -> &'static str {
+    env!("WASM_HOST_WASMTIME_VERSION")
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(STACK_BYTES);
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
+    config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    // The same bits on every machine: what a guest computes becomes state.
+    config.cranelift_nan_canonicalization(true);
+    config.relaxed_simd_deterministic(true);
+    config.memory_init_cow(true);
+    config
+}
+
+fn pooling(options: &RuntimeOptions) -> PoolingAllocationConfig {
+    let instances = options.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    // A component is a handful of core instances: the guest, its adapter, shims between them.
+    pool.total_component_instances(instances);
+    pool.total_core_instances(instances.saturating_mul(8));
+    pool.total_memories(instances.saturating_mul(2));
+    pool.total_tables(instances.saturating_mul(8));
+    pool.max_core_instances_per_component(64);
+    pool.max_memories_per_component(8);
+    pool.max_tables_per_component(64);
+    pool.max_component_instance_size(4 << 20);
+    pool.max_core_instance_size(4 << 20);
+    pool.max_memory_size(options.memory_bytes_max);
+    pool.table_elements(TABLE_ELEMENTS);
+    pool
+}
+
+/// A thread that advances the engine's epoch while any call runs, and sleeps while none does.
+struct Ticker {
+    running: AtomicUsize,
+    asleep: AtomicBool,
+    thread: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    handle: std::sync::OnceLock<thread::Thread>,
+    stop: AtomicBool,
+}
+
+pub(super) struct Running<'a>(&'a Ticker);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> Arc<Ticker> {
+        let ticker = Arc::new(Ticker {
+            running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            thread: parking_lot::Mutex::new(None),
+            handle: std::sync::OnceLock::new(),
+            stop: AtomicBool::new(false),
+        });
+        // The thread holds no count of its own, so that the last `Runtime` that goes stops it.
+        let weak = Arc::downgrade(&ticker);
+        let thread = thread::Builder::new().name("ticker".into()).spawn(move || {
+            while let Some(ticker) = weak.upgrade() {
+                if ticker.stop.load(Ordering::Acquire) {
+                    return;
+                }
+                if ticker.running.load(Ordering::SeqCst) == 0 {
+                    ticker.asleep.store(true, Ordering::SeqCst);
+                    if ticker.running.load(Ordering::SeqCst) == 0 {
+                        drop(ticker);
+                        // Wakes by itself now and then, to notice that the runtime is gone.
+                        thread::park_timeout(Duration::from_secs(3600));
+                        continue;
+                    }
+                    ticker.asleep.store(false, Ordering::SeqCst);
+                }
+                drop(ticker);
+                thread::sleep(TICK);
+                engine.increment_epoch();
+            }
+        });
+        match thread {
+            Ok(thread) => {
+                let _ = ticker.handle.set(thread.thread().clone());
+                *ticker.thread.lock() = Some(thread);
+            }
+            Err(error) => panic!("a thread cannot be started: {error}"),
+        }
+        ticker
+    }
+
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Some(thread) = self.handle.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.handle.get() {
+            thread.unpark();
+        }
+    }
+}

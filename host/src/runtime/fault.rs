@@ -1,0 +1,122 @@
+//! Why a call of a guest did not end as it should.
+
+use std::fmt;
+
+use crate::state::StateError;
+
+/// What kind of fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The guest trapped, or a host function trapped it: a limit, a malformed argument.
+    Trap,
+    /// The call took longer than it may.
+    Deadline,
+    /// The instance could not be made.
+    Instantiate,
+    /// The host could not do its part: its state cannot be read.
+    Host,
+    /// The host has a bug. The batch is undone like any other.
+    Panic,
+}
+
+impl FaultKind {
+    /// The word for it in messages and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Trap => "trap",
+            FaultKind::Deadline => "deadline",
+            FaultKind::Instantiate => "instantiate",
+            FaultKind::Host => "host",
+            FaultKind::Panic => "panic",
+        }
+    }
+}
+
+/// A call that failed. The instance is gone.
+#[derive(Debug)]
+pub struct Fault {
+    /// What it was.
+    pub kind: FaultKind,
+    /// One sentence.
+    pub message: String,
+    /// The end of what the guest wrote to standard error, if anything.
+    pub stderr: String,
+    /// The guest's stack, one frame a line; empty where there is none.
+    pub backtrace: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (title, text) in [("guest's standard error", &self.stderr), ("backtrace", &self.backtrace)] {
+            if !text.trim().is_empty() {
+                write!(f, "\n  {title}:")?;
+                text.trim_end().lines().try_for_each(|line| write!(f, "\n    {line}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl Fault {
+    /// A fault without a guest's part in it.
+    pub(super) fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
+        Fault {
+            kind,
+            message: message.into(),
+            stderr: String::new(),
+            backtrace: String::new(),
+        }
+    }
+
+    /// What wasmtime's error says.
+    pub(super) fn from_error(error: &wasmtime::Error, stderr: String, deadline_ms: u128) -> Fault {
+        let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(ToString::to_string);
+        let (kind, message) = if error.is::<HostFailed>() {
+            (FaultKind::Host, format!("{:#}", error.root_cause()))
+        } else if error.is::<DeadlinePassed>() {
+            (FaultKind::Deadline, deadline_message(deadline_ms))
+        } else {
+            match error.downcast_ref::<wasmtime::Trap>() {
+                Some(wasmtime::Trap::Interrupt) => (FaultKind::Deadline, deadline_message(deadline_ms)),
+                Some(trap) => (FaultKind::Trap, trap.to_string()),
+                None => (FaultKind::Trap, error.root_cause().to_string()),
+            }
+        };
+        Fault {
+            kind,
+            message,
+            stderr,
+            backtrace: backtrace.unwrap_or_default(),
+        }
+    }
+}
+
+fn deadline_message(deadline_ms: u128) -> String {
+    format!("the call took longer than `call-deadline` = {deadline_ms} ms")
+}
+
+/// State could not be read during a call. No guest's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct HostFailed(pub(super) String);
+
+impl From<StateError> for HostFailed {
+    fn from(error: StateError) -> HostFailed {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        HostFailed(text)
+    }
+}
+
+/// A guest waited in a host function until its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the call's deadline passed while it waited")]
+pub(super) struct DeadlinePassed;

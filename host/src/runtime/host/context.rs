@@ -1,0 +1,67 @@
+//! `wasm-host:task/context`.
+
+use wasmtime::bail;
+use wasmtime::component::Linker;
+
+use super::{Guest, HasGuest};
+use crate::runtime::bindings::wasm_host::task::context::{self, Host, Input, InputKind};
+use crate::runtime::limits::REASON_BYTES;
+use crate::runtime::logs::clean;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    context::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+}
+
+impl Host for Guest {
+    fn job(&mut self) -> wasmtime::Result<String> {
+        Ok(self.context()?.info.job.clone())
+    }
+
+    fn stage(&mut self) -> wasmtime::Result<String> {
+        Ok(self.context()?.info.stage.clone())
+    }
+
+    fn task(&mut self) -> wasmtime::Result<String> {
+        Ok(self.context()?.info.name())
+    }
+
+    fn partition(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.context()?.info.id.partition.0)
+    }
+
+    fn partitions(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.context()?.info.partitions)
+    }
+
+    fn inputs(&mut self) -> wasmtime::Result<Vec<Input>> {
+        let input = |port: &String| Input {
+            port: port.clone(),
+            kind: InputKind::Partitioned,
+        };
+        Ok(self.context()?.info.inputs.iter().map(input).collect())
+    }
+
+    fn component_version(&mut self) -> wasmtime::Result<String> {
+        Ok(self.context()?.info.component.clone())
+    }
+
+    fn now_ms(&mut self) -> wasmtime::Result<i64> {
+        Ok(self.context()?.now)
+    }
+
+    fn request_checkpoint(&mut self) -> wasmtime::Result<()> {
+        self.context()?.requests.checkpoint = true;
+        Ok(())
+    }
+
+    fn request_stop(&mut self, reason: String) -> wasmtime::Result<()> {
+        let context = self.context()?;
+        if !context.info.may_request_stop {
+            bail!("request-stop is not granted: set `request-stop = true` in [stage.capabilities]");
+        }
+        let mut reason = clean(&reason);
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
+        context.requests.stop = Some(reason);
+        Ok(())
+    }
+}

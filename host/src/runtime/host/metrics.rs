@@ -1,0 +1,24 @@
+//! `wasm-host:task/metrics`.
+
+use wasmtime::component::Linker;
+
+use super::{Guest, HasGuest};
+use crate::runtime::bindings::wasm_host::task::metrics::{self, Host};
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    metrics::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+}
+
+impl Host for Guest {
+    fn counter_add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
+        self.context()?.metrics.add(&name, by).map_err(wasmtime::Error::msg)
+    }
+
+    fn gauge_set(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        self.context()?.metrics.set(&name, value).map_err(wasmtime::Error::msg)
+    }
+
+    fn histogram_record(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
+        self.context()?.metrics.record(&name, value).map_err(wasmtime::Error::msg)
+    }
+}

@@ -1,0 +1,183 @@
+//! What guests import: one file for each interface.
+//!
+//! The hot ones (`state`, `output`) are linked by hand, so that keys and values are read where they lie in the guest's
+//! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
+
+mod context;
+mod logging;
+mod metrics;
+mod output;
+mod state;
+mod wasi;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::{StoreContextMut, bail};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+
+use super::Runtime;
+use super::context::TaskContext;
+use super::limits::{RESOURCES, TABLE_ELEMENTS};
+use super::logs::TaskLog;
+pub(super) use wasi::Wasi;
+
+/// What an instance's store holds.
+pub(super) struct Guest {
+    /// The task's context, for the time of a call.
+    pub(super) context: Option<Box<TaskContext>>,
+    pub(super) log: Arc<Mutex<TaskLog>>,
+    pub(super) memory: MemoryLimit,
+    /// When the running call must have ended.
+    pub(super) deadline: Instant,
+    /// Handles to stores that the guest holds.
+    pub(super) store_handles: u32,
+    wasi: WasiCtx,
+    table: ResourceTable,
+    config: Arc<WasiConfigVariables>,
+}
+
+impl Guest {
+    pub(super) fn new(wasi: Wasi, memory_bytes: usize) -> Guest {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        Guest {
+            context: None,
+            log: wasi.log,
+            memory: MemoryLimit {
+                bytes_max: memory_bytes,
+                bytes: 0,
+                elements: 0,
+                refused: None,
+            },
+            deadline: Instant::now(),
+            store_handles: 0,
+            wasi: wasi.ctx,
+            table,
+            config: wasi.config,
+        }
+    }
+
+    /// The task's context. Host functions run within a call only, and a call has one.
+    fn context(&mut self) -> wasmtime::Result<&mut TaskContext> {
+        match &mut self.context {
+            Some(context) => Ok(context),
+            None => bail!("a host function was called outside of any call"),
+        }
+    }
+
+    /// The task's context for writing and sending.
+    fn batch(&mut self, what: &str) -> wasmtime::Result<&mut TaskContext> {
+        let context = self.context()?;
+        if !context.in_batch {
+            bail!("{what} outside of a batch: in `lifecycle` a guest may only read");
+        }
+        Ok(context)
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Gives the bindings the whole store.
+struct HasGuest;
+
+impl HasData for HasGuest {
+    type Data<'a> = &'a mut Guest;
+}
+
+/// Runs `f` on the context while the guest's memory is borrowed: the context is taken out of the store and put back, also
+/// when `f` panics, because all of the epoch is in it.
+fn with_memory<R>(
+    mut store: StoreContextMut<'_, Guest>,
+    f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, Guest>) -> wasmtime::Result<R>,
+) -> wasmtime::Result<R> {
+    let Some(mut context) = store.data_mut().context.take() else {
+        bail!("a host function was called outside of any call");
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&mut context, &store)));
+    store.data_mut().context = Some(context);
+    match result {
+        Ok(result) => result,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// Everything that a guest may import.
+pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(&runtime.engine);
+    wasi::link(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| WasiConfig::new(&guest.config))?;
+    logging::link(&mut linker)?;
+    context::link(&mut linker)?;
+    metrics::link(&mut linker)?;
+    state::link(&mut linker)?;
+    output::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// Whether an import of this name is provided, as far as its name says.
+pub(super) fn provides(import: &str) -> bool {
+    const OURS: [&str; 5] = ["types", "state", "output", "context", "metrics"];
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    match name.split_once('/') {
+        Some(("wasm-host:task", interface)) => OURS.contains(&interface) && version.starts_with("0.1."),
+        Some(("wasi:config", "store")) => version == "0.2.0-rc.1",
+        Some(("wasi:logging", "logging")) => version == "0.1.0-draft",
+        Some(("wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem" | "wasi:sockets", _)) => {
+            version.starts_with("0.2.")
+        }
+        _ => false,
+    }
+}
+
+/// All linear memories of an instance together, and its tables.
+pub(super) struct MemoryLimit {
+    bytes_max: usize,
+    bytes: usize,
+    elements: usize,
+    /// What was asked for when it was refused.
+    pub(super) refused: Option<usize>,
+}
+
+impl wasmtime::ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.bytes + (desired - current);
+        if wanted > self.bytes_max {
+            self.refused = Some(wanted);
+            return Ok(false);
+        }
+        self.bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.elements + (desired - current);
+        if wanted > TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.elements = wanted;
+        Ok(true)
+    }
+}
+
+impl MemoryLimit {
+    /// What to add to a fault's message.
+    pub(super) fn hint(&self) -> Option<String> {
+        let wanted = self.refused?;
+        Some(format!(
+            "the guest asked for {wanted} bytes of memory and its limit `memory` is {}",
+            self.bytes_max
+        ))
+    }
+}

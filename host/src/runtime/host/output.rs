@@ -1,0 +1,197 @@
+//! `wasm-host:task/output`.
+
+use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
+use wasmtime::{StoreContextMut, ensure, format_err};
+
+use super::state::{ColumnView, GuestColumn};
+use super::{Guest, with_memory};
+use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId};
+use crate::runtime::context::TaskContext;
+use crate::runtime::limits::{HEADERS, HEADERS_BYTES};
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Header {
+    name: WasmStr,
+    value: Option<WasmList<u8>>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Outgoing {
+    key: Option<WasmList<u8>>,
+    value: Option<WasmList<u8>>,
+    headers: Vec<Header>,
+    timestamp: Option<i64>,
+    partition: Option<u32>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct GuestHeaders {
+    ends: WasmList<u32>,
+    names: GuestColumn,
+    values: GuestColumn,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct GuestMessages {
+    keys: Option<GuestColumn>,
+    values: GuestColumn,
+    timestamps: WasmList<i64>,
+    headers: Option<GuestHeaders>,
+}
+
+type Call<'a> = StoreContextMut<'a, Guest>;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    let mut output = linker.instance("wasm-host:task/output@0.1.0")?;
+    output.func_wrap("send", send)?;
+    output.func_wrap("send-many", send_many)?;
+    Ok(())
+}
+
+fn send(mut call: Call<'_>, (port, message): (WasmStr, Outgoing)) -> wasmtime::Result<()> {
+    call.data_mut().batch("send")?;
+    let mut headers = HeadersColumn::default();
+    for header in &message.headers {
+        let name = header.name.to_str(&call)?;
+        headers.names.push(Some(name.as_bytes()));
+        headers.values.push(header.value.as_ref().map(|value| value.as_le_slice(&call)));
+    }
+    headers.ends.push(u32::try_from(headers.names.len())?);
+    with_memory(call, |context, memory| {
+        let port = find_port(context, &port.to_str(memory)?)?;
+        let key = message.key.as_ref().map(|key| key.as_le_slice(memory));
+        let value = message.value.as_ref().map(|value| value.as_le_slice(memory));
+        let timestamp = message.timestamp.unwrap_or(context.timestamp);
+        let partition = message.partition;
+        let message = MessageRef::new(key, value, timestamp).with_headers(&headers, 0);
+        stage(context, port, partition, message)
+    })
+}
+
+fn send_many(
+    mut call: Call<'_>,
+    (port, messages, partitions): (WasmStr, GuestMessages, Option<WasmList<u32>>),
+) -> wasmtime::Result<()> {
+    call.data_mut().batch("send-many")?;
+    with_memory(call, |context, memory| {
+        let port = find_port(context, &port.to_str(memory)?)?;
+        let values = messages.values.view(memory, "values")?;
+        let len = values.len();
+        let keys = match &messages.keys {
+            Some(keys) => Some(same_length(keys.view(memory, "keys")?, len, "keys")?),
+            None => None,
+        };
+        let timestamps = messages.timestamps.as_le_slice(memory);
+        ensure!(
+            timestamps.is_empty() || timestamps.len() == len,
+            "send-many has {} timestamps for {len} values",
+            timestamps.len()
+        );
+        let partitions = partitions.as_ref().map(|partitions| partitions.as_le_slice(memory));
+        if let Some(partitions) = partitions {
+            ensure!(
+                partitions.len() == len,
+                "send-many has {} partitions for {len} values",
+                partitions.len()
+            );
+        }
+        let headers = match &messages.headers {
+            Some(headers) => Some(own_headers(headers, memory, len)?),
+            None => None,
+        };
+        let mut keys = keys.as_ref().map(ColumnView::iter);
+        for (index, value) in values.iter().enumerate() {
+            let key = keys.as_mut().and_then(Iterator::next).flatten();
+            let timestamp = timestamps.get(index).copied().unwrap_or(context.timestamp);
+            let mut message = MessageRef::new(key, value, timestamp);
+            if let Some(headers) = &headers {
+                message = message.with_headers(headers, index);
+            }
+            stage(context, port, partitions.map(|partitions| partitions[index]), message)?;
+        }
+        Ok(())
+    })
+}
+
+fn same_length<'a>(column: ColumnView<'a>, len: usize, what: &str) -> wasmtime::Result<ColumnView<'a>> {
+    ensure!(column.len() == len, "send-many has {} {what} for {len} values", column.len());
+    Ok(column)
+}
+
+fn own_headers(
+    headers: &GuestHeaders,
+    memory: &StoreContextMut<'_, Guest>,
+    messages: usize,
+) -> wasmtime::Result<HeadersColumn> {
+    let column = HeadersColumn {
+        ends: headers.ends.as_le_slice(memory).to_vec(),
+        names: headers.names.view(memory, "header names")?.iter().collect(),
+        values: headers.values.view(memory, "header values")?.iter().collect(),
+    };
+    column.check(messages).map_err(wasmtime::Error::msg)?;
+    Ok(column)
+}
+
+fn find_port(context: &TaskContext, name: &str) -> wasmtime::Result<OutputIndex> {
+    let ports = &context.info.outputs;
+    match ports.iter().position(|port| port.name == name) {
+        Some(index) => Ok(OutputIndex(u16::try_from(index)?)),
+        None => {
+            let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            Err(format_err!(
+                "the stage declares no output port {name:?}; it has {known:?}"
+            ))
+        }
+    }
+}
+
+/// Checks a message against the limits and adds it to what the task has sent.
+fn stage(
+    context: &mut TaskContext,
+    port: OutputIndex,
+    partition: Option<u32>,
+    message: MessageRef<'_>,
+) -> wasmtime::Result<()> {
+    let (key, value) = (message.key.map_or(0, <[u8]>::len), message.value.map_or(0, <[u8]>::len));
+    let limits = &context.info.limits;
+    ensure!(
+        key <= limits.key_bytes,
+        "a key of {key} bytes exceeds the limit `key-bytes` = {}",
+        limits.key_bytes
+    );
+    ensure!(
+        value <= limits.value_bytes,
+        "a value of {value} bytes exceeds the limit `value-bytes` = {}",
+        limits.value_bytes
+    );
+    let (mut headers, mut header_bytes) = (0, 0);
+    for (name, value) in message.headers() {
+        headers += 1;
+        header_bytes += name.len() + value.map_or(0, <[u8]>::len);
+    }
+    ensure!(headers <= HEADERS, "a message may have {HEADERS} headers, and this one has {headers}");
+    ensure!(
+        header_bytes <= HEADERS_BYTES,
+        "the headers of a message may have {HEADERS_BYTES} bytes, and these have {header_bytes}"
+    );
+    context
+        .stage_bytes(key + value + header_bytes)
+        .map_err(wasmtime::Error::msg)?;
+    let partitions = context.info.outputs[port.index()].partitions;
+    let partition = match partition {
+        Some(partition) if partition < partitions => PartitionId(partition),
+        Some(partition) => {
+            return Err(format_err!(
+                "partition {partition} of output port {:?} does not exist: it has {partitions}",
+                context.info.outputs[port.index()].name
+            ));
+        }
+        None => context.partition_for(port, message.key),
+    };
+    context.staged.push(port, partition, message);
+    Ok(())
+}

@@ -1,0 +1,355 @@
+//! `wasm-host:task/state`.
+//!
+//! A store's handle is the store's index, a cursor's its id: neither needs a table to be looked up in.
+
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr};
+use wasmtime::{StoreContextMut, bail, ensure, format_err};
+
+use super::{Guest, with_memory};
+use crate::model::StoreIndex;
+use crate::model::{Column, iterate};
+use crate::runtime::context::TaskContext;
+use crate::runtime::fault::HostFailed;
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, STORE_HANDLES};
+use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
+
+/// The types that handles are of.
+struct Store;
+struct Cursor;
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum OpenError {
+    #[component(name = "no-such-store")]
+    NoSuchStore,
+    #[component(name = "other")]
+    Other(String),
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct PutOptions {
+    #[component(name = "ttl-ms")]
+    ttl_ms: Option<u64>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Range {
+    start: Option<WasmList<u8>>,
+    end: Option<WasmList<u8>>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct Options {
+    reverse: bool,
+    #[component(name = "keys-only")]
+    keys_only: bool,
+}
+
+/// A column in the guest's memory.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(super) struct GuestColumn {
+    ends: WasmList<u32>,
+    data: WasmList<u8>,
+    absent: WasmList<u32>,
+}
+
+/// A column on its way to the guest.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct HostColumn {
+    ends: Vec<u32>,
+    data: Vec<u8>,
+    absent: Vec<u32>,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Entries {
+    keys: HostColumn,
+    values: HostColumn,
+}
+
+impl From<Column> for HostColumn {
+    fn from(column: Column) -> HostColumn {
+        let (ends, data, absent) = column.into_parts();
+        HostColumn { ends, data, absent }
+    }
+}
+
+/// A guest's column, checked and borrowed.
+#[derive(Clone, Copy)]
+pub(super) struct ColumnView<'a> {
+    pub(super) ends: &'a [u32],
+    pub(super) data: &'a [u8],
+    pub(super) absent: &'a [u32],
+}
+
+impl<'a> ColumnView<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + 'a {
+        iterate(self.ends, self.data, self.absent)
+    }
+}
+
+impl GuestColumn {
+    pub(super) fn view<'a>(
+        &self,
+        store: &'a StoreContextMut<'_, Guest>,
+        what: &str,
+    ) -> wasmtime::Result<ColumnView<'a>> {
+        let view = ColumnView {
+            ends: self.ends.as_le_slice(store),
+            data: self.data.as_le_slice(store),
+            absent: self.absent.as_le_slice(store),
+        };
+        crate::model::check_parts(view.ends, view.data.len(), view.absent)
+            .map_err(|error| format_err!("the column of {what}: {error}"))?;
+        Ok(view)
+    }
+}
+
+type Call<'a> = StoreContextMut<'a, Guest>;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    let mut state = linker.instance("wasm-host:task/state@0.1.0")?;
+    state.resource("store", ResourceType::host::<Store>(), |mut call, _| {
+        let guest = call.data_mut();
+        guest.store_handles = guest.store_handles.saturating_sub(1);
+        Ok(())
+    })?;
+    state.resource("cursor", ResourceType::host::<Cursor>(), |mut call, id| {
+        // Dropped in or after the call that opened it; after it there is nothing left to close.
+        if let Some(context) = &mut call.data_mut().context {
+            context.state.scan_close(CursorId::from_bits(id));
+        }
+        Ok(())
+    })?;
+    state.func_wrap("[static]store.open", open)?;
+    state.func_wrap("[method]store.get", get)?;
+    state.func_wrap("[method]store.put", put)?;
+    state.func_wrap("[method]store.delete", delete)?;
+    state.func_wrap("[method]store.increment", increment)?;
+    state.func_wrap("[method]store.get-many", get_many)?;
+    state.func_wrap("[method]store.put-many", put_many)?;
+    state.func_wrap("[method]store.delete-range", delete_range)?;
+    state.func_wrap("[method]store.scan", scan)?;
+    state.func_wrap("[method]cursor.next", next)?;
+    Ok(())
+}
+
+fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> wasmtime::Result<(Result<Resource<Store>, OpenError>,)> {
+    let name = name.to_str(&call)?.into_owned();
+    let guest = call.data_mut();
+    let stores = &guest.context()?.info.stores;
+    let Some(index) = stores.iter().position(|store| *store == name) else {
+        return Ok((Err(OpenError::NoSuchStore),));
+    };
+    ensure!(
+        guest.store_handles < STORE_HANDLES,
+        "a task may hold {STORE_HANDLES} handles to stores; drop those that are not needed"
+    );
+    guest.store_handles += 1;
+    Ok((Ok(Resource::new_own(u32::try_from(index)?)),))
+}
+
+fn get(call: Call<'_>, (store, key): (Resource<Store>, WasmList<u8>)) -> wasmtime::Result<(Option<Vec<u8>>,)> {
+    with_memory(call, |context, memory| {
+        let key = key.as_le_slice(memory);
+        check_key(context, key)?;
+        Ok((context.state.get(index(&store)?, key).map_err(host_failed)?,))
+    })
+}
+
+fn put(
+    mut call: Call<'_>,
+    (store, key, value, options): (Resource<Store>, WasmList<u8>, WasmList<u8>, Option<PutOptions>),
+) -> wasmtime::Result<()> {
+    call.data_mut().batch("put")?;
+    check_options(options.as_ref())?;
+    with_memory(call, |context, memory| {
+        let (key, value) = (key.as_le_slice(memory), value.as_le_slice(memory));
+        write(context, index(&store)?, key, Some(value))
+    })
+}
+
+fn delete(mut call: Call<'_>, (store, key): (Resource<Store>, WasmList<u8>)) -> wasmtime::Result<()> {
+    call.data_mut().batch("delete")?;
+    with_memory(call, |context, memory| {
+        write(context, index(&store)?, key.as_le_slice(memory), None)
+    })
+}
+
+fn increment(
+    mut call: Call<'_>,
+    (store, key, by): (Resource<Store>, WasmList<u8>, i64),
+) -> wasmtime::Result<(i64,)> {
+    call.data_mut().batch("increment")?;
+    with_memory(call, |context, memory| {
+        let key = key.as_le_slice(memory);
+        check_key(context, key)?;
+        context.stage_bytes(key.len() + 8).map_err(wasmtime::Error::msg)?;
+        match context.state.increment(index(&store)?, key, by) {
+            Ok(sum) => Ok((sum,)),
+            Err(IncrementError::State(error)) => Err(host_failed(error)),
+            Err(error) => Err(format_err!("increment: {error}")),
+        }
+    })
+}
+
+fn get_many(
+    call: Call<'_>,
+    (store, keys): (Resource<Store>, GuestColumn),
+) -> wasmtime::Result<(HostColumn,)> {
+    with_memory(call, |context, memory| {
+        let store = index(&store)?;
+        let keys = keys.view(memory, "keys")?;
+        let mut found = Column::with_capacity(keys.len(), keys.len() * 32);
+        for key in keys.iter() {
+            let key = present(key)?;
+            check_key(context, key)?;
+            context.state.get_into(store, key, &mut found).map_err(host_failed)?;
+            ensure!(
+                found.data_len() <= CALL_RETURNS_BYTES,
+                "one call returns at most {CALL_RETURNS_BYTES} bytes, and get-many came to {}; ask for fewer keys",
+                found.data_len()
+            );
+        }
+        Ok((found.into(),))
+    })
+}
+
+fn put_many(
+    mut call: Call<'_>,
+    (store, keys, values, options): (Resource<Store>, GuestColumn, GuestColumn, Option<PutOptions>),
+) -> wasmtime::Result<()> {
+    call.data_mut().batch("put-many")?;
+    check_options(options.as_ref())?;
+    with_memory(call, |context, memory| {
+        let store = index(&store)?;
+        let keys = keys.view(memory, "keys")?;
+        let values = values.view(memory, "values")?;
+        ensure!(
+            keys.len() == values.len(),
+            "put-many has {} keys and {} values",
+            keys.len(),
+            values.len()
+        );
+        for (key, value) in keys.iter().zip(values.iter()) {
+            write(context, store, present(key)?, value)?;
+        }
+        Ok(())
+    })
+}
+
+fn delete_range(mut call: Call<'_>, (store, range): (Resource<Store>, Range)) -> wasmtime::Result<()> {
+    call.data_mut().batch("delete-range")?;
+    with_memory(call, |context, memory| {
+        let (start, end) = bounds(context, &range, memory)?;
+        let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
+        context.stage_bytes(bytes + 64).map_err(wasmtime::Error::msg)?;
+        context.state.delete_range(index(&store)?, start, end);
+        Ok(())
+    })
+}
+
+fn scan(
+    call: Call<'_>,
+    (store, range, options): (Resource<Store>, Range, Options),
+) -> wasmtime::Result<(Resource<Cursor>,)> {
+    with_memory(call, |context, memory| {
+        ensure!(
+            context.state.cursors_open() < CURSORS,
+            "a task may have {CURSORS} cursors open; drop those that are not needed"
+        );
+        let (start, end) = bounds(context, &range, memory)?;
+        let options = ScanOptions {
+            order: if options.reverse { Order::Down } else { Order::Up },
+            keys_only: options.keys_only,
+        };
+        let id = context.state.scan(index(&store)?, start, end, options);
+        Ok((Resource::new_own(id.to_bits()),))
+    })
+}
+
+fn next(
+    mut call: Call<'_>,
+    (cursor, max_entries, max_bytes): (Resource<Cursor>, u32, u32),
+) -> wasmtime::Result<(Entries,)> {
+    ensure!(max_entries > 0, "next asks for 0 entries");
+    let state = &mut call.data_mut().context()?.state;
+    let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
+    let found = state
+        .scan_next(CursorId::from_bits(cursor.rep()), max_entries as usize, bytes)
+        .map_err(host_failed)?;
+    match found {
+        Some(found) => Ok((Entries {
+            keys: found.keys.into(),
+            values: found.values.into(),
+        },)),
+        None => bail!("the cursor has ended: it lives as long as the call that opened it"),
+    }
+}
+
+fn index(store: &Resource<Store>) -> wasmtime::Result<StoreIndex> {
+    Ok(StoreIndex(u16::try_from(store.rep())?))
+}
+
+fn present(key: Option<&[u8]>) -> wasmtime::Result<&[u8]> {
+    key.ok_or_else(|| format_err!("a key in the column of keys is absent"))
+}
+
+fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
+    let limit = context.info.limits.key_bytes;
+    ensure!(
+        key.len() <= limit,
+        "a key of {} bytes exceeds the limit `key-bytes` = {limit}",
+        key.len()
+    );
+    Ok(())
+}
+
+fn write(context: &mut TaskContext, store: StoreIndex, key: &[u8], value: Option<&[u8]>) -> wasmtime::Result<()> {
+    check_key(context, key)?;
+    let bytes = value.map_or(0, <[u8]>::len);
+    let limit = context.info.limits.value_bytes;
+    ensure!(
+        bytes <= limit,
+        "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
+    );
+    context.stage_bytes(key.len() + bytes).map_err(wasmtime::Error::msg)?;
+    context.state.put(store, key, value);
+    Ok(())
+}
+
+type Bounds<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+fn bounds<'a>(
+    context: &TaskContext,
+    range: &Range,
+    memory: &'a StoreContextMut<'_, Guest>,
+) -> wasmtime::Result<Bounds<'a>> {
+    let start = range.start.as_ref().map(|key| key.as_le_slice(memory));
+    let end = range.end.as_ref().map(|key| key.as_le_slice(memory));
+    for key in [start, end].into_iter().flatten() {
+        check_key(context, key)?;
+    }
+    Ok((start, end))
+}
+
+fn check_options(options: Option<&PutOptions>) -> wasmtime::Result<()> {
+    match options.and_then(|options| options.ttl_ms) {
+        Some(_) => bail!("`ttl-ms` is not supported yet: entries stay until they are deleted"),
+        None => Ok(()),
+    }
+}
+
+fn host_failed(error: StateError) -> wasmtime::Error {
+    wasmtime::Error::new(HostFailed::from(error))
+}

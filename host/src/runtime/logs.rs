@@ -1,0 +1,127 @@
+//! Lines that guests write: bounded, cleaned, and told apart by task.
+
+use std::time::{Duration, Instant};
+
+use super::limits::{LOG_LINE_BYTES, LOG_LINES_PER_SECOND, STDERR_TAIL_BYTES};
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// The log of one task.
+#[derive(Debug)]
+pub(super) struct TaskLog {
+    task: String,
+    window: Instant,
+    lines: u32,
+    dropped: u64,
+    /// The end of what the instance wrote to standard error.
+    tail: Vec<u8>,
+}
+
+impl TaskLog {
+    pub(super) fn new(task: String) -> TaskLog {
+        TaskLog {
+            task,
+            window: Instant::now(),
+            lines: 0,
+            dropped: 0,
+            tail: Vec::new(),
+        }
+    }
+
+    /// Writes a line, unless the task has written too many.
+    pub(super) fn line(&mut self, level: Level, context: &str, text: &str) {
+        if self.window.elapsed() >= Duration::from_secs(1) {
+            self.window = Instant::now();
+            self.lines = 0;
+            if self.dropped > 0 {
+                tracing::warn!(target: "guest", task = %self.task, "{} lines were dropped: more than {LOG_LINES_PER_SECOND} a second", self.dropped);
+                self.dropped = 0;
+            }
+        }
+        self.lines += 1;
+        if self.lines > LOG_LINES_PER_SECOND {
+            self.dropped += 1;
+            return;
+        }
+        let (text, context) = (clean(text), clean(context));
+        let text = if context.is_empty() { text } else { format!("{context}: {text}") };
+        match level {
+            Level::Trace => tracing::trace!(target: "guest", task = %self.task, "{text}"),
+            Level::Debug => tracing::debug!(target: "guest", task = %self.task, "{text}"),
+            Level::Info => tracing::info!(target: "guest", task = %self.task, "{text}"),
+            Level::Warn => tracing::warn!(target: "guest", task = %self.task, "{text}"),
+            Level::Error => tracing::error!(target: "guest", task = %self.task, "{text}"),
+        }
+    }
+
+    /// Takes what the guest wrote to standard output or error.
+    pub(super) fn written(&mut self, level: Level, bytes: &[u8]) {
+        if level == Level::Error {
+            let keep = STDERR_TAIL_BYTES.saturating_sub(bytes.len());
+            let cut = self.tail.len().saturating_sub(keep);
+            self.tail.drain(..cut);
+            let from = bytes.len().saturating_sub(STDERR_TAIL_BYTES);
+            self.tail.extend_from_slice(&bytes[from..]);
+        }
+        let level = if level == Level::Error { Level::Warn } else { level };
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            self.line(level, "", &String::from_utf8_lossy(line));
+        }
+    }
+
+    /// What standard error ended with.
+    pub(super) fn take_tail(&mut self) -> String {
+        let tail = std::mem::take(&mut self.tail);
+        String::from_utf8_lossy(&tail)
+            .lines()
+            .map(clean)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// A guest's text as it may be shown: control characters escaped, cut to a bound.
+pub(super) fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(LOG_LINE_BYTES));
+    for c in text.chars() {
+        if out.len() >= LOG_LINE_BYTES {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_shown_and_not_obeyed() {
+        assert_eq!(clean("a\u{1b}[31mred\nb\t"), "a\\u{1b}[31mred\\nb\t");
+        assert!(clean(&"x".repeat(LOG_LINE_BYTES * 2)).len() <= LOG_LINE_BYTES + '…'.len_utf8());
+    }
+
+    #[test]
+    fn the_tail_keeps_the_end() {
+        let mut log = TaskLog::new("t/0".into());
+        log.written(Level::Error, &vec![b'a'; STDERR_TAIL_BYTES * 3]);
+        log.written(Level::Error, b"the end");
+        let tail = log.take_tail();
+        assert!(tail.ends_with("the end") && tail.len() <= STDERR_TAIL_BYTES);
+        assert_eq!(log.take_tail(), "");
+    }
+}

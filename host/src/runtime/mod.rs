@@ -1,0 +1,29 @@
+//! Guests: compiled code, instances, limits, and one file for each WIT interface that a guest may import.
+//!
+//! A task lends its [`TaskContext`] to an instance for the time of one call; host functions reach that and nothing else. So
+//! whatever happens in a call (a trap, a deadline, a panic of ours) concerns one batch, and the task undoes it. Must
+//! never know connectors, checkpoints or HTTP. No type of wasmtime leaves this module.
+//!
+//! Invariants: an instance that trapped is never entered again; every call has a deadline; what a call can make the host
+//! hold is bounded.
+
+mod bindings;
+mod code;
+mod component;
+mod context;
+mod engine;
+mod fault;
+mod host;
+mod instance;
+mod limits;
+mod logs;
+mod metrics;
+
+pub use code::CodeCache;
+pub use component::{Component, ComponentError, ComponentOptions, DirectoryGrant, Inspection, World, inspect};
+pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
+pub use engine::{Runtime, RuntimeOptions, wasmtime_version};
+pub use fault::{Fault, FaultKind};
+pub use instance::{EndProgress, Instance, Rejection};
+pub use limits::Limits;
+pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};

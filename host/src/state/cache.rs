@@ -1,0 +1,181 @@
+//! The clean cache: committed values, by key.
+//!
+//! A `rocksdb` store shares one bounded cache with every other store of the container. A `memory` store has its own
+//! map, filled at start and never evicted: a key that it does not hold does not exist. Both hold what is committed
+//! and nothing else. Only the commit writes new values; a task adds what it had to read from the database. The two
+//! cannot race: a key of an epoch that is being committed is found in the sealed overlay, which the task gives up
+//! only after the commit has brought the cache up to date.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
+
+use super::keys::StorePrefix;
+
+/// What an entry costs besides its key and value: two allocations, the slot, the count of references.
+const ENTRY_OVERHEAD: u64 = 96;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CacheKey {
+    prefix: StorePrefix,
+    key: Box<[u8]>,
+}
+
+struct CacheKeyRef<'a> {
+    prefix: StorePrefix,
+    key: &'a [u8],
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        CacheKeyRef {
+            prefix: self.prefix,
+            key: &self.key,
+        }
+        .hash(state);
+    }
+}
+
+impl Hash for CacheKeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.prefix.hash(state);
+        self.key.hash(state);
+    }
+}
+
+impl Equivalent<CacheKey> for CacheKeyRef<'_> {
+    fn equivalent(&self, key: &CacheKey) -> bool {
+        self.prefix == key.prefix && *self.key == *key.key
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<CacheKey, Arc<[u8]>> for ByBytes {
+    fn weight(&self, key: &CacheKey, value: &Arc<[u8]>) -> u64 {
+        (key.key.len() + value.len()) as u64 + ENTRY_OVERHEAD
+    }
+}
+
+/// The container's cache.
+pub struct CleanCache {
+    shared: Cache<CacheKey, Arc<[u8]>, ByBytes, foldhash::fast::RandomState>,
+    budget: u64,
+    pinned_bytes: AtomicU64,
+}
+
+impl CleanCache {
+    /// A cache of at most `bytes`, what `memory` stores pin included.
+    pub fn new(bytes: u64) -> CleanCache {
+        let entries = usize::try_from(bytes / 256).unwrap_or(usize::MAX).max(16);
+        CleanCache {
+            shared: Cache::with(
+                entries,
+                bytes,
+                ByBytes,
+                foldhash::fast::RandomState::default(),
+                quick_cache::sync::DefaultLifecycle::default(),
+            ),
+            budget: bytes,
+            pinned_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes that are held, and how many may be.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.shared.weight() + self.pinned_bytes.load(Ordering::Relaxed), self.budget)
+    }
+
+    /// Whether `memory` stores alone exceed the budget.
+    pub fn pinned_over_budget(&self) -> Option<(u64, u64)> {
+        let pinned = self.pinned_bytes.load(Ordering::Relaxed);
+        (pinned > self.budget).then_some((pinned, self.budget))
+    }
+
+    fn pin(&self, added: u64, removed: u64) {
+        let before = self.pinned_bytes.fetch_add(added.wrapping_sub(removed), Ordering::Relaxed);
+        let pinned = before.wrapping_add(added).wrapping_sub(removed);
+        self.shared.set_capacity(self.budget.saturating_sub(pinned).max(1));
+    }
+}
+
+/// A store's part of the cache.
+pub(super) enum StoreCache {
+    /// In the container's cache.
+    Shared(Arc<CleanCache>),
+    /// All of it.
+    Pinned {
+        cache: Arc<CleanCache>,
+        entries: Mutex<HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>>,
+    },
+}
+
+/// What the cache knows of a key.
+pub(super) enum Cached {
+    /// The committed value.
+    Value(Arc<[u8]>),
+    /// There is none.
+    Absent,
+    /// Ask the database.
+    Unknown,
+}
+
+impl StoreCache {
+    pub(super) fn pinned(cache: Arc<CleanCache>) -> StoreCache {
+        StoreCache::Pinned {
+            cache,
+            entries: Mutex::default(),
+        }
+    }
+
+    pub(super) fn get(&self, prefix: StorePrefix, key: &[u8]) -> Cached {
+        match self {
+            StoreCache::Shared(cache) => cache
+                .shared
+                .get(&CacheKeyRef { prefix, key })
+                .map_or(Cached::Unknown, Cached::Value),
+            StoreCache::Pinned { entries, .. } => entries
+                .lock()
+                .get(key)
+                .map_or(Cached::Absent, |value| Cached::Value(Arc::clone(value))),
+        }
+    }
+
+    /// Notes a committed value.
+    pub(super) fn insert(&self, prefix: StorePrefix, key: &[u8], value: &[u8]) {
+        match self {
+            StoreCache::Shared(cache) => cache.shared.insert(
+                CacheKey {
+                    prefix,
+                    key: key.into(),
+                },
+                value.into(),
+            ),
+            StoreCache::Pinned { cache, entries } => {
+                let weigh = |value: usize| (key.len() + value) as u64 + ENTRY_OVERHEAD;
+                let before = entries.lock().insert(key.into(), value.into());
+                cache.pin(weigh(value.len()), before.map_or(0, |before| weigh(before.len())));
+            }
+        }
+    }
+
+    /// Notes that a key is gone.
+    pub(super) fn remove(&self, prefix: StorePrefix, key: &[u8]) {
+        match self {
+            StoreCache::Shared(cache) => {
+                cache.shared.remove(&CacheKeyRef { prefix, key });
+            }
+            StoreCache::Pinned { cache, entries } => {
+                if let Some(before) = entries.lock().remove(key) {
+                    cache.pin(0, (key.len() + before.len()) as u64 + ENTRY_OVERHEAD);
+                }
+            }
+        }
+    }
+}

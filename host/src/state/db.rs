@@ -1,0 +1,363 @@
+//! The container's RocksDB: one database, three column families. No type of RocksDB leaves this module.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Env,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+
+/// The column families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Entries of stores.
+    State,
+    /// Chunks of log streams and of outboxes.
+    Log,
+    /// Names, positions, stamps, the commit key.
+    Meta,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::State, Family::Log, Family::Meta];
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::State => "state",
+            Family::Log => "log",
+            Family::Meta => "meta",
+        }
+    }
+}
+
+/// The database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// It could not be opened.
+    #[error("open database {}", path.display())]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// What RocksDB says.
+        #[source]
+        source: rocksdb::Error,
+    },
+    /// It could not be read.
+    #[error("read from the database")]
+    Read(#[source] rocksdb::Error),
+    /// It could not be written. After this the content of the disk is unknown.
+    #[error("write to the database")]
+    Write(#[source] rocksdb::Error),
+}
+
+impl DbError {
+    /// Whether the disk is full.
+    pub fn no_space(&self) -> bool {
+        match self {
+            DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source) => {
+                let text = source.to_string();
+                text.contains("No space left on device") || text.contains("NoSpace")
+            }
+        }
+    }
+}
+
+/// How the database is set up.
+#[derive(Debug, Clone)]
+pub struct DbOptions {
+    /// RocksDB's own block cache: index, filter and data blocks beneath the clean cache.
+    pub block_cache_bytes: usize,
+    /// Memtables of all families together.
+    pub write_buffer_bytes: usize,
+    /// Write-ahead log kept before memtables are flushed: what a reopen replays.
+    pub wal_bytes_max: u64,
+    /// Threads for flushes and compactions.
+    pub background_jobs: i32,
+}
+
+impl Default for DbOptions {
+    fn default() -> DbOptions {
+        DbOptions {
+            block_cache_bytes: 64 << 20,
+            write_buffer_bytes: 64 << 20,
+            wal_bytes_max: 64 << 20,
+            background_jobs: 2,
+        }
+    }
+}
+
+/// An open database.
+pub struct Db {
+    db: DB,
+}
+
+impl Db {
+    /// Makes a new database in a folder that does not exist yet.
+    ///
+    /// # Errors
+    /// The folder exists, or RocksDB's reason.
+    pub fn create(path: &Path, options: &DbOptions) -> Result<Db, DbError> {
+        let mut db_options = database_options(options);
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        db_options.set_error_if_exists(true);
+        Self::open_with(path, &db_options, options)
+    }
+
+    /// Opens an existing database; never makes one.
+    ///
+    /// # Errors
+    /// RocksDB's reason.
+    pub fn open(path: &Path, options: &DbOptions) -> Result<Db, DbError> {
+        Self::open_with(path, &database_options(options), options)
+    }
+
+    /// Opens an existing database and changes nothing on disk: the write-ahead log is replayed in memory.
+    ///
+    /// # Errors
+    /// RocksDB's reason.
+    pub fn open_read_only(path: &Path, options: &DbOptions) -> Result<Db, DbError> {
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, options, None))
+        });
+        DB::open_cf_descriptors_read_only(&database_options(options), path, families, false)
+            .map(|db| Db { db })
+            .map_err(|source| open_error(path, source))
+    }
+
+    fn open_with(path: &Path, db_options: &Options, options: &DbOptions) -> Result<Db, DbError> {
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = Family::ALL.map(|family| {
+            let options = family_options(family, options, Some(&cache));
+            ColumnFamilyDescriptor::new(family.name(), options)
+        });
+        DB::open_cf_descriptors(db_options, path, families)
+            .map(|db| Db { db })
+            .map_err(|source| open_error(path, source))
+    }
+
+    fn family(&self, family: Family) -> &rocksdb::ColumnFamily {
+        match self.db.cf_handle(family.name()) {
+            Some(handle) => handle,
+            None => panic!("column family {} was not opened", family.name()),
+        }
+    }
+
+    /// Reads a key and hands its value to `read`.
+    ///
+    /// # Errors
+    /// RocksDB's reason; `read` was not called.
+    pub fn get_with<R>(
+        &self,
+        family: Family,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, DbError> {
+        let value = self
+            .db
+            .get_pinned_cf(self.family(family), key)
+            .map_err(DbError::Read)?;
+        Ok(read(value.as_deref()))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// RocksDB's reason.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DbError> {
+        self.get_with(family, key, |value| value.map(<[u8]>::to_vec))
+    }
+
+    /// Walks over keys from `lower`, inclusive, to `upper`, exclusive.
+    pub fn walk(&self, family: Family, lower: Vec<u8>, upper: Vec<u8>, order: Order) -> Walk<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(lower);
+        options.set_iterate_upper_bound(upper);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
+        match order {
+            Order::Up => iterator.seek_to_first(),
+            Order::Down => iterator.seek_to_last(),
+        }
+        Walk { iterator, order }
+    }
+
+    /// An empty set of writes.
+    pub fn write_set(&self) -> WriteSet<'_> {
+        WriteSet {
+            db: self,
+            batch: WriteBatch::default(),
+        }
+    }
+
+    /// A property of a column family as a number; `None` where RocksDB does not know it.
+    pub fn property(&self, family: Family, name: &str) -> Option<u64> {
+        self.db
+            .property_int_value_cf(self.family(family), name)
+            .ok()
+            .flatten()
+    }
+}
+
+/// The order of a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Least key first.
+    Up,
+    /// Greatest key first.
+    Down,
+}
+
+/// A walk over a range of keys.
+pub struct Walk<'a> {
+    iterator: DBRawIterator<'a>,
+    order: Order,
+}
+
+impl Walk<'_> {
+    /// The entry at which the walk stands: key and value. `None`: it is at its end.
+    ///
+    /// # Errors
+    /// RocksDB could not read on.
+    pub fn entry(&self) -> Result<Option<(&[u8], &[u8])>, DbError> {
+        match self.iterator.item() {
+            Some(entry) => Ok(Some(entry)),
+            None => self.iterator.status().map(|()| None).map_err(DbError::Read),
+        }
+    }
+
+    /// Goes on to the next entry.
+    pub fn advance(&mut self) {
+        match self.order {
+            Order::Up => self.iterator.next(),
+            Order::Down => self.iterator.prev(),
+        }
+    }
+}
+
+/// Writes that become durable together.
+pub struct WriteSet<'a> {
+    db: &'a Db,
+    batch: WriteBatch,
+}
+
+impl WriteSet<'_> {
+    /// Sets a key.
+    pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.db.family(family), key, value);
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.delete_cf(self.db.family(family), key);
+    }
+
+    /// Removes the keys from `start`, inclusive, to `end`, exclusive.
+    pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) {
+        self.batch.delete_range_cf(self.db.family(family), start, end);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+
+    /// How many writes it has.
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Writes everything at once. `sync`: returns only when it is on the disk.
+    ///
+    /// # Errors
+    /// RocksDB's reason. Whether the writes happened is then unknown.
+    pub fn commit(self, sync: Durability) -> Result<(), DbError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync == Durability::Sync);
+        self.db.db.write_opt(&self.batch, &options).map_err(DbError::Write)
+    }
+}
+
+/// What a write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The loss of power.
+    Sync,
+    /// The end of the process.
+    Process,
+}
+
+fn open_error(path: &Path, source: rocksdb::Error) -> DbError {
+    DbError::Open {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn database_options(options: &DbOptions) -> Options {
+    // What the crate has no setter for comes first, as text; the setters then work on top of it. A background error is
+    // never resumed from: the process ends, and recovery reads what is on the disk.
+    let text = "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true";
+    let mut db = match Options::default().get_options_from_string(text) {
+        Ok(db) => db,
+        Err(error) => panic!("RocksDB does not know its own options: {error}"),
+    };
+    db.set_paranoid_checks(true);
+    db.set_max_total_wal_size(options.wal_bytes_max);
+    db.set_db_write_buffer_size(options.write_buffer_bytes);
+    db.set_max_background_jobs(options.background_jobs);
+    db.set_max_open_files(512);
+    db.set_keep_log_file_num(2);
+    db.set_bytes_per_sync(1 << 20);
+    let logger = rocksdb::InfoLogger::new_callback_logger(LogLevel::Warn, |level, line| {
+        let line = line.trim_end();
+        match level {
+            LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{line}"),
+            LogLevel::Warn => tracing::warn!(target: "rocksdb", "{line}"),
+            _ => tracing::debug!(target: "rocksdb", "{line}"),
+        }
+    });
+    db.set_info_logger(logger);
+    if let Ok(mut env) = Env::new() {
+        env.lower_thread_pool_cpu_priority();
+        env.lower_high_priority_thread_pool_cpu_priority();
+        db.set_env(&env);
+    }
+    db
+}
+
+fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) -> Options {
+    let mut cf = Options::default();
+    let mut table = BlockBasedOptions::default();
+    if let Some(cache) = cache {
+        table.set_block_cache(cache);
+    }
+    table.set_format_version(6);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    cf.set_level_compaction_dynamic_level_bytes(true);
+    cf.set_compression_type(DBCompressionType::Lz4);
+    match family {
+        Family::State => {
+            table.set_bloom_filter(10.0, false);
+            cf.set_bottommost_compression_type(DBCompressionType::Zstd);
+            cf.set_write_buffer_size(options.write_buffer_bytes / 2);
+        }
+        Family::Log => {
+            table.set_block_size(64 << 10);
+            cf.set_write_buffer_size(options.write_buffer_bytes / 2);
+        }
+        Family::Meta => cf.set_write_buffer_size(4 << 20),
+    }
+    cf.set_block_based_table_factory(&table);
+    cf
+}
+
+/// RocksDB's version, as it was built in.
+pub fn rocksdb_version() -> &'static str {
+    env!("WASM_HOST_ROCKSDB_VERSION")
+}

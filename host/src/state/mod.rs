@@ -1,0 +1,53 @@
+//! Keyed state: the layers above RocksDB, and RocksDB.
+//!
+//! [`TaskState`] is what a task reads and writes. A read asks, in this order, the writes of the open epoch, those of the
+//! epoch that is being committed, the clean cache, the database. A seal hands the open layer over as a
+//! [`SealedState`], in constant time and without a lock; the commit writes it to the database and then tells the
+//! cache. Must never know wasm, connectors, or when a checkpoint is due.
+//!
+//! Invariants:
+//!
+//! - A task's keys are written by its own commits only, one epoch after the other, so the database below a sealed
+//!   layer that a task still holds is at that layer's epoch or the one before, and reads the same through it.
+//! - The cache holds committed values only.
+
+mod arena;
+mod cache;
+pub mod chunk;
+mod db;
+pub mod keys;
+pub mod meta;
+mod overlay;
+mod ranges;
+mod scan;
+mod store;
+mod task;
+mod value;
+
+pub use cache::CleanCache;
+pub use db::{Db, DbError, DbOptions, Durability, Family, Order, Walk, WriteSet, rocksdb_version};
+pub use scan::{CursorId, Entries, ScanOptions};
+pub use store::{RangeKeys, SealedState, SealedTask, StoreHandle, StoreKind};
+pub use task::{IncrementError, TaskState};
+
+/// State could not be read. The task stops: a wrong answer is never given.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// What is stored is not what was written.
+    #[error("damaged state: {0}")]
+    Damaged(String),
+    /// `memory` stores do not fit.
+    #[error(
+        "the `memory` stores take {pinned} bytes, more than the {budget} bytes of the job's cache; \
+         raise `cache` in [job], or make a store `type = \"rocksdb\"`"
+    )]
+    MemoryStoresTooLarge {
+        /// What they take.
+        pinned: u64,
+        /// What they may take.
+        budget: u64,
+    },
+}

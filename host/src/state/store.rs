@@ -1,0 +1,204 @@
+//! A store of a task, below its open layer: prefix, cache, database; and a sealed epoch on its way there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::{Cached, CleanCache, StoreCache};
+use super::db::{Db, Family, Order, WriteSet};
+use super::keys::StorePrefix;
+use super::overlay::Overlay;
+use super::{StateError, meta, value};
+use crate::model::{Staged, StoreId, StreamId, TaskId};
+
+/// How the committed entries of a store are kept at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the container's bounded cache.
+    RocksDb,
+    /// All in memory.
+    Memory,
+}
+
+
+/// The committed part of a store of a task. Shared by the task, which reads it, and the commit, which writes it.
+pub struct StoreHandle {
+    prefix: StorePrefix,
+    cache: StoreCache,
+    db: Arc<Db>,
+}
+
+impl StoreHandle {
+    /// The store `store` of `task`. A `memory` store is read from the database here.
+    ///
+    /// # Errors
+    /// The database cannot be read, or the store does not fit into memory.
+    pub fn open(
+        db: Arc<Db>,
+        cache: Arc<CleanCache>,
+        task: TaskId,
+        store: StoreId,
+        kind: StoreKind,
+    ) -> Result<StoreHandle, StateError> {
+        let prefix = StorePrefix::new(task, store);
+        let cache = match kind {
+            StoreKind::RocksDb => StoreCache::Shared(cache),
+            StoreKind::Memory => fill(&db, cache, prefix)?,
+        };
+        Ok(StoreHandle { prefix, cache, db })
+    }
+
+    pub(super) fn prefix(&self) -> StorePrefix {
+        self.prefix
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Hands the committed value of a key to `read`.
+    pub(super) fn get_with<R>(
+        &self,
+        key: &[u8],
+        scratch: &mut Vec<u8>,
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, StateError> {
+        match self.cache.get(self.prefix, key) {
+            Cached::Value(value) => Ok(read(Some(&value))),
+            Cached::Absent => Ok(read(None)),
+            Cached::Unknown => {
+                self.prefix.key_into(key, scratch);
+                self.db.get_with(Family::State, scratch, |stored| match stored {
+                    None => Ok(read(None)),
+                    Some(stored) => {
+                        let value = value::decode(stored)?;
+                        self.cache.insert(self.prefix, key, value);
+                        Ok(read(Some(value)))
+                    }
+                })?
+            }
+        }
+    }
+}
+
+fn fill(db: &Db, cache: Arc<CleanCache>, prefix: StorePrefix) -> Result<StoreCache, StateError> {
+    let store = StoreCache::pinned(Arc::clone(&cache));
+    let (lower, upper) = prefix.range(None, None);
+    let mut walk = db.walk(Family::State, lower, upper, Order::Up);
+    while let Some((key, stored)) = walk.entry()? {
+        store.insert(prefix, &key[StorePrefix::LEN..], value::decode(stored)?);
+        if let Some((pinned, budget)) = cache.pinned_over_budget() {
+            return Err(StateError::MemoryStoresTooLarge { pinned, budget });
+        }
+        walk.advance();
+    }
+    Ok(store)
+}
+
+/// The writes of one epoch of a task, frozen.
+pub struct SealedState {
+    task: TaskId,
+    stores: Vec<(Arc<StoreHandle>, Arc<Overlay>)>,
+}
+
+impl SealedState {
+    pub(super) fn new(task: TaskId, stores: Vec<(Arc<StoreHandle>, Arc<Overlay>)>) -> SealedState {
+        SealedState { task, stores }
+    }
+
+    /// Whose writes they are.
+    pub fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// How many entries will be written, and how many bytes the layers take.
+    pub fn size(&self) -> (usize, usize) {
+        self.stores.iter().fold((0, 0), |(entries, bytes), (_, overlay)| {
+            (entries + overlay.len(), bytes + overlay.bytes())
+        })
+    }
+
+    /// Adds the writes to a checkpoint: in each store the range deletes first, then what survives them.
+    pub fn write_into(&self, writes: &mut WriteSet<'_>) {
+        let (mut key, mut stored) = (Vec::new(), Vec::new());
+        for (store, overlay) in &self.stores {
+            for (start, end) in overlay.ranges() {
+                let (lower, upper) = store.prefix.range(Some(start), end);
+                writes.delete_range(Family::State, &lower, &upper);
+            }
+            for (user_key, entry) in overlay.entries() {
+                store.prefix.key_into(user_key, &mut key);
+                match entry {
+                    Some(entry) => {
+                        value::encode_into(entry, &mut stored);
+                        writes.put(Family::State, &key, &stored);
+                    }
+                    None => writes.delete(Family::State, &key),
+                }
+            }
+        }
+    }
+
+    /// The cached keys that range deletes will remove. To be asked before the checkpoint is written, while the
+    /// database still has them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn keys_in_ranges(&self) -> Result<RangeKeys, StateError> {
+        let mut keys = Vec::new();
+        for (index, (store, overlay)) in self.stores.iter().enumerate() {
+            for (start, end) in overlay.ranges() {
+                let (lower, upper) = store.prefix.range(Some(start), end);
+                let mut walk = store.db.walk(Family::State, lower, upper, Order::Up);
+                while let Some((key, _)) = walk.entry()? {
+                    keys.push((index, key[StorePrefix::LEN..].into()));
+                    walk.advance();
+                }
+            }
+        }
+        Ok(RangeKeys(keys))
+    }
+
+    /// Brings the cache up to date once the checkpoint is durable.
+    ///
+    /// # Errors
+    /// `memory` stores have outgrown the cache.
+    pub fn publish(&self, removed: &RangeKeys) -> Result<(), StateError> {
+        for (index, key) in &removed.0 {
+            let store = &self.stores[*index].0;
+            store.cache.remove(store.prefix, key);
+        }
+        for (store, overlay) in &self.stores {
+            for (key, entry) in overlay.entries() {
+                match entry {
+                    Some(entry) => store.cache.insert(store.prefix, key, entry),
+                    None => store.cache.remove(store.prefix, key),
+                }
+            }
+            if let StoreCache::Pinned { cache, .. } = &store.cache
+                && let Some((pinned, budget)) = cache.pinned_over_budget()
+            {
+                return Err(StateError::MemoryStoresTooLarge { pinned, budget });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A task's part of an epoch: all that becomes durable at once.
+pub struct SealedTask {
+    /// Whose it is.
+    pub task: TaskId,
+    /// Its writes, if it made any.
+    pub state: Option<SealedState>,
+    /// What it sent.
+    pub staged: Staged,
+    /// The stream of each output port, by index.
+    pub ports: Arc<[StreamId]>,
+    /// Its positions and the rest; the stamp is set by the commit.
+    pub record: meta::TaskRecord,
+    /// How long it could not process because of the barrier.
+    pub pause: Duration,
+}
+
+/// Keys that a checkpoint's range deletes remove, by store.
+pub struct RangeKeys(Vec<(usize, Box<[u8]>)>);

@@ -1,0 +1,317 @@
+//! What a task reads and writes.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
+use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
+use super::store::{SealedState, StoreHandle};
+use super::{StateError, overlay};
+use crate::model::{Column, StoreIndex, TaskId};
+
+/// Why a counter could not be incremented.
+#[derive(Debug, thiserror::Error)]
+pub enum IncrementError {
+    /// The stored value is no counter.
+    #[error("the value has {0} bytes, but a counter has 8")]
+    Length(usize),
+    /// The sum does not fit.
+    #[error("the sum of {value} and {by} exceeds 64 bits")]
+    Overflow {
+        /// The counter.
+        value: i64,
+        /// What was to be added.
+        by: i64,
+    },
+    /// The counter could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+struct Store {
+    handle: Arc<StoreHandle>,
+    open: Overlay,
+    sealed: Option<Arc<Overlay>>,
+    /// Whether layers keep their keys in order: from the first scan on.
+    indexed: bool,
+    batch_mark: OverlayMark,
+    message_mark: OverlayMark,
+}
+
+/// The stores of a task with the writes that are not yet committed.
+pub struct TaskState {
+    task: TaskId,
+    stores: Vec<Store>,
+    hasher: KeyHasher,
+    /// The number of the last write.
+    number: u64,
+    /// The number of the last write before the last mark.
+    marked: u64,
+    /// The cursors of the running call.
+    cursors: Vec<Option<Cursor>>,
+    /// The id of the first of them: ids are not used again, so that a handle from an earlier call finds nothing.
+    first_cursor: u32,
+    scratch: Vec<u8>,
+}
+
+impl TaskState {
+    /// A task with its stores, in the order of their indexes.
+    pub fn new(task: TaskId, stores: Vec<Arc<StoreHandle>>) -> TaskState {
+        let store = |handle| Store {
+            handle,
+            open: Overlay::new(false),
+            sealed: None,
+            indexed: false,
+            batch_mark: OverlayMark::default(),
+            message_mark: OverlayMark::default(),
+        };
+        TaskState {
+            task,
+            stores: stores.into_iter().map(store).collect(),
+            hasher: KeyHasher::default(),
+            number: 0,
+            marked: 0,
+            cursors: Vec::new(),
+            first_cursor: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// How many stores there are.
+    pub fn stores(&self) -> usize {
+        self.stores.len()
+    }
+
+    /// Hands the value of a key to `read`.
+    ///
+    /// # Errors
+    /// The database could not be read; `read` was not called.
+    pub fn get_with<R>(
+        &mut self,
+        store: StoreIndex,
+        key: &[u8],
+        read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, StateError> {
+        let hash = self.hasher.hash(key);
+        let store = &self.stores[store.index()];
+        let known = match store.open.get(hash, key) {
+            Lookup::Unknown => match &store.sealed {
+                Some(sealed) => sealed.get(hash, key),
+                None => Lookup::Unknown,
+            },
+            known => known,
+        };
+        match known {
+            Lookup::Value(value) => Ok(read(Some(value))),
+            Lookup::Deleted => Ok(read(None)),
+            Lookup::Unknown => store.handle.get_with(key, &mut self.scratch, read),
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn get(&mut self, store: StoreIndex, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.get_with(store, key, |value| value.map(<[u8]>::to_vec))
+    }
+
+    /// Appends the value of a key to a column.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn get_into(&mut self, store: StoreIndex, key: &[u8], into: &mut Column) -> Result<(), StateError> {
+        self.get_with(store, key, |value| into.push(value))
+    }
+
+    /// Sets a key, or deletes it (`None`).
+    pub fn put(&mut self, store: StoreIndex, key: &[u8], value: Option<&[u8]>) {
+        self.number += 1;
+        let hash: KeyHash = self.hasher.hash(key);
+        let overwritable_from = match self.cursors.is_empty() {
+            true => self.marked + 1,
+            false => u64::MAX,
+        };
+        self.stores[store.index()]
+            .open
+            .put(hash, key, value, self.number, overwritable_from);
+    }
+
+    /// Deletes a range of keys; `None` is open.
+    pub fn delete_range(&mut self, store: StoreIndex, start: Option<&[u8]>, end: Option<&[u8]>) {
+        self.number += 1;
+        self.stores[store.index()]
+            .open
+            .delete_range(start.unwrap_or_default(), end, self.number);
+    }
+
+    /// Adds to a counter of 8 bytes, little-endian; an absent key counts as 0.
+    ///
+    /// # Errors
+    /// The value is no counter, the sum does not fit, or the database could not be read. Nothing was written.
+    pub fn increment(&mut self, store: StoreIndex, key: &[u8], by: i64) -> Result<i64, IncrementError> {
+        let value = self.get_with(store, key, |value| match value {
+            None => Ok(0),
+            Some(bytes) => match <[u8; 8]>::try_from(bytes) {
+                Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
+                Err(_) => Err(IncrementError::Length(bytes.len())),
+            },
+        })??;
+        let sum = value
+            .checked_add(by)
+            .ok_or(IncrementError::Overflow { value, by })?;
+        self.put(store, key, Some(&sum.to_le_bytes()));
+        Ok(sum)
+    }
+
+    /// Opens a cursor on a range as it is now. It ends with [`TaskState::end_call`].
+    pub fn scan(
+        &mut self,
+        store: StoreIndex,
+        start: Option<&[u8]>,
+        end: Option<&[u8]>,
+        options: ScanOptions,
+    ) -> CursorId {
+        let index = store;
+        let store = &mut self.stores[store.index()];
+        store.indexed = true;
+        let cursor = Cursor {
+            store: index,
+            start: Bound::Included(start.unwrap_or_default().to_vec()),
+            end: end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec())),
+            options,
+            number: self.number,
+            cover: store.open.cover().clone(),
+            sealed: store.sealed.clone(),
+        };
+        // Building the index here keeps it up to date for the writes that come while the cursor is open.
+        store.open.index();
+        let id = self.first_cursor.wrapping_add(u32::try_from(self.cursors.len()).unwrap_or(u32::MAX));
+        self.cursors.push(Some(cursor));
+        CursorId(id)
+    }
+
+    /// The next entries of a cursor, or `None` where the cursor has ended.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn scan_next(
+        &mut self,
+        cursor: CursorId,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Entries>, StateError> {
+        let index = self.cursor_index(cursor);
+        let Some(Some(cursor)) = self.cursors.get_mut(index) else {
+            return Ok(None);
+        };
+        let store = &self.stores[cursor.store.index()];
+        let layers = Layers {
+            open: &store.open,
+            handle: &store.handle,
+            hasher: &self.hasher,
+        };
+        cursor.next(&layers, entries_max, bytes_max).map(Some)
+    }
+
+    /// Ends a cursor.
+    pub fn scan_close(&mut self, cursor: CursorId) {
+        let index = self.cursor_index(cursor);
+        if let Some(slot) = self.cursors.get_mut(index) {
+            *slot = None;
+        }
+    }
+
+    /// How many cursors are open.
+    pub fn cursors_open(&self) -> usize {
+        self.cursors.iter().flatten().count()
+    }
+
+    /// The guest's call has ended, and its cursors with it.
+    pub fn end_call(&mut self) {
+        let used = u32::try_from(self.cursors.len()).unwrap_or(u32::MAX);
+        self.first_cursor = self.first_cursor.wrapping_add(used);
+        self.cursors.clear();
+    }
+
+    fn cursor_index(&self, cursor: CursorId) -> usize {
+        cursor.0.wrapping_sub(self.first_cursor) as usize
+    }
+
+    /// What is written from now on can be undone by [`TaskState::undo_message`].
+    pub fn mark_message(&mut self) {
+        self.marked = self.number;
+        for store in &mut self.stores {
+            store.message_mark = store.open.mark();
+        }
+    }
+
+    /// Undoes what was written since [`TaskState::mark_message`].
+    pub fn undo_message(&mut self) {
+        self.end_call();
+        for store in &mut self.stores {
+            store.open.undo_to(store.message_mark, &self.hasher);
+        }
+        self.marked = self.number;
+    }
+
+    /// Undoes what was written since [`TaskState::keep_batch`].
+    pub fn undo_batch(&mut self) {
+        self.end_call();
+        for store in &mut self.stores {
+            store.open.undo_to(store.batch_mark, &self.hasher);
+            store.message_mark = store.batch_mark;
+        }
+        self.marked = self.number;
+    }
+
+    /// Keeps what was written: it belongs to the epoch now.
+    pub fn keep_batch(&mut self) {
+        assert!(self.cursors.is_empty(), "a batch is kept while a cursor is open");
+        for store in &mut self.stores {
+            store.open.keep();
+            store.batch_mark = store.open.mark();
+            store.message_mark = store.batch_mark;
+        }
+        self.marked = self.number;
+    }
+
+    /// Bytes of the open layers.
+    pub fn open_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.open.bytes()).sum()
+    }
+
+    /// Whether an epoch is sealed and not yet released.
+    pub fn is_sealed(&self) -> bool {
+        self.stores.iter().any(|store| store.sealed.is_some())
+    }
+
+    /// Freezes the open layers. The task reads through them and goes on; `None` where nothing was written. The work
+    /// is per store, whatever the number of entries.
+    ///
+    /// # Panics
+    /// Inside a batch, or while an earlier epoch is not released.
+    pub fn seal(&mut self) -> Option<SealedState> {
+        assert!(!self.is_sealed(), "a second epoch is sealed before the first is released");
+        let mut sealed = Vec::new();
+        for store in &mut self.stores {
+            if store.open.is_empty() {
+                continue;
+            }
+            let overlay = std::mem::replace(&mut store.open, overlay::Overlay::new(store.indexed));
+            let overlay = Arc::new(overlay);
+            store.sealed = Some(Arc::clone(&overlay));
+            store.batch_mark = OverlayMark::default();
+            store.message_mark = OverlayMark::default();
+            sealed.push((Arc::clone(&store.handle), overlay));
+        }
+        (!sealed.is_empty()).then(|| SealedState::new(self.task, sealed))
+    }
+
+    /// Gives up the sealed epoch: it is committed, and the cache knows it.
+    pub fn release(&mut self) {
+        for store in &mut self.stores {
+            store.sealed = None;
+        }
+    }
+}

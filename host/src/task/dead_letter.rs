@@ -1,0 +1,66 @@
+//! Dead letters: the original message, with headers that say where it came from and why it is here.
+
+use sha2::{Digest, Sha256};
+
+use super::{DeadLetters, Task};
+use crate::model::{HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
+
+/// Why a message goes to the dead letters.
+pub(super) struct Reason<'a> {
+    /// For a person.
+    pub(super) reason: &'a str,
+    /// The guest's own detail.
+    pub(super) detail: Option<&'a [u8]>,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+}
+
+impl Task {
+    /// Stages a message as a dead letter. It belongs to the batch like everything that the guest sends.
+    pub(super) fn stage_dead_letter(
+        &mut self,
+        to: &DeadLetters,
+        input: InputIndex,
+        offset: Offset,
+        message: MessageRef<'_>,
+        why: &Reason<'_>,
+    ) {
+        let info = &self.options.info;
+        let partition = info.id.partition;
+        let now = self.options.clock.now_ms();
+        let text = [
+            ("wasm-host.job", info.job.clone()),
+            ("wasm-host.stage", info.stage.clone()),
+            ("wasm-host.task", info.name()),
+            ("wasm-host.stream", self.stream_of(input).0.clone()),
+            ("wasm-host.partition", partition.to_string()),
+            ("wasm-host.offset", offset.to_string()),
+            ("wasm-host.reason", why.reason.to_owned()),
+            ("wasm-host.attempts", why.attempts.to_string()),
+            ("wasm-host.time", now.to_string()),
+        ];
+        let limit = info.limits.value_bytes;
+        let cut = message.value.filter(|value| value.len() > limit).map(|value| {
+            let hash: String = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect();
+            (&value[..limit], format!("{};{hash}", value.len()))
+        });
+        let mut headers: Vec<(&[u8], Option<&[u8]>)> = message.headers().collect();
+        headers.extend(text.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))));
+        if let Some(detail) = why.detail {
+            headers.push((b"wasm-host.detail", Some(detail)));
+        }
+        if let Some((_, note)) = &cut {
+            headers.push((b"wasm-host.cut", Some(note.as_bytes())));
+        }
+        let mut column = HeadersColumn::default();
+        column.push(headers.into_iter());
+        let value = cut.as_ref().map_or(message.value, |(value, _)| Some(value));
+        let letter = MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
+        let partition = match message.key {
+            Some(key) => crate::model::partition_of_key(key, to.partitions),
+            None => partition.0 % to.partitions,
+        };
+        let port = to.port;
+        self.context_mut().staged.push(port, PartitionId(partition), letter);
+    }
+}
