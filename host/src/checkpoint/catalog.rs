@@ -91,16 +91,37 @@ impl Catalog {
     /// # Errors
     /// They do not fit, or the directory cannot be read. Nothing is changed.
     pub fn resolve(path: &Path, db: &Db, shape: &JobShape, drops: &Drops) -> Result<Catalog, OpenError> {
-        let known = Catalog::read(db).map_err(|source| OpenError::State {
-            path: path.to_owned(),
-            source,
-        })?;
+        let known = Self::known(path, db)?;
         let mut differences = Vec::new();
         let mut catalog = Catalog::default();
         catalog.resolve_stages(&known, shape, drops, &mut differences);
-        catalog.resolve_streams(&known, shape, &mut differences);
+        catalog.resolve_streams(&known, &shape.streams, &mut differences);
+        catalog.unless(path, &differences)
+    }
+
+    /// Holds the directory against one stream of the job, and leaves the rest alone.
+    ///
+    /// # Errors
+    /// As [`Catalog::resolve`].
+    pub fn resolve_stream(path: &Path, db: &Db, name: &str, shape: StreamShape) -> Result<Catalog, OpenError> {
+        let known = Self::known(path, db)?;
+        let mut differences = Vec::new();
+        let mut catalog = Catalog::default();
+        let streams = BTreeMap::from([(name.to_owned(), shape)]);
+        catalog.resolve_streams(&known, &streams, &mut differences);
+        catalog.unless(path, &differences)
+    }
+
+    fn known(path: &Path, db: &Db) -> Result<Catalog, OpenError> {
+        Catalog::read(db).map_err(|source| OpenError::State {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn unless(self, path: &Path, differences: &[String]) -> Result<Catalog, OpenError> {
         if differences.is_empty() {
-            return Ok(catalog);
+            return Ok(self);
         }
         Err(OpenError::Refused {
             path: path.to_owned(),
@@ -190,9 +211,14 @@ impl Catalog {
         self.changes.push(Change::DeleteRange(Family::State, lower, upper));
     }
 
-    fn resolve_streams(&mut self, known: &Catalog, shape: &JobShape, differences: &mut Vec<String>) {
+    fn resolve_streams(
+        &mut self,
+        known: &Catalog,
+        streams: &BTreeMap<String, StreamShape>,
+        differences: &mut Vec<String>,
+    ) {
         let mut next = known.streams.values().map(|stream| stream.id.0 + 1).max().unwrap_or(0);
-        for (name, declared) in &shape.streams {
+        for (name, declared) in streams {
             let record = match known.streams.get(name) {
                 Some(record) => record.clone(),
                 None => {

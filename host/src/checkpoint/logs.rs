@@ -65,21 +65,14 @@ impl LogAppender {
     /// Reads the state of every partition of the streams.
     pub(super) fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<LogAppender, StateError> {
         let mut partitions = BTreeMap::new();
-        let mut published = BTreeMap::new();
         for stream in streams {
             for partition in (0..stream.partitions).map(PartitionId) {
-                let key = meta::log_key(stream.id, partition);
-                let record: meta::LogRecord = meta::get(db, &key)?.unwrap_or_default();
-                let (sender, _) = watch::channel((record.start, record.end));
-                published.insert((stream.id, partition), sender);
+                let record = read_record(db, stream.id, partition)?;
                 let retention = stream.retention;
                 partitions.insert((stream.id, partition), Partition { record, retention });
             }
         }
-        let logs = Arc::new(Logs {
-            db: Arc::clone(db),
-            published,
-        });
+        let logs = Logs::open(db, streams)?;
         Ok(LogAppender { logs, partitions })
     }
 
@@ -202,6 +195,10 @@ impl Appended {
     }
 }
 
+fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<meta::LogRecord, StateError> {
+    Ok(meta::get(db, &meta::log_key(stream, partition))?.unwrap_or_default())
+}
+
 fn message_bytes(messages: &Messages, index: usize) -> usize {
     let message = messages.get(index);
     let headers: usize = message
@@ -212,6 +209,25 @@ fn message_bytes(messages: &Messages, index: usize) -> usize {
 }
 
 impl Logs {
+    /// What is committed of the streams' partitions.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<Arc<Logs>, StateError> {
+        let mut published = BTreeMap::new();
+        for stream in streams {
+            for partition in (0..stream.partitions).map(PartitionId) {
+                let record = read_record(db, stream.id, partition)?;
+                let (sender, _) = watch::channel((record.start, record.end));
+                published.insert((stream.id, partition), sender);
+            }
+        }
+        Ok(Arc::new(Logs {
+            db: Arc::clone(db),
+            published,
+        }))
+    }
+
     fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
         self.published.get(&(stream, partition)).map_or((0, 0), |bounds| *bounds.borrow())
     }

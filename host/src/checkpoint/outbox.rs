@@ -30,8 +30,10 @@ pub(super) struct Outbox {
     partition: PartitionId,
     sink: Box<dyn Sink>,
     record: meta::OutboxRecord,
-    /// Delivered, and not yet recorded as such.
+    /// The record differs from what the database holds.
     unrecorded: bool,
+    /// Because something was delivered.
+    delivered: bool,
 }
 
 /// Encoded bytes of an epoch on their way to a sink, and the record to keep once they are durable.
@@ -63,6 +65,7 @@ impl Outbox {
             partition,
             sink,
             unrecorded: !known || record.sink != before,
+            delivered: false,
             record,
         };
         let lower = keys::outbox_chunk(stream, partition, outbox.record.first);
@@ -76,6 +79,7 @@ impl Outbox {
             let bytes = decode(stored)?;
             outbox.record.sink = Some(outbox.sink.deliver(bytes)?);
             outbox.unrecorded = true;
+            outbox.delivered = true;
             expected += 1;
             walk.advance();
         }
@@ -90,9 +94,14 @@ impl Outbox {
         (self.stream, self.partition)
     }
 
-    /// Whether a delivery is not yet recorded.
+    /// Whether the next checkpoint must write the record.
     pub(super) fn is_unrecorded(&self) -> bool {
         self.unrecorded
+    }
+
+    /// Whether a delivery is not yet recorded.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.delivered
     }
 
     /// Adds an epoch's messages to the checkpoint, and the record of what was delivered before.
@@ -127,6 +136,7 @@ impl Outbox {
     pub(super) fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
         self.record = outgoing.record;
         self.unrecorded = false;
+        self.delivered = false;
         if outgoing.encoded.is_empty() {
             return Ok(());
         }
@@ -136,6 +146,7 @@ impl Outbox {
         })?;
         self.record.sink = Some(state);
         self.unrecorded = true;
+        self.delivered = true;
         Ok(())
     }
 }

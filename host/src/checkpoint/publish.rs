@@ -173,7 +173,7 @@ impl Committer {
 
     /// Whether a delivery is not yet recorded: a drain or the end of input ends with one more checkpoint.
     pub fn has_unrecorded_delivery(&self) -> bool {
-        self.outboxes.iter().any(Outbox::is_unrecorded)
+        self.outboxes.iter().any(Outbox::has_delivered)
     }
 
     /// Builds the one write of an epoch. Changes nothing.

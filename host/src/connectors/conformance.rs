@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::file::{
-    FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat, TimestampSpec,
+    FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat,
+    TimestampSpec,
 };
 use super::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
 use super::log::{LogInput, LogRead, LogReader};
@@ -27,8 +28,14 @@ use crate::model::{
 
 fn check_input(input: &dyn Input, expected: usize) {
     let partitions = input.partitions();
-    let readings: Vec<Reading> = (0..partitions).map(|partition| check_partition(input, partition)).collect();
-    let mut offsets: Vec<u64> = readings.iter().flat_map(|reading| &reading.items).map(Item::offset).collect();
+    let readings: Vec<Reading> = (0..partitions)
+        .map(|partition| check_partition(input, partition))
+        .collect();
+    let mut offsets: Vec<u64> = readings
+        .iter()
+        .flat_map(|reading| &reading.items)
+        .map(Item::offset)
+        .collect();
     assert_eq!(offsets.len(), expected, "each message is in one partition");
     offsets.sort_unstable();
     offsets.dedup();
@@ -36,7 +43,10 @@ fn check_input(input: &dyn Input, expected: usize) {
         for item in &reading.items {
             if let Item::Message { key: Some(key), .. } = item {
                 let owner = partition_of_key(key.as_bytes(), partitions);
-                assert!(partitions == 1 || owner == partition, "{key} in partition {partition}");
+                assert!(
+                    partitions == 1 || owner == partition,
+                    "{key} in partition {partition}"
+                );
             }
         }
     }
@@ -47,9 +57,18 @@ fn check_partition(input: &dyn Input, partition: u32) -> Reading {
     assert!(whole.items.is_sorted_by(|a, b| a.offset() < b.offset()));
     assert_eq!(whole.end.is_some(), input.bounded());
     let mut positions = whole.positions.clone();
-    for (messages, bytes) in [(1, usize::MAX), (2, usize::MAX), (7, usize::MAX), (1000, 1), (1000, 100)] {
+    for (messages, bytes) in [
+        (1, usize::MAX),
+        (2, usize::MAX),
+        (7, usize::MAX),
+        (1000, 1),
+        (1000, 100),
+    ] {
         let parts = read(input, partition, oldest(), FetchBounds { messages, bytes }).unwrap();
-        assert_eq!(parts.items, whole.items, "in parts of {messages} messages, {bytes} bytes");
+        assert_eq!(
+            parts.items, whole.items,
+            "in parts of {messages} messages, {bytes} bytes"
+        );
         assert_eq!(parts.end, whole.end);
         positions.extend(parts.positions);
     }
@@ -73,11 +92,25 @@ fn check_partition(input: &dyn Input, partition: u32) -> Reading {
         (None, None) => 0,
     };
     for offset in [0, end.min(1), end / 2, end] {
-        let rest = read(input, partition, OpenAt::Start(StartAt::Offset(offset)), ALL).unwrap();
+        let rest = read(
+            input,
+            partition,
+            OpenAt::Start(StartAt::Offset(offset)),
+            ALL,
+        )
+        .unwrap();
         assert!(after(offset).eq(&rest.items), "start at {offset}");
     }
-    let beyond = read(input, partition, OpenAt::Start(StartAt::Offset(end + 1000)), ALL);
-    assert!(matches!(beyond, Err(SourceError::OffsetOutOfRange { .. })), "{beyond:?}");
+    let beyond = read(
+        input,
+        partition,
+        OpenAt::Start(StartAt::Offset(end + 1000)),
+        ALL,
+    );
+    assert!(
+        matches!(beyond, Err(SourceError::OffsetOutOfRange { .. })),
+        "{beyond:?}"
+    );
     let latest = read(input, partition, OpenAt::Start(StartAt::Latest), ALL).unwrap();
     assert_eq!(latest.items, []);
     assert_eq!(latest.end, whole.end);
@@ -105,16 +138,22 @@ fn records(format: FileFormat, random: &mut Random, count: u64, final_line_end: 
         let (key, time) = (random.below(20), 1000 + random.below(1000));
         let record = match (format, random.below(8)) {
             (FileFormat::Lines, 0) => String::new(),
-            (FileFormat::Lines, _) => format!("line {number} {}", "x".repeat(random.below(40) as usize)),
+            (FileFormat::Lines, _) => {
+                format!("line {number} {}", "x".repeat(random.below(40) as usize))
+            }
             (FileFormat::Csv, 0) => format!("k{key},{time},\"a\"\"b\r\n,\n{number}\""),
             (FileFormat::Csv, 1) => format!("k{key},{time}"),
             (FileFormat::Csv, 2) => format!("k{key},late,{number}"),
             (FileFormat::Csv, 3) => format!("k{key},{time},{number}\n"),
-            (FileFormat::Csv, _) => format!("k{key},{time},{}", "y".repeat(random.below(40) as usize)),
+            (FileFormat::Csv, _) => {
+                format!("k{key},{time},{}", "y".repeat(random.below(40) as usize))
+            }
             (FileFormat::Jsonl, 0) => format!("{{\"at\":{time},\"n\":{number}}}"),
             (FileFormat::Jsonl, 1) => format!("{{\"key\":\"k{key}\",\"at\":{time}"),
             (FileFormat::Jsonl, 2) => format!("\r\n{{\"key\":\"k{key}\",\"at\":\"late\"}}"),
-            (FileFormat::Jsonl, _) => format!("{{\"key\":\"k{key}\",\"at\":{time},\"n\":[{number}]}}"),
+            (FileFormat::Jsonl, _) => {
+                format!("{{\"key\":\"k{key}\",\"at\":{time},\"n\":[{number}]}}")
+            }
         };
         text.extend_from_slice(record.as_bytes());
         let line_end: &[u8] = match (number + 1 == count && !final_line_end, random.below(2)) {
@@ -170,12 +209,19 @@ fn files_of_every_format() {
             for partitions in counts {
                 // A blank last line without line end is no record.
                 let all = options(&folder, "*", format, *partitions);
-                let expected = 36 - u64::from(format == FileFormat::Lines) * blanks(&input(all.clone()));
+                let expected =
+                    36 - u64::from(format == FileFormat::Lines) * blanks(&input(all.clone()));
                 check_input(&input(all), usize::try_from(expected).unwrap());
                 let one = options(&folder, "a", format, *partitions);
                 check_input(&input(one.clone()), 12);
                 if seed == 0 {
-                    check_input(&input(FileInputOptions { follow: true, ..one }), 12);
+                    check_input(
+                        &input(FileInputOptions {
+                            follow: true,
+                            ..one
+                        }),
+                        12,
+                    );
                 }
             }
         }
@@ -189,7 +235,11 @@ fn blanks(input: &FileInput) -> u64 {
 
 #[test]
 fn synthetic_messages() {
-    for distribution in [Distribution::Uniform, Distribution::Zipfian, Distribution::Sequential] {
+    for distribution in [
+        Distribution::Uniform,
+        Distribution::Zipfian,
+        Distribution::Sequential,
+    ] {
         let generate = |partitions, count| {
             let options = GenerateOptions {
                 count,
@@ -206,12 +256,21 @@ fn synthetic_messages() {
         check_input(&generate(1, Some(100)), 100);
         check_input(&generate(4, Some(100)), 100);
         check_input(&generate(4, Some(0)), 0);
-        let one = read(&generate(1, Some(100)), 0, oldest(), ALL).unwrap().items;
+        let one = read(&generate(1, Some(100)), 0, oldest(), ALL)
+            .unwrap()
+            .items;
         let mut four: Vec<Item> = (0..4)
-            .flat_map(|partition| read(&generate(4, Some(100)), partition, oldest(), ALL).unwrap().items)
+            .flat_map(|partition| {
+                read(&generate(4, Some(100)), partition, oldest(), ALL)
+                    .unwrap()
+                    .items
+            })
             .collect();
         four.sort_by_key(Item::offset);
-        assert_eq!(one, four, "what a stream holds does not depend on its partitions");
+        assert_eq!(
+            one, four,
+            "what a stream holds does not depend on its partitions"
+        );
     }
 }
 
@@ -231,7 +290,13 @@ impl MemoryLog {
 }
 
 impl LogReader for MemoryLog {
-    fn read(&self, _: StreamId, partition: PartitionId, from: Offset, bytes_max: usize) -> Result<LogRead, SourceError> {
+    fn read(
+        &self,
+        _: StreamId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<LogRead, SourceError> {
         let partitions = self.partitions.lock();
         let (oldest, messages) = &partitions[partition.index()];
         let from_index = usize::try_from(from - oldest).unwrap();
@@ -254,7 +319,12 @@ impl LogReader for MemoryLog {
         (*oldest, oldest + messages.len() as u64)
     }
 
-    fn offset_at(&self, _: StreamId, _: PartitionId, _: TimestampMs) -> Result<Offset, SourceError> {
+    fn offset_at(
+        &self,
+        _: StreamId,
+        _: PartitionId,
+        _: TimestampMs,
+    ) -> Result<Offset, SourceError> {
         Ok(0)
     }
 
@@ -313,13 +383,19 @@ async fn wakes(input: &dyn Input, append: impl FnOnce()) -> Reading {
 #[tokio::test]
 async fn waiting_ends_when_there_is_more() {
     let log = memory_log(&[3]);
-    let reading = wakes(&LogInput::new(log.clone(), StreamId(0), 1), || log.append(0, "new")).await;
+    let reading = wakes(&LogInput::new(log.clone(), StreamId(0), 1), || {
+        log.append(0, "new")
+    })
+    .await;
     assert_eq!(reading.texts(), ["new"]);
     let folder = Folder::new();
     folder.write("a.log", "one\n");
     let follow = |name| {
         let options = options(&folder, name, FileFormat::Lines, 1);
-        input(FileInputOptions { follow: true, ..options })
+        input(FileInputOptions {
+            follow: true,
+            ..options
+        })
     };
     let reading = wakes(&follow("*.log"), || folder.append("a.log", "two\n")).await;
     assert_eq!(reading.texts(), ["two"]);
@@ -347,7 +423,8 @@ impl Steps for EndBefore {
             let recorded = self.recorded.load(Ordering::SeqCst) as u64;
             if length > recorded {
                 let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                file.set_len(recorded + random.below(length - recorded)).unwrap();
+                file.set_len(recorded + random.below(length - recorded))
+                    .unwrap();
             }
         }
         resume_unwind(Box::new(step));
@@ -364,16 +441,25 @@ struct Checkpoint {
 
 /// The length in the state of a file sink.
 fn recorded_length(state: &[u8]) -> i64 {
-    state.get(17..25).map_or(0, |bytes| i64::from_le_bytes(bytes.try_into().unwrap()))
+    state
+        .get(17..25)
+        .map_or(0, |bytes| i64::from_le_bytes(bytes.try_into().unwrap()))
 }
 
 /// Runs the epochs that are left, as the commit protocol does, until done or unwound.
-fn run_epochs(output: &dyn Output, epochs: &[Messages], checkpoint: &mut Checkpoint, steps: &EndBefore) {
+fn run_epochs(
+    output: &dyn Output,
+    epochs: &[Messages],
+    checkpoint: &mut Checkpoint,
+    steps: &EndBefore,
+) {
     let mut sink = output.sink(PartitionId(0));
     let undelivered = checkpoint.outbox.len() as u64;
     let recorded = checkpoint.state.as_deref().map_or(0, recorded_length);
     steps.recorded.store(recorded, Ordering::SeqCst);
-    let mut state = sink.recover(checkpoint.state.as_deref(), undelivered).unwrap();
+    let mut state = sink
+        .recover(checkpoint.state.as_deref(), undelivered)
+        .unwrap();
     if checkpoint.epochs > 0 {
         state = sink.deliver(&checkpoint.outbox).unwrap();
     }
@@ -383,7 +469,9 @@ fn run_epochs(output: &dyn Output, epochs: &[Messages], checkpoint: &mut Checkpo
         if let Some(messages) = epochs.get(checkpoint.epochs) {
             sink.encode(0, messages, &mut checkpoint.outbox);
         }
-        steps.recorded.store(recorded_length(&state), Ordering::SeqCst);
+        steps
+            .recorded
+            .store(recorded_length(&state), Ordering::SeqCst);
         checkpoint.state = Some(state);
         checkpoint.epochs += 1;
         state = sink.deliver(&checkpoint.outbox).unwrap();
@@ -435,7 +523,10 @@ fn a_file_has_every_byte_once_wherever_the_process_ends() {
                 }
                 assert!(!unwound[2]);
                 let content = std::fs::read_to_string(&path).unwrap();
-                assert_eq!(content, expected, "ended before step {first}, then before step {second}");
+                assert_eq!(
+                    content, expected,
+                    "ended before step {first}, then before step {second}"
+                );
                 ends += 1;
                 second += 1;
                 if !unwound[1] {
@@ -484,12 +575,18 @@ fn standard_output_has_every_message_and_may_have_it_again() {
     run_epochs(&output, &epochs[..3], &mut checkpoint, &steps);
     checkpoint.epochs = 3;
     run_epochs(&output, &epochs, &mut checkpoint, &steps);
-    assert_eq!(String::from_utf8(shared.0.lock().clone()).unwrap(), expected);
+    assert_eq!(
+        String::from_utf8(shared.0.lock().clone()).unwrap(),
+        expected
+    );
     let mut sink = output.sink(PartitionId(0));
     assert_eq!(sink.recover(Some(&[1]), 2).unwrap(), [1]);
     sink.deliver(b"x\n").unwrap();
     sink.recover(Some(&[1]), 2).unwrap();
     sink.deliver(b"x\n").unwrap();
-    assert_eq!(String::from_utf8(shared.0.lock().clone()).unwrap(), expected + "x\nx\n");
+    assert_eq!(
+        String::from_utf8(shared.0.lock().clone()).unwrap(),
+        expected + "x\nx\n"
+    );
     assert!(sink.recover(Some(&[2]), 0).is_err());
 }

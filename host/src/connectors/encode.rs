@@ -61,7 +61,9 @@ pub(super) fn encode(
 /// Appends a value with line breaks as one line of JSON.
 fn one_line(value: &[u8], into: &mut Vec<u8>) {
     // In JSON a line break is white space between tokens: within a string it must be escaped.
-    if std::str::from_utf8(value).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok() {
+    if std::str::from_utf8(value).is_ok()
+        && serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()
+    {
         let space = |byte: &u8| match byte {
             b'\n' | b'\r' => b' ',
             byte => *byte,
@@ -101,7 +103,11 @@ mod tests {
 
     #[test]
     fn a_line_break_never_breaks_a_line_of_json() {
-        let values: [Option<&[u8]>; 3] = [Some(b"{\"a\":\r\n[1,\n\"\\n\"]}"), Some(b"two\nlines"), Some(b"\xff\n")];
+        let values: [Option<&[u8]>; 3] = [
+            Some(b"{\"a\":\r\n[1,\n\"\\n\"]}"),
+            Some(b"two\nlines"),
+            Some(b"\xff\n"),
+        ];
         assert_eq!(
             encoded(OutputFormat::Jsonl, &values),
             "{\"a\":  [1, \"\\n\"]}\n\"two\\nlines\"\n{\"base64\":\"/wo=\"}\n"

@@ -230,7 +230,9 @@ mod tests {
 
     #[test]
     fn writes_the_documented_form() {
-        let typed = JsonMessage::parse(br#"{"value":"","key":"ATL","headers":[["n","v"],["a",null],["b",{"base64":"/w=="}]]}"#);
+        let typed = JsonMessage::parse(
+            br#"{"value":"","key":"ATL","headers":[["n","v"],["a",null],["b",{"base64":"/w=="}]]}"#,
+        );
         let mut messages = Messages::default();
         typed.unwrap().push_to(&mut messages, 1_763_650_800_000);
         assert_eq!(
@@ -260,7 +262,10 @@ mod tests {
                 let json = written(MessageRef::new(key, value, 7));
                 assert!(!json.contains('\n'), "{json}");
                 let parsed = JsonMessage::parse(json.as_bytes()).unwrap();
-                assert_eq!((parsed.key.as_deref(), parsed.value.as_deref()), (key, value));
+                assert_eq!(
+                    (parsed.key.as_deref(), parsed.value.as_deref()),
+                    (key, value)
+                );
                 let name = (parsed.stream.as_deref(), parsed.partition, parsed.offset);
                 assert_eq!(name, (Some("delays"), Some(3), Some(12)));
                 assert_eq!(parsed.timestamp, Some(7));
@@ -282,9 +287,14 @@ mod tests {
     #[test]
     fn members_other_than_the_value_are_optional() {
         let parsed = JsonMessage::parse(br#"{"value":null}"#).unwrap();
-        assert_eq!((parsed.value, parsed.key, parsed.timestamp), (None, None, None));
+        assert_eq!(
+            (parsed.value, parsed.key, parsed.timestamp),
+            (None, None, None)
+        );
         let mut messages = Messages::default();
-        JsonMessage::parse(br#"{"value":"v"}"#).unwrap().push_to(&mut messages, 42);
+        JsonMessage::parse(br#"{"value":"v"}"#)
+            .unwrap()
+            .push_to(&mut messages, 42);
         assert_eq!(messages.get(0).timestamp, 42);
         assert_eq!(messages.headers, None);
     }

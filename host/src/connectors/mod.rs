@@ -58,6 +58,10 @@ pub struct Fetched {
 
 /// What a poll found.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest variant is the usual one; a box for each fetch would gain nothing"
+)]
 pub enum Polled {
     /// At least one message.
     Messages(Fetched),

@@ -14,7 +14,10 @@ impl Folder {
     pub fn new() -> Folder {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("wasm-host-connectors-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!(
+            "wasm-host-connectors-{}-{number}",
+            std::process::id()
+        ));
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
@@ -29,7 +32,10 @@ impl Folder {
 
     pub fn append(&self, name: &str, bytes: impl AsRef<[u8]>) {
         use std::io::Write as _;
-        let mut file = fs::OpenOptions::new().append(true).open(self.0.join(name)).unwrap();
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .open(self.0.join(name))
+            .unwrap();
         file.write_all(bytes.as_ref()).unwrap();
     }
 
@@ -141,7 +147,11 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
                 position(offset, &start_detail);
                 position(offset + 1, &start_detail);
                 position(offset + 1, &end_detail);
-                reading.items.push(Item::Undecodable { offset, raw, reason });
+                reading.items.push(Item::Undecodable {
+                    offset,
+                    raw,
+                    reason,
+                });
             }
             Polled::Messages(fetched) => {
                 let messages = &fetched.messages;
@@ -171,7 +181,12 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
 }
 
 /// Opens a partition and reads all that it has now.
-pub(super) fn read(input: &dyn Input, partition: u32, at: OpenAt, bounds: FetchBounds) -> Result<Reading, SourceError> {
+pub(super) fn read(
+    input: &dyn Input,
+    partition: u32,
+    at: OpenAt,
+    bounds: FetchBounds,
+) -> Result<Reading, SourceError> {
     drain(input.open(PartitionId(partition), at)?.as_mut(), bounds)
 }
 

@@ -66,11 +66,6 @@ impl Runtime {
     }
 }
 
-/// wasmtime's version, as it was built in.
-pub fn wasmtime_version() -> &'static str {
-    env!("WASM_HOST_WASMTIME_VERSION")
-}
-
 fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);

@@ -82,6 +82,15 @@ impl Instance {
         }
     }
 
+    /// Makes an instance and drops it: whether everything that is exported has the contract's signatures shows only then.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(component: &Arc<Component>) -> Result<(), Fault> {
+        let log = Arc::new(Mutex::new(TaskLog::new("validate".into())));
+        Instance::make(component, &log).map(|_| ())
+    }
+
     fn make(component: &Arc<Component>, log: &Arc<Mutex<TaskLog>>) -> Result<Instance, Fault> {
         let limits = &component.options.limits;
         let wasi = Wasi::new(&component.options, Arc::clone(log))

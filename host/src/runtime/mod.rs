@@ -22,7 +22,7 @@ mod metrics;
 pub use code::CodeCache;
 pub use component::{Component, ComponentError, ComponentOptions, DirectoryGrant, Inspection, World, inspect};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
-pub use engine::{Runtime, RuntimeOptions, wasmtime_version};
+pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
 pub use instance::{EndProgress, Instance, Rejection};
 pub use limits::Limits;

@@ -86,6 +86,8 @@ struct Shared {
     /// The watchdog sleeps because nobody works.
     asleep: AtomicBool,
     watchdog: std::sync::OnceLock<Thread>,
+    /// Threads that run a task.
+    running: AtomicUsize,
     /// Counts uses of instances.
     uses: AtomicU64,
 }
@@ -125,6 +127,7 @@ impl Scheduler {
             beats: Mutex::default(),
             asleep: AtomicBool::new(false),
             watchdog: std::sync::OnceLock::new(),
+            running: AtomicUsize::new(0),
             uses: AtomicU64::new(1),
         });
         for _ in 0..workers {
@@ -174,9 +177,9 @@ impl Scheduler {
         }
     }
 
-    /// Whether a task is in a batch.
+    /// Whether a thread runs a task, slow ones included. What it had to say was said before it is no longer counted.
     pub fn is_busy(&self) -> bool {
-        self.shared.queue.is_busy()
+        self.shared.running.load(Ordering::SeqCst) > 0
     }
 
     /// The drain's time is over: calls that are interrupted from now on are undone, and that is no fault.

@@ -32,6 +32,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
     let _io = shared.options.io.enter();
     while let Some(cell) = shared.queue.take() {
         shared.wake_watchdog();
+        shared.running.fetch_add(1, Ordering::SeqCst);
         cell.begin();
         *beat.cell.lock() = Some(Arc::clone(&cell));
         beat.runs.fetch_add(1, Ordering::AcqRel);
@@ -40,6 +41,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
         if cell.end(again) {
             shared.queue.push_again(&cell);
         }
+        shared.running.fetch_sub(1, Ordering::SeqCst);
         shared.queue.give_back(beat.taken.swap(false, Ordering::AcqRel));
     }
 }

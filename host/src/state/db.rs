@@ -357,7 +357,3 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     cf
 }
 
-/// RocksDB's version, as it was built in.
-pub fn rocksdb_version() -> &'static str {
-    env!("WASM_HOST_ROCKSDB_VERSION")
-}

@@ -25,10 +25,11 @@ mod task;
 mod value;
 
 pub use cache::CleanCache;
-pub use db::{Db, DbError, DbOptions, Durability, Family, Order, Walk, WriteSet, rocksdb_version};
+pub use db::{Db, DbError, DbOptions, Durability, Family, Order, Walk, WriteSet};
 pub use scan::{CursorId, Entries, ScanOptions};
 pub use store::{RangeKeys, SealedState, SealedTask, StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
+pub use value::decode as decode_value;
 
 /// State could not be read. The task stops: a wrong answer is never given.
 #[derive(Debug, thiserror::Error)]

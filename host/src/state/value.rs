@@ -18,7 +18,10 @@ pub(super) fn encode_into(value: &[u8], into: &mut Vec<u8>) {
 }
 
 /// The guest's bytes of a stored value.
-pub(super) fn decode(stored: &[u8]) -> Result<&[u8], StateError> {
+///
+/// # Errors
+/// It is not what this version writes.
+pub fn decode(stored: &[u8]) -> Result<&[u8], StateError> {
     match stored.split_first() {
         Some((0, value)) => Ok(value),
         Some((&EXPIRES, _)) => Err(StateError::Damaged(

@@ -47,7 +47,9 @@ impl Text {
     pub fn read(&mut self, into: &mut [u8], path: &Path) -> Result<usize, SourceError> {
         loop {
             let result = match self {
-                Text::Plain { file, at } => file.read_at(into, *at).inspect(|read| *at += *read as u64),
+                Text::Plain { file, at } => {
+                    file.read_at(into, *at).inspect(|read| *at += *read as u64)
+                }
                 Text::Gz { decoder, .. } => decoder.read(into),
             };
             match result {
@@ -68,10 +70,15 @@ impl Text {
 
     fn explain(&self, error: io::Error, path: &Path) -> SourceError {
         let damaged = |what: &str| SourceError::Damaged {
-            what: format!("{}: {what}; replace the file, or take it out of the stream", path.display()),
+            what: format!(
+                "{}: {what}; replace the file, or take it out of the stream",
+                path.display()
+            ),
         };
         match (self, error.kind()) {
-            (Text::Gz { .. }, io::ErrorKind::UnexpectedEof) => damaged("the compressed data ends early"),
+            (Text::Gz { .. }, io::ErrorKind::UnexpectedEof) => {
+                damaged("the compressed data ends early")
+            }
             (Text::Gz { .. }, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
                 damaged(&format!("the compressed data is corrupt ({error})"))
             }

@@ -90,7 +90,10 @@ impl Decoder {
             return Err("a stream has at least one partition".to_owned());
         }
         if share.partitions > 1 && key.is_none() {
-            return Err("more than one partition needs a key that says which message belongs to which".to_owned());
+            return Err(
+                "more than one partition needs a key that says which message belongs to which"
+                    .to_owned(),
+            );
         }
         let column = |name: &str| Column {
             name: name.to_owned(),
@@ -98,8 +101,12 @@ impl Decoder {
         };
         let time_field = timestamp.map(|spec| spec.field.as_str());
         let kind = match format {
-            FileFormat::Lines if key.is_some() => return Err("format `lines` has no key".to_owned()),
-            FileFormat::Lines if timestamp.is_some() => return Err("format `lines` has no timestamp".to_owned()),
+            FileFormat::Lines if key.is_some() => {
+                return Err("format `lines` has no key".to_owned());
+            }
+            FileFormat::Lines if timestamp.is_some() => {
+                return Err("format `lines` has no timestamp".to_owned());
+            }
             FileFormat::Lines => Kind::Lines,
             FileFormat::Jsonl => Kind::Jsonl {
                 key: key.map(Pointer::parse).transpose()?,
@@ -137,7 +144,12 @@ impl Decoder {
 
     /// Takes the header of the file that is read from now on.
     pub fn set_header(&mut self, record: &[u8]) -> Result<(), String> {
-        if let Kind::Csv { rows, key, timestamp } = &mut self.kind {
+        if let Kind::Csv {
+            rows,
+            key,
+            timestamp,
+        } = &mut self.kind
+        {
             rows.set_header(record)?;
             for column in key.iter_mut().chain(timestamp) {
                 column.at = rows.column(&column.name);
@@ -178,7 +190,11 @@ impl Decoder {
                 let key = key.as_ref().map(|_| self.key.as_bytes());
                 Decoded::Message(MessageRef::new(key, Some(record), time))
             }
-            Kind::Csv { rows, key, timestamp } => {
+            Kind::Csv {
+                rows,
+                key,
+                timestamp,
+            } => {
                 if let Err(reason) = rows.read(record) {
                     return share.undecodable(reason);
                 }
@@ -200,7 +216,9 @@ impl Decoder {
                         Ok(read) => time = read,
                         Err(error) => {
                             let name = &column.name;
-                            return Decoded::Undecodable(format!("column `{name}`: timestamp `{text}`: {error}"));
+                            return Decoded::Undecodable(format!(
+                                "column `{name}`: timestamp `{text}`: {error}"
+                            ));
                         }
                     }
                 }

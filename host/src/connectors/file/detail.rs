@@ -128,7 +128,9 @@ fn encoded<T: Serialize + ?Sized>(value: &T, after: Vec<u8>) -> Vec<u8> {
 pub(super) fn decode(detail: &[u8]) -> Result<(Cursor, Vec<Entry>), String> {
     let (version, rest) = detail.split_first().ok_or("it is empty")?;
     if *version != VERSION {
-        return Err(format!("it has version {version}, and this program knows {VERSION}"));
+        return Err(format!(
+            "it has version {version}, and this program knows {VERSION}"
+        ));
     }
     let decoded = postcard::take_from_bytes::<Cursor>(rest)
         .and_then(|(cursor, rest)| Ok((cursor, postcard::from_bytes::<Vec<Entry>>(rest)?)));

@@ -20,7 +20,9 @@ impl Pointer {
             let escapes = token.matches("~0").count() + token.matches("~1").count();
             match token.matches('~').count() == escapes {
                 true => Ok(plain),
-                false => Err(format!("JSON pointer `{text}`: `~` is written `~0`, and `/` in a name `~1`")),
+                false => Err(format!(
+                    "JSON pointer `{text}`: `~` is written `~0`, and `/` in a name `~1`"
+                )),
             }
         });
         tokens.collect::<Result<_, _>>().map(Pointer)
@@ -46,7 +48,11 @@ pub(crate) enum Found {
 
 /// Checks that `json` is one JSON text, and appends the scalar that the pointer shows to `into`. Of repeated members
 /// the last counts.
-pub(crate) fn find(json: &[u8], pointer: &Pointer, into: &mut String) -> Result<Found, serde_json::Error> {
+pub(crate) fn find(
+    json: &[u8],
+    pointer: &Pointer,
+    into: &mut String,
+) -> Result<Found, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     into.clear();
     let seek = Seek {
@@ -128,7 +134,10 @@ impl<'de> Visitor<'de> for Seek<'_> {
             return Ok(Found::Compound);
         };
         // As RFC 6901 has it: digits, no leading zero.
-        let index = index.parse::<usize>().ok().filter(|number| number.to_string() == *index);
+        let index = index
+            .parse::<usize>()
+            .ok()
+            .filter(|number| number.to_string() == *index);
         let mut found = Found::Missing;
         for at in 0.. {
             if index == Some(at) {
@@ -200,7 +209,12 @@ mod tests {
 
     fn found(json: &str, pointer: &str) -> (Found, String) {
         let mut into = String::new();
-        let found = find(json.as_bytes(), &Pointer::parse(pointer).unwrap(), &mut into).unwrap();
+        let found = find(
+            json.as_bytes(),
+            &Pointer::parse(pointer).unwrap(),
+            &mut into,
+        )
+        .unwrap();
         (found, into)
     }
 
@@ -216,20 +230,40 @@ mod tests {
         assert_eq!(found(json, "/a/b~1c/2").0, Found::Null);
         assert_eq!(found(json, "/a/b~1c/3").0, Found::Compound);
         assert_eq!(found(json, "/a").0, Found::Compound);
-        for missing in ["/a/b~1c/4", "/a/b~1c/01", "/a/x", "x", "/t/u", "/a/b~1c/2/x"] {
+        for missing in [
+            "/a/b~1c/4",
+            "/a/b~1c/01",
+            "/a/x",
+            "x",
+            "/t/u",
+            "/a/b~1c/2/x",
+        ] {
             assert_eq!(found(json, missing).0, Found::Missing, "{missing}");
         }
         assert_eq!(found("[5]", "/0"), (Found::Exact, "5".to_owned()));
         assert_eq!(found("5", "x").0, Found::Missing);
-        assert_eq!(found(r#"{"a":1,"a":"2"}"#, "a"), (Found::Text, "2".to_owned()));
+        assert_eq!(
+            found(r#"{"a":1,"a":"2"}"#, "a"),
+            (Found::Text, "2".to_owned())
+        );
         assert_eq!(found(r#"{"a":1,"a":{}}"#, "a").0, Found::Compound);
     }
 
     #[test]
     fn what_is_no_json_is_an_error() {
         let pointer = Pointer::parse("a").unwrap();
-        for json in ["", "{", r#"{"a":1} 2"#, r#"{"a":1,}"#, r#"{"b":nul,"a":1}"#, "{\"a\":\"\u{1}\"}"] {
-            assert!(find(json.as_bytes(), &pointer, &mut String::new()).is_err(), "{json}");
+        for json in [
+            "",
+            "{",
+            r#"{"a":1} 2"#,
+            r#"{"a":1,}"#,
+            r#"{"b":nul,"a":1}"#,
+            "{\"a\":\"\u{1}\"}",
+        ] {
+            assert!(
+                find(json.as_bytes(), &pointer, &mut String::new()).is_err(),
+                "{json}"
+            );
         }
         assert!(find(b"{\"a\":\"\xff\"}", &pointer, &mut String::new()).is_err());
         assert!(Pointer::parse("/a~2").is_err());

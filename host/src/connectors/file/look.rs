@@ -55,7 +55,7 @@ impl Pattern {
         glob::Pattern::new(text).map_err(|error| format!("pattern `{text}`: {error}"))?;
         let fixed = |name: &&str| !name.contains(['*', '?', '[']);
         let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
-        let literal = names.iter().all(|name| fixed(&name));
+        let literal = names.iter().all(fixed);
         let folders = names.len().saturating_sub(1);
         let base = names[..folders].iter().copied().take_while(fixed);
         let last = names.last().ok_or("the path names no file")?;
@@ -87,8 +87,9 @@ impl Pattern {
         if self.literal {
             paths.push(PathBuf::from(&self.text));
         } else {
-            let matches = glob::glob_with(&self.text, OPTIONS)
-                .map_err(|error| SourceError::Unsupported(format!("pattern `{}`: {error}", self.text)))?;
+            let matches = glob::glob_with(&self.text, OPTIONS).map_err(|error| {
+                SourceError::Unsupported(format!("pattern `{}`: {error}", self.text))
+            })?;
             for found in matches {
                 match found {
                     Ok(path) => paths.push(path),

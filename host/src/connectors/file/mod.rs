@@ -96,7 +96,12 @@ struct Config {
 impl Config {
     fn decoder(&self, share: Share) -> Result<Decoder, String> {
         let options = &self.options;
-        Decoder::new(options.format, options.key.as_deref(), options.timestamp.as_ref(), share)
+        Decoder::new(
+            options.format,
+            options.key.as_deref(),
+            options.timestamp.as_ref(),
+            share,
+        )
     }
 }
 
@@ -145,6 +150,10 @@ impl Input for FileInput {
             partition: partition.0,
             partitions: self.config.options.partitions,
         };
-        Ok(Box::new(FileSource::open(Arc::clone(&self.config), share, at)?))
+        Ok(Box::new(FileSource::open(
+            Arc::clone(&self.config),
+            share,
+            at,
+        )?))
     }
 }

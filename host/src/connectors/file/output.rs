@@ -108,7 +108,9 @@ impl State {
     fn decode(bytes: &[u8]) -> Result<State, String> {
         let Some((&VERSION, rest)) = bytes.split_first() else {
             let version = bytes.first().copied().unwrap_or(0);
-            return Err(format!("its recorded state has version {version}, and this program knows {VERSION}"));
+            return Err(format!(
+                "its recorded state has version {version}, and this program knows {VERSION}"
+            ));
         };
         match rest.as_chunks::<8>() {
             ([number, inode, length], []) => Ok(State {
@@ -177,20 +179,29 @@ impl FileSink {
         let what = if metadata.ino() != state.inode {
             Some("it is not the file that the job has written, but another of that name".to_owned())
         } else if length < state.length {
-            Some(format!("it has {length} bytes, but the job has written {}", state.length))
+            Some(format!(
+                "it has {length} bytes, but the job has written {}",
+                state.length
+            ))
         } else if length > most {
-            Some(format!("it has {length} bytes, but the job can have written {most} at most"))
+            Some(format!(
+                "it has {length} bytes, but the job can have written {most} at most"
+            ))
         } else {
             None
         };
         if let Some(what) = what {
-            let what = format!("{what}; bring back the file as the job left it, or `wasm-host reset`");
+            let what =
+                format!("{what}; bring back the file as the job left it, or `wasm-host reset`");
             return Err(refused(&path, &what));
         }
         for (name, partition, number) in self.files()? {
             let found = folder.join(name);
             if partition == self.partition && number > state.number {
-                return Err(refused(&found, "the job has not written this file; move it aside"));
+                return Err(refused(
+                    &found,
+                    "the job has not written this file; move it aside",
+                ));
             }
         }
         if length > state.length {
@@ -210,7 +221,9 @@ impl FileSink {
         let mut files = Vec::new();
         for entry in entries {
             let name = entry.map_err(failed("read", folder))?.file_name();
-            let parsed = name.to_str().and_then(|name| parse_name(name, &self.options.stream));
+            let parsed = name
+                .to_str()
+                .and_then(|name| parse_name(name, &self.options.stream));
             if let (Some((partition, number)), Some(name)) = (parsed, name.to_str()) {
                 files.push((name.to_owned(), partition, number));
             }
@@ -233,12 +246,22 @@ impl Sink for FileSink {
 
     fn encode(&self, first: Offset, messages: &Messages, into: &mut Vec<u8>) {
         let options = &self.options;
-        encode(options.format, &options.stream, self.partition, first, messages, into);
+        encode(
+            options.format,
+            &options.stream,
+            self.partition,
+            first,
+            messages,
+            into,
+        );
     }
 
     fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {
         let Some(Open { file, path, state }) = &mut self.open else {
-            return Err(refused(&self.options.folder, "a sink must recover before it delivers"));
+            return Err(refused(
+                &self.options.folder,
+                "a sink must recover before it delivers",
+            ));
         };
         if !encoded.is_empty() {
             let length = file.metadata().map_err(failed("look at", path))?.len();
@@ -246,7 +269,9 @@ impl Sink for FileSink {
                 let expected = state.length;
                 return Err(refused(
                     path,
-                    &format!("it has {length} bytes, not {expected}: something else writes to it; stop that first"),
+                    &format!(
+                        "it has {length} bytes, not {expected}: something else writes to it; stop that first"
+                    ),
                 ));
             }
             self.disk.append(file, path, state.length, encoded)?;
@@ -258,7 +283,10 @@ impl Sink for FileSink {
 
 /// Partition and number in the name of a stream's file.
 fn parse_name(name: &str, stream: &str) -> Option<(u32, u64)> {
-    let (partition, number) = name.strip_prefix(stream)?.strip_prefix('-')?.split_once('-')?;
+    let (partition, number) = name
+        .strip_prefix(stream)?
+        .strip_prefix('-')?
+        .split_once('-')?;
     let (partition, number) = (partition.parse::<u32>().ok()?, number.parse::<u64>().ok()?);
     (name == format!("{stream}-{partition}-{number}")).then_some((partition, number))
 }
@@ -293,7 +321,10 @@ impl Disk {
         if folder.is_dir() {
             return Ok(());
         }
-        let missing: Vec<&Path> = folder.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+        let missing: Vec<&Path> = folder
+            .ancestors()
+            .take_while(|ancestor| !ancestor.exists())
+            .collect();
         self.steps.before("sink.create-folder");
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
         for parent in missing.into_iter().filter_map(Path::parent) {
@@ -304,7 +335,11 @@ impl Disk {
 
     fn create(&self, path: &Path, folder: &Path) -> Result<File, SinkError> {
         self.steps.before("sink.create");
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
         let file = file.map_err(failed("create", path))?;
         self.steps.before("sink.sync");
         file.sync_all().map_err(failed("sync", path))?;
@@ -332,7 +367,8 @@ impl Disk {
 
     fn append(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), SinkError> {
         self.steps.before("sink.write");
-        file.write_all_at(bytes, at).map_err(failed("write to", path))?;
+        file.write_all_at(bytes, at)
+            .map_err(failed("write to", path))?;
         self.steps.before("sink.sync");
         file.sync_data().map_err(failed("sync", path))
     }

@@ -75,7 +75,12 @@ impl Reading {
 
     /// Reads the header; false where it is not complete. A header without line end is followed by no record, so the
     /// file then stays at its beginning.
-    fn read_header(&mut self, records: &mut Records, decoder: &mut Decoder, path: &Path) -> Result<bool, SourceError> {
+    fn read_header(
+        &mut self,
+        records: &mut Records,
+        decoder: &mut Decoder,
+        path: &Path,
+    ) -> Result<bool, SourceError> {
         loop {
             let Some(record) = records.next() else {
                 if self.fill(records, path)? {
@@ -104,12 +109,15 @@ impl Reading {
     fn go_to(&mut self, known: &Known, records: &mut Records) -> Result<(), SourceError> {
         let path = &known.path;
         if records.position() > known.position {
-            return Err(known.changed("its header is longer than when it was read; `reset` the job to read it anew"));
+            return Err(known.changed(
+                "its header is longer than when it was read; `reset` the job to read it anew",
+            ));
         }
         let previous = match &mut self.text {
             Text::Plain { file, at } => {
                 let mut byte = [0];
-                let read = std::os::unix::fs::FileExt::read_at(&**file, &mut byte, known.position - 1);
+                let read =
+                    std::os::unix::fs::FileExt::read_at(&**file, &mut byte, known.position - 1);
                 let read = read.map_err(unreadable(path.clone()))?;
                 *at = known.position;
                 records.go_to(known.position, known.line);

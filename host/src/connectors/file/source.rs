@@ -102,13 +102,19 @@ impl FileSource {
         let config = Arc::clone(&self.config);
         let sightings = config.pattern.look()?;
         if sightings.is_empty() && !config.options.follow {
-            return Err(SourceError::Unsupported(format!("no file matches `{}`", config.pattern.text())));
+            return Err(SourceError::Unsupported(format!(
+                "no file matches `{}`",
+                config.pattern.text()
+            )));
         }
         if let OpenAt::Position(Position {
-            detail: Some(detail), ..
+            detail: Some(detail),
+            ..
         }) = at
         {
-            let unusable = |why: String| SourceError::Unsupported(format!("the recorded position cannot be used: {why}"));
+            let unusable = |why: String| {
+                SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
+            };
             let (cursor, files) = detail::decode(detail).map_err(unusable)?;
             // Records between the position's offset and the cursor's, if any, are of other partitions.
             self.record = cursor.record;
@@ -154,7 +160,13 @@ impl FileSource {
                 },
             };
             let known = &mut self.table.files[index];
-            match Reading::begin(index, known, to_the_end, &mut self.records, &mut self.decoder)? {
+            match Reading::begin(
+                index,
+                known,
+                to_the_end,
+                &mut self.records,
+                &mut self.decoder,
+            )? {
                 Begun::Reading(reading) => self.reading = Some(reading),
                 Begun::NoHeader(reading) => {
                     // Nothing is taken of the file, so that the header is read again when it has grown.
@@ -222,7 +234,8 @@ impl FileSource {
             };
             match decoded {
                 Decoded::Other => {}
-                Decoded::Message(message) if self.since.is_some_and(|since| message.timestamp < since) => {}
+                Decoded::Message(message)
+                    if self.since.is_some_and(|since| message.timestamp < since) => {}
                 Decoded::Message(message) => {
                     self.since = None;
                     fetched.offsets.push(offset);
@@ -245,8 +258,15 @@ impl FileSource {
             return self.give_undecodable(start);
         }
         let keys = fetched.messages.keys.as_ref().map_or(0, Column::data_len);
-        self.last = (fetched.offsets.len(), keys, fetched.messages.values.data_len());
-        let end = self.undecodable.as_ref().map_or_else(|| self.place(), |found| found.at);
+        self.last = (
+            fetched.offsets.len(),
+            keys,
+            fetched.messages.values.data_len(),
+        );
+        let end = self
+            .undecodable
+            .as_ref()
+            .map_or_else(|| self.place(), |found| found.at);
         fetched.start_detail = Some(self.detail_at(start)?);
         fetched.end_detail = Some(self.detail_at(end)?);
         Ok(Some(Polled::Messages(fetched)))
@@ -305,7 +325,10 @@ impl FileSource {
         let length = match known.compressed {
             true => reading.length,
             false => {
-                let metadata = reading.file.metadata().map_err(unreadable(known.path.clone()))?;
+                let metadata = reading
+                    .file
+                    .metadata()
+                    .map_err(unreadable(known.path.clone()))?;
                 if metadata.len() < read_to {
                     return Err(known.shorter());
                 }
@@ -326,7 +349,8 @@ impl FileSource {
             false => self.records.position(),
         };
         if known.beginning.can_grow(read) {
-            known.beginning = Beginning::of(&reading.file, read).map_err(unreadable(known.path.clone()))?;
+            known.beginning =
+                Beginning::of(&reading.file, read).map_err(unreadable(known.path.clone()))?;
         }
         Ok(())
     }
@@ -361,7 +385,9 @@ impl FileSource {
         {
             return Ok(Arc::clone(detail));
         }
-        let beginning = place.file.map(|file| self.table.files[file as usize].beginning);
+        let beginning = place
+            .file
+            .map(|file| self.table.files[file as usize].beginning);
         let cursor = Cursor {
             file: place.file,
             position: place.position,
@@ -390,8 +416,12 @@ impl FileSource {
 /// Why a record is not even decoded.
 fn refuse(record: &Record, record_bytes: usize) -> Option<String> {
     match record.oversize {
-        Some(bytes) => Some(format!("{bytes} bytes, more than `record-bytes` = {record_bytes}")),
-        None if record.unclosed => Some("a quoted field is not closed before the end of the file".to_owned()),
+        Some(bytes) => Some(format!(
+            "{bytes} bytes, more than `record-bytes` = {record_bytes}"
+        )),
+        None if record.unclosed => {
+            Some("a quoted field is not closed before the end of the file".to_owned())
+        }
         None => None,
     }
 }

@@ -65,7 +65,13 @@ impl Table {
         let (files, base) = (&self.files, &self.base);
         self.encoded.get_or_insert_with(|| {
             let entry = |known: &Known| Entry {
-                path: known.path.strip_prefix(base).unwrap_or(&known.path).as_os_str().as_bytes().to_vec(),
+                path: known
+                    .path
+                    .strip_prefix(base)
+                    .unwrap_or(&known.path)
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
                 device: known.device,
                 inode: known.inode,
                 compressed: known.compressed,
@@ -99,20 +105,28 @@ impl Table {
         sightings: &[Sighting],
     ) -> Result<Option<usize>, SourceError> {
         self.encoded = None;
-        let mut known: Vec<Known> = entries.into_iter().map(|entry| Known::recorded(entry, &self.base)).collect();
+        let mut known: Vec<Known> = entries
+            .into_iter()
+            .map(|entry| Known::recorded(entry, &self.base))
+            .collect();
         for sighting in sightings {
             let Some(index) = position_of(&known, sighting)? else {
                 continue;
             };
             let before = &known[index];
-            if before.finished.is_some() && before.path != sighting.path && !fits(before, sighting)? {
+            if before.finished.is_some() && before.path != sighting.path && !fits(before, sighting)?
+            {
                 // Its inode has gone to another file: it was deleted after it was read.
                 known[index].inode = 0;
                 continue;
             }
             known[index].check(sighting)?;
             known[index].see(sighting);
-            if self.follow || known[index].finished.is_some_and(|length| sighting.length > length) {
+            if self.follow
+                || known[index]
+                    .finished
+                    .is_some_and(|length| sighting.length > length)
+            {
                 known[index].finished = None;
             }
         }
@@ -177,7 +191,9 @@ impl Table {
 
     /// Whether a file has been taken out of the stream for long enough to be at its end.
     pub fn is_done(&self, index: usize) -> bool {
-        self.files[index].gone.is_some_and(|since| since.elapsed() >= FAREWELL)
+        self.files[index]
+            .gone
+            .is_some_and(|since| since.elapsed() >= FAREWELL)
     }
 
     /// A followed file that is at its end for good.
@@ -193,7 +209,11 @@ impl Table {
 
     /// Whether a followed file has that name.
     pub fn has_name(&self, name: &str) -> bool {
-        self.files.iter().any(|file| file.path.file_name().is_some_and(|own| own.as_bytes() == name.as_bytes()))
+        self.files.iter().any(|file| {
+            file.path
+                .file_name()
+                .is_some_and(|own| own.as_bytes() == name.as_bytes())
+        })
     }
 }
 
@@ -216,7 +236,10 @@ impl Known {
     }
 
     fn discovered(sighting: Sighting, follow: bool) -> Result<Known, SourceError> {
-        let compressed = sighting.path.extension().is_some_and(|extension| extension == "gz");
+        let compressed = sighting
+            .path
+            .extension()
+            .is_some_and(|extension| extension == "gz");
         if compressed && follow {
             return Err(SourceError::Unsupported(format!(
                 "{}: a compressed file cannot be followed; narrow the pattern, or set `follow = false`",
@@ -259,7 +282,9 @@ impl Known {
         let file = File::open(&self.path).map_err(unreadable(self.path.clone()))?;
         let metadata = file.metadata().map_err(unreadable(self.path.clone()))?;
         if metadata.ino() != self.inode || metadata.dev() != self.device {
-            return Err(self.changed("another file has taken its place just now; start the job again"));
+            return Err(
+                self.changed("another file has taken its place just now; start the job again")
+            );
         }
         let file = Arc::new(file);
         self.file = Some(Arc::clone(&file));
@@ -274,7 +299,10 @@ impl Known {
     /// Whether a followed file has more than when it was last read to its end.
     fn has_grown(&mut self) -> Result<bool, SourceError> {
         let file = self.hold()?;
-        let length = file.metadata().map_err(unreadable(self.path.clone()))?.len();
+        let length = file
+            .metadata()
+            .map_err(unreadable(self.path.clone()))?
+            .len();
         if length != self.length
             && let Some(gone) = &mut self.gone
         {
@@ -361,6 +389,8 @@ fn fits(known: &Known, sighting: &Sighting) -> Result<bool, SourceError> {
         Ok(file) => file,
         Err(error) => return Err(unreadable(sighting.path.clone())(error)),
     };
-    known.beginning.fits(&file).map_err(unreadable(sighting.path.clone()))
+    known
+        .beginning
+        .fits(&file)
+        .map_err(unreadable(sighting.path.clone()))
 }
-

@@ -25,7 +25,10 @@ fn lines(folder: &Folder, name: &str) -> FileInput {
 
 fn following(folder: &Folder, name: &str) -> FileInput {
     let options = options(folder, name, FileFormat::Lines);
-    input(FileInputOptions { follow: true, ..options })
+    input(FileInputOptions {
+        follow: true,
+        ..options
+    })
 }
 
 fn input(options: FileInputOptions) -> FileInput {
@@ -47,13 +50,20 @@ fn error(result: Result<Reading, SourceError>) -> String {
 /// The values and, of what is no message, the reasons, without the folder's path.
 fn texts(folder: &Folder, reading: &Reading) -> Vec<String> {
     let prefix = folder.pattern("");
-    reading.texts().into_iter().map(|text| text.replace(&prefix, "")).collect()
+    reading
+        .texts()
+        .into_iter()
+        .map(|text| text.replace(&prefix, ""))
+        .collect()
 }
 
 fn csv(text: &str) -> Vec<String> {
     let folder = Folder::new();
     folder.write("f.csv", text);
-    texts(&folder, &all(&input(options(&folder, "f.csv", FileFormat::Csv))))
+    texts(
+        &folder,
+        &all(&input(options(&folder, "f.csv", FileFormat::Csv))),
+    )
 }
 
 #[test]
@@ -75,7 +85,10 @@ fn csv_rows_become_objects() {
 #[test]
 fn what_is_no_row_is_given_with_file_line_and_reason() {
     let folder = Folder::new();
-    folder.write("f.csv", b"a,b\n\"1\n2\",3\n4\n5,\xff\n6,7,8\n9,\"x\ny\n".as_slice());
+    folder.write(
+        "f.csv",
+        b"a,b\n\"1\n2\",3\n4\n5,\xff\n6,7,8\n9,\"x\ny\n".as_slice(),
+    );
     let reading = all(&input(options(&folder, "f.csv", FileFormat::Csv)));
     assert_eq!(
         texts(&folder, &reading),
@@ -109,10 +122,19 @@ fn keys_and_timestamps_are_found_or_missed() {
         ..options(&folder, "*.csv", FileFormat::Csv)
     }));
     let texts = texts(&folder, &reading);
-    assert!(matches!(&reading.items[0], Item::Message { key: Some(key), timestamp: 1_735_787_040_000, .. } if key == "x"));
-    assert!(texts[1].starts_with("f.csv, line 3: column `when`: timestamp `soon`: "), "{}", texts[1]);
+    assert!(
+        matches!(&reading.items[0], Item::Message { key: Some(key), timestamp: 1_735_787_040_000, .. } if key == "x")
+    );
+    assert!(
+        texts[1].starts_with("f.csv, line 3: column `when`: timestamp `soon`: "),
+        "{}",
+        texts[1]
+    );
     assert_eq!(texts[2], "g.csv, line 2: the header has no column `who`");
-    folder.write("h.jsonl", "{\"id\":7}\n{\"id\":null}\n{\"id\":7.5}\n[]\n{\"id\":\n \n{\"id\":true}");
+    folder.write(
+        "h.jsonl",
+        "{\"id\":7}\n{\"id\":null}\n{\"id\":7.5}\n[]\n{\"id\":\n \n{\"id\":true}",
+    );
     let jsonl = options(&folder, "h.jsonl", FileFormat::Jsonl);
     let reading = all(&input(FileInputOptions {
         key: Some("id".to_owned()),
@@ -128,8 +150,14 @@ fn keys_and_timestamps_are_found_or_missed() {
             "h.jsonl, line 4: key: missing",
         ]
     );
-    assert!(texts[4].starts_with("h.jsonl, line 5: not JSON: "), "{}", texts[4]);
-    assert!(matches!(&reading.items[5], Item::Message { key: Some(key), timestamp: 9, offset: 5, .. } if key == "true"));
+    assert!(
+        texts[4].starts_with("h.jsonl, line 5: not JSON: "),
+        "{}",
+        texts[4]
+    );
+    assert!(
+        matches!(&reading.items[5], Item::Message { key: Some(key), timestamp: 9, offset: 5, .. } if key == "true")
+    );
     let plain = all(&input(jsonl));
     assert_eq!(plain.texts()[4], "{\"id\":");
 }
@@ -162,7 +190,9 @@ fn options_that_do_not_fit_are_refused() {
     let refuse = |change: &dyn Fn(&mut FileInputOptions)| {
         let mut options = options(&folder, "f", FileFormat::Lines);
         change(&mut options);
-        FileInput::new(options, Arc::new(ManualClock::new(0))).err().unwrap()
+        FileInput::new(options, Arc::new(ManualClock::new(0)))
+            .err()
+            .unwrap()
     };
     assert!(refuse(&|options| options.partitions = 2).contains("key"));
     assert!(refuse(&|options| options.partitions = 0).contains("partition"));
@@ -195,7 +225,12 @@ fn long_records_are_given_up_to_the_limit() {
                         Item::Message { .. } => assert!(size <= 100),
                         Item::Undecodable { raw, reason, .. } => {
                             assert_eq!(raw, &long.as_bytes()[..100]);
-                            assert!(reason.contains(&format!("{size} bytes, more than `record-bytes` = 100")), "{reason}");
+                            assert!(
+                                reason.contains(&format!(
+                                    "{size} bytes, more than `record-bytes` = 100"
+                                )),
+                                "{reason}"
+                            );
                         }
                     }
                 }
@@ -212,7 +247,10 @@ fn records_longer_than_a_read_are_whole() {
     folder.write("f", format!("h\n\"{}\n\"\n{}\n1\n", long("a"), long("b")));
     let reading = all(&input(options(&folder, "f", FileFormat::Csv)));
     let row = |value: &str| format!("{{\"h\":\"{value}\"}}");
-    assert_eq!(reading.texts(), [row(&format!("{}\\n", long("a"))), row(&long("b")), row("1")]);
+    assert_eq!(
+        reading.texts(),
+        [row(&format!("{}\\n", long("a"))), row(&long("b")), row("1")]
+    );
 }
 
 #[test]
@@ -223,7 +261,12 @@ fn a_pattern_without_files_or_with_a_folder_is_an_error() {
     assert_eq!(nothing, format!("no file matches `{pattern}`"));
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     assert!(error(read(&lines(&folder, "sub"), 0, oldest(), ALL)).contains("is a folder"));
-    assert_eq!(read(&following(&folder, "*.log"), 0, oldest(), ALL).unwrap().items, []);
+    assert_eq!(
+        read(&following(&folder, "*.log"), 0, oldest(), ALL)
+            .unwrap()
+            .items,
+        []
+    );
     folder.write("sub/b.log", "2\n");
     folder.write("a.log", "1\n");
     assert_eq!(all(&lines(&folder, "**/*.log")).texts(), ["1", "2"]);
@@ -244,7 +287,10 @@ fn grown_files_and_new_ones_go_on_after_the_end() {
     assert_eq!(grown.texts(), ["more", "more gz", "new"]);
     assert_eq!(grown.items[0].offset(), 3);
     assert_eq!(from(&input, &grown.end.unwrap()).unwrap().items, []);
-    assert_eq!(all(&input).texts(), ["new", "1", "2", "more", "3", "more gz"]);
+    assert_eq!(
+        all(&input).texts(),
+        ["new", "1", "2", "more", "3", "more gz"]
+    );
 }
 
 #[test]
@@ -276,7 +322,11 @@ fn changed_files_stop_the_reader() {
         bytes: 100,
     };
     let parts = read(&input, 0, oldest(), bounds).unwrap();
-    let in_b = parts.positions.iter().rfind(|position| position.next == 3).unwrap();
+    let in_b = parts
+        .positions
+        .iter()
+        .rfind(|position| position.next == 3)
+        .unwrap();
     folder.write("a", "11\n");
     assert!(error(from(&input, &end)).contains("shorter"));
     assert!(error(from(&input, in_b)).contains("shorter"));
@@ -286,13 +336,21 @@ fn changed_files_stop_the_reader() {
     folder.write("a", "11\n22\n");
     assert_eq!(from(&input, in_b).unwrap().texts(), ["44"]);
     folder.rename("b", "z");
-    assert_eq!(from(&input, in_b).unwrap().texts(), ["44"], "a new name is the same file");
+    assert_eq!(
+        from(&input, in_b).unwrap().texts(),
+        ["44"],
+        "a new name is the same file"
+    );
     std::fs::create_dir(folder.path().join("away")).unwrap();
     folder.rename("z", "away/z");
     assert!(error(from(&input, in_b)).contains("is gone"));
     folder.remove("a");
     folder.write("c", "");
-    assert_eq!(from(&input, &end).unwrap().items, [], "files that were read may go");
+    assert_eq!(
+        from(&input, &end).unwrap().items,
+        [],
+        "files that were read may go"
+    );
 }
 
 #[test]
@@ -329,7 +387,12 @@ fn a_follower_waits_for_line_ends() {
     let second = next();
     assert_eq!(second.texts(), ["22", "3"]);
     folder.append("f", "4\n");
-    assert_eq!(from(&input, first.positions.last().unwrap()).unwrap().texts(), ["22", "3", "44"]);
+    assert_eq!(
+        from(&input, first.positions.last().unwrap())
+            .unwrap()
+            .texts(),
+        ["22", "3", "44"]
+    );
     assert_eq!(next().texts(), ["44"]);
     let latest = input.open(PartitionId(0), OpenAt::Start(StartAt::Latest));
     folder.append("f", "5\n");
@@ -342,11 +405,18 @@ fn a_follower_waits_for_headers_and_rows() {
     let folder = Folder::new();
     folder.write("f", "a,");
     let options = options(&folder, "f", FileFormat::Csv);
-    let input = input(FileInputOptions { follow: true, ..options });
+    let input = input(FileInputOptions {
+        follow: true,
+        ..options
+    });
     let mut source = input.open(PartitionId(0), oldest()).unwrap();
     let mut next = || {
         let reading = drain(source.as_mut(), ALL).unwrap();
-        reading.texts().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        reading
+            .texts()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(next(), [""; 0]);
     folder.append("f", "b\n1,\"x\n");
@@ -369,7 +439,11 @@ fn a_follower_reads_a_rotated_file_to_its_end() {
     folder.append("f.log.1", "2\n");
     folder.write("f.log", "3\n");
     let at = first.positions.last().unwrap();
-    assert_eq!(from(&input, at).unwrap().texts(), ["2", "3"], "also when it was rotated meanwhile");
+    assert_eq!(
+        from(&input, at).unwrap().texts(),
+        ["2", "3"],
+        "also when it was rotated meanwhile"
+    );
     let second = next();
     assert_eq!(second.texts(), ["2", "3"]);
     folder.append("f.log.1", "late\n");
@@ -378,7 +452,12 @@ fn a_follower_reads_a_rotated_file_to_its_end() {
     let at = second.positions.last().unwrap();
     assert_eq!(from(&input, at).unwrap().texts(), ["4", "late"]);
     folder.write("f.log", "");
-    assert!(drain(source.as_mut(), ALL).unwrap_err().to_string().contains("shorter"));
+    assert!(
+        drain(source.as_mut(), ALL)
+            .unwrap_err()
+            .to_string()
+            .contains("shorter")
+    );
 }
 
 #[test]
@@ -388,7 +467,11 @@ fn what_one_poll_gives_can_be_read_again_when_other_files_have_grown() {
     folder.write("b", "b1\nb2\n");
     let input = following(&folder, "?");
     let reading = all(&input);
-    let after_b1 = reading.positions.iter().rfind(|position| position.next == 2).unwrap();
+    let after_b1 = reading
+        .positions
+        .iter()
+        .rfind(|position| position.next == 2)
+        .unwrap();
     folder.append("a", "a2\na3\n");
     assert_eq!(from(&input, after_b1).unwrap().texts(), ["b2", "a2", "a3"]);
 }
@@ -407,7 +490,10 @@ fn a_detail_that_cannot_be_used_is_refused() {
     assert!(error(from(&input, &at(&[2]))).contains("version 2"));
     assert!(from(&input, &at(&end)).is_ok());
     for length in 1..end.len() {
-        assert!(error(from(&input, &at(&end[..length]))).contains("cannot be used"), "{length}");
+        assert!(
+            error(from(&input, &at(&end[..length]))).contains("cannot be used"),
+            "{length}"
+        );
     }
 }
 
@@ -423,15 +509,31 @@ fn sink(folder: &Folder, partitions: u32) -> Box<dyn crate::connectors::Sink> {
 
 #[test]
 fn a_first_start_refuses_files_of_the_stream() {
-    for (name, content, partitions) in [("s-0-0", "x", 1), ("s-0-3", "", 1), ("s-1-0", "", 1), ("s-2-0", "x", 2)] {
+    for (name, content, partitions) in [
+        ("s-0-0", "x", 1),
+        ("s-0-3", "", 1),
+        ("s-1-0", "", 1),
+        ("s-2-0", "x", 2),
+    ] {
         let folder = Folder::new();
         folder.write(name, content);
         let refused = sink(&folder, partitions).recover(None, 0).unwrap_err();
         assert!(refused.to_string().contains(name), "{refused}");
         assert!(refused.to_string().contains("move them aside"), "{refused}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was changed");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing was changed"
+        );
     }
-    for (name, content) in [("s-0-0", ""), ("s-1-0", "x"), ("s-0-0-0", "x"), ("s-00-0", "x"), ("t-0-0", "x"), ("s", "x")] {
+    for (name, content) in [
+        ("s-0-0", ""),
+        ("s-1-0", "x"),
+        ("s-0-0-0", "x"),
+        ("s-00-0", "x"),
+        ("t-0-0", "x"),
+        ("s", "x"),
+    ] {
         let folder = Folder::new();
         folder.write(name, content);
         assert!(sink(&folder, 2).recover(None, 0).is_ok(), "{name}");
@@ -447,17 +549,30 @@ fn a_restart_refuses_what_the_job_has_not_written() {
     assert_eq!((state.len(), state[0]), (25, 1));
     let refuse = |state: &[u8], undelivered, expected: &str| {
         let before = std::fs::read(folder.path().join("s-0-0")).ok();
-        let refused = sink(&folder, 1).recover(Some(state), undelivered).unwrap_err();
+        let refused = sink(&folder, 1)
+            .recover(Some(state), undelivered)
+            .unwrap_err();
         assert!(matches!(refused, SinkError::Refused { .. }));
         assert!(refused.to_string().contains(expected), "{refused}");
-        assert_eq!(std::fs::read(folder.path().join("s-0-0")).ok(), before, "nothing was changed");
+        assert_eq!(
+            std::fs::read(folder.path().join("s-0-0")).ok(),
+            before,
+            "nothing was changed"
+        );
     };
     folder.append("s-0-0", "two\n");
-    refuse(&state, 3, "it has 8 bytes, but the job can have written 7 at most");
+    refuse(
+        &state,
+        3,
+        "it has 8 bytes, but the job can have written 7 at most",
+    );
     let refused = writer.deliver(b"x").unwrap_err().to_string();
     assert!(refused.contains("something else writes to it"), "{refused}");
     assert_eq!(sink(&folder, 1).recover(Some(&state), 4).unwrap(), state);
-    assert_eq!(std::fs::read(folder.path().join("s-0-0")).unwrap(), b"one\n");
+    assert_eq!(
+        std::fs::read(folder.path().join("s-0-0")).unwrap(),
+        b"one\n"
+    );
     folder.write("s-0-1", "");
     refuse(&state, 0, "s-0-1");
     folder.remove("s-0-1");

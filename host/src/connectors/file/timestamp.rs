@@ -47,7 +47,8 @@ impl TimestampFormat {
         // A format that can read back what it wrote can read at all.
         let sample = Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
         let format = TimestampFormat::Strftime(text.to_owned());
-        let written = strtime::format(text, &sample).map_err(|error| format!("timestamp format `{text}`: {error}"))?;
+        let written = strtime::format(text, &sample)
+            .map_err(|error| format!("timestamp format `{text}`: {error}"))?;
         match format.read(&written) {
             Ok(_) => Ok(format),
             Err(error) => Err(format!("timestamp format `{text}`: {error}; {expected}")),
@@ -61,7 +62,9 @@ impl TimestampFormat {
     pub(super) fn read(&self, text: &str) -> Result<TimestampMs, String> {
         match self {
             TimestampFormat::UnixMs => text.parse().map_err(|_| "not an integer".to_owned()),
-            TimestampFormat::UnixS => read_seconds(text).ok_or_else(|| "not a number of seconds".to_owned()),
+            TimestampFormat::UnixS => {
+                read_seconds(text).ok_or_else(|| "not a number of seconds".to_owned())
+            }
             TimestampFormat::Rfc3339 => match text.parse::<Timestamp>() {
                 Ok(timestamp) => Ok(timestamp.as_millisecond()),
                 Err(error) => Err(error.to_string()),
@@ -136,7 +139,11 @@ mod tests {
         ] {
             assert!(read(format, text).is_err(), "{format} {text}");
         }
-        assert!(TimestampFormat::parse("unix").unwrap_err().contains("unix-ms"));
+        assert!(
+            TimestampFormat::parse("unix")
+                .unwrap_err()
+                .contains("unix-ms")
+        );
         assert!(TimestampFormat::parse("%H:%M").is_err());
         assert!(TimestampFormat::parse("%Y-%m-%d %!").is_err());
     }

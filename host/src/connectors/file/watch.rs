@@ -145,7 +145,9 @@ impl Watch {
         while let Ok(event) = events.next() {
             let flags = event.events();
             let name = event.file_name().map(CStr::to_string_lossy);
-            let heard = if flags.intersects(ReadFlags::ISDIR | ReadFlags::QUEUE_OVERFLOW | ReadFlags::IGNORED) {
+            let heard = if flags
+                .intersects(ReadFlags::ISDIR | ReadFlags::QUEUE_OVERFLOW | ReadFlags::IGNORED)
+            {
                 Heard::Names
             } else if !name.is_some_and(|name| relevant(&name)) {
                 Heard::Nothing

@@ -25,7 +25,9 @@ use sequence::{KEY_BYTES, Sequence};
 use super::{
     FetchBounds, Fetched, Input, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
 };
-use crate::model::{Column, MessageRef, Offset, PartitionId, Position, StartAt, TimestampMs, partition_of_key};
+use crate::model::{
+    Column, MessageRef, Offset, PartitionId, Position, StartAt, TimestampMs, partition_of_key,
+};
 
 /// The timestamp of the first message by default: 2025-01-01T00:00:00Z.
 pub const START_MS_DEFAULT: TimestampMs = 1_735_689_600_000;
@@ -85,8 +87,13 @@ impl GenerateInput {
         if options.value_bytes > VALUE_BYTES_MAX {
             return Err(format!("`value-bytes` is at most {VALUE_BYTES_MAX}"));
         }
-        if options.rate.is_some_and(|rate| !(rate.is_finite() && rate >= 1e-6)) {
-            return Err("`rate` is a number of messages a second, and at least 0.000001".to_owned());
+        if options
+            .rate
+            .is_some_and(|rate| !(rate.is_finite() && rate >= 1e-6))
+        {
+            return Err(
+                "`rate` is a number of messages a second, and at least 0.000001".to_owned(),
+            );
         }
         let stream = Stream {
             sequence: Sequence::new(options.distribution, options.keys, options.seed)?,
@@ -157,7 +164,11 @@ impl Input for GenerateInput {
     fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError> {
         let stream = &self.stream;
         let next = match at {
-            OpenAt::Position(Position { detail, .. }) if detail.as_ref().is_some_and(|detail| *detail != stream.detail) => {
+            OpenAt::Position(Position { detail, .. })
+                if detail
+                    .as_ref()
+                    .is_some_and(|detail| *detail != stream.detail) =>
+            {
                 return Err(SourceError::Unsupported(
                     "the position is one in another sequence: seed, keys, distribution, value-bytes, rate or start have \
                      changed; change them back, or `reset` the job"
@@ -169,7 +180,9 @@ impl Input for GenerateInput {
             OpenAt::Start(StartAt::Offset(offset)) => offset,
             OpenAt::Start(StartAt::Time(time)) => stream.offset_at(time),
             OpenAt::Start(StartAt::Latest) => stream.options.count.ok_or_else(|| {
-                SourceError::Unsupported("a synthetic stream without `count` has no latest message".to_owned())
+                SourceError::Unsupported(
+                    "a synthetic stream without `count` has no latest message".to_owned(),
+                )
             })?,
         };
         if let Some(end) = stream.options.count
@@ -235,7 +248,9 @@ impl GenerateSource {
         }
         let sequence = &self.stream.sequence;
         let ahead = self.next..self.next.saturating_add(LOOK_AHEAD).min(end);
-        let own = ahead.clone().find(|i| self.has(&sequence.key(sequence.draw(*i))));
+        let own = ahead
+            .clone()
+            .find(|i| self.has(&sequence.key(sequence.draw(*i))));
         let at = own.unwrap_or(ahead.end) - self.began;
         let seconds = (at as f64 / rate).min(86_400.0);
         Duration::from_secs_f64(seconds).saturating_sub(self.opened.elapsed())
@@ -253,7 +268,10 @@ impl Source for GenerateSource {
         fetched.messages.values = Column::with_capacity(room, room * self.value.len());
         fetched.messages.keys = Some(Column::with_capacity(room, room * KEY_BYTES));
         let mut bytes = 0;
-        while self.next < due && fetched.offsets.len() < messages_max && (bytes == 0 || bytes < bounds.bytes) {
+        while self.next < due
+            && fetched.offsets.len() < messages_max
+            && (bytes == 0 || bytes < bounds.bytes)
+        {
             let (stream, i) = (&self.stream, self.next);
             let draw = stream.sequence.draw(i);
             let key = stream.sequence.key(draw);
@@ -334,7 +352,10 @@ mod tests {
 
     #[test]
     fn timestamps_follow_the_rate() {
-        assert_eq!(timestamps(&input(options()), oldest())[..3], [1000, 1001, 1002]);
+        assert_eq!(
+            timestamps(&input(options()), oldest())[..3],
+            [1000, 1001, 1002]
+        );
         let fast = input(GenerateOptions {
             rate: Some(1e6),
             ..options()
@@ -348,23 +369,46 @@ mod tests {
     #[test]
     fn another_sequence_is_refused() {
         let detail = Some(Arc::clone(&input(options()).stream.detail));
-        let at = || OpenAt::Position(Position {
-            next: 7,
-            detail: detail.clone(),
-        });
+        let at = || {
+            OpenAt::Position(Position {
+                next: 7,
+                detail: detail.clone(),
+            })
+        };
         let more = GenerateOptions {
             count: Some(30),
             partitions: 2,
             ..options()
         };
-        assert!(input(more).open(PartitionId(0), at()).is_ok(), "the end may be moved");
+        assert!(
+            input(more).open(PartitionId(0), at()).is_ok(),
+            "the end may be moved"
+        );
         for other in [
-            GenerateOptions { seed: 2, ..options() },
-            GenerateOptions { keys: 6, ..options() },
-            GenerateOptions { value_bytes: 4, ..options() },
-            GenerateOptions { start_ms: 0, ..options() },
-            GenerateOptions { rate: Some(9.0), ..options() },
-            GenerateOptions { distribution: Distribution::Uniform, ..options() },
+            GenerateOptions {
+                seed: 2,
+                ..options()
+            },
+            GenerateOptions {
+                keys: 6,
+                ..options()
+            },
+            GenerateOptions {
+                value_bytes: 4,
+                ..options()
+            },
+            GenerateOptions {
+                start_ms: 0,
+                ..options()
+            },
+            GenerateOptions {
+                rate: Some(9.0),
+                ..options()
+            },
+            GenerateOptions {
+                distribution: Distribution::Uniform,
+                ..options()
+            },
         ] {
             assert!(input(other).open(PartitionId(0), at()).is_err());
         }
@@ -373,17 +417,39 @@ mod tests {
     #[test]
     fn options_out_of_range_are_refused() {
         for wrong in [
-            GenerateOptions { keys: 0, ..options() },
-            GenerateOptions { partitions: 0, ..options() },
-            GenerateOptions { value_bytes: VALUE_BYTES_MAX + 1, ..options() },
-            GenerateOptions { rate: Some(0.0), ..options() },
-            GenerateOptions { rate: Some(f64::NAN), ..options() },
+            GenerateOptions {
+                keys: 0,
+                ..options()
+            },
+            GenerateOptions {
+                partitions: 0,
+                ..options()
+            },
+            GenerateOptions {
+                value_bytes: VALUE_BYTES_MAX + 1,
+                ..options()
+            },
+            GenerateOptions {
+                rate: Some(0.0),
+                ..options()
+            },
+            GenerateOptions {
+                rate: Some(f64::NAN),
+                ..options()
+            },
         ] {
             assert!(GenerateInput::new(wrong).is_err());
         }
-        let endless = input(GenerateOptions { count: None, ..options() });
+        let endless = input(GenerateOptions {
+            count: None,
+            ..options()
+        });
         assert!(!endless.bounded());
-        assert!(endless.open(PartitionId(0), OpenAt::Start(StartAt::Latest)).is_err());
+        assert!(
+            endless
+                .open(PartitionId(0), OpenAt::Start(StartAt::Latest))
+                .is_err()
+        );
     }
 
     #[tokio::test]
@@ -405,7 +471,14 @@ mod tests {
             waits += 1;
         }
         assert_eq!(items, 20);
-        assert!(began.elapsed() >= Duration::from_millis(190), "{:?}", began.elapsed());
-        assert!(waits <= 40, "{waits}: a wait for each message, and not many more");
+        assert!(
+            began.elapsed() >= Duration::from_millis(190),
+            "{:?}",
+            began.elapsed()
+        );
+        assert!(
+            waits <= 40,
+            "{waits}: a wait for each message, and not many more"
+        );
     }
 }

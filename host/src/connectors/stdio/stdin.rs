@@ -12,8 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use crate::connectors::file::{Decoded, Decoder, FileFormat, Framing, Record, Records, Share, TimestampSpec};
-use crate::connectors::{FetchBounds, Fetched, Input, OpenAt, Polled, Progress, Ready, Source, SourceError};
+use crate::connectors::file::{
+    Decoded, Decoder, FileFormat, Framing, Record, Records, Share, TimestampSpec,
+};
+use crate::connectors::{
+    FetchBounds, Fetched, Input, OpenAt, Polled, Progress, Ready, Source, SourceError,
+};
 use crate::model::{Clock, Offset, PartitionId, Position, StartAt};
 
 /// How many chunks are read ahead.
@@ -78,7 +82,12 @@ impl StdinInput {
             partition: 0,
             partitions: 1,
         };
-        let decoder = Decoder::new(options.format, options.key.as_deref(), options.timestamp.as_ref(), share)?;
+        let decoder = Decoder::new(
+            options.format,
+            options.key.as_deref(),
+            options.timestamp.as_ref(),
+            share,
+        )?;
         let pipe = Pipe {
             reader: Some(reader),
             chunks: None,
@@ -112,12 +121,15 @@ impl Input for StdinInput {
             OpenAt::Start(StartAt::Oldest | StartAt::Latest) => 0,
             OpenAt::Start(StartAt::Offset(_) | StartAt::Time(_)) => {
                 return Err(SourceError::Unsupported(
-                    "standard input starts with what comes: neither at an offset nor at a time".to_owned(),
+                    "standard input starts with what comes: neither at an offset nor at a time"
+                        .to_owned(),
                 ));
             }
         };
         let taken = self.pipe.lock().take();
-        let mut pipe = taken.ok_or_else(|| SourceError::Unsupported("standard input is being read already".to_owned()))?;
+        let mut pipe = taken.ok_or_else(|| {
+            SourceError::Unsupported("standard input is being read already".to_owned())
+        })?;
         let begun = pipe.begin();
         let source = StdinSource {
             slot: Arc::clone(&self.pipe),
@@ -159,7 +171,9 @@ impl Pipe {
                 }
             }
         };
-        std::thread::Builder::new().name("stdin".to_owned()).spawn(read)?;
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(read)?;
         Ok(())
     }
 
@@ -249,16 +263,23 @@ impl Source for StdinSource {
             && (fetched.offsets.is_empty() || fetched.messages.data_len() < bounds.bytes)
         {
             let found = self.next_record()?;
-            let (Some(found), Some(Pipe { records, decoder, .. })) = (found, &mut self.pipe) else {
+            let (
+                Some(found),
+                Some(Pipe {
+                    records, decoder, ..
+                }),
+            ) = (found, &mut self.pipe)
+            else {
                 break;
             };
             let bytes = records.bytes(&found);
             let decoded = match found.oversize {
                 None if decoder.is_blank(bytes) => continue,
                 None => decoder.decode(bytes, now),
-                Some(bytes) => {
-                    Decoded::Undecodable(format!("{bytes} bytes, more than `record-bytes` = {}", self.record_bytes))
-                }
+                Some(bytes) => Decoded::Undecodable(format!(
+                    "{bytes} bytes, more than `record-bytes` = {}",
+                    self.record_bytes
+                )),
             };
             match decoded {
                 Decoded::Message(message) => {
@@ -354,7 +375,10 @@ mod tests {
         };
         let reader = Box::new(Channel(StdMutex::new(receiver)));
         let clock = Arc::new(ManualClock::new(5));
-        (sender, StdinInput::from_reader(&options, clock, reader).unwrap())
+        (
+            sender,
+            StdinInput::from_reader(&options, clock, reader).unwrap(),
+        )
     }
 
     /// Reads until `count` items came, or the end.
@@ -387,7 +411,10 @@ mod tests {
         let reading = read(source.as_mut(), 9).await;
         assert_eq!(
             reading.texts(),
-            ["standard input, line 4: 200 bytes, more than `record-bytes` = 100", "last"]
+            [
+                "standard input, line 4: 200 bytes, more than `record-bytes` = 100",
+                "last"
+            ]
         );
         assert_eq!(reading.end.map(|end| end.next), Some(5));
         assert!(matches!(source.poll(ALL).unwrap(), Polled::End { .. }));
@@ -397,7 +424,10 @@ mod tests {
     async fn the_next_reader_goes_on_with_what_comes_next() {
         let (sender, input) = pipe(FileFormat::Jsonl, Some("k"));
         let mut first = input.open(PartitionId(0), oldest()).unwrap();
-        assert!(input.open(PartitionId(0), oldest()).is_err(), "there is one reader at a time");
+        assert!(
+            input.open(PartitionId(0), oldest()).is_err(),
+            "there is one reader at a time"
+        );
         sender.send(b"{\"k\":1}\n{}\n{\"k\":2}\n".to_vec()).unwrap();
         first.ready().await;
         drop(first);
@@ -413,8 +443,18 @@ mod tests {
             Item::Undecodable { offset, .. } => (*offset, None),
         };
         let keys: Vec<_> = reading.items.iter().map(key).collect();
-        assert_eq!(keys, [(40, Some("1".to_owned())), (41, None), (42, Some("2".to_owned()))]);
-        assert_eq!(reading.items[1].text(), "standard input, line 2: key: missing");
+        assert_eq!(
+            keys,
+            [
+                (40, Some("1".to_owned())),
+                (41, None),
+                (42, Some("2".to_owned()))
+            ]
+        );
+        assert_eq!(
+            reading.items[1].text(),
+            "standard input, line 2: key: missing"
+        );
     }
 
     #[test]

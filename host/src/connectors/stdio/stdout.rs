@@ -72,7 +72,11 @@ struct StdoutSink {
 }
 
 impl Sink for StdoutSink {
-    fn recover(&mut self, recorded: Option<&[u8]>, _undelivered: u64) -> Result<Vec<u8>, SinkError> {
+    fn recover(
+        &mut self,
+        recorded: Option<&[u8]>,
+        _undelivered: u64,
+    ) -> Result<Vec<u8>, SinkError> {
         match recorded {
             None | Some([1]) => Ok(STATE.to_vec()),
             Some(other) => Err(SinkError::Refused {
@@ -87,7 +91,14 @@ impl Sink for StdoutSink {
 
     fn encode(&self, first: Offset, messages: &Messages, into: &mut Vec<u8>) {
         let options = &self.options;
-        encode(options.format, &options.stream, self.partition, first, messages, into);
+        encode(
+            options.format,
+            &options.stream,
+            self.partition,
+            first,
+            messages,
+            into,
+        );
     }
 
     fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {

@@ -1,0 +1,53 @@
+//! The contract's limits at their defaults, and the traps of who breaks them.
+
+use crate::backend::types::BytesColumn;
+
+pub(super) const KEY_BYTES: usize = 8 << 10;
+pub(super) const VALUE_BYTES: usize = 1 << 20;
+pub(super) const CALL_BYTES: usize = 16 << 20;
+pub(super) const HEADERS: usize = 64;
+pub(super) const HEADER_BYTES: usize = 16 << 10;
+pub(super) const CURSORS: usize = 16;
+pub(super) const STORE_HANDLES: usize = 1000;
+pub(super) const METRIC_NAMES: usize = 128;
+
+/// What a host does to a guest that breaks the contract. Here it fails the test.
+#[track_caller]
+pub(super) fn trap(why: impl std::fmt::Display) -> ! {
+    panic!("trap: {why}")
+}
+
+#[track_caller]
+pub(super) fn at_most(limit: &str, max: usize, asked: usize) {
+    if asked > max {
+        trap(format_args!(
+            "{limit} is limited to {max}, asked for {asked}"
+        ));
+    }
+}
+
+/// A column's rules; there are as many entries as asked for.
+#[track_caller]
+pub(super) fn check_column(what: &str, column: &BytesColumn) {
+    let ends_grow = column.ends.is_sorted();
+    let ends_meet = column.ends.last().copied().unwrap_or(0) as usize == column.data.len();
+    let absent_grow = column.absent.is_sorted_by(|a, b| a < b);
+    let absent_exist = column
+        .absent
+        .last()
+        .is_none_or(|&last| (last as usize) < column.ends.len());
+    if !(ends_grow && ends_meet && absent_grow && absent_exist) {
+        trap(format_args!("malformed column of {what}"));
+    }
+}
+
+#[track_caller]
+pub(super) fn check_metric_name(name: &str) {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !(name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(legal))
+    {
+        trap(format_args!("{name:?} is no name of a figure"));
+    }
+}

@@ -1,0 +1,307 @@
+//! What is shown, as JSON: field names are stable.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coordinator::{self, View};
+use crate::state::StateError;
+use crate::state::meta::CheckpointRecord;
+
+/// A job at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// The job's name.
+    pub job: String,
+    /// `running`, `draining` or `stopped`.
+    pub state: String,
+    /// The last committed epoch.
+    pub epoch: u64,
+    /// The last checkpoint.
+    pub last_checkpoint: Option<Checkpoint>,
+    /// Checkpoints since the process was started.
+    pub checkpoints: u64,
+    /// Failed attempts since the process was started.
+    pub failed_attempts: u64,
+    /// Bytes of the open epoch.
+    pub open_bytes: u64,
+    /// Bytes of the epoch that is being committed.
+    pub sealed_bytes: u64,
+    /// How many bytes may be uncommitted.
+    pub bytes_max: u64,
+    /// Bytes in the clean cache.
+    pub cache_bytes: u64,
+    /// How many may be.
+    pub cache_bytes_max: u64,
+    /// Instances alive.
+    pub instances: u64,
+    /// When the process was started, milliseconds since the Unix epoch.
+    pub started: Option<i64>,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Why tasks stopped.
+    pub failures: Vec<String>,
+}
+
+/// A task at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Task {
+    /// Its name.
+    pub task: String,
+    /// The SHA-256 of its component.
+    pub component: String,
+    /// Messages processed since the start of the job.
+    pub processed: u64,
+    /// Messages rejected since the start of the job.
+    pub rejected: u64,
+    /// Batches kept since the process was started.
+    pub batches: u64,
+    /// Batches undone since the process was started.
+    pub undone: u64,
+    /// Its inputs.
+    pub inputs: Vec<Input>,
+}
+
+/// An input of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Input {
+    /// The stream.
+    pub stream: String,
+    /// The offset of the next message.
+    pub position: u64,
+    /// Messages behind the end, where the system knows.
+    pub lag: Option<u64>,
+    /// How far the reader has come, where the system knows.
+    pub progress: Option<Progress>,
+    /// The input has ended.
+    pub ended: bool,
+}
+
+/// How far a reader has come.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Progress {
+    /// Read.
+    pub done: u64,
+    /// In all, as far as is known.
+    pub total: u64,
+    /// `messages` or `bytes`.
+    pub unit: String,
+}
+
+/// What a checkpoint was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Checkpoint {
+    /// Its epoch.
+    pub epoch: u64,
+    /// What asked for it.
+    pub trigger: String,
+    /// When the barrier was set, milliseconds since the Unix epoch.
+    pub time: i64,
+    /// From the barrier to the decision point, microseconds.
+    pub duration_us: u64,
+    /// The longest pause of a task, microseconds.
+    pub pause_us: u64,
+    /// Tasks in it.
+    pub tasks: u64,
+    /// Entries of stores written.
+    pub entries: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Failed attempts before it.
+    pub failed_attempts: u32,
+}
+
+/// A committed position.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Offset {
+    /// The task.
+    pub task: String,
+    /// The input stream.
+    pub stream: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset of the next message.
+    pub position: u64,
+    /// The epoch in which the task last changed.
+    pub epoch: u64,
+}
+
+/// A partition of a log stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LogPartition {
+    /// The stream.
+    pub stream: String,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that is there.
+    pub oldest: u64,
+    /// The offset after the last.
+    pub end: u64,
+}
+
+impl From<&CheckpointRecord> for Checkpoint {
+    fn from(record: &CheckpointRecord) -> Checkpoint {
+        Checkpoint {
+            epoch: record.epoch.0,
+            trigger: record.trigger.clone(),
+            time: record.time,
+            duration_us: record.duration_us,
+            pause_us: record.pause_us,
+            tasks: record.tasks,
+            entries: record.entries,
+            messages: record.messages,
+            bytes: record.bytes,
+            failed_attempts: record.failed_attempts,
+        }
+    }
+}
+
+impl From<&coordinator::Status> for Status {
+    fn from(status: &coordinator::Status) -> Status {
+        Status {
+            job: status.job.clone(),
+            state: if status.draining { "draining" } else { "running" }.to_owned(),
+            epoch: status.epoch.0,
+            last_checkpoint: status.last_checkpoint.as_ref().map(Checkpoint::from),
+            checkpoints: status.checkpoints,
+            failed_attempts: status.failed_attempts,
+            open_bytes: status.open_bytes,
+            sealed_bytes: status.sealed_bytes,
+            bytes_max: status.bytes_max,
+            cache_bytes: status.cache.0,
+            cache_bytes_max: status.cache.1,
+            instances: status.instances,
+            started: Some(status.started),
+            tasks: status.tasks.iter().map(Task::from).collect(),
+            failures: status.failures.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&coordinator::TaskStatus> for Task {
+    fn from(task: &coordinator::TaskStatus) -> Task {
+        let input = |input: &coordinator::InputStatus| Input {
+            stream: input.stream.clone(),
+            position: input.position,
+            lag: input.lag,
+            progress: input.progress.map(|(done, total, bytes)| Progress {
+                done,
+                total,
+                unit: if bytes { "bytes" } else { "messages" }.to_owned(),
+            }),
+            ended: input.ended,
+        };
+        Task {
+            task: task.task.clone(),
+            component: task.component.clone(),
+            processed: task.processed,
+            rejected: task.rejected,
+            batches: task.batches,
+            undone: task.undone,
+            inputs: task.inputs.iter().map(input).collect(),
+        }
+    }
+}
+
+/// The status of a job that does not run.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
+    let catalog = view.catalog()?;
+    let name_of = |id| catalog.streams.iter().find(|(_, stream)| stream.id == id).map(|(name, _)| name.clone());
+    let tasks = view.tasks()?.into_iter().map(|task| {
+        let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
+        let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
+            let record = catalog.streams.values().find(|record| record.id == *stream);
+            let is_log = record.is_some_and(|record| record.system == "log");
+            let end = || view.log_bounds(*stream, task.id.partition).1;
+            Input {
+                stream: name_of(*stream).unwrap_or_default(),
+                position: position.next,
+                lag: is_log.then(|| end().saturating_sub(position.next)),
+                progress: None,
+                ended: task.record.ended,
+            }
+        };
+        Task {
+            component: catalog.stages.get(stage).map(|stage| stage.component.clone()).unwrap_or_default(),
+            processed: task.record.processed,
+            rejected: task.record.rejected,
+            batches: 0,
+            undone: 0,
+            inputs: task.record.positions.iter().map(input).collect(),
+            task: task.task,
+        }
+    });
+    let tasks = tasks.collect();
+    Ok(Status {
+        job: job.to_owned(),
+        state: "stopped".to_owned(),
+        epoch: view.commit()?.epoch.0,
+        last_checkpoint: view.checkpoints()?.last().map(Checkpoint::from),
+        checkpoints: 0,
+        failed_attempts: 0,
+        open_bytes: 0,
+        sealed_bytes: 0,
+        bytes_max: 0,
+        cache_bytes: 0,
+        cache_bytes_max: 0,
+        instances: 0,
+        started: None,
+        tasks,
+        failures: Vec::new(),
+    })
+}
+
+/// Committed positions.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
+    let catalog = view.catalog()?;
+    let names: BTreeMap<_, _> = catalog.streams.iter().map(|(name, stream)| (stream.id, name)).collect();
+    let mut offsets = Vec::new();
+    for task in view.tasks()? {
+        for (stream, position) in &task.record.positions {
+            offsets.push(Offset {
+                task: task.task.clone(),
+                stream: names.get(stream).map(ToString::to_string).unwrap_or_default(),
+                partition: task.id.partition.0,
+                position: position.next,
+                epoch: task.record.stamp.container_epoch.0,
+            });
+        }
+    }
+    Ok(offsets)
+}
+
+/// Log streams and what they hold.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn logs(view: &View) -> Result<Vec<LogPartition>, StateError> {
+    let catalog = view.catalog()?;
+    let mut found = Vec::new();
+    for (name, stream) in catalog.streams.iter().filter(|(_, stream)| stream.system == "log") {
+        for partition in 0..stream.partitions {
+            let (oldest, end) = view.log_bounds(stream.id, crate::model::PartitionId(partition));
+            found.push(LogPartition {
+                stream: name.clone(),
+                partition,
+                oldest,
+                end,
+            });
+        }
+    }
+    Ok(found)
+}

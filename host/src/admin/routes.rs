@@ -1,0 +1,179 @@
+//! The routes.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+
+use super::{json, metrics};
+use crate::connectors::{JsonMessage, MessageName, write_message};
+use crate::coordinator::{Handle, Produce};
+use crate::model::{Messages, PartitionId};
+
+/// Bytes of messages that one request may append.
+const PRODUCE_BYTES: usize = 64 << 20;
+/// Bytes of a log that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+pub(super) fn read_only(handle: Handle) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/metrics", get(show_metrics))
+        .route("/checkpoints", get(checkpoints))
+        .route("/offsets", get(offsets))
+        .route("/logs", get(logs))
+        .with_state(handle)
+}
+
+pub(super) fn all(handle: Handle) -> Router {
+    let more = Router::new()
+        .route("/checkpoints", axum::routing::post(checkpoint))
+        .route("/logs/{stream}", get(consume).post(produce))
+        .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
+        .with_state(handle.clone());
+    read_only(handle).merge(more)
+}
+
+/// An answer that is not one: a status code and a sentence.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(BTreeMap::from([("error", self.1)]))).into_response()
+    }
+}
+
+impl From<crate::coordinator::JobEnded> for Refused {
+    fn from(error: crate::coordinator::JobEnded) -> Refused {
+        Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<crate::state::StateError> for Refused {
+    fn from(error: crate::state::StateError) -> Refused {
+        Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+async fn status(State(handle): State<Handle>) -> Result<Json<json::Status>, Refused> {
+    let mut status = json::Status::from(&handle.status().await?);
+    if status.last_checkpoint.is_none() {
+        status.last_checkpoint = handle.view().checkpoints()?.last().map(json::Checkpoint::from);
+    }
+    Ok(Json(status))
+}
+
+async fn show_metrics(State(handle): State<Handle>) -> Result<Response, Refused> {
+    let text = metrics::render(&handle.status().await?);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+async fn checkpoints(State(handle): State<Handle>) -> Result<Json<Vec<json::Checkpoint>>, Refused> {
+    let found = handle.view().checkpoints()?;
+    Ok(Json(found.iter().map(json::Checkpoint::from).collect()))
+}
+
+async fn offsets(State(handle): State<Handle>) -> Result<Json<Vec<json::Offset>>, Refused> {
+    Ok(Json(json::offsets(handle.view())?))
+}
+
+async fn logs(State(handle): State<Handle>) -> Result<Json<Vec<json::LogPartition>>, Refused> {
+    Ok(Json(json::logs(handle.view())?))
+}
+
+#[derive(Serialize)]
+struct Taken {
+    epoch: u64,
+}
+
+async fn checkpoint(State(handle): State<Handle>) -> Result<Response, Refused> {
+    let epoch = handle.checkpoint().await?;
+    Ok(Json(Taken { epoch: epoch.0 }).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Window {
+    partition: u32,
+    from: u64,
+    limit: Option<u64>,
+}
+
+/// Messages of one partition from an offset on: as many as one read gives. The end of the partition is in a header.
+async fn consume(
+    State(handle): State<Handle>,
+    Path(stream): Path<String>,
+    Query(window): Query<Window>,
+) -> Result<Response, Refused> {
+    let view = handle.view();
+    let record = view
+        .log_stream(&stream)?
+        .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("the job has no log stream {stream:?}")))?;
+    let partition = PartitionId(window.partition);
+    let read = view
+        .log_read(record.id, partition, window.from, READ_BYTES)
+        .map_err(|error| Refused(StatusCode::RANGE_NOT_SATISFIABLE, error.to_string()))?;
+    let mut body = Vec::new();
+    let count = read.messages.len().min(usize::try_from(window.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
+    for index in 0..count {
+        let name = MessageName {
+            stream: &stream,
+            partition: partition.0,
+            offset: read.first + index as u64,
+        };
+        write_message(name, read.messages.get(index), &mut body);
+        body.push(b'\n');
+    }
+    let next = read.first + count as u64;
+    let headers = [(header::CONTENT_TYPE, "application/jsonl".to_owned()), (NEXT, next.to_string())];
+    Ok((headers, Body::from(body)).into_response())
+}
+
+/// The offset after the last message of an answer.
+pub(crate) const NEXT: header::HeaderName = header::HeaderName::from_static("wasm-host-next");
+
+#[derive(Serialize)]
+struct Place {
+    partition: u32,
+    offset: u64,
+}
+
+async fn produce(
+    State(handle): State<Handle>,
+    Path(stream): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let mut messages = Vec::new();
+    let now = crate::model::Clock::now_ms(&crate::model::SystemClock);
+    for (number, line) in body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        let bad = |what: String| Refused(StatusCode::BAD_REQUEST, format!("line {}: {what}", number + 1));
+        let parsed = JsonMessage::parse(line).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            bad(format!("{error}: {cause}"))
+        })?;
+        let mut message = Messages::default();
+        parsed.push_to(&mut message, now);
+        messages.push(Produce {
+            partition: parsed.partition.map(PartitionId),
+            message,
+        });
+    }
+    let places = handle
+        .produce(stream, messages)
+        .await?
+        .map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
+    let places: Vec<Place> = places
+        .into_iter()
+        .map(|(partition, offset)| Place {
+            partition: partition.0,
+            offset,
+        })
+        .collect();
+    Ok(Json(places).into_response())
+}

@@ -1,0 +1,274 @@
+//! From the job file to what the coordinator takes: each module's options from the typed job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Failure, exit};
+use crate::checkpoint::catalog::Drops;
+use crate::checkpoint::decide::CadenceOptions;
+use crate::checkpoint::logs::Retention;
+use crate::config::{self, Job};
+use crate::connectors::file::{
+    FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat, TimestampSpec,
+};
+use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
+use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
+use crate::connectors::{Input, Output, OutputFormat};
+use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
+use crate::model::{Clock, Steps, SystemClock};
+use crate::runtime::{CodeCache, Component, ComponentOptions, DirectoryGrant, Limits, Runtime, RuntimeOptions};
+use crate::state::{DbOptions, Durability, StoreKind};
+use crate::task::OnRejected;
+
+/// Instances that may live at a time.
+const INSTANCES: u32 = 512;
+
+/// The engine for a job, or for looking at a component (`None`).
+pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
+    let memory = job.into_iter().flat_map(|job| &job.stages).map(|stage| size(stage.limits.memory.bytes())).max();
+    Runtime::new(RuntimeOptions {
+        instances_max: INSTANCES,
+        memory_bytes_max: memory.unwrap_or(Limits::default().memory_bytes),
+        cache: CodeCache::of_user(&|name| std::env::var(name).ok()),
+    })
+    .map_err(|why| Failure::new(exit::HOST, format!("set up wasmtime: {why}")))
+}
+
+/// Everything that the coordinator needs.
+pub(super) fn job(job: &Job, runtime: &Runtime, steps: &Arc<dyn Steps>) -> Result<JobOptions, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut streams = BTreeMap::new();
+    for (name, declared) in &job.streams {
+        if !declared.read && !declared.written {
+            continue;
+        }
+        let kind = stream(name, declared, &clock, steps)
+            .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
+        let options = StreamOptions {
+            system: system_name(&declared.system).to_owned(),
+            partitions: declared.partitions(),
+            kind,
+            max_rate: declared.max_rate.as_ref().map(|rate| rate.per_second()),
+        };
+        streams.insert(name.clone(), options);
+    }
+    let stages = job.stages.iter().map(|declared| stage(declared, runtime)).collect::<Result<_, _>>()?;
+    Ok(JobOptions {
+        name: job.general.name.clone(),
+        state_dir: job.general.state_dir.to_path_buf(),
+        disk_reserve: job.general.disk_reserve.bytes(),
+        db: DbOptions::default(),
+        cache_bytes: job.general.cache.bytes(),
+        workers: size(u64::from(job.general.workers)),
+        instances_max: size(u64::from(INSTANCES)),
+        cadence: CadenceOptions {
+            enabled: job.checkpoint.enabled,
+            interval: *job.checkpoint.interval,
+            bytes_max: size(job.checkpoint.bytes.bytes()),
+            min_pause: *job.checkpoint.min_pause,
+        },
+        tolerate_failures: job.checkpoint.tolerate_failures,
+        checkpoint_timeout: *job.checkpoint.timeout,
+        drain_timeout: *job.general.drain_timeout,
+        durability: match (job.checkpoint.enabled, *job.checkpoint.durability) {
+            (true, config::Durability::Sync) => Durability::Sync,
+            _ => Durability::Process,
+        },
+        streams,
+        stages,
+        drops: Drops::default(),
+        until_idle: false,
+        steps: Arc::clone(steps),
+        clock,
+    })
+}
+
+/// Loads the component of a stage.
+pub(super) fn component(declared: &config::Stage, runtime: &Runtime) -> Result<Arc<Component>, Failure> {
+    let directories = declared.capabilities.directories.iter().map(|directory| DirectoryGrant {
+        host: directory.host.to_path_buf(),
+        guest: directory.guest.to_string(),
+        write: directory.write,
+    });
+    let options = ComponentOptions {
+        sha256: declared
+            .sha256
+            .as_ref()
+            .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect()),
+        config: declared.config.iter().map(|(key, value)| (key.clone(), (**value).clone())).collect(),
+        directories: directories.collect(),
+        limits: limits(&declared.limits),
+    };
+    Component::load(runtime, &declared.component, options).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure::new(failure.code, format!("stage {:?}: {}", declared.name, failure.text))
+    })
+}
+
+fn limits(declared: &config::Limits) -> Limits {
+    Limits {
+        memory_bytes: size(declared.memory.bytes()),
+        call_deadline: *declared.call_deadline,
+        key_bytes: size(declared.key_bytes.bytes()),
+        value_bytes: size(declared.value_bytes.bytes()),
+    }
+}
+
+fn stage(declared: &config::Stage, runtime: &Runtime) -> Result<StageOptions, Failure> {
+    let store = |(name, store): (&String, &config::Store)| {
+        let kind = match *store.kind {
+            config::StoreKind::Rocksdb => StoreKind::RocksDb,
+            config::StoreKind::Memory => StoreKind::Memory,
+        };
+        (name.clone(), kind)
+    };
+    Ok(StageOptions {
+        name: declared.name.clone(),
+        component: component(declared, runtime)?,
+        partitions: declared.partitions,
+        inputs: declared
+            .inputs
+            .iter()
+            .map(|input| InputOptions {
+                port: input.port.clone(),
+                stream: input.stream.clone(),
+                start: input.start.at(),
+            })
+            .collect(),
+        outputs: declared.outputs.iter().map(|output| (output.port.clone(), output.stream.clone())).collect(),
+        on_rejected: match *declared.on_rejected {
+            config::OnRejected::DeadLetter => OnRejected::DeadLetter,
+            config::OnRejected::Skip => OnRejected::Skip,
+            config::OnRejected::Fail => OnRejected::Fail,
+        },
+        dead_letters: declared.dead_letters.clone(),
+        batch_messages: size(u64::from(declared.batch_messages)),
+        batch_bytes: size(declared.batch_bytes.bytes()),
+        stores: declared.stores.iter().map(store).collect(),
+        limits: limits(&declared.limits),
+        may_request_stop: declared.capabilities.request_stop,
+    })
+}
+
+fn stream(
+    name: &str,
+    declared: &config::Stream,
+    clock: &Arc<dyn Clock>,
+    steps: &Arc<dyn Steps>,
+) -> Result<StreamKind, String> {
+    let clock = Arc::clone(clock);
+    match &declared.system {
+        config::System::Log(log) => Ok(StreamKind::Log(Retention {
+            bytes: log.retention.as_ref().and_then(|retention| retention.bytes.as_ref()).map(|bytes| bytes.bytes()),
+            age: log.retention.as_ref().and_then(|retention| retention.age.as_ref()).map(|age| **age),
+            drop_unread: log.drop_unread,
+        })),
+        config::System::FileInput(file) => {
+            let options = FileInputOptions {
+                path: file.path.to_str().ok_or("its path is not UTF-8")?.to_owned(),
+                format: format(*file.format),
+                key: file.key.as_ref().map(|key| (**key).clone()),
+                timestamp: file.timestamp.as_ref().map(timestamp).transpose()?,
+                partitions: file.partitions,
+                follow: file.follow,
+                record_bytes: size(file.record_bytes.bytes()),
+            };
+            Ok(reads(FileInput::new(options, clock)?))
+        }
+        config::System::Stdin(stdin) => {
+            let options = StdinOptions {
+                format: format(*stdin.format),
+                key: stdin.key.as_ref().map(|key| (**key).clone()),
+                timestamp: stdin.timestamp.as_ref().map(timestamp).transpose()?,
+                record_bytes: size(stdin.record_bytes.bytes()),
+            };
+            Ok(reads(StdinInput::new(&options, clock)?))
+        }
+        config::System::Generate(generate) => {
+            let options = GenerateOptions {
+                count: generate.count,
+                rate: generate.rate.as_ref().map(|rate| rate.per_second()),
+                keys: generate.keys,
+                distribution: match *generate.distribution {
+                    config::Distribution::Uniform => Distribution::Uniform,
+                    config::Distribution::Zipfian => Distribution::Zipfian,
+                    config::Distribution::Sequential => Distribution::Sequential,
+                },
+                value_bytes: size(generate.value_bytes.bytes()),
+                seed: generate.seed,
+                partitions: generate.partitions,
+                start_ms: START_MS_DEFAULT,
+            };
+            Ok(reads(GenerateInput::new(options)?))
+        }
+        config::System::FileOutput(file) => {
+            let options = FileOutputOptions {
+                folder: file.path.to_path_buf(),
+                stream: name.to_owned(),
+                partitions: file.partitions,
+                format: output_format(*file.format),
+            };
+            Ok(writes(FileOutput::new(options, Arc::clone(steps))))
+        }
+        config::System::Stdout(stdout) => {
+            let options = StdoutOptions {
+                stream: name.to_owned(),
+                partitions: declared.partitions(),
+                format: output_format(*stdout.format),
+            };
+            Ok(writes(StdoutOutput::new(options)))
+        }
+    }
+}
+
+fn reads(input: impl Input + 'static) -> StreamKind {
+    StreamKind::External {
+        input: Some(Arc::new(input)),
+        output: None,
+    }
+}
+
+fn writes(output: impl Output + 'static) -> StreamKind {
+    StreamKind::External {
+        input: None,
+        output: Some(Arc::new(output)),
+    }
+}
+
+fn format(format: config::InputFormat) -> FileFormat {
+    match format {
+        config::InputFormat::Csv => FileFormat::Csv,
+        config::InputFormat::Jsonl => FileFormat::Jsonl,
+        config::InputFormat::Lines => FileFormat::Lines,
+    }
+}
+
+fn output_format(format: config::OutputFormat) -> OutputFormat {
+    match format {
+        config::OutputFormat::Lines => OutputFormat::Lines,
+        config::OutputFormat::Jsonl => OutputFormat::Jsonl,
+        config::OutputFormat::Message => OutputFormat::Message,
+    }
+}
+
+fn timestamp(field: &config::TimestampField) -> Result<TimestampSpec, String> {
+    Ok(TimestampSpec {
+        field: (*field.field).clone(),
+        format: TimestampFormat::parse(field.format.as_str())?,
+    })
+}
+
+/// The name of a system, as it is written in the job file and recorded in the state directory.
+pub(super) fn system_name(system: &config::System) -> &'static str {
+    match system {
+        config::System::Log(_) => "log",
+        config::System::FileInput(_) | config::System::FileOutput(_) => "file",
+        config::System::Stdin(_) => "stdin",
+        config::System::Stdout(_) => "stdout",
+        config::System::Generate(_) => "generate",
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,122 @@
+//! `checkpoint list`, `show`, `trigger`.
+
+use clap::Subcommand;
+use serde::Deserialize;
+
+use super::client::Client;
+use super::{Failure, Global, exit, output, stopped};
+use crate::admin::json::Checkpoint;
+use crate::config::Job;
+
+#[derive(Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// The last 100 checkpoints, oldest first
+    List,
+    /// One checkpoint; default: the last
+    Show {
+        /// Its epoch
+        epoch: Option<u64>,
+    },
+    /// Take a checkpoint now and wait until it is durable
+    Trigger,
+}
+
+pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result<(), Failure> {
+    let job = stopped::load(&global.job)?;
+    match command {
+        CheckpointCommand::List => {
+            let found = list(&job)?;
+            if global.json {
+                return found.iter().try_for_each(output::json);
+            }
+            let head = ["EPOCH", "TIME", "TRIGGER", "DURATION", "PAUSE", "TASKS", "ENTRIES", "MESSAGES", "BYTES", "FAILED"];
+            let mut rows = vec![head.map(str::to_owned).to_vec()];
+            rows.extend(found.iter().map(row));
+            output::table(&rows)?;
+            if !found.is_empty() {
+                eprintln!("only the newest of them can be restored");
+            }
+            Ok(())
+        }
+        CheckpointCommand::Show { epoch } => {
+            let found = list(&job)?;
+            let shown = match epoch {
+                Some(epoch) => found.iter().find(|checkpoint| checkpoint.epoch == *epoch),
+                None => found.last(),
+            };
+            let Some(shown) = shown else {
+                return Err(Failure::new(
+                    exit::USAGE,
+                    match (epoch, found.first(), found.last()) {
+                        (Some(epoch), Some(first), Some(last)) => format!(
+                            "checkpoint {epoch} is not among those that are remembered, {} to {}",
+                            first.epoch, last.epoch
+                        ),
+                        _ => "there is no checkpoint yet".to_owned(),
+                    },
+                ));
+            };
+            if global.json {
+                return output::json(shown);
+            }
+            let text = format!(
+                "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from barrier to decision: {} us\n  longest pause of a task: {} us\n  \
+                 tasks: {}\n  entries of stores: {}\n  messages sent: {}\n  bytes written: {}\n  failed attempts before it: {}\n",
+                shown.epoch,
+                output::time(shown.time),
+                shown.trigger,
+                shown.duration_us,
+                shown.pause_us,
+                shown.tasks,
+                shown.entries,
+                shown.messages,
+                shown.bytes,
+                shown.failed_attempts
+            );
+            output::raw(text.as_bytes())
+        }
+        CheckpointCommand::Trigger => {
+            #[derive(Deserialize, serde::Serialize)]
+            struct Taken {
+                epoch: u64,
+            }
+            let Some(holder) = stopped::runner(&job) else {
+                return Err(Failure::new(
+                    exit::USAGE,
+                    format!("job {:?} does not run: its last checkpoint holds everything", job.general.name),
+                ));
+            };
+            let taken: Taken = Client::new(&holder)?.post("/checkpoints", Vec::new())?;
+            if global.json {
+                return output::json(&taken);
+            }
+            output::raw(format!("checkpoint {}\n", taken.epoch).as_bytes())
+        }
+    }
+}
+
+fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
+    match stopped::runner(job) {
+        Some(holder) => Client::new(&holder)?.get("/checkpoints"),
+        None => {
+            let (_directory, view) = stopped::view(job)?;
+            let found = view.checkpoints().map_err(|error| Failure::of(exit::STATE, &error))?;
+            Ok(found.iter().map(Checkpoint::from).collect())
+        }
+    }
+}
+
+fn row(checkpoint: &Checkpoint) -> Vec<String> {
+    vec![
+        checkpoint.epoch.to_string(),
+        output::time(checkpoint.time),
+        checkpoint.trigger.clone(),
+        format!("{}us", checkpoint.duration_us),
+        format!("{}us", checkpoint.pause_us),
+        checkpoint.tasks.to_string(),
+        checkpoint.entries.to_string(),
+        checkpoint.messages.to_string(),
+        checkpoint.bytes.to_string(),
+        checkpoint.failed_attempts.to_string(),
+    ]
+}

@@ -1,0 +1,93 @@
+//! Exit codes. People script against them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use crate::checkpoint::{CommitError, OpenError};
+use crate::config::Diagnostics;
+use crate::runtime::ComponentError;
+
+/// The host failed.
+pub(super) const HOST: u8 = 1;
+/// The command line or the job file is wrong.
+pub(super) const USAGE: u8 = 2;
+/// A task failed.
+pub(super) const TASK: u8 = 3;
+/// The state directory was refused.
+pub(super) const STATE: u8 = 4;
+/// No room on the disk.
+pub(super) const NO_SPACE: u8 = 75;
+/// A second signal.
+pub(super) const INTERRUPTED: u8 = 130;
+
+/// A command that failed: what to say, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub(super) code: u8,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: u8, text: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// With everything that the error has to say.
+    pub(super) fn of(code: u8, error: &dyn Error) -> Failure {
+        Failure::new(code, chain(error))
+    }
+
+    pub(super) fn print(&self) {
+        if !self.text.is_empty() {
+            eprintln!("error: {}", self.text.trim_end());
+        }
+    }
+}
+
+/// An error and its causes, each once.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Failure {
+        Failure::new(USAGE, format!("the job file cannot be used\n{diagnostics}"))
+    }
+}
+
+impl From<ComponentError> for Failure {
+    fn from(error: ComponentError) -> Failure {
+        Failure::of(USAGE, &error)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        let code = match &error {
+            OpenError::Refused { .. } | OpenError::InUse { .. } => STATE,
+            OpenError::Db { source, .. } if source.no_space() => NO_SPACE,
+            OpenError::Db { .. } => STATE,
+            OpenError::State { .. } => STATE,
+            OpenError::Sink { .. } => STATE,
+            OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
+            OpenError::Io { .. } => HOST,
+        };
+        Failure::of(code, &error)
+    }
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Failure {
+        let code = if error.no_space() { NO_SPACE } else { HOST };
+        Failure::of(code, &error)
+    }
+}

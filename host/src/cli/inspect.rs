@@ -1,0 +1,65 @@
+//! `inspect`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, Global, assemble, output};
+use crate::runtime::{self, World};
+
+#[derive(Args)]
+pub(super) struct InspectArgs {
+    /// The component
+    component: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Shown {
+    sha256: String,
+    bytes: u64,
+    world: Option<&'static str>,
+    unfit: Option<String>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    capabilities: Vec<String>,
+}
+
+pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
+    let runtime = assemble::runtime(None)?;
+    let found = runtime::inspect(&runtime, &args.component)?;
+    let shown = Shown {
+        sha256: found.sha256,
+        bytes: found.bytes,
+        world: match &found.world {
+            Ok(World::Message) => Some("message-handler"),
+            Ok(World::Batch) => Some("batch-handler"),
+            Err(_) => None,
+        },
+        unfit: found.world.err(),
+        imports: found.imports,
+        exports: found.exports,
+        capabilities: found.capabilities,
+    };
+    if global.json {
+        return output::json(&shown);
+    }
+    let list = |title: &str, lines: &[String]| {
+        let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        format!("{title}:{}\n", if lines.is_empty() { "\n  none".into() } else { lines })
+    };
+    let world = match (&shown.world, &shown.unfit) {
+        (Some(world), _) => format!("handler: {world}\n"),
+        (None, why) => format!("not a task: {}\n", why.as_deref().unwrap_or_default()),
+    };
+    let text = format!(
+        "sha256: {}\nsize: {} bytes\n{world}{}{}{}",
+        shown.sha256,
+        shown.bytes,
+        list("imports", &shown.imports),
+        list("exports", &shown.exports),
+        list("needs a grant to do anything", &shown.capabilities),
+    );
+    output::raw(text.as_bytes())
+}

@@ -1,0 +1,128 @@
+//! The command line: what was typed, and exit codes. One function for each command.
+
+mod assemble;
+mod checkpoint;
+mod client;
+mod display;
+mod exit;
+mod inspect;
+mod log;
+mod new;
+mod output;
+mod run;
+mod state;
+mod status;
+mod stopped;
+mod validate;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use exit::Failure;
+
+use crate::model::Steps;
+
+/// Runs stateful stream-processing tasks compiled to WebAssembly.
+#[derive(Parser)]
+#[command(name = "wasm-host", version = VERSION, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone)]
+struct Global {
+    /// The job: a job file, or a folder with a `job.toml`
+    #[arg(short, long, global = true, default_value = "job.toml", value_name = "PATH")]
+    job: PathBuf,
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines look
+    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// How much is logged: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a job until its bounded inputs end, a signal, or a failure
+    Run(run::RunArgs),
+    /// Check everything that `run` checks before it processes, and print the resolved job
+    Validate(validate::ValidateArgs),
+    /// Make a project that builds and runs as it is
+    New(new::NewArgs),
+    /// Show what a component imports, exports and needs
+    Inspect(inspect::InspectArgs),
+    /// Show tasks, positions, lag, checkpoints and failures
+    Status,
+    /// Checkpoints: list, show, take one now
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
+    /// Committed state: stores and their entries
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Log streams: list, append, read
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Positions in the inputs
+    #[command(subcommand)]
+    Offsets(status::OffsetsCommand),
+    /// Move the state directory and output files aside; deletes nothing
+    Reset,
+}
+
+/// Runs the command that was typed, and says with which code to exit. `steps` is told of each durable step.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    output::start_logging(&cli.global);
+    let result = match cli.command {
+        Command::Run(args) => run::run(&cli.global, args, steps),
+        Command::Validate(args) => validate::validate(&cli.global, &args),
+        Command::New(args) => new::new(&args),
+        Command::Inspect(args) => inspect::inspect(&cli.global, &args),
+        Command::Status => status::status(&cli.global),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
+        Command::State(command) => state::state(&cli.global, &command),
+        Command::Log(command) => log::log(&cli.global, command, steps),
+        Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
+        Command::Reset => stopped::reset(&cli.global),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Ours, and those that decide what a state directory and a component may contain.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (wasmtime ",
+    env!("WASM_HOST_WASMTIME_VERSION"),
+    ", RocksDB ",
+    env!("WASM_HOST_ROCKSDB_VERSION"),
+    ")"
+);

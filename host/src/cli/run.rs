@@ -1,0 +1,138 @@
+//! `run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Global, assemble, display, exit, stopped};
+use crate::admin;
+use crate::checkpoint::Holder;
+use crate::config;
+use crate::coordinator::core::Ending;
+use crate::coordinator::{Coordinator, Handle, Report};
+use crate::model::Steps;
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// The job file, or a folder with a `job.toml`; default: --job
+    job: Option<PathBuf>,
+    /// End when every input has been read to its end and a commit has published nothing new to them
+    #[arg(long)]
+    until_idle: bool,
+    /// Refuse to start where there is state already
+    #[arg(long)]
+    from_start: bool,
+    /// Delete the state of a stage that is no longer declared
+    #[arg(long, value_name = "STAGE")]
+    drop_stage: Vec<String>,
+    /// Delete a store that is no longer declared
+    #[arg(long, value_name = "STAGE/STORE")]
+    drop_store: Vec<String>,
+}
+
+pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
+    let job = stopped::load(args.job.as_ref().unwrap_or(&global.job))?;
+    if args.from_start && stopped::has_state(&job) {
+        return Err(Failure::new(
+            exit::STATE,
+            format!(
+                "there is state in {} already, and --from-start was given; `wasm-host reset` moves it aside",
+                job.general.state_dir.display()
+            ),
+        ));
+    }
+    let runtime = assemble::runtime(Some(&job))?;
+    let mut options = assemble::job(&job, &runtime, &steps)?;
+    options.until_idle = args.until_idle;
+    options.drops.stages.extend(args.drop_stage);
+    for store in args.drop_store {
+        let Some((stage, store)) = store.split_once('/') else {
+            return Err(Failure::new(exit::USAGE, format!("--drop-store {store:?}: write STAGE/STORE")));
+        };
+        options.drops.stores.insert((stage.to_owned(), store.to_owned()));
+    }
+    let io = stopped::io_runtime()?;
+    let socket = admin::SocketPlace::new();
+    let holder = Holder {
+        pid: std::process::id(),
+        socket: socket.as_ref().map(|socket| socket.path().to_owned()),
+    };
+    let coordinator = Coordinator::open(options, io.handle(), &holder)?;
+    let handle = coordinator.handle();
+    let signals = Arc::new(AtomicU8::new(0));
+    io.spawn(on_signals(handle.clone(), Arc::clone(&signals)));
+    if let Some(socket) = &socket {
+        let _entered = io.enter();
+        let serving = socket.bind().and_then(|listener| admin::serve_socket(listener, handle.clone()));
+        match serving {
+            Ok(serving) => drop(io.spawn(serving)),
+            Err(error) => tracing::warn!("the admin socket {} cannot be served: {error}", socket.path().display()),
+        }
+    }
+    if let Some(listen) = &job.general.listen {
+        let listener = io.block_on(tokio::net::TcpListener::bind(**listen));
+        let listener = listener.map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))?;
+        io.spawn(admin::serve_tcp(listener, handle.clone()));
+    }
+    let shown = display::start(&io, handle, &job);
+    let report = coordinator.run();
+    shown.finish(&report);
+    drop(socket);
+    // What readers still do (a blocking read of a terminal, say) is not waited for.
+    io.shutdown_background();
+    end(&job, report)
+}
+
+fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
+    match report.ending {
+        Ending::Finished if report.nothing_new => {
+            tracing::info!("job {:?} is finished at checkpoint {}: nothing new to process", job.general.name, report.epoch);
+            Ok(())
+        }
+        Ending::Finished => {
+            tracing::info!("job {:?} finished at checkpoint {}, {} messages processed", job.general.name, report.epoch, report.processed);
+            Ok(())
+        }
+        Ending::Drained => {
+            tracing::info!("job {:?} stopped at checkpoint {}, {} messages processed", job.general.name, report.epoch, report.processed);
+            Ok(())
+        }
+        Ending::Failed => {
+            let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+            Err(Failure::new(
+                exit::TASK,
+                format!(
+                    "{}\nthe other tasks are drained; checkpoint {} holds everything before. A restart begins at the same messages",
+                    failures.join("\n"),
+                    report.epoch
+                ),
+            ))
+        }
+        Ending::Host => Err(match report.error {
+            Some(error) => error.into(),
+            None => Failure::new(exit::HOST, "too many checkpoints failed, or one is stuck: see the log above"),
+        }),
+    }
+}
+
+/// The first signal drains, the second ends the process at once.
+async fn on_signals(handle: Handle, seen: Arc<AtomicU8>) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        tracing::warn!("signals cannot be waited for");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if seen.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+        tracing::info!("stopping: a final checkpoint is taken; a second signal ends at once");
+        handle.stop();
+    }
+}

@@ -1,0 +1,84 @@
+//! `status` and `offsets`.
+
+use clap::Subcommand;
+
+use super::client::Client;
+use super::{Failure, Global, exit, output, stopped};
+use crate::admin::json;
+
+#[derive(Subcommand)]
+pub(super) enum OffsetsCommand {
+    /// Show committed positions
+    Show,
+}
+
+pub(super) fn status(global: &Global) -> Result<(), Failure> {
+    let job = stopped::load(&global.job)?;
+    let status: json::Status = match stopped::runner(&job) {
+        Some(holder) => Client::new(&holder)?.get("/status")?,
+        None => {
+            let (_directory, view) = stopped::view(&job)?;
+            json::stopped(&job.general.name, &view).map_err(|error| Failure::of(exit::STATE, &error))?
+        }
+    };
+    if global.json {
+        return output::json(&status);
+    }
+    let mut text = format!("job {}: {}, checkpoint {}\n", status.job, status.state, status.epoch);
+    if let Some(last) = &status.last_checkpoint {
+        text += &format!(
+            "last checkpoint: {} ({}), {} entries, {} messages, {} ms\n",
+            output::time(last.time),
+            last.trigger,
+            last.entries,
+            last.messages,
+            last.duration_us / 1000
+        );
+    }
+    for failure in &status.failures {
+        text += &format!("{failure}\n");
+    }
+    output::raw(text.as_bytes())?;
+    let head = ["TASK", "STREAM", "POSITION", "LAG", "PROCESSED", "REJECTED", "UNDONE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for task in &status.tasks {
+        for input in &task.inputs {
+            rows.push(vec![
+                task.task.clone(),
+                input.stream.clone(),
+                input.position.to_string(),
+                input.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+                task.processed.to_string(),
+                task.rejected.to_string(),
+                task.undone.to_string(),
+            ]);
+        }
+    }
+    output::table(&rows)
+}
+
+pub(super) fn offsets(global: &Global) -> Result<(), Failure> {
+    let job = stopped::load(&global.job)?;
+    let offsets: Vec<json::Offset> = match stopped::runner(&job) {
+        Some(holder) => Client::new(&holder)?.get("/offsets")?,
+        None => {
+            let (_directory, view) = stopped::view(&job)?;
+            json::offsets(&view).map_err(|error| Failure::of(exit::STATE, &error))?
+        }
+    };
+    if global.json {
+        return offsets.iter().try_for_each(output::json);
+    }
+    let head = ["TASK", "STREAM", "PARTITION", "POSITION", "CHECKPOINT"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(offsets.iter().map(|offset| {
+        vec![
+            offset.task.clone(),
+            offset.stream.clone(),
+            offset.partition.to_string(),
+            offset.position.to_string(),
+            offset.epoch.to_string(),
+        ]
+    }));
+    output::table(&rows)
+}

@@ -1,0 +1,156 @@
+//! What commands share: loading a job, opening the state of one that does not run, moving it aside.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Failure, Global, exit};
+use crate::checkpoint::catalog::{Catalog, StreamShape};
+use crate::checkpoint::directory::{self, DirectoryOptions};
+use crate::checkpoint::{Directory, Holder};
+use crate::config::{self, Job, System};
+use crate::coordinator::View;
+use crate::model::Steps;
+use crate::state::DbOptions;
+
+/// Reads the job file, and says its warnings.
+pub(super) fn load(path: &Path) -> Result<Job, Failure> {
+    let job = config::load(path, &|name| std::env::var(name).ok())?;
+    for warning in &job.warnings {
+        eprint!("{warning}");
+    }
+    Ok(job)
+}
+
+/// Threads for everything that waits.
+pub(super) fn io_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::HOST, format!("start the I/O threads: {error}")))
+}
+
+/// Whether the job has a state directory with something in it.
+pub(super) fn has_state(job: &Job) -> bool {
+    std::fs::read_dir(&*job.general.state_dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// Who runs the job, if anybody does.
+pub(super) fn runner(job: &Job) -> Option<Holder> {
+    directory::holder(&job.general.state_dir)
+}
+
+/// Opens the state of a job that does not run.
+pub(super) fn open(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
+    if !has_state(job) {
+        return Err(Failure::new(
+            exit::USAGE,
+            format!(
+                "job {:?} has no state yet: {} does not exist; `wasm-host run` makes it",
+                job.general.name,
+                job.general.state_dir.display()
+            ),
+        ));
+    }
+    let directory = directory::open(&DirectoryOptions {
+        path: job.general.state_dir.to_path_buf(),
+        job: job.general.name.clone(),
+        disk_reserve: 0,
+        db: DbOptions::default(),
+        steps,
+    })?;
+    Ok(directory)
+}
+
+/// Makes the state directory of a job that has not run yet.
+pub(super) fn create(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
+    Ok(directory::open_or_create(&DirectoryOptions {
+        path: job.general.state_dir.to_path_buf(),
+        job: job.general.name.clone(),
+        disk_reserve: job.general.disk_reserve.bytes(),
+        db: DbOptions::default(),
+        steps,
+    })?)
+}
+
+/// The catalog with one log stream, which may be new to it.
+pub(super) fn stream_catalog(
+    path: &Path,
+    directory: &Directory,
+    stream: &str,
+    partitions: u32,
+) -> Result<Catalog, Failure> {
+    let shape = StreamShape {
+        partitions,
+        system: "log".to_owned(),
+    };
+    Ok(Catalog::resolve_stream(path, &directory.db, stream, shape)?)
+}
+
+/// A view of the state of a job that does not run. The directory is held as long as it is used.
+pub(super) fn view(job: &Job) -> Result<(Directory, View), Failure> {
+    let directory = open(job, Arc::new(()))?;
+    let view = View::of_stopped(Arc::clone(&directory.db)).map_err(|error| Failure::of(exit::STATE, &error))?;
+    Ok((directory, view))
+}
+
+/// `reset`.
+pub(super) fn reset(global: &Global) -> Result<(), Failure> {
+    let job = load(&global.job)?;
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let state = &*job.general.state_dir;
+    let mut moved = Vec::new();
+    if state.exists() {
+        moved.push((state.to_path_buf(), directory::move_aside(state, &stamp)?));
+    }
+    for (name, stream) in &job.streams {
+        if let System::FileOutput(file) = &stream.system {
+            moved.extend(move_outputs(&file.path, name, file.partitions, &stamp)?);
+        }
+    }
+    if moved.is_empty() {
+        eprintln!("nothing to reset: {} does not exist", state.display());
+    }
+    for (from, to) in moved {
+        eprintln!("{} is now {}", from.display(), to.display());
+    }
+    Ok(())
+}
+
+/// Moves the files of an output stream aside, into a folder beside theirs.
+fn move_outputs(
+    folder: &Path,
+    stream: &str,
+    partitions: u32,
+    stamp: &str,
+) -> Result<Vec<(std::path::PathBuf, std::path::PathBuf)>, Failure> {
+    let failed = |what: &str, path: &Path, error: std::io::Error| {
+        Failure::new(exit::HOST, format!("{what} {}: {error}", path.display()))
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", folder, error)),
+    };
+    let is_ours = |name: &str| {
+        let numbers = name.strip_prefix(stream).and_then(|rest| rest.strip_prefix('-'));
+        numbers.and_then(|rest| rest.split_once('-')).is_some_and(|(partition, number)| {
+            partition.parse::<u32>().is_ok_and(|partition| partition < partitions) && number.parse::<u64>().is_ok()
+        })
+    };
+    let mut moved = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed("read", folder, error))?;
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(is_ours) {
+            continue;
+        }
+        let aside = folder.join(format!("reset-{stamp}"));
+        std::fs::create_dir_all(&aside).map_err(|error| failed("make", &aside, error))?;
+        let to = aside.join(&name);
+        std::fs::rename(entry.path(), &to).map_err(|error| failed("move", &entry.path(), error))?;
+        moved.push((entry.path(), to));
+    }
+    Ok(moved)
+}

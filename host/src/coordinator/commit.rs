@@ -1,0 +1,183 @@
+//! The commit's own thread: one epoch after the other, and writes on behalf of others between them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::directory::free_bytes;
+use crate::checkpoint::publish::SealedEpoch;
+use crate::checkpoint::{CommitError, Committer, decide};
+use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, TaskId};
+use crate::state::meta::CheckpointRecord;
+
+/// How often logs are asked to let go of what is too old, where no checkpoint does it.
+const RETAIN_EVERY: Duration = Duration::from_secs(30);
+/// A sealed epoch is freed here, off the hot path, once its tasks have given it up.
+const FREE_AFTER: Duration = Duration::from_millis(250);
+
+/// Work for the commit thread.
+pub(super) enum Job {
+    /// Make an epoch durable.
+    Epoch(Box<SealedEpoch>),
+    /// Append to a log stream for somebody outside.
+    Append(StreamId, BTreeMap<PartitionId, Messages>, AppendReply),
+}
+
+/// Told the first offset in each partition once it is durable.
+pub(super) type AppendReply = tokio::sync::oneshot::Sender<Result<BTreeMap<PartitionId, Offset>, String>>;
+
+/// What the commit thread has to say.
+pub(super) enum Done {
+    /// The epoch is durable and published.
+    Committed(Epoch, Vec<TaskId>, Box<CheckpointRecord>),
+    /// Its output is delivered; whether a delivery must still be recorded.
+    Delivered(Epoch, bool),
+    /// An attempt failed before the decision point.
+    AttemptFailed(u32, String),
+    /// The outcome is unknown.
+    Fatal(CommitError),
+}
+
+/// Settings of the commit thread.
+pub(super) struct CommitOptions {
+    /// Where free space is asked for.
+    pub(super) directory: PathBuf,
+    /// Bytes that must be free before an epoch is written.
+    pub(super) disk_reserve: u64,
+    /// One attempt.
+    pub(super) timeout: Duration,
+    /// The wall clock.
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// The commit thread.
+pub(super) struct CommitThread {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CommitThread {
+    pub(super) fn start(committer: Committer, options: CommitOptions, done: impl Fn(Done) + Send + 'static) -> CommitThread {
+        let (jobs, work) = channel();
+        let thread = thread::Builder::new().name("commit".into());
+        let thread = thread.spawn(move || {
+            // Guests come first where there are not enough cores.
+            let _ = rustix::process::nice(5);
+            run(committer, &options, &work, &done);
+        });
+        match thread {
+            Ok(thread) => CommitThread {
+                jobs: Some(jobs),
+                thread: Some(thread),
+            },
+            Err(error) => panic!("a thread cannot be started: {error}"),
+        }
+    }
+
+    pub(super) fn give(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // A thread that is gone has said why, and the job is ending.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Waits for what was given, and closes the database.
+    pub(super) fn stop(mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut committer: Committer, options: &CommitOptions, work: &Receiver<Job>, done: &dyn Fn(Done)) {
+    let mut retired: Option<Box<SealedEpoch>> = None;
+    let mut retained = Instant::now();
+    loop {
+        let wait = if retired.is_some() { FREE_AFTER } else { RETAIN_EVERY };
+        match work.recv_timeout(wait) {
+            Ok(Job::Epoch(sealed)) => {
+                match commit(&mut committer, options, &sealed, done) {
+                    Ok(()) => retained = Instant::now(),
+                    Err(error) => return done(Done::Fatal(error)),
+                }
+                retired = Some(sealed);
+            }
+            Ok(Job::Append(stream, partitions, reply)) => {
+                match committer.append(stream, &partitions, options.clock.now_ms()) {
+                    Ok(offsets) => {
+                        let _ = reply.send(Ok(offsets));
+                    }
+                    Err(error) => {
+                        let _ = reply.send(Err(format!("the outcome is unknown: {error}")));
+                        return done(Done::Fatal(error));
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => retired = None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if retained.elapsed() >= RETAIN_EVERY {
+            retained = Instant::now();
+            if let Err(error) = committer.retain(options.clock.now_ms()) {
+                return done(Done::Fatal(error));
+            }
+        }
+    }
+}
+
+fn commit(
+    committer: &mut Committer,
+    options: &CommitOptions,
+    sealed: &SealedEpoch,
+    done: &dyn Fn(Done),
+) -> Result<(), CommitError> {
+    let mut failed = 0;
+    let mut committed = loop {
+        let attempt = await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
+        match attempt {
+            Ok(committed) => break committed,
+            Err(error @ CommitError::NotPrepared { .. }) => {
+                failed += 1;
+                done(Done::AttemptFailed(failed, error.to_string()));
+                thread::sleep(decide::backoff(failed));
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let tasks = committed.stamps.iter().map(|(task, _)| *task).collect();
+    done(Done::Committed(committed.epoch, tasks, Box::new(committed.record.clone())));
+    committer.deliver(&mut committed)?;
+    done(Done::Delivered(committed.epoch, committer.has_unrecorded_delivery()));
+    Ok(())
+}
+
+/// Waits until the disk has the reserve.
+fn await_reserve(options: &CommitOptions, epoch: Epoch) -> Result<(), CommitError> {
+    let began = Instant::now();
+    let mut said = false;
+    loop {
+        let not_prepared = |why: String| CommitError::NotPrepared { epoch, why };
+        let free = free_bytes(&options.directory)
+            .map_err(|error| not_prepared(format!("ask for free space of {}: {error}", options.directory.display())))?;
+        if free >= options.disk_reserve {
+            return Ok(());
+        }
+        let what = format!(
+            "{}: {free} bytes are free, fewer than disk-reserve = {} bytes",
+            options.directory.display(),
+            options.disk_reserve
+        );
+        if began.elapsed() >= options.timeout {
+            return Err(not_prepared(what));
+        }
+        if !said {
+            tracing::warn!("checkpoint {epoch} waits for room: {what}");
+            said = true;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}

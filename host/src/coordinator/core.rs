@@ -1,0 +1,342 @@
+//! What happens next: events in, commands out. No thread, clock, channel or disk.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::decide::{self, CadenceOptions, Due, Facts, Trigger};
+use crate::model::Epoch;
+use crate::scheduler::TaskIndex;
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing but time.
+    Tick,
+    /// The open epoch has its first change.
+    Changed,
+    /// Half of the bytes that may be uncommitted are.
+    Bytes,
+    /// Somebody wants a checkpoint.
+    Wanted(Trigger),
+    /// A task has sealed; `true`: with something in it.
+    Sealed(Epoch, bool),
+    /// A task's inputs have ended.
+    Ended(TaskIndex),
+    /// A task stopped: the others are drained, then the job ends.
+    Failed(TaskIndex),
+    /// The epoch is durable, and readers see it.
+    Committed(Epoch),
+    /// Its output is delivered; `true`: a delivery is still to be recorded.
+    Delivered(Epoch, bool),
+    /// An attempt failed before the decision point; so many in a row.
+    AttemptFailed(u32),
+    /// A checkpoint's outcome is unknown, or the disk is full.
+    CommitFailed,
+    /// A signal, or an operator, asks to stop.
+    Stop,
+    /// All inputs are read and nothing is to be done (only with `--until-idle`).
+    Idle,
+    /// After [`Command::Drain`]: no call of a guest runs any more.
+    Quiet,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Ask every changed task to seal. The answer is how many will; it comes back as [`Core::barrier_set`].
+    SetBarrier(Epoch, Trigger),
+    /// Hand what was sealed to the commit.
+    Commit(Epoch),
+    /// Tell the tasks that their epoch is committed.
+    Release(Epoch),
+    /// No batch starts any more; readers stop.
+    Drain,
+    /// Interrupt the calls that still run: their batches are undone.
+    GiveUp,
+    /// Whoever waits for a checkpoint has it.
+    Answer(Epoch),
+    /// End, for this reason.
+    Exit(Ending),
+}
+
+/// Why the job ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All inputs have ended.
+    Finished,
+    /// It was asked to stop.
+    Drained,
+    /// Tasks failed.
+    Failed,
+    /// The host failed.
+    Host,
+}
+
+/// Settings of the decisions.
+#[derive(Debug, Clone)]
+pub struct CoreOptions {
+    /// When barriers are due.
+    pub cadence: CadenceOptions,
+    /// Failed attempts in a row that are borne.
+    pub tolerate_failures: u32,
+    /// One attempt.
+    pub timeout: Duration,
+    /// From the wish to stop to the interruption of running calls.
+    pub drain_timeout: Duration,
+    /// Tasks.
+    pub tasks: usize,
+}
+
+struct Barrier {
+    epoch: Epoch,
+    /// How many tasks have yet to seal; `None`: not known yet.
+    awaited: Option<usize>,
+    sealed: usize,
+    content: usize,
+}
+
+/// The coordinator's mind.
+pub struct Core {
+    options: CoreOptions,
+    last_epoch: Epoch,
+    barrier: Option<Barrier>,
+    committing: Option<(Epoch, Instant)>,
+    changed: bool,
+    open_bytes_due: bool,
+    requested: Option<Trigger>,
+    /// Somebody waits for a checkpoint that begins from now on.
+    waiting: bool,
+    last_barrier: Instant,
+    ended: BTreeSet<TaskIndex>,
+    failed: bool,
+    unrecorded: bool,
+    stopping: Option<(Ending, Instant)>,
+    gave_up: bool,
+    quiet: bool,
+    exited: bool,
+}
+
+impl Core {
+    /// A job that starts at `now` after the committed epoch `last`.
+    pub fn new(options: CoreOptions, last: Epoch, unrecorded: bool, now: Instant) -> Core {
+        Core {
+            options,
+            last_epoch: last,
+            barrier: None,
+            committing: None,
+            changed: false,
+            open_bytes_due: false,
+            requested: None,
+            waiting: false,
+            last_barrier: now,
+            ended: BTreeSet::new(),
+            failed: false,
+            unrecorded,
+            stopping: None,
+            gave_up: false,
+            quiet: false,
+            exited: false,
+        }
+    }
+
+    /// Takes an event and says what to do.
+    pub fn step(&mut self, event: &Event, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Changed => self.changed = true,
+            Event::Bytes => self.open_bytes_due = true,
+            Event::Wanted(trigger) => {
+                self.requested = self.requested.max(Some(*trigger));
+                self.waiting |= *trigger == Trigger::Operator;
+            }
+            Event::Sealed(epoch, content) => self.sealed(*epoch, *content, &mut commands, now),
+            Event::Ended(task) => {
+                self.ended.insert(*task);
+            }
+            Event::Failed(task) => {
+                self.ended.insert(*task);
+                self.failed = true;
+                self.stop(Ending::Failed, &mut commands, now);
+            }
+            Event::Committed(epoch) => {
+                self.last_epoch = *epoch;
+                commands.push(Command::Release(*epoch));
+            }
+            Event::Delivered(epoch, unrecorded) => {
+                assert_eq!(self.committing.map(|(epoch, _)| epoch), Some(*epoch), "another epoch is delivered");
+                self.committing = None;
+                self.unrecorded = *unrecorded;
+                commands.push(Command::Answer(*epoch));
+            }
+            Event::AttemptFailed(failed) => {
+                if let Some((_, began)) = &mut self.committing {
+                    *began = now;
+                }
+                if *failed > self.options.tolerate_failures {
+                    self.exit(Ending::Host, &mut commands);
+                }
+            }
+            Event::CommitFailed => self.exit(Ending::Host, &mut commands),
+            Event::Quiet => self.quiet = true,
+            Event::Stop | Event::Idle => self.stop(Ending::Drained, &mut commands, now),
+        }
+        if self.ended.len() == self.options.tasks && self.stopping.is_none() {
+            self.stop(Ending::Finished, &mut commands, now);
+        }
+        self.proceed(&mut commands, now);
+        commands
+    }
+
+    /// The answer to [`Command::SetBarrier`]: so many tasks will seal.
+    pub fn barrier_set(&mut self, tasks: usize, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if let Some(barrier) = &mut self.barrier {
+            barrier.awaited = Some(tasks);
+        }
+        self.try_commit(&mut commands, now);
+        self.proceed(&mut commands, now);
+        commands
+    }
+
+    /// When [`Event::Tick`] is needed, if nothing else happens.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let due = match decide::barrier(&self.options.cadence, &self.facts(), now) {
+            Due::At(at) => Some(at),
+            Due::Now(_) | Due::WhenChanged => None,
+        };
+        let drain = match self.stopping {
+            Some((_, began)) if !self.gave_up => Some(began + self.options.drain_timeout),
+            _ => None,
+        };
+        let stuck = self.committing.map(|(_, began)| began + self.options.timeout + self.options.timeout);
+        [due, drain, stuck].into_iter().flatten().min()
+    }
+
+    /// Whether a checkpoint is between its barrier and its delivery.
+    pub fn is_committing(&self) -> bool {
+        self.barrier.is_some() || self.committing.is_some()
+    }
+
+    /// Whether it waits for [`Event::Quiet`].
+    pub fn awaits_quiet(&self) -> bool {
+        self.stopping.is_some() && !self.quiet
+    }
+
+    /// Whether the open epoch has changes.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            changed: self.changed,
+            open_bytes: if self.open_bytes_due { self.options.cadence.bytes_max } else { 0 },
+            committing: self.is_committing(),
+            requested: self.requested,
+            last_barrier: self.last_barrier,
+        }
+    }
+
+    fn stop(&mut self, ending: Ending, commands: &mut Vec<Command>, now: Instant) {
+        match &mut self.stopping {
+            None => {
+                self.stopping = Some((ending, now));
+                commands.push(Command::Drain);
+                let trigger = match ending {
+                    Ending::Finished => Trigger::EndOfInput,
+                    _ => Trigger::Drain,
+                };
+                self.requested = Some(trigger);
+            }
+            // A failure during a drain is the reason to tell.
+            Some((current, _)) if ending == Ending::Failed => *current = ending,
+            Some(_) => {}
+        }
+    }
+
+    fn exit(&mut self, ending: Ending, commands: &mut Vec<Command>) {
+        if !self.exited {
+            self.exited = true;
+            commands.push(Command::Exit(ending));
+        }
+    }
+
+    fn sealed(&mut self, epoch: Epoch, content: bool, commands: &mut Vec<Command>, now: Instant) {
+        let Some(barrier) = &mut self.barrier else {
+            panic!("a task sealed for no barrier");
+        };
+        assert_eq!(barrier.epoch, epoch, "a task sealed for another barrier");
+        barrier.sealed += 1;
+        barrier.content += usize::from(content);
+        self.try_commit(commands, now);
+    }
+
+    fn try_commit(&mut self, commands: &mut Vec<Command>, now: Instant) {
+        let Some(barrier) = &self.barrier else { return };
+        if barrier.awaited != Some(barrier.sealed) {
+            return;
+        }
+        let (epoch, content) = (barrier.epoch, barrier.content);
+        self.barrier = None;
+        if content == 0 && !self.unrecorded {
+            // Nothing changed: nothing is written, and whoever waits has the last checkpoint.
+            commands.push(Command::Answer(self.last_epoch));
+            return;
+        }
+        self.committing = Some((epoch, now));
+        commands.push(Command::Commit(epoch));
+    }
+
+    fn proceed(&mut self, commands: &mut Vec<Command>, now: Instant) {
+        if self.exited {
+            return;
+        }
+        if let Some((_, began)) = self.committing
+            && now >= began + self.options.timeout + self.options.timeout
+        {
+            // An attempt that is not yet at its write fails by itself in time; this one is stuck in it.
+            return self.exit(Ending::Host, commands);
+        }
+        if let Some((ending, began)) = self.stopping
+            && self.drain(ending, began, commands, now)
+        {
+            return;
+        }
+        if let Due::Now(trigger) = decide::barrier(&self.options.cadence, &self.facts(), now) {
+            let epoch = self.last_epoch.next();
+            self.changed = false;
+            self.open_bytes_due = false;
+            self.requested = None;
+            self.last_barrier = now;
+            self.barrier = Some(Barrier {
+                epoch,
+                awaited: None,
+                sealed: 0,
+                content: 0,
+            });
+            commands.push(Command::SetBarrier(epoch, trigger));
+        }
+    }
+
+    /// Whether the drain is over. Before that, it asks for what it still needs.
+    fn drain(&mut self, ending: Ending, began: Instant, commands: &mut Vec<Command>, now: Instant) -> bool {
+        if !self.gave_up && now >= began + self.options.drain_timeout {
+            self.gave_up = true;
+            commands.push(Command::GiveUp);
+        }
+        if self.is_committing() || self.requested.is_some() || !self.quiet {
+            return false;
+        }
+        if self.changed || self.unrecorded {
+            // One more checkpoint: for what the last calls did, or to record a delivery.
+            self.requested = Some(Trigger::Drain);
+            return false;
+        }
+        self.exit(ending, commands);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

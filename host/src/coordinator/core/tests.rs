@@ -1,0 +1,106 @@
+use super::*;
+
+fn core(now: Instant) -> Core {
+    let options = CoreOptions {
+        cadence: CadenceOptions {
+            enabled: true,
+            interval: Duration::from_secs(1),
+            bytes_max: 1000,
+            min_pause: Duration::ZERO,
+        },
+        tolerate_failures: 3,
+        timeout: Duration::from_secs(600),
+        drain_timeout: Duration::from_secs(30),
+        tasks: 2,
+    };
+    Core::new(options, Epoch(7), false, now)
+}
+
+fn after(now: Instant, ms: u64) -> Instant {
+    now + Duration::from_millis(ms)
+}
+
+#[test]
+fn an_epoch_from_change_to_delivery() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    assert_eq!(core.step(&Event::Changed, t0), []);
+    assert_eq!(core.wake_at(t0), Some(after(t0, 1000)));
+    let t1 = after(t0, 1000);
+    assert_eq!(core.step(&Event::Tick, t1), [Command::SetBarrier(Epoch(8), Trigger::Interval)]);
+    assert_eq!(core.barrier_set(2, t1), []);
+    assert_eq!(core.step(&Event::Sealed(Epoch(8), true), t1), []);
+    assert_eq!(core.step(&Event::Sealed(Epoch(8), false), t1), [Command::Commit(Epoch(8))]);
+    core.step(&Event::Changed, t1);
+    let t3 = after(t0, 3000);
+    assert_eq!(core.step(&Event::Tick, t3), [], "one epoch is committed at a time");
+    assert_eq!(core.step(&Event::Committed(Epoch(8)), t3), [Command::Release(Epoch(8))]);
+    let commands = core.step(&Event::Delivered(Epoch(8), false), t3);
+    assert_eq!(commands, [Command::Answer(Epoch(8)), Command::SetBarrier(Epoch(9), Trigger::Interval)]);
+}
+
+#[test]
+fn nothing_changed_is_not_written() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    let commands = core.step(&Event::Wanted(Trigger::Operator), t0);
+    assert_eq!(commands, [Command::SetBarrier(Epoch(8), Trigger::Operator)]);
+    assert_eq!(core.barrier_set(0, t0), [Command::Answer(Epoch(7))]);
+}
+
+#[test]
+fn the_end_of_all_inputs_is_one_more_checkpoint_and_one_for_its_delivery() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    assert_eq!(core.step(&Event::Ended(TaskIndex(0)), t0), []);
+    let commands = core.step(&Event::Ended(TaskIndex(1)), t0);
+    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::EndOfInput)]);
+    core.barrier_set(1, t0);
+    assert_eq!(core.step(&Event::Sealed(Epoch(8), true), t0), [Command::Commit(Epoch(8))]);
+    core.step(&Event::Committed(Epoch(8)), t0);
+    assert_eq!(core.step(&Event::Delivered(Epoch(8), true), t0), [Command::Answer(Epoch(8))]);
+    assert_eq!(core.step(&Event::Quiet, t0), []);
+    let commands = core.step(&Event::Tick, t0);
+    assert_eq!(commands, [Command::SetBarrier(Epoch(9), Trigger::Drain)]);
+    assert_eq!(core.barrier_set(0, t0), [Command::Commit(Epoch(9))]);
+    core.step(&Event::Committed(Epoch(9)), t0);
+    let commands = core.step(&Event::Delivered(Epoch(9), false), t0);
+    assert_eq!(commands, [Command::Answer(Epoch(9)), Command::Exit(Ending::Finished)]);
+}
+
+#[test]
+fn a_failed_task_ends_the_job_after_the_others_drained() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    let commands = core.step(&Event::Failed(TaskIndex(1)), t0);
+    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::Drain)]);
+    core.barrier_set(2, t0);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    assert_eq!(core.wake_at(t0), Some(after(t0, 30_000)), "a call that runs is waited for");
+    assert_eq!(core.step(&Event::Tick, after(t0, 30_000)), [Command::GiveUp]);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    core.step(&Event::Committed(Epoch(8)), t0);
+    assert_eq!(core.step(&Event::Quiet, t0), []);
+    let commands = core.step(&Event::Delivered(Epoch(8), false), t0);
+    assert_eq!(commands, [Command::Answer(Epoch(8)), Command::Exit(Ending::Failed)]);
+}
+
+#[test]
+fn failed_attempts_are_borne_up_to_a_bound() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    assert_eq!(core.step(&Event::AttemptFailed(3), t0), []);
+    assert_eq!(core.step(&Event::AttemptFailed(4), t0), [Command::Exit(Ending::Host)]);
+}
+
+#[test]
+fn a_stop_without_changes_writes_nothing() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    let commands = core.step(&Event::Stop, t0);
+    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::Drain)]);
+    assert_eq!(core.barrier_set(0, t0), [Command::Answer(Epoch(7))]);
+    assert_eq!(core.step(&Event::Quiet, t0), [Command::Exit(Ending::Drained)]);
+}

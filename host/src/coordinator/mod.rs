@@ -1,0 +1,582 @@
+//! One job in one process: opened, run by one event loop, and asked from outside through a [`Handle`].
+//!
+//! [`core`] decides and touches nothing; this loop takes messages from the scheduler, the commit thread, signals and operators,
+//! hands them to it, and does what it says. Must never know JSON, flags or the environment.
+
+pub mod core;
+
+mod commit;
+mod open;
+mod options;
+mod readers;
+mod status;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+pub use options::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
+pub use status::{InputStatus, Status, TaskStatus};
+pub use view::{Entry, Selection, TaskView, View};
+
+use self::core::{Command, Core, Ending, Event};
+use crate::checkpoint::decide::Trigger;
+use crate::checkpoint::logs::Logs;
+use crate::checkpoint::publish::SealedEpoch;
+use crate::checkpoint::{CommitError, Holder, OpenError};
+use crate::connectors::log::LogReader;
+use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, partition_of_key};
+use crate::runtime::StageMetrics;
+use crate::scheduler::{Notice, Scheduler, TaskIndex};
+use crate::state::{CleanCache, Db, Family, SealedTask, meta::CheckpointRecord};
+use crate::task::{Inbox, TaskFailure, TaskFigures};
+use commit::{CommitThread, Done, Job};
+use readers::ReaderFigures;
+
+/// All that the event loop hears.
+enum Message {
+    Notice(Notice),
+    Done(Done),
+    Stop,
+    Quiet,
+    Idle,
+    Request(Request),
+}
+
+/// What somebody outside asks.
+enum Request {
+    Status(oneshot::Sender<Status>),
+    Checkpoint(oneshot::Sender<Result<Epoch, String>>),
+    Produce(String, Vec<Produce>, oneshot::Sender<Result<Vec<(PartitionId, Offset)>, String>>),
+}
+
+/// A message to be appended to a log stream.
+pub struct Produce {
+    /// Where to; `None`: by key, or round robin.
+    pub partition: Option<PartitionId>,
+    /// One message.
+    pub message: Messages,
+}
+
+/// Asks a running job.
+#[derive(Clone)]
+pub struct Handle {
+    messages: Sender<Message>,
+    view: View,
+}
+
+/// The job has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the job has ended")]
+pub struct JobEnded;
+
+impl Handle {
+    /// Stops the job in good order. Asking again changes nothing.
+    pub fn stop(&self) {
+        let _ = self.messages.send(Message::Stop);
+    }
+
+    /// What is committed.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What the job looks like now.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub async fn status(&self) -> Result<Status, JobEnded> {
+        self.ask(Request::Status).await
+    }
+
+    /// Takes a checkpoint now and waits until it is durable and delivered. Where nothing has changed, the answer is the last.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub async fn checkpoint(&self) -> Result<Epoch, JobEnded> {
+        self.ask(Request::Checkpoint).await?.map_err(|_| JobEnded)
+    }
+
+    /// Appends messages to a log stream: durable when it returns, all or nothing. Returns where each of them is.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, the stream cannot be appended to.
+    pub async fn produce(
+        &self,
+        stream: String,
+        messages: Vec<Produce>,
+    ) -> Result<Result<Vec<(PartitionId, Offset)>, String>, JobEnded> {
+        self.ask(|reply| Request::Produce(stream, messages, reply)).await
+    }
+
+    async fn ask<R>(&self, request: impl FnOnce(oneshot::Sender<R>) -> Request) -> Result<R, JobEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Request(request(reply))).map_err(|_| JobEnded)?;
+        answer.await.map_err(|_| JobEnded)
+    }
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Why.
+    pub ending: Ending,
+    /// The last committed epoch.
+    pub epoch: Epoch,
+    /// Tasks that stopped.
+    pub failures: Vec<TaskFailure>,
+    /// What went wrong with the host, for [`Ending::Host`].
+    pub error: Option<CommitError>,
+    /// Nothing new was found: the inputs had ended before.
+    pub nothing_new: bool,
+    /// Messages processed by this process.
+    pub processed: u64,
+}
+
+/// A task as the coordinator sees it.
+struct TaskEntry {
+    name: String,
+    component: String,
+    figures: Arc<TaskFigures>,
+    inbox: Arc<Inbox>,
+    inputs: Vec<InputEntry>,
+    /// Messages it had processed when the process started.
+    processed_before: u64,
+}
+
+struct InputEntry {
+    stream: String,
+    id: StreamId,
+    partition: PartitionId,
+    is_log: bool,
+    bounded: bool,
+    reader: Arc<ReaderFigures>,
+}
+
+struct StreamEntry {
+    id: StreamId,
+    partitions: u32,
+    is_log: bool,
+}
+
+/// An opened job.
+pub struct Coordinator {
+    job: String,
+    core: Core,
+    messages: Receiver<Message>,
+    sender: Sender<Message>,
+    scheduler: Scheduler,
+    commit: CommitThread,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Vec<TaskEntry>,
+    streams: BTreeMap<String, StreamEntry>,
+    logs: Arc<Logs>,
+    metrics: BTreeMap<String, Arc<StageMetrics>>,
+    cache: Arc<CleanCache>,
+    db: Arc<Db>,
+    clock: Arc<dyn Clock>,
+    started: i64,
+    epoch: Epoch,
+    bytes_max: usize,
+    until_idle: bool,
+    /// What tasks have sealed for the barrier that is being set.
+    sealed: Vec<SealedTask>,
+    barrier: Option<(Trigger, Instant)>,
+    waiting: Vec<oneshot::Sender<Result<Epoch, String>>>,
+    draining: bool,
+    last_checkpoint: Option<CheckpointRecord>,
+    checkpoints: u64,
+    failed_attempts: u64,
+    failures: Vec<TaskFailure>,
+    error: Option<CommitError>,
+    round_robin: u64,
+}
+
+impl Coordinator {
+    /// Opens the state directory, makes the tasks and starts reading.
+    ///
+    /// # Errors
+    /// The directory is refused, or the state in it cannot be read.
+    pub fn open(options: JobOptions, io: &tokio::runtime::Handle, holder: &Holder) -> Result<Coordinator, OpenError> {
+        open::open(options, io, holder)
+    }
+
+    /// How others ask it.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            messages: self.sender.clone(),
+            view: View::of_running(Arc::clone(&self.db), Arc::clone(&self.logs)),
+        }
+    }
+
+    /// Runs the job to its end.
+    pub fn run(mut self) -> Report {
+        let mut ending = None;
+        while ending.is_none() {
+            let now = Instant::now();
+            let message = match self.wait(now) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => panic!("the loop holds a sender of its own"),
+            };
+            let commands = match message {
+                None => self.core.step(&Event::Tick, Instant::now()),
+                Some(message) => self.hear(message),
+            };
+            ending = self.obey(commands);
+        }
+        let Some(ending) = ending else { unreachable!("the loop ends with an ending") };
+        self.close(ending)
+    }
+
+    fn wait(&self, now: Instant) -> Result<Message, RecvTimeoutError> {
+        const LOOK: Duration = Duration::from_millis(5);
+        let mut until = self.core.wake_at(now);
+        if self.draining && self.core.awaits_quiet() {
+            if !self.scheduler.is_busy() {
+                let _ = self.sender.send(Message::Quiet);
+            }
+            until = Some(until.map_or(now + LOOK, |until| until.min(now + LOOK)));
+        } else if self.until_idle && !self.draining {
+            if self.is_idle() {
+                let _ = self.sender.send(Message::Idle);
+            }
+            until = Some(until.map_or(now + 4 * LOOK, |until| until.min(now + 4 * LOOK)));
+        }
+        match until {
+            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(now)),
+        }
+    }
+
+    fn hear(&mut self, message: Message) -> Vec<Command> {
+        let now = Instant::now();
+        let event = match message {
+            Message::Notice(notice) => self.note(notice),
+            Message::Done(done) => self.done(done),
+            Message::Stop => Event::Stop,
+            Message::Quiet => Event::Quiet,
+            Message::Idle if self.is_idle() => Event::Idle,
+            Message::Idle => Event::Tick,
+            Message::Request(Request::Status(reply)) => {
+                let _ = reply.send(self.status());
+                Event::Tick
+            }
+            Message::Request(Request::Checkpoint(reply)) => {
+                self.waiting.push(reply);
+                Event::Wanted(Trigger::Operator)
+            }
+            Message::Request(Request::Produce(stream, messages, reply)) => {
+                self.produce(&stream, messages, reply);
+                Event::Tick
+            }
+        };
+        self.core.step(&event, now)
+    }
+
+    fn note(&mut self, notice: Notice) -> Event {
+        match notice {
+            Notice::Changed => Event::Changed,
+            Notice::Bytes => Event::Bytes,
+            Notice::Requested(index, requests) => {
+                if let Some(reason) = requests.stop {
+                    let entry = &self.tasks[index.0];
+                    tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
+                    return self.stopped_by_guest(index, reason);
+                }
+                Event::Wanted(Trigger::Guest)
+            }
+            Notice::Sealed(_, epoch, sealed) => {
+                let content = sealed.is_some();
+                self.sealed.extend(sealed.map(|sealed| *sealed));
+                Event::Sealed(epoch, content)
+            }
+            Notice::Ended(index) => Event::Ended(index),
+            Notice::Failed(index, failure) => {
+                tracing::error!("{failure}");
+                self.failures.push(*failure);
+                Event::Failed(index)
+            }
+        }
+    }
+
+    fn stopped_by_guest(&mut self, index: TaskIndex, reason: String) -> Event {
+        let task = self.tasks[index.0].name.clone();
+        let stage = task.rsplit_once('/').map_or(task.as_str(), |(stage, _)| stage).to_owned();
+        self.failures.push(TaskFailure {
+            stage,
+            task,
+            stream: None,
+            offsets: None,
+            kind: "stop",
+            reason: format!("the guest asked to be stopped: {reason}"),
+        });
+        Event::Failed(index)
+    }
+
+    fn done(&mut self, done: Done) -> Event {
+        match done {
+            Done::Committed(epoch, tasks, record) => {
+                tracing::debug!(%epoch, trigger = %record.trigger, entries = record.entries, messages = record.messages,
+                    bytes = record.bytes, duration_us = record.duration_us, pause_us = record.pause_us, "checkpoint");
+                self.epoch = epoch;
+                self.checkpoints += 1;
+                self.last_checkpoint = Some(*record);
+                self.scheduler.released(tasks, epoch);
+                Event::Committed(epoch)
+            }
+            Done::Delivered(epoch, unrecorded) => Event::Delivered(epoch, unrecorded),
+            Done::AttemptFailed(failed, why) => {
+                self.failed_attempts += 1;
+                tracing::warn!("{why}; attempt {failed} failed");
+                Event::AttemptFailed(failed)
+            }
+            Done::Fatal(error) => {
+                self.error = Some(error);
+                Event::CommitFailed
+            }
+        }
+    }
+
+    /// Does what the core says. Returns the ending, where it says so.
+    fn obey(&mut self, commands: Vec<Command>) -> Option<Ending> {
+        for command in commands {
+            match command {
+                Command::SetBarrier(epoch, trigger) => {
+                    self.barrier = Some((trigger, Instant::now()));
+                    let tasks = self.scheduler.barrier(epoch);
+                    let more = self.core.barrier_set(tasks, Instant::now());
+                    if let Some(ending) = self.obey(more) {
+                        return Some(ending);
+                    }
+                }
+                Command::Commit(epoch) => {
+                    let (trigger, began) = self.barrier.take().unwrap_or((Trigger::Interval, Instant::now()));
+                    self.commit.give(Job::Epoch(Box::new(SealedEpoch {
+                        epoch,
+                        trigger: trigger.name(),
+                        began,
+                        time: self.clock.now_ms(),
+                        tasks: std::mem::take(&mut self.sealed),
+                    })));
+                }
+                // Done with the news, which names the tasks.
+                Command::Release(_) => {}
+                Command::Drain => {
+                    self.draining = true;
+                    self.readers.iter().for_each(tokio::task::JoinHandle::abort);
+                    self.scheduler.drain();
+                }
+                Command::GiveUp => {
+                    tracing::warn!("drain-timeout has passed: calls that still run are interrupted, their batches undone");
+                    self.scheduler.give_up();
+                }
+                Command::Answer(epoch) => {
+                    for reply in self.waiting.drain(..) {
+                        let _ = reply.send(Ok(epoch));
+                    }
+                }
+                Command::Exit(ending) => return Some(ending),
+            }
+        }
+        None
+    }
+
+    fn close(self, ending: Ending) -> Report {
+        let processed = self
+            .tasks
+            .iter()
+            .map(|task| task.figures.processed.load(std::sync::atomic::Ordering::Relaxed) - task.processed_before)
+            .sum();
+        if ending == Ending::Host {
+            // The outcome of a write is unknown: nothing is waited for, nothing is closed in order.
+            std::mem::forget(self.scheduler);
+        } else {
+            self.scheduler.stop();
+            self.commit.stop();
+        }
+        Report {
+            ending,
+            epoch: self.epoch,
+            failures: self.failures,
+            error: self.error,
+            nothing_new: self.checkpoints == 0 && processed == 0,
+            processed,
+        }
+    }
+
+    /// Whether every input is read to its end, and nothing is on its way.
+    fn is_idle(&self) -> bool {
+        use std::sync::atomic::Ordering;
+        let input_is_idle = |input: &InputEntry, figures: &TaskFigures, at: usize| {
+            if input.is_log {
+                let (_, end) = self.logs.bounds(input.id, input.partition);
+                return figures.positions[at].load(Ordering::Acquire) >= end;
+            }
+            let reader = &input.reader;
+            // A bounded input that says it has nothing now is only slow.
+            let idle = !input.bounded && reader.idle.load(Ordering::Acquire);
+            idle || reader.ended.load(Ordering::Acquire)
+        };
+        !self.core.is_committing()
+            && !self.core.is_changed()
+            && !self.scheduler.is_busy()
+            && self.tasks.iter().all(|task| {
+                task.inbox.is_empty()
+                    && task.inputs.iter().enumerate().all(|(at, input)| input_is_idle(input, &task.figures, at))
+            })
+    }
+
+    fn produce(
+        &mut self,
+        stream: &str,
+        messages: Vec<Produce>,
+        reply: oneshot::Sender<Result<Vec<(PartitionId, Offset)>, String>>,
+    ) {
+        let (id, partitions) = match self.streams.get(stream) {
+            Some(entry) if entry.is_log => (entry.id, entry.partitions),
+            Some(_) => {
+                let _ = reply.send(Err(format!("stream {stream:?} is not a log stream")));
+                return;
+            }
+            None => {
+                let _ = reply.send(Err(format!("the job does not use a stream {stream:?}")));
+                return;
+            }
+        };
+        let placed = match place(messages, partitions, &mut self.round_robin) {
+            Ok(placed) => placed,
+            Err(why) => {
+                let _ = reply.send(Err(why));
+                return;
+            }
+        };
+        let (done, appended) = oneshot::channel();
+        self.commit.give(Job::Append(id, placed.by_partition, done));
+        // The answer comes from the commit thread; somebody must wait for it who is not this loop.
+        let places = placed.places;
+        std::thread::spawn(move || {
+            let answer = match appended.blocking_recv() {
+                Ok(Ok(first)) => Ok(places
+                    .into_iter()
+                    .map(|(partition, index)| (partition, first.get(&partition).copied().unwrap_or_default() + index))
+                    .collect()),
+                Ok(Err(why)) => Err(why),
+                Err(_) => Err("the job has ended before the messages were appended".into()),
+            };
+            let _ = reply.send(answer);
+        });
+    }
+
+    fn status(&self) -> Status {
+        let (open, sealed) = self.scheduler.uncommitted();
+        let properties = [
+            ("write-stopped", "rocksdb.is-write-stopped"),
+            ("delayed-write-rate", "rocksdb.actual-delayed-write-rate"),
+            ("pending-compaction-bytes", "rocksdb.estimate-pending-compaction-bytes"),
+            ("state-bytes", "rocksdb.live-sst-files-size"),
+            ("memtable-bytes", "rocksdb.cur-size-all-mem-tables"),
+            ("background-errors", "rocksdb.background-errors"),
+        ];
+        let database = properties
+            .into_iter()
+            .filter_map(|(name, property)| Some((name, self.db.property(Family::State, property)?)))
+            .collect();
+        Status {
+            job: self.job.clone(),
+            draining: self.draining,
+            epoch: self.epoch,
+            last_checkpoint: self.last_checkpoint.clone(),
+            checkpoints: self.checkpoints,
+            failed_attempts: self.failed_attempts,
+            open_bytes: open as u64,
+            sealed_bytes: sealed as u64,
+            bytes_max: self.bytes_max as u64,
+            cache: self.cache.usage(),
+            instances: self.scheduler.instances() as u64,
+            started: self.started,
+            tasks: self.tasks.iter().map(|task| self.task_status(task)).collect(),
+            failures: self.failures.clone(),
+            metrics: self.metrics.iter().map(|(stage, metrics)| (stage.clone(), metrics.snapshot())).collect(),
+            database,
+        }
+    }
+
+    fn task_status(&self, task: &TaskEntry) -> TaskStatus {
+        use std::sync::atomic::Ordering;
+        let figures = &task.figures;
+        let input = |(at, input): (usize, &InputEntry)| {
+            let position = figures.positions[at].load(Ordering::Relaxed);
+            let reader = &input.reader;
+            let progress = reader.known.load(Ordering::Acquire).then(|| {
+                let done = reader.done.load(Ordering::Relaxed);
+                (done, reader.total.load(Ordering::Relaxed), reader.bytes.load(Ordering::Relaxed))
+            });
+            let lag = if input.is_log {
+                Some(self.logs.bounds(input.id, input.partition).1.saturating_sub(position))
+            } else {
+                match progress {
+                    Some((done, total, false)) => Some(total.saturating_sub(done)),
+                    _ => None,
+                }
+            };
+            InputStatus {
+                stream: input.stream.clone(),
+                position,
+                progress,
+                lag,
+                ended: reader.ended.load(Ordering::Acquire),
+            }
+        };
+        TaskStatus {
+            task: task.name.clone(),
+            component: task.component.clone(),
+            processed: figures.processed.load(Ordering::Relaxed),
+            rejected: figures.rejected.load(Ordering::Relaxed),
+            batches: figures.batches.load(Ordering::Relaxed),
+            undone: figures.undone.load(Ordering::Relaxed),
+            instances: figures.instances.load(Ordering::Relaxed),
+            inputs: task.inputs.iter().enumerate().map(input).collect(),
+        }
+    }
+}
+
+/// Messages by partition, and where each of them is among those of its partition.
+pub struct Placed {
+    /// What to append.
+    pub by_partition: BTreeMap<PartitionId, Messages>,
+    /// For each message in order: its partition, and its index among that partition's.
+    pub places: Vec<(PartitionId, u64)>,
+}
+
+/// Gives each message its partition: the one it names, else by key, else round robin.
+///
+/// # Errors
+/// A message names a partition that does not exist.
+pub fn place(messages: Vec<Produce>, partitions: u32, round_robin: &mut u64) -> Result<Placed, String> {
+    let mut placed = Placed {
+        by_partition: BTreeMap::new(),
+        places: Vec::with_capacity(messages.len()),
+    };
+    for produce in messages {
+        let partition = match (produce.partition, produce.message.key(0)) {
+            (Some(partition), _) if partition.0 < partitions => partition,
+            (Some(partition), _) => {
+                return Err(format!("partition {partition} does not exist: the stream has {partitions}"));
+            }
+            (None, Some(key)) => PartitionId(partition_of_key(key, partitions)),
+            (None, None) => {
+                *round_robin += 1;
+                PartitionId(u32::try_from((*round_robin - 1) % u64::from(partitions)).unwrap_or(0))
+            }
+        };
+        let into = placed.by_partition.entry(partition).or_default();
+        placed.places.push((partition, into.len() as u64));
+        into.push(produce.message.get(0));
+    }
+    Ok(placed)
+}

@@ -1,0 +1,390 @@
+//! Opening a job: the state directory, then what the job declares held against it, then tasks, workers and readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use super::commit::{CommitOptions, CommitThread};
+use super::core::{Core, CoreOptions};
+use super::options::{JobOptions, StageOptions, StreamKind};
+use super::readers::{Pace, Reader, ReaderFigures};
+use super::{Coordinator, InputEntry, Message, StreamEntry, TaskEntry};
+use crate::checkpoint::catalog::Catalog;
+use crate::checkpoint::directory::{self, DirectoryOptions};
+use crate::checkpoint::logs::{LogStream, Logs};
+use crate::checkpoint::publish::{CommitterOptions, ExternalStream};
+use crate::checkpoint::{CommitError, Committer, Holder, OpenError};
+use crate::connectors::log::LogInput;
+use crate::connectors::{FetchBounds, Input, OpenAt};
+use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
+use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
+use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
+use crate::state::meta::{self, TaskRecord};
+use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
+use crate::task::{DeadLetters, Inbox, Task, TaskOptions};
+
+/// What is being put together.
+struct Opening<'a> {
+    options: &'a JobOptions,
+    db: Arc<Db>,
+    cache: Arc<CleanCache>,
+    catalog: &'a Catalog,
+    logs: Arc<Logs>,
+    paces: BTreeMap<String, Arc<Pace>>,
+    tasks: Vec<Task>,
+    entries: Vec<TaskEntry>,
+    readers: Vec<PendingReader>,
+}
+
+/// A reader that waits for the scheduler.
+struct PendingReader {
+    input: Arc<dyn Input>,
+    partition: PartitionId,
+    at: OpenAt,
+    bounds: FetchBounds,
+    pace: Option<Arc<Pace>>,
+    inbox: Arc<Inbox>,
+    place: usize,
+    task: TaskIndex,
+    figures: Arc<ReaderFigures>,
+}
+
+pub(super) fn open(
+    options: JobOptions,
+    io: &tokio::runtime::Handle,
+    holder: &Holder,
+) -> Result<Coordinator, OpenError> {
+    let path = options.state_dir.clone();
+    let directory = directory::open_or_create(&DirectoryOptions {
+        path: path.clone(),
+        job: options.name.clone(),
+        disk_reserve: options.disk_reserve,
+        db: options.db.clone(),
+        steps: Arc::clone(&options.steps),
+    })?;
+    if let Some(epoch) = directory.maybe_lost_after {
+        tracing::warn!("the machine was restarted, and checkpoints after {epoch} were not synced: some may be lost");
+    }
+    let db = Arc::clone(&directory.db);
+    let catalog = Catalog::resolve(&path, &db, &options.shape(), &options.drops)?;
+    for (stage, before) in &catalog.components_changed {
+        tracing::info!(stage, "the component is another than at the last checkpoint, which was made by {before}");
+    }
+    let mut committer = open_committer(directory, &options, &catalog)?;
+    let io_error = |source| OpenError::Io {
+        action: "write the lock file of",
+        path: path.clone(),
+        source,
+    };
+    committer.lock_mut().announce(holder).map_err(io_error)?;
+    if catalog.has_changes() {
+        committer.register(&catalog).map_err(|error| registered(&path, error))?;
+    }
+    let cache = Arc::new(CleanCache::new(options.cache_bytes));
+    let mut opening = Opening {
+        options: &options,
+        db: Arc::clone(&db),
+        cache: Arc::clone(&cache),
+        catalog: &catalog,
+        logs: committer.logs(),
+        paces: BTreeMap::new(),
+        tasks: Vec::new(),
+        entries: Vec::new(),
+        readers: Vec::new(),
+    };
+    let mut metrics = BTreeMap::new();
+    for stage in &options.stages {
+        let figures = Arc::new(StageMetrics::default());
+        metrics.insert(stage.name.clone(), Arc::clone(&figures));
+        for partition in (0..stage.partitions).map(PartitionId) {
+            opening.add_task(stage, partition, &figures).map_err(|source| OpenError::State {
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    let Opening { tasks, entries, readers, logs, .. } = opening;
+    let (sender, messages) = channel();
+    let notices = sender.clone();
+    let scheduler = Scheduler::with(
+        tasks,
+        SchedulerOptions {
+            workers: options.workers,
+            bytes_max: options.cadence.bytes_max,
+            instances_max: options.instances_max,
+            io: io.clone(),
+        },
+        Box::new(move |notice| {
+            let _ = notices.send(Message::Notice(notice));
+        }),
+    );
+    let core = Core::new(
+        CoreOptions {
+            cadence: options.cadence.clone(),
+            tolerate_failures: options.tolerate_failures,
+            timeout: options.checkpoint_timeout,
+            drain_timeout: options.drain_timeout,
+            tasks: entries.len(),
+        },
+        committer.epoch(),
+        committer.has_unrecorded_delivery(),
+        Instant::now(),
+    );
+    let epoch = committer.epoch();
+    let done = sender.clone();
+    let commit = CommitThread::start(
+        committer,
+        CommitOptions {
+            directory: path,
+            disk_reserve: options.disk_reserve,
+            timeout: options.checkpoint_timeout,
+            clock: Arc::clone(&options.clock),
+        },
+        move |message| {
+            let _ = done.send(Message::Done(message));
+        },
+    );
+    let waker = scheduler.waker();
+    let readers = readers.into_iter().map(|pending| {
+        let reader = Reader {
+            input: pending.input,
+            partition: pending.partition,
+            at: pending.at,
+            bounds: pending.bounds,
+            pace: pending.pace,
+            inbox: pending.inbox,
+            place: pending.place,
+            task: pending.task,
+            waker: waker.clone(),
+            figures: pending.figures,
+        };
+        io.spawn(reader.run())
+    });
+    let streams = options.streams.iter().map(|(name, stream)| {
+        let entry = StreamEntry {
+            id: catalog.streams[name].id,
+            partitions: stream.partitions,
+            is_log: matches!(stream.kind, StreamKind::Log(_)),
+        };
+        (name.clone(), entry)
+    });
+    Ok(Coordinator {
+        job: options.name.clone(),
+        core,
+        messages,
+        sender,
+        scheduler,
+        commit,
+        readers: readers.collect(),
+        tasks: entries,
+        streams: streams.collect(),
+        logs,
+        metrics,
+        cache,
+        db,
+        started: options.clock.now_ms(),
+        clock: Arc::clone(&options.clock),
+        epoch,
+        bytes_max: options.cadence.bytes_max,
+        until_idle: options.until_idle,
+        sealed: Vec::new(),
+        barrier: None,
+        waiting: Vec::new(),
+        draining: false,
+        last_checkpoint: None,
+        checkpoints: 0,
+        failed_attempts: 0,
+        failures: Vec::new(),
+        error: None,
+        round_robin: 0,
+    })
+}
+
+fn open_committer(
+    directory: directory::Directory,
+    options: &JobOptions,
+    catalog: &Catalog,
+) -> Result<Committer, OpenError> {
+    let mut logs = Vec::new();
+    let mut external = Vec::new();
+    for (name, stream) in &options.streams {
+        let id = catalog.streams[name].id;
+        match &stream.kind {
+            StreamKind::Log(retention) => logs.push(LogStream {
+                id,
+                partitions: stream.partitions,
+                retention: *retention,
+            }),
+            StreamKind::External {
+                output: Some(output), ..
+            } => external.push(ExternalStream {
+                id,
+                name: name.clone(),
+                output: Arc::clone(output),
+            }),
+            StreamKind::External { output: None, .. } => {}
+        }
+    }
+    let commit = CommitterOptions {
+        durability: options.durability,
+    };
+    Committer::open(directory, &logs, &external, commit, Arc::clone(&options.steps))
+}
+
+impl Opening<'_> {
+    fn add_task(
+        &mut self,
+        stage: &StageOptions,
+        partition: PartitionId,
+        figures: &Arc<StageMetrics>,
+    ) -> Result<(), StateError> {
+        let known = &self.catalog.stages[&stage.name];
+        let id = TaskId {
+            stage: known.id,
+            partition,
+        };
+        let record: TaskRecord = meta::get(&self.db, &meta::task_key(id))?.unwrap_or_default();
+        let mut stores = Vec::new();
+        for (name, kind) in &stage.stores {
+            let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));
+            let handle = StoreHandle::open(db, cache, id, known.stores[name], *kind)?;
+            stores.push(Arc::new(handle));
+        }
+        let stream_id = |name: &String| self.catalog.streams[name].id;
+        let partitions_of = |name: &String| self.options.streams[name].partitions;
+        let outputs: Vec<OutputPort> = stage
+            .outputs
+            .iter()
+            .map(|(port, stream)| OutputPort {
+                name: port.clone(),
+                partitions: partitions_of(stream),
+            })
+            .collect();
+        let mut ports: Vec<StreamId> = stage.outputs.iter().map(|(_, stream)| stream_id(stream)).collect();
+        let dead_letters = stage.dead_letters.as_ref().map(|stream| {
+            ports.push(stream_id(stream));
+            DeadLetters {
+                port: OutputIndex(u16::try_from(ports.len() - 1).unwrap_or(u16::MAX)),
+                partitions: partitions_of(stream),
+            }
+        });
+        let counter = |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
+        let round_robin = ports[..outputs.len()].iter().map(counter).collect();
+        let info = Arc::new(TaskInfo {
+            id,
+            job: self.options.name.clone(),
+            stage: stage.name.clone(),
+            partitions: stage.partitions,
+            inputs: stage.inputs.iter().map(|input| input.port.clone()).collect(),
+            outputs,
+            stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
+            component: stage.component.sha256().to_owned(),
+            limits: stage.limits.clone(),
+            may_request_stop: stage.may_request_stop,
+        });
+        let context = TaskContext::new(
+            Arc::clone(&info),
+            TaskState::new(id, stores),
+            TaskMetrics::new(Arc::clone(figures), partition),
+            round_robin,
+        );
+        let inbox = Arc::new(Inbox::new(stage.inputs.len()));
+        let inputs = self.add_readers(stage, partition, &record, &inbox);
+        let options = TaskOptions {
+            info,
+            inputs: stage.inputs.iter().map(|input| (input.stream.clone(), stream_id(&input.stream))).collect(),
+            ports: ports.into(),
+            on_rejected: stage.on_rejected,
+            dead_letters,
+            clock: Arc::clone(&self.options.clock),
+        };
+        let processed_before = record.processed;
+        let component = Arc::clone(&stage.component);
+        let task = Task::new(options, component, context, record, Arc::clone(&inbox));
+        self.entries.push(TaskEntry {
+            name: task.name(),
+            component: stage.component.sha256().to_owned(),
+            figures: task.figures(),
+            inbox,
+            inputs,
+            processed_before,
+        });
+        self.tasks.push(task);
+        Ok(())
+    }
+
+    fn add_readers(
+        &mut self,
+        stage: &StageOptions,
+        partition: PartitionId,
+        record: &TaskRecord,
+        inbox: &Arc<Inbox>,
+    ) -> Vec<InputEntry> {
+        let mut entries = Vec::new();
+        for (place, input) in stage.inputs.iter().enumerate() {
+            let stream = &self.options.streams[&input.stream];
+            let id = self.catalog.streams[&input.stream].id;
+            let (reads, is_log): (Arc<dyn Input>, bool) = match &stream.kind {
+                StreamKind::Log(_) => {
+                    let logs = Arc::clone(&self.logs);
+                    (Arc::new(LogInput::new(logs, id, stream.partitions)), true)
+                }
+                StreamKind::External { input: Some(reads), .. } => (Arc::clone(reads), false),
+                StreamKind::External { input: None, .. } => panic!("stream {:?} cannot be read", input.stream),
+            };
+            let at = match record.positions.get(&id) {
+                Some(position) => OpenAt::Position(position.clone()),
+                None => OpenAt::Start(input.start),
+            };
+            let pace = stream.max_rate.map(|rate| {
+                let paces = &mut self.paces;
+                Arc::clone(paces.entry(input.stream.clone()).or_insert_with(|| Arc::new(Pace::new(rate))))
+            });
+            let figures = Arc::new(ReaderFigures::default());
+            let bounded = reads.bounded();
+            self.readers.push(PendingReader {
+                input: reads,
+                partition,
+                at,
+                bounds: FetchBounds {
+                    messages: stage.batch_messages,
+                    bytes: stage.batch_bytes,
+                },
+                pace,
+                inbox: Arc::clone(inbox),
+                place,
+                task: TaskIndex(self.tasks.len()),
+                figures: Arc::clone(&figures),
+            });
+            entries.push(InputEntry {
+                stream: input.stream.clone(),
+                id,
+                partition,
+                is_log,
+                bounded,
+                reader: figures,
+            });
+        }
+        entries
+    }
+}
+
+/// The first write of a start.
+fn registered(path: &std::path::Path, error: CommitError) -> OpenError {
+    match error {
+        CommitError::Write(source) => OpenError::Db {
+            path: path.to_owned(),
+            source,
+        },
+        CommitError::State(source) => OpenError::State {
+            path: path.to_owned(),
+            source,
+        },
+        other => OpenError::Io {
+            action: "write to",
+            path: path.to_owned(),
+            source: std::io::Error::other(other.to_string()),
+        },
+    }
+}

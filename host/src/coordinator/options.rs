@@ -1,0 +1,143 @@
+//! What a job is made of, typed and ready: the coordinator reads no files and knows no text.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
+use crate::checkpoint::decide::CadenceOptions;
+use crate::checkpoint::logs::Retention;
+use crate::connectors::{Input, Output};
+use crate::model::{Clock, StartAt, Steps};
+use crate::runtime::{Component, Limits};
+use crate::state::{DbOptions, Durability, StoreKind};
+use crate::task::OnRejected;
+
+/// A job.
+pub struct JobOptions {
+    /// Its name.
+    pub name: String,
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Bytes that must be free on its file system.
+    pub disk_reserve: u64,
+    /// The database's settings.
+    pub db: DbOptions,
+    /// Bytes of the clean cache.
+    pub cache_bytes: u64,
+    /// Threads that run guests at a time.
+    pub workers: usize,
+    /// Instances that may live at a time.
+    pub instances_max: usize,
+    /// When to checkpoint.
+    pub cadence: CadenceOptions,
+    /// Failed attempts in a row that are borne.
+    pub tolerate_failures: u32,
+    /// Of one attempt.
+    pub checkpoint_timeout: Duration,
+    /// From the wish to stop to the interruption of running calls.
+    pub drain_timeout: Duration,
+    /// What a checkpoint survives.
+    pub durability: Durability,
+    /// The streams that stages use, by name.
+    pub streams: BTreeMap<String, StreamOptions>,
+    /// The stages.
+    pub stages: Vec<StageOptions>,
+    /// What the operator allows to be deleted.
+    pub drops: Drops,
+    /// End when all inputs are read and nothing is to be done.
+    pub until_idle: bool,
+    /// Told of each durable step.
+    pub steps: Arc<dyn Steps>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A stream.
+pub struct StreamOptions {
+    /// The name of its system.
+    pub system: String,
+    /// Its partitions.
+    pub partitions: u32,
+    /// Where its messages are.
+    pub kind: StreamKind,
+    /// Messages a second that are read of it, all partitions together.
+    pub max_rate: Option<f64>,
+}
+
+/// Where the messages of a stream are.
+pub enum StreamKind {
+    /// In the embedded log.
+    Log(Retention),
+    /// Outside of the database.
+    External {
+        /// How it is read, if it is.
+        input: Option<Arc<dyn Input>>,
+        /// How it is written, if it is.
+        output: Option<Arc<dyn Output>>,
+    },
+}
+
+/// A stage.
+pub struct StageOptions {
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub component: Arc<Component>,
+    /// Its tasks.
+    pub partitions: u32,
+    /// Its inputs in order.
+    pub inputs: Vec<InputOptions>,
+    /// Its output ports in order: port, stream.
+    pub outputs: Vec<(String, String)>,
+    /// What to do with rejected messages.
+    pub on_rejected: OnRejected,
+    /// The stream of dead letters.
+    pub dead_letters: Option<String>,
+    /// Messages of a batch at most.
+    pub batch_messages: usize,
+    /// A batch ends at so many bytes.
+    pub batch_bytes: usize,
+    /// Its stores in order.
+    pub stores: Vec<(String, StoreKind)>,
+    /// What its instances may use.
+    pub limits: Limits,
+    /// Whether its guests may ask to be stopped.
+    pub may_request_stop: bool,
+}
+
+/// An input of a stage.
+pub struct InputOptions {
+    /// The name that guests use.
+    pub port: String,
+    /// The stream.
+    pub stream: String,
+    /// Where to begin if no position is stored.
+    pub start: StartAt,
+}
+
+impl JobOptions {
+    /// What the state directory must fit.
+    pub fn shape(&self) -> JobShape {
+        let stage = |stage: &StageOptions| {
+            let shape = StageShape {
+                partitions: stage.partitions,
+                component: stage.component.sha256().to_owned(),
+                stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
+            };
+            (stage.name.clone(), shape)
+        };
+        let stream = |(name, stream): (&String, &StreamOptions)| {
+            let shape = StreamShape {
+                partitions: stream.partitions,
+                system: stream.system.clone(),
+            };
+            (name.clone(), shape)
+        };
+        JobShape {
+            stages: self.stages.iter().map(stage).collect(),
+            streams: self.streams.iter().map(stream).collect(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Readers: one asynchronous task for each partition of each input. Each waits for space in the inbox of its task, reads one
+//! batch, and wakes the task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
+use crate::model::PartitionId;
+use crate::scheduler::{TaskIndex, Waker};
+use crate::task::{Delivery, Inbox};
+
+/// Figures of a reader that anybody may read.
+#[derive(Debug, Default)]
+pub(super) struct ReaderFigures {
+    pub(super) done: AtomicU64,
+    pub(super) total: AtomicU64,
+    /// Whether `done` and `total` count bytes.
+    pub(super) bytes: AtomicBool,
+    /// Whether they are known at all.
+    pub(super) known: AtomicBool,
+    /// It has read all there is, for now.
+    pub(super) idle: AtomicBool,
+    /// It has read all there will be.
+    pub(super) ended: AtomicBool,
+}
+
+/// A budget of messages a second, shared by the readers of a stream.
+#[derive(Debug)]
+pub(super) struct Pace {
+    per_second: f64,
+    next: Mutex<Instant>,
+}
+
+/// The longest stretch that one read may use up of a pace: what is shown moves evenly.
+const PACE_SLICE: Duration = Duration::from_millis(50);
+
+impl Pace {
+    pub(super) fn new(per_second: f64) -> Pace {
+        Pace {
+            per_second,
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, and saturating")]
+    fn messages_max(&self) -> usize {
+        (self.per_second * PACE_SLICE.as_secs_f64()) as usize
+    }
+
+    /// Takes the time of `messages` and says when they may be shown.
+    #[expect(clippy::cast_precision_loss, reason = "counts of messages in a slice are small")]
+    fn take(&self, messages: usize) -> Instant {
+        let time = Duration::from_secs_f64(messages as f64 / self.per_second);
+        let mut next = self.next.lock();
+        let from = (*next).max(Instant::now());
+        *next = from + time;
+        from
+    }
+}
+
+/// One reader.
+pub(super) struct Reader {
+    pub(super) input: Arc<dyn Input>,
+    pub(super) partition: PartitionId,
+    pub(super) at: OpenAt,
+    pub(super) bounds: FetchBounds,
+    pub(super) pace: Option<Arc<Pace>>,
+    pub(super) inbox: Arc<Inbox>,
+    /// The place of the input in the inbox.
+    pub(super) place: usize,
+    pub(super) task: TaskIndex,
+    pub(super) waker: Waker,
+    pub(super) figures: Arc<ReaderFigures>,
+}
+
+impl Reader {
+    /// Reads until the input ends or fails.
+    pub(super) async fn run(mut self) {
+        if let Some(pace) = &self.pace {
+            self.bounds.messages = self.bounds.messages.min(pace.messages_max().max(1));
+        }
+        let mut source = match self.input.open(self.partition, self.at.clone()) {
+            Ok(source) => source,
+            Err(error) => return self.deliver(Delivery::Failed(error)),
+        };
+        self.note_progress(&*source);
+        loop {
+            self.inbox.space(self.place).await;
+            let delivery = match source.poll(self.bounds) {
+                Ok(Polled::Messages(fetched)) => {
+                    self.figures.idle.store(false, Ordering::Release);
+                    if let Some(pace) = &self.pace {
+                        tokio::time::sleep_until(pace.take(fetched.offsets.len()).into()).await;
+                    }
+                    Delivery::Messages(fetched)
+                }
+                Ok(Polled::Undecodable {
+                    offset,
+                    raw,
+                    reason,
+                    end_detail,
+                    ..
+                }) => Delivery::Undecodable {
+                    offset,
+                    raw,
+                    reason,
+                    end_detail,
+                },
+                Ok(Polled::Idle) => {
+                    self.note_progress(&*source);
+                    self.figures.idle.store(true, Ordering::Release);
+                    source.ready().await;
+                    continue;
+                }
+                Ok(Polled::End { at }) => {
+                    self.note_progress(&*source);
+                    self.figures.ended.store(true, Ordering::Release);
+                    return self.deliver(Delivery::End(at));
+                }
+                Err(error) => return self.deliver(Delivery::Failed(error)),
+            };
+            self.note_progress(&*source);
+            self.deliver(delivery);
+            // A source that always has more must not keep the thread from others.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        self.inbox.push(self.place, delivery);
+        self.waker.wake(self.task);
+    }
+
+    fn note_progress(&self, source: &dyn Source) {
+        if let Some(progress) = source.progress() {
+            self.figures.done.store(progress.done, Ordering::Relaxed);
+            self.figures.total.store(progress.total, Ordering::Relaxed);
+            self.figures.bytes.store(progress.unit == ProgressUnit::Bytes, Ordering::Relaxed);
+            self.figures.known.store(true, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Model-based test of the state engine.
