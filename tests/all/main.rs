@@ -1,3 +1,13 @@
 //! The integration tests: one binary, a module for each question.
 
+mod checkpoints;
+mod components;
+mod crash;
+mod examples;
+mod faults;
+mod harness;
+mod jobs;
+mod kill;
+mod layers;
+mod refusals;
 mod state_model;

@@ -413,6 +413,30 @@ pub fn move_aside(path: &Path, stamp: &str) -> Result<PathBuf, OpenError> {
     Ok(aside)
 }
 
+impl Directory {
+    /// Keeps the bytes of a component in `code/`, so that the checkpoint's component can be run again whatever becomes of the
+    /// file that the job names.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_code(&self, sha256: &str, bytes: &[u8]) -> Result<(), OpenError> {
+        let path = code_path(&self.path, sha256);
+        if path.is_file() {
+            return Ok(());
+        }
+        let temporary = sibling(&path, ".new");
+        remove_if_there(fs::remove_file(&temporary), &temporary)?;
+        write_synced(&temporary, bytes).map_err(|source| io_error("write", &temporary, source))?;
+        fs::rename(&temporary, &path).map_err(|source| io_error("rename to", &path, source))?;
+        sync_folder(&self.path.join("code"))
+    }
+}
+
+/// Where a component of a state directory is kept.
+pub fn code_path(directory: &Path, sha256: &str) -> PathBuf {
+    directory.join("code").join(format!("{sha256}.wasm"))
+}
+
 /// The kernel's name for the time since it was started.
 pub(super) fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -1,6 +1,7 @@
 //! From the job file to what the coordinator takes: each module's options from the typed job.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Failure, exit};
@@ -34,8 +35,13 @@ pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
     .map_err(|why| Failure::new(exit::HOST, format!("set up wasmtime: {why}")))
 }
 
-/// Everything that the coordinator needs.
-pub(super) fn job(job: &Job, runtime: &Runtime, steps: &Arc<dyn Steps>) -> Result<JobOptions, Failure> {
+/// Everything that the coordinator needs. `pinned`: for a stage, another file than the job names.
+pub(super) fn job(
+    job: &Job,
+    runtime: &Runtime,
+    steps: &Arc<dyn Steps>,
+    pinned: &BTreeMap<String, PathBuf>,
+) -> Result<JobOptions, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut streams = BTreeMap::new();
     for (name, declared) in &job.streams {
@@ -52,7 +58,11 @@ pub(super) fn job(job: &Job, runtime: &Runtime, steps: &Arc<dyn Steps>) -> Resul
         };
         streams.insert(name.clone(), options);
     }
-    let stages = job.stages.iter().map(|declared| stage(declared, runtime)).collect::<Result<_, _>>()?;
+    let stages = job
+        .stages
+        .iter()
+        .map(|declared| stage(declared, runtime, pinned.get(&declared.name)))
+        .collect::<Result<_, _>>()?;
     Ok(JobOptions {
         name: job.general.name.clone(),
         state_dir: job.general.state_dir.to_path_buf(),
@@ -84,7 +94,11 @@ pub(super) fn job(job: &Job, runtime: &Runtime, steps: &Arc<dyn Steps>) -> Resul
 }
 
 /// Loads the component of a stage.
-pub(super) fn component(declared: &config::Stage, runtime: &Runtime) -> Result<Arc<Component>, Failure> {
+fn component(
+    declared: &config::Stage,
+    runtime: &Runtime,
+    pinned: Option<&PathBuf>,
+) -> Result<Arc<Component>, Failure> {
     let directories = declared.capabilities.directories.iter().map(|directory| DirectoryGrant {
         host: directory.host.to_path_buf(),
         guest: directory.guest.to_string(),
@@ -99,7 +113,8 @@ pub(super) fn component(declared: &config::Stage, runtime: &Runtime) -> Result<A
         directories: directories.collect(),
         limits: limits(&declared.limits),
     };
-    Component::load(runtime, &declared.component, options).map_err(|error| {
+    let path = pinned.map_or(&**declared.component, PathBuf::as_path);
+    Component::load(runtime, path, options).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(failure.code, format!("stage {:?}: {}", declared.name, failure.text))
     })
@@ -114,7 +129,7 @@ fn limits(declared: &config::Limits) -> Limits {
     }
 }
 
-fn stage(declared: &config::Stage, runtime: &Runtime) -> Result<StageOptions, Failure> {
+fn stage(declared: &config::Stage, runtime: &Runtime, pinned: Option<&PathBuf>) -> Result<StageOptions, Failure> {
     let store = |(name, store): (&String, &config::Store)| {
         let kind = match *store.kind {
             config::StoreKind::Rocksdb => StoreKind::RocksDb,
@@ -124,7 +139,7 @@ fn stage(declared: &config::Stage, runtime: &Runtime) -> Result<StageOptions, Fa
     };
     Ok(StageOptions {
         name: declared.name.clone(),
-        component: component(declared, runtime)?,
+        component: component(declared, runtime, pinned)?,
         partitions: declared.partitions,
         inputs: declared
             .inputs

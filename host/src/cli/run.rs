@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,6 +15,7 @@ use crate::config;
 use crate::coordinator::core::Ending;
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::model::Steps;
+use crate::runtime::is_in_call;
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -22,6 +24,9 @@ pub(super) struct RunArgs {
     /// End when every input has been read to its end and a commit has published nothing new to them
     #[arg(long)]
     until_idle: bool,
+    /// Run the component of the last checkpoint instead of the file that the job names
+    #[arg(long)]
+    pinned: bool,
     /// Refuse to start where there is state already
     #[arg(long)]
     from_start: bool,
@@ -45,7 +50,8 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
         ));
     }
     let runtime = assemble::runtime(Some(&job))?;
-    let mut options = assemble::job(&job, &runtime, &steps)?;
+    let pinned = if args.pinned { stopped::pinned(&job)? } else { BTreeMap::new() };
+    let mut options = assemble::job(&job, &runtime, &steps, &pinned)?;
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
     for store in args.drop_store {
@@ -54,6 +60,7 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
         };
         options.drops.stores.insert((stage.to_owned(), store.to_owned()));
     }
+    abort_on_panic();
     let io = stopped::io_runtime()?;
     let socket = admin::SocketPlace::new();
     let holder = Holder {
@@ -84,6 +91,17 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     // What readers still do (a blocking read of a terminal, say) is not waited for.
     io.shutdown_background();
     end(&job, report)
+}
+
+/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !is_in_call() {
+            std::process::abort();
+        }
+    }));
 }
 
 fn end(job: &config::Job, report: Report) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! What commands share: loading a job, opening the state of one that does not run, moving it aside.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Failure, Global, exit};
@@ -95,6 +96,14 @@ pub(super) fn view(job: &Job) -> Result<(Directory, View), Failure> {
     Ok((directory, view))
 }
 
+/// The components of the last checkpoint, by stage.
+pub(super) fn pinned(job: &Job) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let (directory, view) = view(job)?;
+    let catalog = view.catalog().map_err(|error| Failure::of(exit::STATE, &error))?;
+    let path = |sha256: &str| directory::code_path(&directory.path, sha256);
+    Ok(catalog.stages.iter().map(|(name, stage)| (name.clone(), path(&stage.component))).collect())
+}
+
 /// `reset`.
 pub(super) fn reset(global: &Global) -> Result<(), Failure> {
     let job = load(&global.job)?;
@@ -124,7 +133,7 @@ fn move_outputs(
     stream: &str,
     partitions: u32,
     stamp: &str,
-) -> Result<Vec<(std::path::PathBuf, std::path::PathBuf)>, Failure> {
+) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
     let failed = |what: &str, path: &Path, error: std::io::Error| {
         Failure::new(exit::HOST, format!("{what} {}: {error}", path.display()))
     };

@@ -1,5 +1,6 @@
 //! `validate`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     let job = stopped::load(args.job.as_ref().unwrap_or(&global.job))?;
     let runtime = assemble::runtime(Some(&job))?;
     let steps: Arc<dyn crate::model::Steps> = Arc::new(());
-    let options = assemble::job(&job, &runtime, &steps)?;
+    let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
     for stage in &options.stages {
         Instance::check(&stage.component)
             .map_err(|fault| Failure::new(exit::USAGE, format!("stage {:?}: {fault}", stage.name)))?;

@@ -126,6 +126,12 @@ pub trait Source: Send {
 
     /// How far the reader has come, where the system knows.
     fn progress(&self) -> Option<Progress>;
+
+    /// Where the reader begins, for one that was opened without a position: the first checkpoint records it, so that a
+    /// restart does not choose again. `None` where choosing again comes to the same.
+    fn begins_at(&self) -> Option<Position> {
+        None
+    }
 }
 
 /// Where a reader begins.

@@ -71,6 +71,9 @@ pub(super) fn open(
     for (stage, before) in &catalog.components_changed {
         tracing::info!(stage, "the component is another than at the last checkpoint, which was made by {before}");
     }
+    for stage in &options.stages {
+        directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
+    }
     let mut committer = open_committer(directory, &options, &catalog)?;
     let io_error = |source| OpenError::Io {
         action: "write the lock file of",

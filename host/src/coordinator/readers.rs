@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Delivery, Inbox};
 
@@ -87,6 +87,11 @@ impl Reader {
             Err(error) => return self.deliver(Delivery::Failed(error)),
         };
         self.note_progress(&*source);
+        // The oldest message is the same at every start; the latest, or the first after a time, is not.
+        let chosen = matches!(self.at, OpenAt::Start(StartAt::Latest | StartAt::Time(_)));
+        if let (true, Some(position)) = (chosen, source.begins_at()) {
+            self.deliver(Delivery::Begin(position));
+        }
         loop {
             self.inbox.space(self.place).await;
             let delivery = match source.poll(self.bounds) {

@@ -93,6 +93,7 @@ pub struct Component {
     pub(super) exports: Exports,
     pub(super) options: ComponentOptions,
     sha256: String,
+    bytes: Vec<u8>,
     world: World,
 }
 
@@ -130,8 +131,14 @@ impl Component {
             exports,
             options,
             sha256,
+            bytes,
             world,
         }))
+    }
+
+    /// The component itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The SHA-256 of its bytes, lower-case hexadecimal.

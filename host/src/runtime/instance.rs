@@ -1,5 +1,6 @@
 //! An instance of a component: serves one task, one call at a time, until it is dropped or traps.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -234,7 +235,9 @@ impl Instance {
         self.store.data_mut().context = Some(context);
         let running = self.component.runtime.running();
         arm(&mut self.store, deadline);
+        IN_CALL.set(true);
         let result = catch_unwind(AssertUnwindSafe(|| call(&mut self.store)));
+        IN_CALL.set(false);
         drop(running);
         let Some(mut context) = self.store.data_mut().context.take() else {
             panic!("the context of a task was lost in a call");
@@ -257,6 +260,17 @@ impl Instance {
         }
         fault
     }
+}
+
+thread_local! {
+    /// A call of a guest runs on this thread.
+    static IN_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread is caught: around the call of a guest it costs the batch. Anywhere else nobody knows what
+/// it left behind, and the process must end.
+pub fn is_in_call() -> bool {
+    IN_CALL.get()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

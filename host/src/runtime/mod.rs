@@ -24,6 +24,6 @@ pub use component::{Component, ComponentError, ComponentOptions, DirectoryGrant,
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
-pub use instance::{EndProgress, Instance, Rejection};
+pub use instance::{EndProgress, Instance, Rejection, is_in_call};
 pub use limits::Limits;
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};

@@ -13,6 +13,8 @@ use std::sync::Arc;
 /// Something that a reader found.
 #[derive(Debug)]
 pub enum Delivery {
+    /// Where the reader begins: comes first, and only where no position was stored.
+    Begin(Position),
     /// Messages, as one batch.
     Messages(Fetched),
     /// A record that is no message.

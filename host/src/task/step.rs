@@ -76,6 +76,13 @@ impl Task {
     fn take(&mut self, input: usize, delivery: Delivery, control: &StepControl) -> Outcome {
         let index = InputIndex(u16::try_from(input).unwrap_or(u16::MAX));
         match delivery {
+            Delivery::Begin(position) => {
+                let stream = self.stream_of(index).1;
+                self.figures.positions[input].store(position.next, Ordering::Relaxed);
+                self.record.positions.insert(stream, position);
+                self.dirty = true;
+                Outcome::Worked
+            }
             Delivery::Messages(fetched) => self.process(index, fetched, control),
             Delivery::Undecodable { offset, reason, .. } => {
                 self.fail("undecodable", Some(index), Some((offset, offset)), reason)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     FetchBounds, Fetched, Input, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
 };
-use crate::model::{Messages, Offset, PartitionId, StartAt, StreamId, TimestampMs};
+use crate::model::{Messages, Offset, PartitionId, Position, StartAt, StreamId, TimestampMs};
 
 /// Messages of a partition with their offsets, dense from `first`.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,7 @@ impl Input for LogInput {
             reader: Arc::clone(&self.reader),
             stream: self.stream,
             partition,
+            begin: next,
             next,
             pending: LogRead::default(),
             taken: 0,
@@ -113,6 +114,7 @@ struct LogSource {
     reader: Arc<dyn LogReader>,
     stream: StreamId,
     partition: PartitionId,
+    begin: Offset,
     next: Offset,
     /// The last read, of which the first `taken` messages have been given out.
     pending: LogRead,
@@ -161,6 +163,13 @@ impl Source for LogSource {
             done: self.next,
             total: end,
             unit: ProgressUnit::Messages,
+        })
+    }
+
+    fn begins_at(&self) -> Option<Position> {
+        Some(Position {
+            next: self.begin,
+            detail: None,
         })
     }
 }

@@ -1,0 +1,1 @@
+//! The guests of the benchmarks: the same counter in both worlds.

@@ -1,0 +1,55 @@
+//! Components that cannot be tasks: each is refused by `validate` with what it lacks.
+//!
+//! `tests/components/wrong/NAME.wat` and `NAME.expected`; `UPDATE_GOLDEN=1` writes the latter anew.
+
+use std::fs;
+
+use crate::harness::{Job, in_repository};
+
+const JOB: &str = r#"
+[job]
+name = "wrong"
+[streams.in]
+system = "log"
+[[stage]]
+name = "wrong"
+component = "component.wasm"
+inputs = ["in"]
+"#;
+
+#[test]
+fn wrong_components_are_refused_with_what_they_lack() {
+    let folder = in_repository("tests/components/wrong");
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(&folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let bytes = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("wat") => wat::parse_file(&path).expect("WAT"),
+            Some("bytes") => fs::read(&path).expect("bytes"),
+            _ => continue,
+        };
+        let job = Job::new(JOB);
+        job.write("component.wasm", &bytes);
+        let done = job.call(&["validate"]).expect(2);
+        let said = done.stderr.replace(job.folder.path().to_str().expect("UTF-8"), "JOB");
+        let expected = path.with_extension("expected");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&expected, &said).expect("the golden file");
+        }
+        if fs::read_to_string(&expected).ok().as_deref() != Some(said.as_str()) {
+            wrong.push(format!("{}:\n{said}", path.display()));
+        }
+        checked += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked >= 10, "{checked} components");
+}
+
+#[test]
+fn a_missing_and_an_unpinned_component_are_named() {
+    let job = Job::new(JOB);
+    job.call(&["validate"]).expect(2).says("read component").says("component.wasm");
+    let pinned = JOB.replace("component = \"component.wasm\"", &format!("component = \"{{guest:counter}}\"\nsha256 = \"{}\"", "0".repeat(64)));
+    Job::new(&pinned).call(&["validate"]).expect(2).says("but the job pins 0000");
+}

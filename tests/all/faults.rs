@@ -1,0 +1,167 @@
+//! Guests that break rules: what is kept, what is said, and where the job stops.
+
+use crate::harness::{Done, Job};
+use crate::jobs::COUNT_LOG;
+
+fn obey(more: &str) -> Job {
+    let text = COUNT_LOG.replace("{guest:counter}", "{guest:obey}").replace("partitions = 2", "partitions = 1");
+    Job::new(&text.replace("[stage.stores.counts]", &format!("batch-messages = 1\n{more}\n[stage.stores.counts]")))
+}
+
+/// Two good messages, then the bad one, then one that must not be reached.
+fn stopped_by(job: &Job, bad: &str) -> Done {
+    let lines = format!("one\ntwo\n{bad}\nfour\n");
+    job.feed(&["log", "produce", "in"], lines.as_bytes()).expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(done.stderr.contains("task count/0 stopped at stream \"in\", offset 2"), "{}", done.stderr);
+    assert_eq!(job.values("out"), ["one 1", "two 2"], "what came before is committed, and nothing after");
+    done
+}
+
+#[test]
+fn a_panic_stops_the_task_with_its_message_and_backtrace() {
+    let job = obey("");
+    let done = stopped_by(&job, "panic because");
+    assert!(done.stderr.contains("the guest says no: because"), "{}", done.stderr);
+    assert!(done.stderr.contains("backtrace"), "{}", done.stderr);
+    // A restart meets the same message.
+    let again = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(again.stderr.contains("offset 2"), "{}", again.stderr);
+    assert_eq!(job.values("out"), ["one 1", "two 2"]);
+}
+
+#[test]
+fn a_batch_is_undone_whole() {
+    let job = Job::new(&COUNT_LOG.replace("{guest:counter}", "{guest:obey}").replace("partitions = 2", "partitions = 1"));
+    job.feed(&["log", "produce", "in"], b"one\ntwo\npanic x\nfour\n").expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(done.stderr.contains("offsets 0 to 3"), "{}", done.stderr);
+    assert_eq!(job.values("out"), Vec::<String>::new());
+    assert_eq!(job.state("counts"), "");
+}
+
+#[test]
+fn loops_and_sleeps_end_at_the_deadline() {
+    for bad in ["spin 0", "sleep 60000"] {
+        let job = obey("[stage.limits]\ncall-deadline = \"100ms\"");
+        let began = std::time::Instant::now();
+        let done = stopped_by(&job, bad);
+        assert!(done.stderr.contains("`call-deadline` = 100 ms"), "{bad}: {}", done.stderr);
+        assert!(began.elapsed().as_secs() < 10, "{bad}");
+    }
+}
+
+#[test]
+fn limits_are_named() {
+    let cases = [
+        ("long-key 8193", "a key of 8193 bytes exceeds the limit `key-bytes` = 8192"),
+        ("long-value 1048577", "a value of 1048577 bytes exceeds the limit `value-bytes` = 1048576"),
+        ("many-bytes 20", "one call may write and send 16777216 bytes together"),
+        ("hoard 100000000", "its limit `memory` is 67108864"),
+        ("port nowhere", "no output port \"nowhere\""),
+        ("partition 1", "partition 1 of output port \"out\" does not exist"),
+        ("ttl 5", "`ttl-ms` is not supported yet"),
+        ("stop now", "request-stop is not granted"),
+    ];
+    for (bad, says) in cases {
+        let job = obey("");
+        let done = stopped_by(&job, bad);
+        assert!(done.stderr.contains(says), "{bad}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_guest_reaches_nothing_that_was_not_granted() {
+    let job = obey("on-rejected = \"skip\"");
+    let lines = b"file /etc/passwd\nwrite /tmp/x\nconnect 127.0.0.1:1\nenv\n";
+    job.feed(&["log", "produce", "in"], lines).expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["0"], "no file, no socket, no variable");
+}
+
+#[test]
+fn a_granted_folder_can_be_read_and_not_written() {
+    let job = obey("on-rejected = \"skip\"\n[stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/g\" }]");
+    job.write("granted/file", b"what it says");
+    job.feed(&["log", "produce", "in"], b"file /g/file\nwrite /g/new\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["what it says"]);
+    assert!(!job.path("granted/new").exists());
+}
+
+#[test]
+fn a_rejected_message_leaves_nothing_behind_and_becomes_a_dead_letter() {
+    let job = obey("on-rejected = \"dead-letter\"\ndead-letters = \"dead\"");
+    let text = job.text("job.toml").replace("[streams.out]", "[streams.dead]\nsystem = \"log\"\n[streams.out]");
+    job.write("job.toml", text.as_bytes());
+    job.feed(&["log", "produce", "in", "--key-separator", "="], b"k=one\nk=reject why\nk=three\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["one 1", "three 2"]);
+    let letters = job.log("dead");
+    assert_eq!(letters.lines().count(), 1, "{letters}");
+    for part in [
+        r#""key":"k","value":"reject why""#,
+        r#"["wasm-host.job","count"]"#,
+        r#"["wasm-host.stage","count"]"#,
+        r#"["wasm-host.task","count/0"]"#,
+        r#"["wasm-host.stream","in"]"#,
+        r#"["wasm-host.partition","0"]"#,
+        r#"["wasm-host.offset","1"]"#,
+        r#"["wasm-host.reason","why"]"#,
+        r#"["wasm-host.attempts","1"]"#,
+    ] {
+        assert!(letters.contains(part), "{part} is not in {letters}");
+    }
+    assert!(!job.state("counts").contains("rejected"));
+}
+
+#[test]
+fn a_batch_that_fails_is_processed_one_by_one() {
+    let text = COUNT_LOG.replace("{guest:counter}", "{guest:picky}").replace("partitions = 2", "partitions = 1");
+    let text = text.replace("[stage.stores.counts]", "on-rejected = \"skip\"\n[stage.stores.counts]");
+    let job = Job::new(&text);
+    job.feed(&["log", "produce", "in"], b"a\nreject\nb\nerr\nc\nreject\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a", "b", "c"]);
+    let status = job.json(&["status"]);
+    assert_eq!(status[0]["tasks"][0]["rejected"], 3, "{status:?}");
+}
+
+#[test]
+fn rejected_with_fail_undoes_the_batch() {
+    let text = COUNT_LOG.replace("{guest:counter}", "{guest:picky}").replace("partitions = 2", "partitions = 1");
+    let job = Job::new(&text);
+    job.feed(&["log", "produce", "in"], b"a\nreject\nb\n").expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(done.stderr.contains("offset 1 was rejected and `on-rejected` is \"fail\""), "{}", done.stderr);
+    assert_eq!(job.values("out"), Vec::<String>::new());
+}
+
+#[test]
+fn writing_in_open_traps() {
+    let job = Job::new(&COUNT_LOG.replace("{guest:counter}", "{guest:early_writer}"));
+    job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(3).says("put outside of a batch");
+}
+
+#[test]
+fn malformed_arguments_trap_with_a_sentence() {
+    let cases = [
+        ("decreasing", "`ends` decreases at index 1"),
+        ("too-long", "the last of `ends` is 9, but `data` has 2 bytes"),
+        ("absent-key", "a key in the column of keys is absent"),
+        ("uneven", "put-many has 2 keys and 1 values"),
+        ("zero-entries", "next asks for 0 entries"),
+        ("bad-counter", "the value has 3 bytes, but a counter has 8"),
+        ("overflow", "exceeds 64 bits"),
+        ("many-cursors", "may have 16 cursors open"),
+        ("many-stores", "may hold 1000 handles"),
+        ("keep-cursor\nuse-cursor", "the cursor has ended"),
+    ];
+    for (lines, says) in cases {
+        let text = COUNT_LOG.replace("{guest:counter}", "{guest:hostile}").replace("partitions = 2", "partitions = 1");
+        let job = Job::new(&text);
+        job.feed(&["log", "produce", "in"], lines.as_bytes()).expect(0);
+        job.call(&["run", "--until-idle"]).expect(3).says(says);
+    }
+}

@@ -1,0 +1,327 @@
+//! Running the real binary on real jobs.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary that users run. Made by `scripts/test` beside the tests' own.
+pub fn host() -> PathBuf {
+    match std::env::var_os("WASM_HOST_BINARY") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let path = steps().with_file_name("wasm-host");
+            assert!(path.exists(), "{} is missing: run scripts/test, or cargo build --release -p wasm-host", path.display());
+            path
+        }
+    }
+}
+
+/// The same host with a hand on every durable step.
+pub fn steps() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_wasm-host-steps"))
+}
+
+fn repository() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("tests lie in the repository").to_path_buf()
+}
+
+/// A path in the repository.
+pub fn in_repository(path: &str) -> PathBuf {
+    repository().join(path)
+}
+
+/// Where components are built: once for all tests.
+pub fn components() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = steps().parent().and_then(Path::parent).expect("a target directory").to_path_buf();
+        let build = |arguments: &[&str]| {
+            let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+                .current_dir(repository())
+                .env("CARGO_TARGET_DIR", &target)
+                .args(["build", "--release", "--quiet", "--target", "wasm32-wasip2"])
+                .args(arguments)
+                .status()
+                .expect("cargo can be started");
+            assert!(status.success(), "the guests do not build");
+        };
+        build(&["-p", "wasm-host-test-guests", "--examples"]);
+        build(&["-p", "word-count", "-p", "flight-delays"]);
+        target.join("wasm32-wasip2/release")
+    })
+}
+
+/// The component of one of the guests for tests.
+pub fn guest(name: &str) -> PathBuf {
+    components().join("examples").join(format!("{name}.wasm"))
+}
+
+/// A job in a folder of its own.
+pub struct Job {
+    pub folder: TempDir,
+    binary: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Job {
+    /// A job of this text. `{guest:NAME}` in it is the path of that guest.
+    pub fn new(text: &str) -> Job {
+        let job = Job {
+            folder: tempfile::Builder::new().prefix("wasm-host-test-").tempdir().expect("a temporary folder"),
+            binary: host(),
+            environment: Vec::new(),
+        };
+        job.write_job(text);
+        job
+    }
+
+    pub fn write_job(&self, text: &str) {
+        let mut text = text.to_owned();
+        while let Some(at) = text.find("{guest:") {
+            let end = at + text[at..].find('}').expect("a closing brace");
+            let path = guest(&text[at + 7..end]);
+            text.replace_range(at..=end, path.to_str().expect("UTF-8"));
+        }
+        self.write("job.toml", text.as_bytes());
+    }
+
+    /// The same job with the host that tells of its steps.
+    pub fn with_steps(mut self) -> Job {
+        self.binary = steps();
+        self
+    }
+
+    pub fn env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn clear_env(&mut self) {
+        self.environment.clear();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        fs::write(path, bytes).expect("the file can be written");
+    }
+
+    pub fn append(&self, name: &str, bytes: &[u8]) {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path(name)).expect("the file");
+        file.write_all(bytes).expect("the file can be written");
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_default()
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.read(name)).expect("UTF-8")
+    }
+
+    /// The command, with this job.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .arg("--job")
+            .arg(self.folder.path())
+            .env("NO_COLOR", "1")
+            .env("XDG_CACHE_HOME", cache())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn call(&self, arguments: &[&str]) -> Done {
+        Done::of(&self.command(arguments).output().expect("the host can be started"))
+    }
+
+    /// Runs a command with standard input.
+    pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Done {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the host can be started");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let done = Done::of(&child.wait_with_output().expect("the host ends"));
+        writer.join().expect("the writer ends");
+        done
+    }
+
+    /// Runs the job to its end.
+    pub fn run(&self) -> Done {
+        self.call(&["run"])
+    }
+
+    /// Starts the job.
+    pub fn start(&self) -> Running {
+        self.start_with(&["run"])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Running {
+        let log = fs::File::create(self.path("stderr.log")).expect("a log file");
+        let child = self
+            .command(arguments)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the host can be started");
+        Running {
+            child,
+            log: self.path("stderr.log"),
+        }
+    }
+
+    /// The objects that a command prints with `--json`.
+    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--json");
+        let done = self.call(&arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+        done.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The entries of a store as printed.
+    pub fn state(&self, store: &str) -> String {
+        let done = self.call(&["state", "scan", store]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout
+    }
+
+    /// The messages of a log stream as JSON lines.
+    pub fn log(&self, stream: &str) -> String {
+        let done = self.call(&["log", "consume", stream, "--json"]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout
+    }
+
+    /// The values of the messages of a log stream.
+    pub fn values(&self, stream: &str) -> Vec<String> {
+        let value = |line: &str| {
+            let message: Value = serde_json::from_str(line).expect("JSON");
+            message["value"].as_str().unwrap_or("null").to_owned()
+        };
+        self.log(stream).lines().map(value).collect()
+    }
+}
+
+/// Compiled code is shared by all tests, and is not the user's.
+fn cache() -> PathBuf {
+    steps().with_file_name("test-cache")
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Done {
+    /// The exit code; 128 and the signal where there was one.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    fn of(output: &Output) -> Done {
+        let signal = output.status.signal().map_or(-1, |signal| 128 + signal);
+        Done {
+            code: output.status.code().unwrap_or(signal),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Done {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Done {
+        assert!(self.stderr.contains(text), "{text:?} is not in: {}", self.stderr);
+        self
+    }
+}
+
+/// A job that runs.
+pub struct Running {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid()).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("the process can be signalled");
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the process can be asked").is_none()
+    }
+
+    /// Waits until it ends.
+    pub fn wait(mut self) -> Done {
+        let status = self.child.wait().expect("the process ends");
+        let signal = status.signal().map_or(-1, |signal| 128 + signal);
+        Done {
+            code: status.code().unwrap_or(signal),
+            stdout: String::new(),
+            stderr: self.stderr(),
+        }
+    }
+
+    /// Stops it with SIGTERM.
+    pub fn terminate(self) -> Done {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so; an event, not a time.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

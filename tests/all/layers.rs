@@ -1,0 +1,76 @@
+//! The arrows of the architecture: a module uses those below it, and nothing else.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::in_repository;
+
+/// Each module of the host and what it may use.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("state", &["model"]),
+    ("connectors", &["model"]),
+    ("checkpoint", &["model", "state", "connectors"]),
+    ("runtime", &["model", "state"]),
+    ("task", &["model", "state", "connectors", "runtime"]),
+    ("scheduler", &["model", "state", "runtime", "task"]),
+    ("coordinator", &["model", "state", "connectors", "checkpoint", "runtime", "task", "scheduler"]),
+    ("admin", &["model", "state", "connectors", "runtime", "coordinator"]),
+    ("config", &["model"]),
+    (
+        "cli",
+        &["model", "state", "connectors", "checkpoint", "runtime", "task", "coordinator", "admin", "config"],
+    ),
+];
+
+/// What only one module may name.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("rocksdb::", &["state/db.rs"]),
+    ("wasmtime::", &["runtime/"]),
+    ("axum::", &["admin/"]),
+    ("postcard::", &["state/meta.rs", "connectors/file/detail.rs"]),
+    ("clap::", &["cli/"]),
+];
+
+fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn modules_use_what_lies_below_them() {
+    let root = in_repository("host/src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    assert!(files.len() > 50, "the sources were found");
+    let mut wrong = Vec::new();
+    for file in &files {
+        let relative = file.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
+        let text = fs::read_to_string(file).expect("a source");
+        let module = relative.split(['/', '.']).next().expect("a module");
+        let allowed = MAY_USE.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        for used in text.match_indices("crate::").map(|(at, _)| &text[at + 7..]) {
+            let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let known = MAY_USE.iter().any(|(name, _)| *name == used);
+            if let Some(allowed) = allowed
+                && known
+                && used != module
+                && !allowed.contains(&used.as_str())
+            {
+                wrong.push(format!("{relative} uses {used}"));
+            }
+        }
+        for (name, places) in ONLY_IN {
+            if text.contains(name) && !places.iter().any(|place| relative.starts_with(place)) {
+                wrong.push(format!("{relative} names {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,4 @@
+(component
+  (component $i (core module $m (func (export "f"))) (core instance $c (instantiate $m)) (func (export "process") (canon lift (core func $c "f"))))
+  (instance $x (instantiate $i))
+  (export "wasm-host:task/stream-handler@0.1.0" (instance $x)))

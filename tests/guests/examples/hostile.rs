@@ -1,0 +1,83 @@
+//! Breaks the rules of the contract in ways that the SDK does not allow.
+
+#![expect(unsafe_code, missing_docs, reason = "generated bindings")]
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    inline: "package test:raw; world hostile { include wasm-host:task/imports@0.1.0; export wasm-host:task/message-handler@0.1.0; }",
+    world: "test:raw/hostile",
+    generate_all,
+});
+
+use std::cell::RefCell;
+
+use exports::wasm_host::task::message_handler::{Guest, Message};
+use wasm_host::task::state::{BytesColumn, Cursor, Range, ScanOptions, Store};
+
+struct Hostile;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Cursor>> = const { RefCell::new(Vec::new()) };
+    static STORES: RefCell<Vec<Store>> = const { RefCell::new(Vec::new()) };
+}
+
+fn scan(store: &Store) -> Cursor {
+    let range = Range { start: None, end: None };
+    store.scan(&range, ScanOptions { reverse: false, keys_only: false })
+}
+
+fn column(ends: &[u32], data: &[u8], absent: &[u32]) -> BytesColumn {
+    BytesColumn { ends: ends.to_vec(), data: data.to_vec(), absent: absent.to_vec() }
+}
+
+impl Guest for Hostile {
+    fn process(message: Message) -> Result<(), String> {
+        let store = Store::open("counts").map_err(|_| "no store")?;
+        let text = String::from_utf8(message.value.unwrap_or_default()).unwrap_or_default();
+        match text.as_str() {
+            "keep-cursor" => KEPT.with_borrow_mut(|kept| kept.push(scan(&store))),
+            "use-cursor" => {
+                // A new one first, so that the old handle could be mistaken for it.
+                let _new = scan(&store);
+                KEPT.with_borrow(|kept| kept[0].next(1, 1));
+            }
+            "many-cursors" => {
+                for _ in 0..17 {
+                    KEPT.with_borrow_mut(|kept| kept.push(scan(&store)));
+                }
+            }
+            "many-stores" => {
+                for _ in 0..1001 {
+                    if let Ok(store) = Store::open("counts") {
+                        STORES.with_borrow_mut(|stores| stores.push(store));
+                    }
+                }
+            }
+            "decreasing" => {
+                store.get_many(&column(&[2, 1], b"ab", &[]));
+            }
+            "too-long" => {
+                store.get_many(&column(&[9], b"ab", &[]));
+            }
+            "absent-key" => {
+                store.get_many(&column(&[0], b"", &[0]));
+            }
+            "uneven" => store.put_many(&column(&[1, 2], b"ab", &[]), &column(&[1], b"a", &[]), None),
+            "zero-entries" => {
+                scan(&store).next(0, 1);
+            }
+            "bad-counter" => {
+                store.put(b"c", b"123", None);
+                store.increment(b"c", 1);
+            }
+            "overflow" => {
+                store.increment(b"o", i64::MAX);
+                store.increment(b"o", 1);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+export!(Hostile);

@@ -1,0 +1,71 @@
+//! Does what each message says, one at a time; anything else is counted and sent on.
+
+use wasm_host_sdk::prelude::*;
+
+#[derive(Default)]
+struct Obey {
+    hoard: Vec<Vec<u8>>,
+}
+
+#[task]
+impl Obey {
+    fn message(&mut self, message: &Message<'_>, cx: &Context) -> Result<(), Error> {
+        let text = message.value_str()?;
+        let (word, argument) = text.split_once(' ').unwrap_or((text, ""));
+        let number = || argument.parse::<u64>().unwrap_or_default();
+        let store = cx.store::<Raw, Raw>("counts")?;
+        match word {
+            "panic" => panic!("the guest says no: {argument}"),
+            "spin" => {
+                let until = std::time::Instant::now() + std::time::Duration::from_millis(number());
+                while number() == 0 || std::time::Instant::now() < until {
+                    std::hint::black_box(0);
+                }
+            }
+            "sleep" => std::thread::sleep(std::time::Duration::from_millis(number())),
+            "reject" => {
+                store.put(b"rejected", b"must not stay")?;
+                cx.output::<Raw, Raw>("out").send_value(b"must not be seen")?;
+                return Err(Error::new(argument.to_owned()).with_detail(b"the detail".as_slice()));
+            }
+            "hoard" => self.hoard.push(vec![1; number() as usize]),
+            "long-key" => store.put(&vec![b'k'; number() as usize], b"")?,
+            "long-value" => store.put(b"k", &vec![b'v'; number() as usize])?,
+            "many-bytes" => {
+                for part in 0..number() {
+                    store.put(&part.to_le_bytes(), &vec![b'v'; 1 << 20])?;
+                }
+            }
+            "ttl" => store.ttl_ms(number()).put(b"k", b"v")?,
+            "port" => cx.output::<Raw, Raw>(argument).send_value(b"x")?,
+            "partition" => {
+                cx.output::<Raw, Raw>("out").draft().value(b"x").partition(number() as u32).send()?;
+            }
+            "store" => {
+                cx.store::<Raw, Raw>(argument)?;
+            }
+            "checkpoint" => cx.request_checkpoint(),
+            "stop" => cx.request_stop(argument),
+            "say" => println!("{argument}"),
+            "file" => {
+                let found = std::fs::read_to_string(argument).map_err(|error| Error::new(format!("file: {error}")));
+                cx.output::<Raw, Raw>("out").send_value(found?.as_bytes())?;
+            }
+            "write" => std::fs::write(argument, "written").map_err(|error| Error::new(format!("write: {error}")))?,
+            "connect" => {
+                std::net::TcpStream::connect(argument).map_err(|error| Error::new(format!("connect: {error}")))?;
+            }
+            "env" => {
+                let count = std::env::vars().count();
+                cx.output::<Raw, Raw>("out").send_value(count.to_string().as_bytes())?;
+            }
+            _ => {
+                let count = cx.store::<Raw, I64>("counts")?.increment(b"count", 1)?;
+                cx.count("obeyed", 1);
+                let line = format!("{text} {count}");
+                cx.output::<Raw, Raw>("out").send_value(line.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
