@@ -28,3 +28,40 @@ fn expectations_are_what_their_scripts_make() {
     checked_by_its_script("word-count");
     checked_by_its_script("flight-delays");
 }
+
+fn expected(name: &str, file: &str) -> String {
+    fs::read_to_string(in_repository(&format!("examples/{name}/expected/{file}"))).expect("an expectation")
+}
+
+/// The entries of a store, of all tasks, in the order of keys.
+fn entries(job: &Job, store: &str) -> String {
+    let mut lines: Vec<String> = job.state(store).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+#[test]
+fn word_count() {
+    let job = example("word-count");
+    job.run().expect(0);
+    assert!(job.text("out/counts-0-0") == expected("word-count", "counts.jsonl"), "the counts differ");
+    assert_eq!(job.text("out/top-0-0"), expected("word-count", "top.jsonl"));
+    assert!(entries(&job, "counts") == expected("word-count", "counts.tsv"), "the store differs");
+}
+
+#[test]
+fn flight_delays() {
+    let job = example("flight-delays");
+    job.run().expect(0);
+    for partition in 0..4 {
+        let done = job.call(&["log", "consume", "delays", "--partition", &partition.to_string(), "--json"]).expect(0);
+        let values = done.stdout.lines().map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            message["value"].as_str().expect("text").to_owned() + "\n"
+        });
+        let values: String = values.collect();
+        let file = format!("delays-{partition}.jsonl");
+        assert!(values == expected("flight-delays", &file), "{file} differs");
+    }
+    assert!(entries(&job, "by-origin") == expected("flight-delays", "by-origin.tsv"), "the store differs");
+}

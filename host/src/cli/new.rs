@@ -10,7 +10,7 @@ use super::{Failure, exit};
 
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
-static PROJECT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/cli/project");
+static PROJECT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates/rust");
 
 #[derive(Args)]
 pub(super) struct NewArgs {

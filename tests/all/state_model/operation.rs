@@ -1,6 +1,5 @@
 //! What can be done to the state of some tasks, and what comes back: the language that engine and model share.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -27,12 +26,6 @@ impl Deref for Bytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Borrow<[u8]> for Bytes {
-    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

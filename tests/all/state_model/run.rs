@@ -138,8 +138,7 @@ pub(super) fn run(
         }
     }
     run.compare_everything()?;
-    run.step(Operation::Reopen)?;
-    run.compare_everything()?;
+    run.reopen()?;
     Ok(run.report)
 }
 
@@ -245,10 +244,11 @@ impl<'a> Run<'a> {
             self.phases[task] = Phase::Open;
             return self.step(Operation::Release { task });
         }
-        self.step(match self.rng.random_ratio(1, 8) {
+        let end_batch = match self.rng.random_ratio(1, 8) {
             true => Operation::UndoBatch { task },
             false => Operation::KeepBatch { task },
-        })?;
+        };
+        self.step(end_batch)?;
         self.step(Operation::Seal { task })?;
         self.phases[task] = Phase::Sealed;
         if waiting.len() == 1 {
