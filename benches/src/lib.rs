@@ -42,6 +42,7 @@ impl Bench {
             disk_reserve: 0,
             db: DbOptions::default(),
             steps: Arc::new(()),
+            check: Box::new(|_| Ok(())),
         })?;
         let stage = StageShape {
             partitions: tasks,
@@ -69,11 +70,10 @@ impl Bench {
         };
         let options = CommitterOptions {
             durability: Durability::Sync,
+            delivers: true,
         };
-        let mut committer = Committer::open(directory, &[log], &[], options, Arc::new(()))?;
-        if catalog.has_changes() {
-            committer.register(&catalog)?;
-        }
+        let mut committer = Committer::open(directory, &[log], &[], &[], options, Arc::new(()))?;
+        committer.register(&catalog)?;
         Ok(Bench {
             db,
             cache: Arc::new(CleanCache::new(cache_bytes)),

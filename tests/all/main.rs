@@ -11,3 +11,4 @@ mod kill;
 mod layers;
 mod refusals;
 mod state_model;
+mod syncs;

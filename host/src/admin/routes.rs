@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{json, metrics};
 use crate::connectors::{JsonMessage, MessageName, write_message};
-use crate::coordinator::{Handle, Produce};
+use crate::coordinator::{Handle, Produce, ProduceError};
 use crate::model::{Messages, PartitionId};
 
 /// Bytes of messages that one request may append.
@@ -167,7 +167,13 @@ async fn produce(
     let places = handle
         .produce(stream, messages)
         .await?
-        .map_err(|why| Refused(StatusCode::BAD_REQUEST, why))?;
+        .map_err(|error| {
+            let status = match &error {
+                ProduceError::Refused(_) => StatusCode::BAD_REQUEST,
+                ProduceError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Refused(status, error.to_string())
+        })?;
     let places: Vec<Place> = places
         .into_iter()
         .map(|(partition, offset)| Place {

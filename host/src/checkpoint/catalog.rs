@@ -61,6 +61,7 @@ pub struct Catalog {
     /// Stages whose component is another than at the last checkpoint: name, then the component before.
     pub components_changed: Vec<(String, String)>,
     changes: Vec<Change>,
+    with_checkpoint: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -151,13 +152,15 @@ impl Catalog {
                     record.partitions, declared.partitions, record.partitions
                 ));
             }
-            if record.component != declared.component {
-                self.components_changed.push((name.clone(), record.component.clone()));
-                record.component.clone_from(&declared.component);
-            }
             self.resolve_stores(name, &mut record, declared, drops, differences);
             if known.stages.get(name) != Some(&record) {
                 self.changes.push(Change::Put(stage_key(name), meta::encode(&record)));
+            }
+            if record.component != declared.component {
+                // Not before a checkpoint contains what the new component did: until then the old one is what a return goes to.
+                self.components_changed.push((name.clone(), record.component.clone()));
+                record.component.clone_from(&declared.component);
+                self.with_checkpoint.push((stage_key(name), meta::encode(&record)));
             }
             self.stages.insert(name.clone(), record);
         }
@@ -247,6 +250,11 @@ impl Catalog {
             }
             self.streams.insert(name.clone(), record);
         }
+    }
+
+    /// Records that become true with the next checkpoint: key and value.
+    pub(super) fn with_checkpoint(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        &self.with_checkpoint
     }
 
     /// Whether something must be written before the job may run.

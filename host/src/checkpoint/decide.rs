@@ -42,7 +42,7 @@ pub struct CadenceOptions {
     pub interval: Duration,
     /// Uncommitted bytes at which processing stops; a barrier is due at half of it.
     pub bytes_max: usize,
-    /// The shortest time between two barriers.
+    /// The shortest time from the end of a checkpoint to the next barrier.
     pub min_pause: Duration,
 }
 
@@ -59,6 +59,8 @@ pub struct Facts {
     pub requested: Option<Trigger>,
     /// When the last barrier was set; the start of the job before the first.
     pub last_barrier: Instant,
+    /// When the last checkpoint was over; the start of the job before the first.
+    pub last_end: Instant,
 }
 
 /// The answer.
@@ -83,17 +85,17 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
     if !facts.changed {
         return Due::WhenChanged;
     }
-    let (trigger, wait) = if facts.open_bytes >= options.bytes_max / 2 {
+    let (trigger, at) = if facts.open_bytes >= options.bytes_max / 2 {
         // Memory does not wait for `min_pause`.
         return Due::Now(Trigger::Bytes);
     } else if let Some(trigger) = facts.requested {
-        (trigger, options.min_pause)
+        (trigger, facts.last_barrier)
     } else if options.enabled {
-        (Trigger::Interval, options.interval.max(options.min_pause))
+        (Trigger::Interval, facts.last_barrier + options.interval)
     } else {
         return Due::WhenChanged;
     };
-    let at = facts.last_barrier + wait;
+    let at = at.max(facts.last_end + options.min_pause);
     if at <= now { Due::Now(trigger) } else { Due::At(at) }
 }
 
@@ -123,6 +125,7 @@ mod tests {
             committing: false,
             requested: None,
             last_barrier: now,
+            last_end: now,
         }
     }
 

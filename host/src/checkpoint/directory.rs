@@ -45,6 +45,8 @@ pub struct DirectoryOptions {
     pub db: DbOptions,
     /// Told of each durable step.
     pub steps: Arc<dyn Steps>,
+    /// Whether what is in it fits the job: asked before anything is changed.
+    pub check: Box<dyn Fn(&Db) -> Result<(), OpenError>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,16 +104,22 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(cannot)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let directory = path.parent().unwrap_or(path).to_owned();
-                return Err(OpenError::InUse {
-                    pid: read_holder(path).map(|holder| holder.pid),
-                    path: directory,
-                });
+        // Somebody who only asks whether it is held holds it for a moment.
+        let mut tries = 5;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if tries > 0 => {
+                    tries -= 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let directory = path.parent().unwrap_or(path).to_owned();
+                    let pid = locked_by(&file).or_else(|| read_holder(path).map(|holder| holder.pid));
+                    return Err(OpenError::InUse { pid, path: directory });
+                }
+                Err(error) => return Err(cannot(error.into())),
             }
-            Err(error) => return Err(cannot(error.into())),
         }
         let found = file.metadata().map_err(cannot)?;
         Ok(Lock {
@@ -120,6 +128,18 @@ impl Lock {
             path: path.to_owned(),
         })
     }
+}
+
+/// The process that holds the lock on a file, as the kernel lists it.
+fn locked_by(file: &File) -> Option<u32> {
+    let found = file.metadata().ok()?;
+    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().find(|line| line.contains(" FLOCK ") && line.split(' ').any(|word| word == place))?;
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == place)?;
+    words.get(at.checked_sub(1)?)?.parse().ok().filter(|pid| *pid > 0)
 }
 
 fn read_holder(lock: &Path) -> Option<Holder> {
@@ -131,8 +151,14 @@ pub fn holder(path: &Path) -> Option<Holder> {
     let lock = path.join("lock");
     let file = File::open(&lock).ok()?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => read_holder(&lock),
-        _ => None,
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        _ => return None,
+    }
+    // What the file says may be an earlier holder's.
+    match (read_holder(&lock), locked_by(&file)) {
+        (Some(holder), Some(pid)) if holder.pid != pid => Some(Holder { pid, socket: None }),
+        (Some(holder), _) => Some(holder),
+        (None, pid) => pid.map(|pid| Holder { pid, socket: None }),
     }
 }
 
@@ -151,6 +177,7 @@ pub struct Directory {
     /// Epochs after this one may be missing, because they were not synced and the machine was restarted.
     pub maybe_lost_after: Option<Epoch>,
     pub(super) witness: Witness,
+    steps: Arc<dyn Steps>,
 }
 
 /// Opens the directory, or makes it where there is none.
@@ -184,7 +211,11 @@ pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
         return Err(refused(path, "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`"));
     }
     let witness_path = path.join("witness");
-    let (behind, maybe_lost_after) = check_witness(options, state_id, &db_path, &witness_path)?;
+    let (behind, maybe_lost_after) = check_unopened(options, state_id, &db_path, &witness_path)?;
+    // A crash may have come between the rename and its sync.
+    if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
+        sync_folder(parent)?;
+    }
     options.steps.before("open.database");
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let commit = read_commit(path, &db)?;
@@ -203,12 +234,13 @@ pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
         commit,
         maybe_lost_after,
         witness,
+        steps: Arc::clone(&options.steps),
     })
 }
 
-/// Compares database and witness without changing either. Returns whether the witness is one write behind, and after which
+/// Compares the database with the witness and the job without changing anything. Returns whether the witness is one write behind, and after which
 /// epoch unsynced epochs may be missing.
-fn check_witness(
+fn check_unopened(
     options: &DirectoryOptions,
     state_id: StateId,
     db_path: &Path,
@@ -217,6 +249,7 @@ fn check_witness(
     let path = &options.path;
     let db = Db::open_read_only(db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let commit = read_commit(path, &db)?;
+    (options.check)(&db)?;
     let unwitnessed: Option<meta::Unwitnessed> =
         meta::get(&db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
     if let Some(unwitnessed) = unwitnessed {
@@ -296,7 +329,7 @@ fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or_else(|| Path::new("."));
     let steps = &options.steps;
-    fs::create_dir_all(parent).map_err(|source| io_error("make", parent, source))?;
+    make_folders(parent)?;
     await_reserve(options)?;
     let init = sibling(path, ".init");
     steps.before("init.make");
@@ -421,9 +454,10 @@ impl Directory {
     /// The disk.
     pub fn keep_code(&self, sha256: &str, bytes: &[u8]) -> Result<(), OpenError> {
         let path = code_path(&self.path, sha256);
-        if path.is_file() {
+        if fs::read(&path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
+        self.steps.before("code.write");
         let temporary = sibling(&path, ".new");
         remove_if_there(fs::remove_file(&temporary), &temporary)?;
         write_synced(&temporary, bytes).map_err(|source| io_error("write", &temporary, source))?;
@@ -457,6 +491,20 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(io_error("look at", path, source)),
     }
+}
+
+/// Makes a folder and those above it, each durable in the one above.
+fn make_folders(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folders(above)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make", path, error)),
+        _ => {}
+    }
+    sync_folder(above)
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {

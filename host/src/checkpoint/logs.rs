@@ -238,11 +238,20 @@ impl Logs {
         let upper = keys::log_chunk(stream, partition, offset + 1);
         let walk = self.db.walk(Family::Log, lower, upper, Order::Down);
         let found = walk.entry().map_err(|error| damaged(&error))?;
-        found
-            .and_then(|(key, _)| keys::trailing_number(key))
-            .ok_or_else(|| SourceError::Damaged {
+        if let Some(base) = found.and_then(|(key, _)| keys::trailing_number(key)) {
+            return Ok(base);
+        }
+        // Retention removes chunks a moment before readers are told.
+        let (_, end) = self.published(stream, partition);
+        let lower = keys::log_chunk(stream, partition, offset);
+        let walk = self.db.walk(Family::Log, lower, keys::log_chunk(stream, partition, end), Order::Up);
+        let next = walk.entry().map_err(|error| damaged(&error))?;
+        Err(match next.and_then(|(key, _)| keys::trailing_number(key)) {
+            Some(oldest) => SourceError::OffsetOutOfRange { offset, oldest, end },
+            None => SourceError::Damaged {
                 what: format!("no chunk of the log holds offset {offset}"),
-            })
+            },
+        })
     }
 }
 

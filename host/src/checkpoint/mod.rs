@@ -106,6 +106,15 @@ pub enum OpenError {
         #[source]
         source: StateError,
     },
+    /// The first write of the process failed.
+    #[error("state directory {}", path.display())]
+    Begin {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<CommitError>,
+    },
     /// An output outside of the database is not what was recorded.
     #[error("output stream {stream:?}")]
     Sink {

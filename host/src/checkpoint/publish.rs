@@ -45,6 +45,8 @@ pub struct ExternalStream {
 pub struct CommitterOptions {
     /// Whether a commit survives the loss of power, or of the process only.
     pub durability: Durability,
+    /// Whether outboxes are delivered. A command that only appends to a log leaves them to the job.
+    pub delivers: bool,
 }
 
 /// An epoch that all of its tasks have sealed.
@@ -101,6 +103,8 @@ pub struct Committer {
     steps: Arc<dyn Steps>,
     /// Whether the database says that commits are not synced.
     unwitnessed: bool,
+    /// Records that become true with the next checkpoint.
+    with_checkpoint: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Committer {
@@ -112,6 +116,7 @@ impl Committer {
         directory: Directory,
         logs: &[LogStream],
         external: &[ExternalStream],
+        reads: &[(StreamId, PartitionId)],
         options: CommitterOptions,
         steps: Arc<dyn Steps>,
     ) -> Result<Committer, OpenError> {
@@ -122,6 +127,22 @@ impl Committer {
         };
         let db = directory.db;
         let appender = LogAppender::open(&db, logs).map_err(state)?;
+        let held: Vec<(Vec<u8>, meta::OutboxRecord)> = meta::list(&db, b"outbox/").map_err(state)?;
+        for (key, record) in held.iter().filter(|(_, record)| record.bytes > 0) {
+            let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
+                external.iter().any(|stream| stream.id == id && partition.0 < stream.output.partitions())
+            });
+            if !known && options.delivers {
+                return Err(OpenError::Refused {
+                    path: path.clone(),
+                    why: format!(
+                        "it holds {} bytes of committed output for a stream that the job no longer writes: declare the stream as it \
+                         was until they are delivered",
+                        record.bytes
+                    ),
+                });
+            }
+        }
         let mut outboxes = Vec::new();
         for stream in external {
             for partition in (0..stream.output.partitions()).map(PartitionId) {
@@ -138,22 +159,73 @@ impl Committer {
             witness: directory.witness,
             commit: directory.commit,
             unwitnessed: unwitnessed.is_some(),
+            with_checkpoint: Vec::new(),
             appender,
             outboxes,
             options,
             steps,
             db,
         };
+        // What was never read is unread from its beginning on.
+        committer.readers = reads.iter().map(|at| (*at, 0)).collect();
         let tasks: Vec<(Vec<u8>, meta::TaskRecord)> = meta::list(&committer.db, b"task/").map_err(state)?;
         for (key, record) in tasks {
             if let Some(task) = meta::task_of_key(&key) {
                 committer.stamps.insert(task, record.stamp);
-                for (stream, position) in record.positions {
-                    committer.readers.insert((stream, task.partition), position.next);
-                }
+                committer.note_positions(record.positions.iter().map(|(stream, at)| ((*stream, task.partition), at.next)));
             }
         }
+        committer.begin().map_err(|error| OpenError::Begin {
+            path: committer.directory.clone(),
+            source: Box::new(error),
+        })?;
         Ok(committer)
+    }
+
+    /// What must be on the disk before the first write of this process can be relied on.
+    ///
+    /// Unsynced writes leave the witness behind by any number, so while there may be some, the database carries a mark that
+    /// says so. It is synced before the first of them; and on the way back the witness is brought up to date, under the
+    /// mark, before the write that removes the mark.
+    fn begin(&mut self) -> Result<(), CommitError> {
+        if self.options.durability == Durability::Sync && !self.unwitnessed {
+            return Ok(());
+        }
+        let db = Arc::clone(&self.db);
+        let mut writes = db.write_set();
+        let commit = self.next_commit(self.commit.epoch);
+        meta::put(&mut writes, meta::COMMIT, &commit);
+        if self.options.durability == Durability::Process {
+            let mark = meta::Unwitnessed {
+                boot_id: boot_id().unwrap_or_default(),
+                synced: self.commit.epoch,
+            };
+            meta::put(&mut writes, meta::UNWITNESSED, &mark);
+        }
+        self.steps.before("begin.write");
+        writes.commit(Durability::Sync).map_err(CommitError::Write)?;
+        self.commit = commit;
+        self.witness.write(&self.commit).map_err(CommitError::Witness)?;
+        self.unwitnessed |= self.options.durability == Durability::Process;
+        Ok(())
+    }
+
+    fn next_commit(&self, epoch: Epoch) -> CommitKey {
+        CommitKey {
+            seq: self.commit.seq.next(),
+            epoch,
+            nonce: Nonce(rand::random()),
+            prev_nonce: self.commit.nonce,
+        }
+    }
+
+    /// Remembers how far the job has read what it reads.
+    fn note_positions(&mut self, positions: impl IntoIterator<Item = ((StreamId, PartitionId), Offset)>) {
+        for (at, next) in positions {
+            if let Some(position) = self.readers.get_mut(&at) {
+                *position = next;
+            }
+        }
     }
 
     /// The published part of the logs.
@@ -188,12 +260,7 @@ impl Committer {
             epoch: sealed.epoch,
             why: error.to_string(),
         };
-        let commit = CommitKey {
-            seq: self.commit.seq.next(),
-            epoch: sealed.epoch,
-            nonce: Nonce(rand::random()),
-            prev_nonce: self.commit.nonce,
-        };
+        let commit = self.next_commit(sealed.epoch);
         assert!(commit.epoch > self.commit.epoch, "an epoch is committed twice");
         let mut writes = self.db.write_set();
         let mut appended = Appended::default();
@@ -255,6 +322,9 @@ impl Committer {
             failed_attempts,
         };
         meta::put(&mut writes, &meta::checkpoint_key(sealed.epoch), &record);
+        for (key, value) in &self.with_checkpoint {
+            writes.put(Family::Meta, key, value);
+        }
         if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
             writes.delete(Family::Meta, &meta::checkpoint_key(Epoch(old)));
         }
@@ -271,19 +341,11 @@ impl Committer {
         })
     }
 
-    /// Adds the commit key, and whether the write is synced.
+    /// Adds the commit key, and removes the mark of unsynced writes where this one is synced.
     fn finish(&self, writes: &mut WriteSet<'_>, commit: &CommitKey) {
         meta::put(writes, meta::COMMIT, commit);
-        match self.options.durability {
-            Durability::Sync if self.unwitnessed => writes.delete(Family::Meta, meta::UNWITNESSED),
-            Durability::Process if !self.unwitnessed => {
-                let record = meta::Unwitnessed {
-                    boot_id: boot_id().unwrap_or_default(),
-                    synced: self.commit.epoch,
-                };
-                meta::put(writes, meta::UNWITNESSED, &record);
-            }
-            _ => {}
+        if self.unwitnessed && self.options.durability == Durability::Sync {
+            writes.delete(Family::Meta, meta::UNWITNESSED);
         }
     }
 
@@ -316,7 +378,8 @@ impl Committer {
         };
         self.write(written)?;
         self.stamps.extend(stamps.iter().copied());
-        self.readers.extend(readers);
+        self.note_positions(readers);
+        self.with_checkpoint.clear();
         let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
         for (state, removed) in states.zip(&removed) {
             state.publish(removed)?;
@@ -370,6 +433,10 @@ impl Committer {
     /// # Errors
     /// What happened is unknown: the process must end.
     pub fn register(&mut self, catalog: &Catalog) -> Result<(), CommitError> {
+        self.with_checkpoint = catalog.with_checkpoint().to_vec();
+        if !catalog.has_changes() {
+            return Ok(());
+        }
         self.write_alone(|_, writes, _| {
             catalog.write_into(writes);
             Ok(())
@@ -403,12 +470,7 @@ impl Committer {
             return Err(CommitError::DirectoryGone(self.directory.clone()));
         }
         self.appender.write_records(&mut writes, &appended);
-        let commit = CommitKey {
-            seq: self.commit.seq.next(),
-            epoch: self.commit.epoch,
-            nonce: Nonce(rand::random()),
-            prev_nonce: self.commit.nonce,
-        };
+        let commit = self.next_commit(self.commit.epoch);
         self.finish(&mut writes, &commit);
         self.steps.before("append.write");
         writes.commit(self.options.durability).map_err(CommitError::Write)?;

@@ -78,6 +78,8 @@ impl From<OpenError> for Failure {
             OpenError::Db { .. } => STATE,
             OpenError::State { .. } => STATE,
             OpenError::Sink { .. } => STATE,
+            OpenError::Begin { source, .. } if source.no_space() => NO_SPACE,
+            OpenError::Begin { .. } => HOST,
             OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
             OpenError::Io { .. } => HOST,
         };

@@ -196,11 +196,10 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
     };
     let options = CommitterOptions {
         durability: Durability::Sync,
+        delivers: false,
     };
-    let mut committer = Committer::open(directory, std::slice::from_ref(&log), &[], options, steps)?;
-    if catalog.has_changes() {
-        committer.register(&catalog)?;
-    }
+    let mut committer = Committer::open(directory, std::slice::from_ref(&log), &[], &[], options, steps)?;
+    committer.register(&catalog)?;
     Ok(Appender::Stopped {
         committer: Box::new(committer),
         stream: log,

@@ -60,6 +60,7 @@ pub(super) fn open(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failur
         disk_reserve: 0,
         db: DbOptions::default(),
         steps,
+        check: Box::new(|_| Ok(())),
     })?;
     Ok(directory)
 }
@@ -72,6 +73,7 @@ pub(super) fn create(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Fail
         disk_reserve: job.general.disk_reserve.bytes(),
         db: DbOptions::default(),
         steps,
+        check: Box::new(|_| Ok(())),
     })?)
 }
 
@@ -115,7 +117,7 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
     }
     for (name, stream) in &job.streams {
         if let System::FileOutput(file) = &stream.system {
-            moved.extend(move_outputs(&file.path, name, file.partitions, &stamp)?);
+            moved.extend(move_outputs(&file.path, name, &stamp)?);
         }
     }
     if moved.is_empty() {
@@ -131,7 +133,6 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
 fn move_outputs(
     folder: &Path,
     stream: &str,
-    partitions: u32,
     stamp: &str,
 ) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
     let failed = |what: &str, path: &Path, error: std::io::Error| {
@@ -145,7 +146,7 @@ fn move_outputs(
     let is_ours = |name: &str| {
         let numbers = name.strip_prefix(stream).and_then(|rest| rest.strip_prefix('-'));
         numbers.and_then(|rest| rest.split_once('-')).is_some_and(|(partition, number)| {
-            partition.parse::<u32>().is_ok_and(|partition| partition < partitions) && number.parse::<u64>().is_ok()
+            partition.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
         })
     };
     let mut moved = Vec::new();

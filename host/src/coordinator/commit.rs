@@ -96,6 +96,7 @@ impl CommitThread {
 fn run(mut committer: Committer, options: &CommitOptions, work: &Receiver<Job>, done: &dyn Fn(Done)) {
     let mut retired: Option<Box<SealedEpoch>> = None;
     let mut retained = Instant::now();
+    let mut committed = Instant::now();
     loop {
         let wait = if retired.is_some() { FREE_AFTER } else { RETAIN_EVERY };
         match work.recv_timeout(wait) {
@@ -105,8 +106,12 @@ fn run(mut committer: Committer, options: &CommitOptions, work: &Receiver<Job>, 
                     Err(error) => return done(Done::Fatal(error)),
                 }
                 retired = Some(sealed);
+                committed = Instant::now();
             }
             Ok(Job::Append(stream, partitions, reply)) => {
+                if committed.elapsed() >= FREE_AFTER {
+                    retired = None;
+                }
                 match committer.append(stream, &partitions, options.clock.now_ms()) {
                     Ok(offsets) => {
                         let _ = reply.send(Ok(offsets));

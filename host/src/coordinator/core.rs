@@ -53,7 +53,7 @@ pub enum Command {
     Drain,
     /// Interrupt the calls that still run: their batches are undone.
     GiveUp,
-    /// Whoever waits for a checkpoint has it.
+    /// Whoever waited for the last barrier has its checkpoint.
     Answer(Epoch),
     /// End, for this reason.
     Exit(Ending),
@@ -104,9 +104,8 @@ pub struct Core {
     changed: bool,
     open_bytes_due: bool,
     requested: Option<Trigger>,
-    /// Somebody waits for a checkpoint that begins from now on.
-    waiting: bool,
     last_barrier: Instant,
+    last_end: Instant,
     ended: BTreeSet<TaskIndex>,
     failed: bool,
     unrecorded: bool,
@@ -127,8 +126,8 @@ impl Core {
             changed: false,
             open_bytes_due: false,
             requested: None,
-            waiting: false,
             last_barrier: now,
+            last_end: now,
             ended: BTreeSet::new(),
             failed: false,
             unrecorded,
@@ -146,10 +145,9 @@ impl Core {
             Event::Tick => {}
             Event::Changed => self.changed = true,
             Event::Bytes => self.open_bytes_due = true,
-            Event::Wanted(trigger) => {
-                self.requested = self.requested.max(Some(*trigger));
-                self.waiting |= *trigger == Trigger::Operator;
-            }
+            // A drain takes its own checkpoints; what a last batch asks for on top would be waited for in vain.
+            Event::Wanted(_) if self.stopping.is_some() => {}
+            Event::Wanted(trigger) => self.requested = self.requested.max(Some(*trigger)),
             Event::Sealed(epoch, content) => self.sealed(*epoch, *content, &mut commands, now),
             Event::Ended(task) => {
                 self.ended.insert(*task);
@@ -166,6 +164,7 @@ impl Core {
             Event::Delivered(epoch, unrecorded) => {
                 assert_eq!(self.committing.map(|(epoch, _)| epoch), Some(*epoch), "another epoch is delivered");
                 self.committing = None;
+                self.last_end = now;
                 self.unrecorded = *unrecorded;
                 commands.push(Command::Answer(*epoch));
             }
@@ -235,6 +234,7 @@ impl Core {
             committing: self.is_committing(),
             requested: self.requested,
             last_barrier: self.last_barrier,
+            last_end: self.last_end,
         }
     }
 

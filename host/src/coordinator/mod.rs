@@ -51,8 +51,22 @@ enum Message {
 enum Request {
     Status(oneshot::Sender<Status>),
     Checkpoint(oneshot::Sender<Result<Epoch, String>>),
-    Produce(String, Vec<Produce>, oneshot::Sender<Result<Vec<(PartitionId, Offset)>, String>>),
+    Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
 }
+
+/// Why messages were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// They cannot be: nothing was.
+    #[error("{0}")]
+    Refused(String),
+    /// Whether they were is unknown.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Where each message is.
+pub type Produced = Result<Vec<(PartitionId, Offset)>, ProduceError>;
 
 /// A message to be appended to a log stream.
 pub struct Produce {
@@ -109,7 +123,7 @@ impl Handle {
         &self,
         stream: String,
         messages: Vec<Produce>,
-    ) -> Result<Result<Vec<(PartitionId, Offset)>, String>, JobEnded> {
+    ) -> Result<Produced, JobEnded> {
         self.ask(|reply| Request::Produce(stream, messages, reply)).await
     }
 
@@ -185,8 +199,11 @@ pub struct Coordinator {
     until_idle: bool,
     /// What tasks have sealed for the barrier that is being set.
     sealed: Vec<SealedTask>,
-    barrier: Option<(Trigger, Instant)>,
+    barrier: Option<(Trigger, Instant, i64)>,
+    /// Who asked for a checkpoint since the last barrier.
     waiting: Vec<oneshot::Sender<Result<Epoch, String>>>,
+    /// Who asked before it.
+    answering: Vec<oneshot::Sender<Result<Epoch, String>>>,
     draining: bool,
     last_checkpoint: Option<CheckpointRecord>,
     checkpoints: u64,
@@ -347,7 +364,8 @@ impl Coordinator {
         for command in commands {
             match command {
                 Command::SetBarrier(epoch, trigger) => {
-                    self.barrier = Some((trigger, Instant::now()));
+                    self.barrier = Some((trigger, Instant::now(), self.clock.now_ms()));
+                    self.answering.append(&mut self.waiting);
                     let tasks = self.scheduler.barrier(epoch);
                     let more = self.core.barrier_set(tasks, Instant::now());
                     if let Some(ending) = self.obey(more) {
@@ -355,12 +373,14 @@ impl Coordinator {
                     }
                 }
                 Command::Commit(epoch) => {
-                    let (trigger, began) = self.barrier.take().unwrap_or((Trigger::Interval, Instant::now()));
+                    let Some((trigger, began, time)) = self.barrier.take() else {
+                        panic!("an epoch is committed without a barrier");
+                    };
                     self.commit.give(Job::Epoch(Box::new(SealedEpoch {
                         epoch,
                         trigger: trigger.name(),
                         began,
-                        time: self.clock.now_ms(),
+                        time,
                         tasks: std::mem::take(&mut self.sealed),
                     })));
                 }
@@ -376,7 +396,7 @@ impl Coordinator {
                     self.scheduler.give_up();
                 }
                 Command::Answer(epoch) => {
-                    for reply in self.waiting.drain(..) {
+                    for reply in self.answering.drain(..) {
                         let _ = reply.send(Ok(epoch));
                     }
                 }
@@ -435,23 +455,24 @@ impl Coordinator {
         &mut self,
         stream: &str,
         messages: Vec<Produce>,
-        reply: oneshot::Sender<Result<Vec<(PartitionId, Offset)>, String>>,
+        reply: oneshot::Sender<Produced>,
     ) {
+        let refused = |why: String| Err(ProduceError::Refused(why));
         let (id, partitions) = match self.streams.get(stream) {
             Some(entry) if entry.is_log => (entry.id, entry.partitions),
             Some(_) => {
-                let _ = reply.send(Err(format!("stream {stream:?} is not a log stream")));
+                let _ = reply.send(refused(format!("stream {stream:?} is not a log stream")));
                 return;
             }
             None => {
-                let _ = reply.send(Err(format!("the job does not use a stream {stream:?}")));
+                let _ = reply.send(refused(format!("the job does not use a stream {stream:?}")));
                 return;
             }
         };
         let placed = match place(messages, partitions, &mut self.round_robin) {
             Ok(placed) => placed,
             Err(why) => {
-                let _ = reply.send(Err(why));
+                let _ = reply.send(refused(why));
                 return;
             }
         };
@@ -465,8 +486,8 @@ impl Coordinator {
                     .into_iter()
                     .map(|(partition, index)| (partition, first.get(&partition).copied().unwrap_or_default() + index))
                     .collect()),
-                Ok(Err(why)) => Err(why),
-                Err(_) => Err("the job has ended before the messages were appended".into()),
+                Ok(Err(why)) => Err(ProduceError::Unknown(why)),
+                Err(_) => Err(ProduceError::Unknown("the job ended while the messages were being appended".into())),
             };
             let _ = reply.send(answer);
         });

@@ -14,7 +14,7 @@ use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::publish::{CommitterOptions, ExternalStream};
-use crate::checkpoint::{CommitError, Committer, Holder, OpenError};
+use crate::checkpoint::{Committer, Holder, OpenError};
 use crate::connectors::log::LogInput;
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
@@ -62,6 +62,10 @@ pub(super) fn open(
         disk_reserve: options.disk_reserve,
         db: options.db.clone(),
         steps: Arc::clone(&options.steps),
+        check: Box::new({
+            let (path, shape, drops) = (path.clone(), options.shape(), options.drops.clone());
+            move |db| Catalog::resolve(&path, db, &shape, &drops).map(drop)
+        }),
     })?;
     if let Some(epoch) = directory.maybe_lost_after {
         tracing::warn!("the machine was restarted, and checkpoints after {epoch} were not synced: some may be lost");
@@ -81,9 +85,10 @@ pub(super) fn open(
         source,
     };
     committer.lock_mut().announce(holder).map_err(io_error)?;
-    if catalog.has_changes() {
-        committer.register(&catalog).map_err(|error| registered(&path, error))?;
-    }
+    committer.register(&catalog).map_err(|source| OpenError::Begin {
+        path: path.clone(),
+        source: Box::new(source),
+    })?;
     let cache = Arc::new(CleanCache::new(options.cache_bytes));
     let mut opening = Opening {
         options: &options,
@@ -116,6 +121,7 @@ pub(super) fn open(
             workers: options.workers,
             bytes_max: options.cadence.bytes_max,
             instances_max: options.instances_max,
+            interrupt: interrupt(&options),
             io: io.clone(),
         },
         Box::new(move |notice| {
@@ -194,6 +200,7 @@ pub(super) fn open(
         sealed: Vec::new(),
         barrier: None,
         waiting: Vec::new(),
+        answering: Vec::new(),
         draining: false,
         last_checkpoint: None,
         checkpoints: 0,
@@ -202,6 +209,12 @@ pub(super) fn open(
         error: None,
         round_robin: 0,
     })
+}
+
+/// What ends the running calls of every stage.
+fn interrupt(options: &JobOptions) -> Arc<dyn Fn() + Send + Sync> {
+    let components: Vec<_> = options.stages.iter().map(|stage| Arc::clone(&stage.component)).collect();
+    Arc::new(move || components.iter().for_each(|component| component.interrupt()))
 }
 
 fn open_committer(
@@ -231,8 +244,16 @@ fn open_committer(
     }
     let commit = CommitterOptions {
         durability: options.durability,
+        delivers: true,
     };
-    Committer::open(directory, &logs, &external, commit, Arc::clone(&options.steps))
+    let mut reads = Vec::new();
+    for stage in &options.stages {
+        for input in &stage.inputs {
+            let id = catalog.streams[&input.stream].id;
+            reads.extend((0..stage.partitions).map(|partition| (id, PartitionId(partition))));
+        }
+    }
+    Committer::open(directory, &logs, &external, &reads, commit, Arc::clone(&options.steps))
 }
 
 impl Opening<'_> {
@@ -370,24 +391,5 @@ impl Opening<'_> {
             });
         }
         entries
-    }
-}
-
-/// The first write of a start.
-fn registered(path: &std::path::Path, error: CommitError) -> OpenError {
-    match error {
-        CommitError::Write(source) => OpenError::Db {
-            path: path.to_owned(),
-            source,
-        },
-        CommitError::State(source) => OpenError::State {
-            path: path.to_owned(),
-            source,
-        },
-        other => OpenError::Io {
-            action: "write to",
-            path: path.to_owned(),
-            source: std::io::Error::other(other.to_string()),
-        },
     }
 }

@@ -82,19 +82,21 @@ impl Reader {
         if let Some(pace) = &self.pace {
             self.bounds.messages = self.bounds.messages.min(pace.messages_max().max(1));
         }
-        let mut source = match self.input.open(self.partition, self.at.clone()) {
+        // Files may have to be read from their beginning: others take over this thread's work meanwhile.
+        let opened = tokio::task::block_in_place(|| self.input.open(self.partition, self.at.clone()));
+        let mut source = match opened {
             Ok(source) => source,
             Err(error) => return self.deliver(Delivery::Failed(error)),
         };
         self.note_progress(&*source);
         // The oldest message is the same at every start; the latest, or the first after a time, is not.
         let chosen = matches!(self.at, OpenAt::Start(StartAt::Latest | StartAt::Time(_)));
-        if let (true, Some(position)) = (chosen, source.begins_at()) {
-            self.deliver(Delivery::Begin(position));
+        if let (OpenAt::Start(_), Some(position)) = (&self.at, source.begins_at()) {
+            self.deliver(Delivery::Begin { position, chosen });
         }
         loop {
             self.inbox.space(self.place).await;
-            let delivery = match source.poll(self.bounds) {
+            let delivery = match tokio::task::block_in_place(|| source.poll(self.bounds)) {
                 Ok(Polled::Messages(fetched)) => {
                     self.figures.idle.store(false, Ordering::Release);
                     if let Some(pace) = &self.pace {

@@ -136,6 +136,11 @@ impl Component {
         }))
     }
 
+    /// Ends every call of its instances that runs, as the deadline would.
+    pub fn interrupt(&self) {
+        self.runtime.interrupt(self.options.limits.call_deadline);
+    }
+
     /// The component itself.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

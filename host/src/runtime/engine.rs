@@ -30,6 +30,7 @@ pub struct RuntimeOptions {
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) cache: Option<CodeCache>,
+    pub(super) interrupted: tokio::sync::watch::Sender<bool>,
     ticker: Arc<Ticker>,
 }
 
@@ -55,8 +56,17 @@ impl Runtime {
         Ok(Runtime {
             engine,
             cache: options.cache,
+            interrupted: tokio::sync::watch::channel(false).0,
             ticker,
         })
+    }
+
+    /// Ends every call that runs, whether it computes or waits. For the end of a drain: calls that begin afterwards end at
+    /// once as well when they wait.
+    pub(super) fn interrupt(&self, deadline: Duration) {
+        self.interrupted.send_replace(true);
+        let ticks = deadline.as_nanos().div_ceil(TICK.as_nanos()) + 2;
+        (0..ticks).for_each(|_| self.engine.increment_epoch());
     }
 
     /// A call is running for as long as the guard lives.

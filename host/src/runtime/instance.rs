@@ -96,7 +96,7 @@ impl Instance {
         let limits = &component.options.limits;
         let wasi = Wasi::new(&component.options, Arc::clone(log))
             .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
-        let mut store = Store::new(&component.runtime.engine, Guest::new(wasi, limits.memory_bytes));
+        let mut store = Store::new(&component.runtime.engine, Guest::new(&component.runtime, wasi, limits.memory_bytes));
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(CALL_LIFTS_BYTES);
         let running = component.runtime.running();

@@ -119,8 +119,4 @@ impl Cell {
             }
         }
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.place.load(Ordering::Acquire) == IDLE
-    }
 }

@@ -13,6 +13,7 @@ mod queue;
 mod watchdog;
 mod worker;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -39,6 +40,8 @@ pub struct SchedulerOptions {
     pub bytes_max: usize,
     /// Instances that may live at a time.
     pub instances_max: usize,
+    /// Ends every call that runs, as its deadline would.
+    pub interrupt: Arc<dyn Fn() + Send + Sync>,
     /// Entered by each worker thread: what guests wait for is driven by this runtime.
     pub io: tokio::runtime::Handle,
 }
@@ -65,6 +68,7 @@ pub enum Notice {
 
 struct Shared {
     cells: Vec<Arc<Cell>>,
+    by_id: HashMap<TaskId, TaskIndex>,
     queue: Queue,
     options: SchedulerOptions,
     notices: Box<dyn Fn(Notice) + Send + Sync>,
@@ -111,9 +115,11 @@ impl Scheduler {
     /// As [`Scheduler::start`], with a function that takes the notices.
     pub fn with(tasks: Vec<Task>, options: SchedulerOptions, notices: Box<dyn Fn(Notice) + Send + Sync>) -> Scheduler {
         let cells = tasks.into_iter().enumerate().map(|(index, task)| Arc::new(Cell::new(TaskIndex(index), task)));
+        let cells: Vec<Arc<Cell>> = cells.collect();
         let workers = options.workers;
         let shared = Arc::new(Shared {
-            cells: cells.collect(),
+            by_id: cells.iter().map(|cell| (cell.id, cell.index)).collect(),
+            cells,
             queue: Queue::new(workers),
             options,
             notices,
@@ -149,7 +155,6 @@ impl Scheduler {
     /// Sets a barrier: every task with changes seals, and answers with [`Notice::Sealed`]. Returns how many will.
     pub fn barrier(&self, epoch: Epoch) -> usize {
         let dirty = std::mem::take(&mut *self.shared.dirty.lock());
-        self.shared.bytes_said.store(false, Ordering::Release);
         for index in &dirty {
             self.shared.cells[index.0].ask_to_seal(epoch, Instant::now());
             self.shared.queue.push_control(&self.shared.cells[index.0]);
@@ -161,7 +166,8 @@ impl Scheduler {
     pub fn released(&self, tasks: impl IntoIterator<Item = TaskId>, epoch: Epoch) {
         self.shared.sealed_bytes.store(0, Ordering::Release);
         for task in tasks {
-            if let Some(cell) = self.shared.cells.iter().find(|cell| cell.id == task) {
+            if let Some(index) = self.shared.by_id.get(&task) {
+                let cell = &self.shared.cells[index.0];
                 cell.ask_to_release(epoch);
                 self.shared.queue.push_control(cell);
             }
@@ -171,9 +177,9 @@ impl Scheduler {
 
     /// No batch starts any more, and the ones that run end after their running call.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Release);
+        self.shared.draining.store(true, Ordering::SeqCst);
         for cell in &self.shared.cells {
-            cell.control.end_batch.store(true, Ordering::Release);
+            cell.control.end_batch.store(true, Ordering::SeqCst);
         }
     }
 
@@ -185,8 +191,9 @@ impl Scheduler {
     /// The drain's time is over: calls that are interrupted from now on are undone, and that is no fault.
     pub fn give_up(&self) {
         for cell in &self.shared.cells {
-            cell.control.give_up.store(true, Ordering::Release);
+            cell.control.give_up.store(true, Ordering::SeqCst);
         }
+        (self.shared.options.interrupt)();
     }
 
     /// Uncommitted bytes: of the open epoch, and of the one that is being committed.
@@ -202,9 +209,12 @@ impl Scheduler {
         self.shared.instances.load(Ordering::Relaxed)
     }
 
-    /// Stops the threads. A call that runs is waited for.
+    /// Stops the threads and ends the instances in good order. A call that runs is waited for.
     pub fn stop(mut self) {
         self.halt();
+        for cell in &self.shared.cells {
+            cell.task.lock().drop_instance();
+        }
     }
 
     fn halt(&mut self) {

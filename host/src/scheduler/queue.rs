@@ -97,10 +97,11 @@ impl Queue {
         }
     }
 
-    /// A thread gives its place back, unless the watchdog took it away.
-    pub(super) fn give_back(&self, taken: bool) {
-        if !taken {
-            self.waiting.lock().active -= 1;
+    /// A thread gives its place back, unless the watchdog took it away: both decide under the same lock.
+    pub(super) fn give_back(&self, was_taken: impl FnOnce() -> bool) {
+        let mut waiting = self.waiting.lock();
+        if !was_taken() {
+            waiting.active -= 1;
             self.changed.notify_one();
         }
     }

@@ -42,7 +42,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
             shared.queue.push_again(&cell);
         }
         shared.running.fetch_sub(1, Ordering::SeqCst);
-        shared.queue.give_back(beat.taken.swap(false, Ordering::AcqRel));
+        shared.queue.give_back(|| beat.taken.swap(false, Ordering::AcqRel));
     }
 }
 
@@ -69,7 +69,11 @@ fn run(shared: &Shared, cell: &Arc<Cell>) -> bool {
         let had_instance = task.has_instance();
         let outcome = task.step(&cell.control);
         count_instance(shared, cell, had_instance, task.has_instance());
-        report(shared, cell, &mut task);
+        if report(shared, cell, &mut task) {
+            // The guest asked to be stopped after this batch.
+            cell.over.store(true, Ordering::Release);
+            return cell.is_asked();
+        }
         match outcome {
             Outcome::Worked => {}
             Outcome::Idle => return cell.is_asked(),
@@ -93,29 +97,36 @@ fn run(shared: &Shared, cell: &Arc<Cell>) -> bool {
 
 /// Does what the task was asked, between two batches.
 fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
+    // The seal is looked at first: whoever asks for it has asked for the release of the epoch before, and that must not be
+    // missed.
+    let seal = cell.take_seal();
     if cell.take_release() {
         task.release();
     }
-    let Some(epoch) = cell.take_seal() else { return };
+    let Some(epoch) = seal else { return };
     let asked = cell.asked.lock().take();
-    cell.control
-        .end_batch
-        .store(shared.draining.load(Ordering::Acquire), Ordering::Release);
+    cell.control.end_batch.store(false, Ordering::SeqCst);
+    if shared.draining.load(Ordering::SeqCst) {
+        cell.control.end_batch.store(true, Ordering::SeqCst);
+    }
     cell.listed.store(false, Ordering::Release);
     let began = Instant::now();
     let bytes = cell.reported.swap(0, Ordering::AcqRel);
     let sealed = task.seal(|| began.elapsed());
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     shared.sealed_bytes.fetch_add(bytes, Ordering::AcqRel);
-    shared.open_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    let open = shared.open_bytes.fetch_sub(bytes, Ordering::AcqRel) - bytes;
+    if open < shared.options.bytes_max / 2 {
+        shared.bytes_said.store(false, Ordering::Release);
+    }
     tracing::trace!(task = %task.name(), %epoch, waited = ?asked.map(|asked| asked.elapsed()), "sealed");
     shared.say(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
 }
 
-/// Tells what a step changed.
-fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
+/// Tells what a step changed. Whether the guest asked to be stopped.
+fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     if !task.is_dirty() {
-        return;
+        return false;
     }
     let bytes = task.open_bytes() as u64;
     let before = cell.reported.swap(bytes, Ordering::AcqRel);
@@ -137,9 +148,11 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
         shared.say(Notice::Bytes);
     }
     let requests = task.take_requests();
+    let stops = requests.stop.is_some();
     if requests != Requests::default() {
         shared.say(Notice::Requested(cell.index, requests));
     }
+    stops
 }
 
 fn count_instance(shared: &Shared, cell: &Cell, before: bool, after: bool) {
@@ -158,13 +171,13 @@ fn count_instance(shared: &Shared, cell: &Cell, before: bool, after: bool) {
     }
 }
 
-/// Drops the least recently used instances of idle tasks until there is room for one more.
+/// Drops the least recently used instances of tasks that no thread runs until there is room for one more.
 fn make_room(shared: &Shared, but: &Arc<Cell>) {
     while shared.instances.load(Ordering::Acquire) >= shared.options.instances_max {
         let mut idle: Vec<&Arc<Cell>> = shared
             .cells
             .iter()
-            .filter(|cell| !Arc::ptr_eq(cell, but) && cell.is_idle() && cell.last_used.load(Ordering::Relaxed) > 0)
+            .filter(|cell| !Arc::ptr_eq(cell, but) && cell.last_used.load(Ordering::Relaxed) > 0)
             .collect();
         idle.sort_by_key(|cell| cell.last_used.load(Ordering::Relaxed));
         let dropped = idle.into_iter().any(|cell| match cell.task.try_lock() {

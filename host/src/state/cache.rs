@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -23,11 +23,13 @@ const ENTRY_OVERHEAD: u64 = 96;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CacheKey {
     prefix: StorePrefix,
+    generation: u32,
     key: Box<[u8]>,
 }
 
 struct CacheKeyRef<'a> {
     prefix: StorePrefix,
+    generation: u32,
     key: &'a [u8],
 }
 
@@ -35,6 +37,7 @@ impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         CacheKeyRef {
             prefix: self.prefix,
+            generation: self.generation,
             key: &self.key,
         }
         .hash(state);
@@ -44,13 +47,14 @@ impl Hash for CacheKey {
 impl Hash for CacheKeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.prefix.hash(state);
+        self.generation.hash(state);
         self.key.hash(state);
     }
 }
 
 impl Equivalent<CacheKey> for CacheKeyRef<'_> {
     fn equivalent(&self, key: &CacheKey) -> bool {
-        self.prefix == key.prefix && *self.key == *key.key
+        self.prefix == key.prefix && self.generation == key.generation && *self.key == *key.key
     }
 }
 
@@ -107,8 +111,11 @@ impl CleanCache {
 
 /// A store's part of the cache.
 pub(super) enum StoreCache {
-    /// In the container's cache.
-    Shared(Arc<CleanCache>),
+    /// In the container's cache. Entries of an earlier generation are not found any more, and leave in time.
+    Shared {
+        cache: Arc<CleanCache>,
+        generation: AtomicU32,
+    },
     /// All of it.
     Pinned {
         cache: Arc<CleanCache>,
@@ -127,6 +134,13 @@ pub(super) enum Cached {
 }
 
 impl StoreCache {
+    pub(super) fn shared(cache: Arc<CleanCache>) -> StoreCache {
+        StoreCache::Shared {
+            cache,
+            generation: AtomicU32::new(0),
+        }
+    }
+
     pub(super) fn pinned(cache: Arc<CleanCache>) -> StoreCache {
         StoreCache::Pinned {
             cache,
@@ -136,9 +150,13 @@ impl StoreCache {
 
     pub(super) fn get(&self, prefix: StorePrefix, key: &[u8]) -> Cached {
         match self {
-            StoreCache::Shared(cache) => cache
+            StoreCache::Shared { cache, generation } => cache
                 .shared
-                .get(&CacheKeyRef { prefix, key })
+                .get(&CacheKeyRef {
+                    prefix,
+                    generation: generation.load(Ordering::Acquire),
+                    key,
+                })
                 .map_or(Cached::Unknown, Cached::Value),
             StoreCache::Pinned { entries, .. } => entries
                 .lock()
@@ -150,9 +168,10 @@ impl StoreCache {
     /// Notes a committed value.
     pub(super) fn insert(&self, prefix: StorePrefix, key: &[u8], value: &[u8]) {
         match self {
-            StoreCache::Shared(cache) => cache.shared.insert(
+            StoreCache::Shared { cache, generation } => cache.shared.insert(
                 CacheKey {
                     prefix,
+                    generation: generation.load(Ordering::Acquire),
                     key: key.into(),
                 },
                 value.into(),
@@ -165,11 +184,34 @@ impl StoreCache {
         }
     }
 
+    /// Notes that all keys from `start`, inclusive, to `end`, exclusive, are gone. `keys`: those that the database had, or
+    /// `None` where they were too many to list.
+    pub(super) fn remove_range(&self, prefix: StorePrefix, start: &[u8], end: Option<&[u8]>, keys: Option<&[Box<[u8]>]>) {
+        match (self, keys) {
+            (StoreCache::Shared { .. }, Some(keys)) => keys.iter().for_each(|key| self.remove(prefix, key)),
+            (StoreCache::Shared { generation, .. }, None) => {
+                generation.fetch_add(1, Ordering::AcqRel);
+            }
+            (StoreCache::Pinned { cache, entries }, _) => {
+                let mut removed = 0;
+                entries.lock().retain(|key, value| {
+                    let inside = start <= &**key && end.is_none_or(|end| &**key < end);
+                    if inside {
+                        removed += (key.len() + value.len()) as u64 + ENTRY_OVERHEAD;
+                    }
+                    !inside
+                });
+                cache.pin(0, removed);
+            }
+        }
+    }
+
     /// Notes that a key is gone.
     pub(super) fn remove(&self, prefix: StorePrefix, key: &[u8]) {
         match self {
-            StoreCache::Shared(cache) => {
-                cache.shared.remove(&CacheKeyRef { prefix, key });
+            StoreCache::Shared { cache, generation } => {
+                let generation = generation.load(Ordering::Acquire);
+                cache.shared.remove(&CacheKeyRef { prefix, generation, key });
             }
             StoreCache::Pinned { cache, entries } => {
                 if let Some(before) = entries.lock().remove(key) {

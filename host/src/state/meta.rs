@@ -180,6 +180,13 @@ pub fn task_of_key(rest: &[u8]) -> Option<TaskId> {
     })
 }
 
+/// Stream and partition of a key of [`log_key`] or [`outbox_key`], without its tag.
+pub fn place_of_key(rest: &[u8]) -> Option<(StreamId, PartitionId)> {
+    let (stream, partition) = rest.split_first_chunk::<2>()?;
+    let partition = u32::from_be_bytes(partition.try_into().ok()?);
+    Some((StreamId(u16::from_be_bytes(*stream)), PartitionId(partition)))
+}
+
 /// The key of a [`LogRecord`].
 pub fn log_key(stream: StreamId, partition: PartitionId) -> Vec<u8> {
     numbered(b"log/", &stream.0.to_be_bytes(), &partition.0.to_be_bytes())

@@ -40,6 +40,9 @@ pub enum StateError {
     /// What is stored is not what was written.
     #[error("damaged state: {0}")]
     Damaged(String),
+    /// A scan passed over so much that was deleted that its time is over.
+    #[error("a scan found nothing in its time: what it passed over is deleted")]
+    TimeOver,
     /// `memory` stores do not fit.
     #[error(
         "the `memory` stores take {pinned} bytes, more than the {budget} bytes of the job's cache; \

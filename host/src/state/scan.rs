@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::db::{Family, Order};
 use super::keys::StorePrefix;
@@ -77,12 +78,13 @@ impl Cursor {
         layers: &Layers<'_>,
         entries_max: usize,
         bytes_max: usize,
+        until: Instant,
     ) -> Result<Entries, StateError> {
         let mut found = Entries::default();
         if is_empty(&self.start, &self.end) {
             return Ok(found);
         }
-        let last = self.collect(layers, entries_max.max(1), bytes_max, &mut found)?;
+        let last = self.collect(layers, entries_max.max(1), bytes_max, until, &mut found)?;
         if let Some(last) = last {
             match self.options.order {
                 Order::Up => self.start = Bound::Excluded(last),
@@ -97,6 +99,7 @@ impl Cursor {
         layers: &Layers<'_>,
         entries_max: usize,
         bytes_max: usize,
+        until: Instant,
         found: &mut Entries,
     ) -> Result<Option<Vec<u8>>, StateError> {
         let order = self.options.order;
@@ -107,7 +110,11 @@ impl Cursor {
         let (lower, upper) = self.database_bounds(layers.handle.prefix());
         let mut stored = layers.handle.db().walk(Family::State, lower, upper, order);
         let mut last = None;
-        loop {
+        for step in 1u32.. {
+            if step.is_multiple_of(1024) && Instant::now() >= until {
+                // What was found is a good answer; nothing is not, because it would mean the end.
+                return if last.is_some() { Ok(last) } else { Err(StateError::TimeOver) };
+            }
             let below = stored.entry()?.map(|(key, stored)| (&key[StorePrefix::LEN..], stored));
             let keys = [open.peek(), sealed.peek(), below.map(|(key, _)| key)];
             let next = keys.into_iter().flatten().reduce(|a, b| match order {
@@ -151,6 +158,7 @@ impl Cursor {
                 stored.advance();
             }
         }
+        Ok(last)
     }
 
     /// What the layers above the database know of a key.

@@ -41,7 +41,7 @@ impl StoreHandle {
     ) -> Result<StoreHandle, StateError> {
         let prefix = StorePrefix::new(task, store);
         let cache = match kind {
-            StoreKind::RocksDb => StoreCache::Shared(cache),
+            StoreKind::RocksDb => StoreCache::shared(cache),
             StoreKind::Memory => fill(&db, cache, prefix)?,
         };
         Ok(StoreHandle { prefix, cache, db })
@@ -144,18 +144,23 @@ impl SealedState {
     /// # Errors
     /// The database cannot be read.
     pub fn keys_in_ranges(&self) -> Result<RangeKeys, StateError> {
-        let mut keys = Vec::new();
-        for (index, (store, overlay)) in self.stores.iter().enumerate() {
+        let mut found = Vec::new();
+        for (store, overlay) in &self.stores {
             for (start, end) in overlay.ranges() {
                 let (lower, upper) = store.prefix.range(Some(start), end);
                 let mut walk = store.db.walk(Family::State, lower, upper, Order::Up);
-                while let Some((key, _)) = walk.entry()? {
-                    keys.push((index, key[StorePrefix::LEN..].into()));
+                let mut keys: Option<Vec<Box<[u8]>>> = Some(Vec::new());
+                while let (Some(list), Some((key, _))) = (&mut keys, walk.entry()?) {
+                    list.push(key[StorePrefix::LEN..].into());
+                    if list.len() > LISTED_KEYS {
+                        keys = None;
+                    }
                     walk.advance();
                 }
+                found.push(keys);
             }
         }
-        Ok(RangeKeys(keys))
+        Ok(RangeKeys(found))
     }
 
     /// Brings the cache up to date once the checkpoint is durable.
@@ -163,9 +168,11 @@ impl SealedState {
     /// # Errors
     /// `memory` stores have outgrown the cache.
     pub fn publish(&self, removed: &RangeKeys) -> Result<(), StateError> {
-        for (index, key) in &removed.0 {
-            let store = &self.stores[*index].0;
-            store.cache.remove(store.prefix, key);
+        let mut removed = removed.0.iter();
+        for (store, overlay) in &self.stores {
+            for ((start, end), keys) in overlay.ranges().zip(removed.by_ref()) {
+                store.cache.remove_range(store.prefix, start, end, keys.as_deref());
+            }
         }
         for (store, overlay) in &self.stores {
             for (key, entry) in overlay.entries() {
@@ -200,5 +207,8 @@ pub struct SealedTask {
     pub pause: Duration,
 }
 
-/// Keys that a checkpoint's range deletes remove, by store.
-pub struct RangeKeys(Vec<(usize, Box<[u8]>)>);
+/// Keys that a checkpoint's range deletes remove, for each range in order; `None` where they are too many to list.
+pub struct RangeKeys(Vec<Option<Vec<Box<[u8]>>>>);
+
+/// A range delete of more keys than this makes the store's whole part of the cache stale instead.
+const LISTED_KEYS: usize = 10_000;

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
@@ -191,15 +192,16 @@ impl TaskState {
         CursorId(id)
     }
 
-    /// The next entries of a cursor, or `None` where the cursor has ended.
+    /// The next entries of a cursor, or `None` where the cursor has ended. It looks for them until `until`.
     ///
     /// # Errors
-    /// The database could not be read.
+    /// The database could not be read, or nothing was found in time.
     pub fn scan_next(
         &mut self,
         cursor: CursorId,
         entries_max: usize,
         bytes_max: usize,
+        until: Instant,
     ) -> Result<Option<Entries>, StateError> {
         let index = self.cursor_index(cursor);
         let Some(Some(cursor)) = self.cursors.get_mut(index) else {
@@ -211,7 +213,7 @@ impl TaskState {
             handle: &store.handle,
             hasher: &self.hasher,
         };
-        cursor.next(&layers, entries_max, bytes_max).map(Some)
+        cursor.next(&layers, entries_max, bytes_max, until).map(Some)
     }
 
     /// Ends a cursor.

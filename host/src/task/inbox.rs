@@ -14,7 +14,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Delivery {
     /// Where the reader begins: comes first, and only where no position was stored.
-    Begin(Position),
+    Begin {
+        /// The place.
+        position: Position,
+        /// Another start would choose another: the next checkpoint must record it.
+        chosen: bool,
+    },
     /// Messages, as one batch.
     Messages(Fetched),
     /// A record that is no message.

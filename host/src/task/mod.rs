@@ -180,7 +180,7 @@ impl Task {
             Some(context) => context,
             None => panic!("a task is sealed during a call"),
         };
-        self.record.store_time = context.now;
+        self.record.store_time = self.record.store_time.max(context.now);
         for (port, stream) in self.options.ports.iter().enumerate() {
             if let Some(next) = context.round_robin.get(port) {
                 self.record.round_robin.insert(*stream, *next);

@@ -9,6 +9,9 @@ use crate::connectors::Fetched;
 use crate::model::{Batch, InputIndex, MessageRef, Position};
 use crate::runtime::{EndProgress, Fault, Instance, Rejection, World};
 
+/// A batch of several calls ends when it has staged so much: as much as one call may.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// What the scheduler and a step tell each other while the step runs.
 #[derive(Debug, Default)]
 pub struct StepControl {
@@ -76,11 +79,11 @@ impl Task {
     fn take(&mut self, input: usize, delivery: Delivery, control: &StepControl) -> Outcome {
         let index = InputIndex(u16::try_from(input).unwrap_or(u16::MAX));
         match delivery {
-            Delivery::Begin(position) => {
+            Delivery::Begin { position, chosen } => {
                 let stream = self.stream_of(index).1;
                 self.figures.positions[input].store(position.next, Ordering::Relaxed);
                 self.record.positions.insert(stream, position);
-                self.dirty = true;
+                self.dirty |= chosen;
                 Outcome::Worked
             }
             Delivery::Messages(fetched) => self.process(index, fetched, control),
@@ -213,8 +216,15 @@ impl Task {
             }
             Err(_) => {
                 self.context_mut().undo_batch();
+                let before = self.open_bytes();
                 for index in 0..batch.len() {
                     rejected += self.run_alone(batch, index, control)?;
+                    if self.ends_after_call(before, control) {
+                        return Ok(Processed {
+                            messages: index + 1,
+                            rejected,
+                        });
+                    }
                 }
             }
         }
@@ -240,6 +250,7 @@ impl Task {
 
     fn run_messages(&mut self, batch: &Batch, control: &StepControl) -> Result<Processed, Undo> {
         let mut rejected = 0;
+        let before = self.open_bytes();
         for index in 0..batch.len() {
             let context = self.context_mut();
             context.mark_message();
@@ -249,7 +260,7 @@ impl Task {
                 self.context_mut().undo_message();
                 rejected += self.reject(batch, index, &reason, None, 1)?;
             }
-            if control.end_batch.load(Ordering::Relaxed) {
+            if self.ends_after_call(before, control) {
                 return Ok(Processed {
                     messages: index + 1,
                     rejected,
@@ -260,6 +271,11 @@ impl Task {
             messages: batch.len(),
             rejected,
         })
+    }
+
+    /// Whether a batch of several calls ends here: something is due, or it has become as large as one call may.
+    fn ends_after_call(&self, bytes_before: usize, control: &StepControl) -> bool {
+        control.end_batch.load(Ordering::Relaxed) || self.open_bytes().saturating_sub(bytes_before) >= BATCH_BYTES
     }
 
     fn reject_all(&mut self, batch: &Batch, rejections: &[Rejection]) -> Result<u64, Undo> {

@@ -34,6 +34,8 @@ pub(super) struct Guest {
     pub(super) memory: MemoryLimit,
     /// When the running call must have ended.
     pub(super) deadline: Instant,
+    /// Says when nobody is waited for any more.
+    interrupted: tokio::sync::watch::Receiver<bool>,
     /// Handles to stores that the guest holds.
     pub(super) store_handles: u32,
     wasi: WasiCtx,
@@ -42,7 +44,7 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(wasi: Wasi, memory_bytes: usize) -> Guest {
+    pub(super) fn new(runtime: &Runtime, wasi: Wasi, memory_bytes: usize) -> Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         Guest {
@@ -55,6 +57,7 @@ impl Guest {
                 refused: None,
             },
             deadline: Instant::now(),
+            interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
             wasi: wasi.ctx,
             table,

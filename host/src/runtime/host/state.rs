@@ -9,7 +9,7 @@ use super::{Guest, with_memory};
 use crate::model::StoreIndex;
 use crate::model::{Column, iterate};
 use crate::runtime::context::TaskContext;
-use crate::runtime::fault::HostFailed;
+use crate::runtime::fault::{DeadlinePassed, HostFailed};
 use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, STORE_HANDLES};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
@@ -283,10 +283,11 @@ fn next(
     (cursor, max_entries, max_bytes): (Resource<Cursor>, u32, u32),
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
+    let until = call.data().deadline;
     let state = &mut call.data_mut().context()?.state;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
-        .scan_next(CursorId::from_bits(cursor.rep()), max_entries as usize, bytes)
+        .scan_next(CursorId::from_bits(cursor.rep()), max_entries as usize, bytes, until)
         .map_err(host_failed)?;
     match found {
         Some(found) => Ok((Entries {
@@ -351,5 +352,8 @@ fn check_options(options: Option<&PutOptions>) -> wasmtime::Result<()> {
 }
 
 fn host_failed(error: StateError) -> wasmtime::Error {
+    if matches!(error, StateError::TimeOver) {
+        return wasmtime::Error::new(DeadlinePassed);
+    }
     wasmtime::Error::new(HostFailed::from(error))
 }

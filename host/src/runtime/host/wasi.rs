@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
+use tokio::sync::watch;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::io::poll as waiting;
@@ -62,6 +63,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     poll::add_to_linker::<Guest, HasTimed>(linker, |guest| Timed {
         deadline: guest.deadline,
+        interrupted: guest.interrupted.clone(),
         table: guest.ctx().table,
     })?;
     linker.allow_shadowing(false);
@@ -71,6 +73,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 /// The table of pollables, and until when one may wait for them.
 struct Timed<'a> {
     deadline: Instant,
+    interrupted: watch::Receiver<bool>,
     table: &'a mut ResourceTable,
 }
 
@@ -80,28 +83,37 @@ impl HasData for HasTimed {
     type Data<'a> = Timed<'a>;
 }
 
-fn wait<R>(deadline: Instant, ready: impl Future<Output = wasmtime::Result<R>>) -> wasmtime::Result<R> {
-    in_tokio(async {
-        match tokio::time::timeout_at(deadline.into(), ready).await {
-            Ok(result) => result,
-            Err(_) => Err(wasmtime::Error::new(DeadlinePassed)),
+fn wait<R>(
+    deadline: Instant,
+    mut interrupted: watch::Receiver<bool>,
+    ready: impl Future<Output = wasmtime::Result<R>>,
+) -> wasmtime::Result<R> {
+    in_tokio(async move {
+        tokio::select! {
+            biased;
+            result = ready => result,
+            () = tokio::time::sleep_until(deadline.into()) => Err(wasmtime::Error::new(DeadlinePassed)),
+            Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Err(wasmtime::Error::new(DeadlinePassed)),
         }
     })
 }
 
 impl poll::Host for Timed<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        wait(self.deadline, waiting::Host::poll(self.table, pollables))
+        let interrupted = self.interrupted.clone();
+        wait(self.deadline, interrupted, waiting::Host::poll(self.table, pollables))
     }
 }
 
 impl poll::HostPollable for Timed<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        wait(self.deadline, waiting::HostPollable::ready(self.table, pollable))
+        let interrupted = self.interrupted.clone();
+        wait(self.deadline, interrupted, waiting::HostPollable::ready(self.table, pollable))
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        wait(self.deadline, waiting::HostPollable::block(self.table, pollable))
+        let interrupted = self.interrupted.clone();
+        wait(self.deadline, interrupted, waiting::HostPollable::block(self.table, pollable))
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
