@@ -2,8 +2,6 @@
 //! into the guest's memory without a copy in between. The hot imports (`state`, `output`) are defined by hand in
 //! [`super::host`], borrowed likewise.
 
-#![expect(missing_docs, reason = "generated; the WIT documents it")]
-
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "host",

@@ -278,7 +278,7 @@ impl WriteSet<'_> {
     pub fn commit(self, sync: Durability) -> Result<(), DbError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync == Durability::Sync);
-        self.db.db.write_opt(&self.batch, &options).map_err(DbError::Write)
+        self.db.db.write_opt(self.batch, &options).map_err(DbError::Write)
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use wasm_host::model::{Column, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
     CleanCache, CursorId, Db, DbOptions, Durability, Entries, Family, IncrementError, Order, SealedState,
-    StoreHandle, StoreKind, TaskState, decode_value,
+    StateError, StoreHandle, StoreKind, TaskState, decode_value,
 };
 
 use super::operation::{Answer, Bytes, Found, Operation, Place, Refusal, Subject};
@@ -220,9 +221,12 @@ impl Engine {
         let cursor = task.scan(store, range.start.as_deref(), range.end.as_deref(), *options);
         let mut all = Found::new();
         loop {
-            let entries = task
-                .scan_next(cursor, *entries_max, usize::MAX)
-                .expect("the database can be read");
+            // Out of time, it finds less or nothing; then it goes on where it was.
+            let entries = match task.scan_next(cursor, *entries_max, usize::MAX, Instant::now()) {
+                Err(StateError::TimeOver) => task.scan_next(cursor, *entries_max, usize::MAX, in_time()),
+                entries => entries,
+            };
+            let entries = entries.expect("the database can be read");
             let entries = found(&entries.expect("the cursor is open"));
             if entries.is_empty() {
                 break;
@@ -246,6 +250,11 @@ fn open_tasks(setup: &Setup, db: &Arc<Db>, cache: &Arc<CleanCache>) -> Vec<TaskS
         TaskState::new(*task, setup.stores.iter().map(open_store).collect())
     };
     setup.tasks.iter().map(open_task).collect()
+}
+
+/// Later than any scan takes.
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(600)
 }
 
 fn found(entries: &Entries) -> Found {
@@ -299,7 +308,8 @@ impl Subject for Engine {
                 self.cursors.insert(*cursor, id);
             }
             Operation::ScanNext { task, cursor, entries_max, bytes_max } => {
-                let entries = self.tasks[*task].scan_next(self.cursors[cursor], *entries_max, *bytes_max);
+                let (task, cursor) = (&mut self.tasks[*task], self.cursors[cursor]);
+                let entries = task.scan_next(cursor, *entries_max, *bytes_max, in_time());
                 return Answer::Entries(entries.expect(READ).as_ref().map(found));
             }
             Operation::ScanClose { task, cursor } => self.tasks[*task].scan_close(self.cursors[cursor]),

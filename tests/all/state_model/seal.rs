@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
@@ -59,7 +60,8 @@ fn whole_scan(task: &mut TaskState) {
         keys_only: true,
     };
     let cursor = task.scan(STORE, None, None, options);
-    task.scan_next(cursor, 10, usize::MAX).expect("the database can be read");
+    let until = Instant::now() + Duration::from_secs(60);
+    task.scan_next(cursor, 10, usize::MAX, until).expect("the database can be read");
     task.end_call();
 }
 
