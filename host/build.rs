@@ -11,9 +11,14 @@ fn main() {
         let name = format!("name = \"{package}\"");
         let mut lines = text.lines().skip_while(|line| *line != name);
         let line = lines.nth(1).unwrap_or_default();
-        line.trim_start_matches("version = ").trim_matches('"').to_owned()
+        line.trim_start_matches("version = ")
+            .trim_matches('"')
+            .to_owned()
     };
-    println!("cargo::rustc-env=WASM_HOST_WASMTIME_VERSION={}", version("wasmtime"));
+    println!(
+        "cargo::rustc-env=WASM_HOST_WASMTIME_VERSION={}",
+        version("wasmtime")
+    );
     // The crate's version is its own, a plus sign, and RocksDB's.
     let rocksdb = version("librocksdb-sys");
     let rocksdb = rocksdb.split('+').nth(1).unwrap_or("unknown");

@@ -7,14 +7,16 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::Result;
+use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
 use wasm_host::checkpoint::publish::{CommitterOptions, SealedEpoch};
-use wasm_host::checkpoint::Committer;
 use wasm_host::model::{Epoch, PartitionId, StreamId, TaskId};
 use wasm_host::runtime::{Limits, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
-use wasm_host::state::{CleanCache, Db, DbOptions, Durability, SealedTask, StoreHandle, StoreKind, TaskState, meta};
+use wasm_host::state::{
+    CleanCache, Db, DbOptions, Durability, SealedTask, StoreHandle, StoreKind, TaskState, meta,
+};
 
 /// An opened state directory for one stage `bench` with a store `counts` and an output log `out`.
 pub struct Bench {
@@ -116,7 +118,12 @@ impl Bench {
         };
         let metrics = TaskMetrics::new(Arc::new(StageMetrics::default()), id.partition);
         let state = TaskState::new(id, vec![Arc::new(store)]);
-        Ok(Box::new(TaskContext::new(Arc::new(info), state, metrics, vec![0])))
+        Ok(Box::new(TaskContext::new(
+            Arc::new(info),
+            state,
+            metrics,
+            vec![0],
+        )))
     }
 }
 
@@ -160,8 +167,12 @@ impl Commits {
                     time: 0,
                     tasks,
                 };
-                let mut committed = committer.commit(&sealed, 0).expect("the epoch is committed");
-                committer.deliver(&mut committed).expect("nothing to deliver");
+                let mut committed = committer
+                    .commit(&sealed, 0)
+                    .expect("the epoch is committed");
+                committer
+                    .deliver(&mut committed)
+                    .expect("nothing to deliver");
                 retired = sealed.tasks;
                 if done_sender.send(()).is_err() {
                     return;
@@ -171,7 +182,11 @@ impl Commits {
                 drop(std::mem::take(&mut retired));
             }
         });
-        Commits { epochs, done, thread }
+        Commits {
+            epochs,
+            done,
+            thread,
+        }
     }
 
     /// Hands an epoch over.

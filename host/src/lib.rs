@@ -2,7 +2,10 @@
 //!
 //! Modules, in the order in which to read them; `ARCHITECTURE.md` says what each must never know.
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 compile_error!("wasm-host runs on Linux, x86-64 and aarch64");
 
 pub mod model;

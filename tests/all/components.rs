@@ -32,7 +32,9 @@ fn wrong_components_are_refused_with_what_they_lack() {
         let job = Job::new(JOB);
         job.write("component.wasm", &bytes);
         let done = job.call(&["validate"]).expect(2);
-        let said = done.stderr.replace(job.folder.path().to_str().expect("UTF-8"), "JOB");
+        let said = done
+            .stderr
+            .replace(job.folder.path().to_str().expect("UTF-8"), "JOB");
         let expected = path.with_extension("expected");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&expected, &said).expect("the golden file");
@@ -49,7 +51,19 @@ fn wrong_components_are_refused_with_what_they_lack() {
 #[test]
 fn a_missing_and_an_unpinned_component_are_named() {
     let job = Job::new(JOB);
-    job.call(&["validate"]).expect(2).says("read component").says("component.wasm");
-    let pinned = JOB.replace("component = \"component.wasm\"", &format!("component = \"{{guest:counter}}\"\nsha256 = \"{}\"", "0".repeat(64)));
-    Job::new(&pinned).call(&["validate"]).expect(2).says("but the job pins 0000");
+    job.call(&["validate"])
+        .expect(2)
+        .says("read component")
+        .says("component.wasm");
+    let pinned = JOB.replace(
+        "component = \"component.wasm\"",
+        &format!(
+            "component = \"{{guest:counter}}\"\nsha256 = \"{}\"",
+            "0".repeat(64)
+        ),
+    );
+    Job::new(&pinned)
+        .call(&["validate"])
+        .expect(2)
+        .says("but the job pins 0000");
 }

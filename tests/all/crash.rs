@@ -35,7 +35,9 @@ const LINES: usize = 160;
 
 fn job() -> Job {
     let job = Job::new(JOB).with_steps();
-    let lines: String = (0..LINES).map(|line| format!("k{}\n", line * 7 % 23)).collect();
+    let lines: String = (0..LINES)
+        .map(|line| format!("k{}\n", line * 7 % 23))
+        .collect();
     job.write("in.txt", lines.as_bytes());
     job
 }
@@ -80,11 +82,27 @@ fn a_crash_before_every_step_loses_and_repeats_nothing() {
     let steps = steps_of(&mut counted);
     check(&counted, "no crash at all");
     for name in [
-        "init.make", "init.database", "init.commit", "witness.write", "witness.sync", "init.format", "init.sync", "init.rename",
-        "init.sync-parent", "open.database", "commit.write", "commit.witness", "commit.publish", "deliver", "sink.write",
+        "init.make",
+        "init.database",
+        "init.commit",
+        "witness.write",
+        "witness.sync",
+        "init.format",
+        "init.sync",
+        "init.rename",
+        "init.sync-parent",
+        "open.database",
+        "commit.write",
+        "commit.witness",
+        "commit.publish",
+        "deliver",
+        "sink.write",
         "sink.sync",
     ] {
-        assert!(steps.iter().any(|step| step == name), "step {name:?} was not seen in {steps:?}");
+        assert!(
+            steps.iter().any(|step| step == name),
+            "step {name:?} was not seen in {steps:?}"
+        );
     }
     // The number of epochs differs from run to run, so the last steps may not come.
     let mut crashed = 0;
@@ -98,9 +116,19 @@ fn a_crash_before_every_step_loses_and_repeats_nothing() {
             0 => {}
             code => panic!("before step {number}: exit {code}: {}", done.stderr),
         }
-        check(&job, &format!("a crash before step {number}, {:?} in the first run", steps[number - 1]));
+        check(
+            &job,
+            &format!(
+                "a crash before step {number}, {:?} in the first run",
+                steps[number - 1]
+            ),
+        );
     }
-    assert!(crashed >= steps.len() * 2 / 3, "{crashed} crashes in {} runs", steps.len());
+    assert!(
+        crashed >= steps.len() * 2 / 3,
+        "{crashed} crashes in {} runs",
+        steps.len()
+    );
 }
 
 #[test]
@@ -111,7 +139,11 @@ fn crashes_in_a_row_between_write_and_witness() {
         for at in [3, 1, 1, 2] {
             job.env("STEPS_ABORT", &format!("{name}:{at}"));
             let done = job.run();
-            assert!(done.code == ABORTED || done.code == 0, "{name}: {}", done.stderr);
+            assert!(
+                done.code == ABORTED || done.code == 0,
+                "{name}: {}",
+                done.stderr
+            );
         }
         job.clear_env();
         check(&job, name);
@@ -125,7 +157,11 @@ fn crashes_in_a_row_in_delivery() {
         for at in [2, 1, 1, 3] {
             job.env("STEPS_ABORT", &format!("{name}:{at}"));
             let done = job.run();
-            assert!(done.code == ABORTED || done.code == 0, "{name}: {}", done.stderr);
+            assert!(
+                done.code == ABORTED || done.code == 0,
+                "{name}: {}",
+                done.stderr
+            );
         }
         job.clear_env();
         check(&job, name);

@@ -11,7 +11,11 @@ fn example(name: &str) -> Job {
     job.env("COMPONENTS", components().to_str().expect("UTF-8"));
     for entry in fs::read_dir(folder.join("data")).expect("its data") {
         let path = entry.expect("an entry").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
         job.write(&format!("data/{name}"), &fs::read(&path).expect("data"));
     }
     job
@@ -19,8 +23,17 @@ fn example(name: &str) -> Job {
 
 fn checked_by_its_script(name: &str) {
     let script = in_repository(&format!("examples/{name}/expected.py"));
-    let done = Command::new("python3").arg(&script).arg("--check").output().expect("python3");
-    assert!(done.status.success(), "{}: {}", script.display(), String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("python3")
+        .arg(&script)
+        .arg("--check")
+        .output()
+        .expect("python3");
+    assert!(
+        done.status.success(),
+        "{}: {}",
+        script.display(),
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 #[test]
@@ -30,7 +43,8 @@ fn expectations_are_what_their_scripts_make() {
 }
 
 fn expected(name: &str, file: &str) -> String {
-    fs::read_to_string(in_repository(&format!("examples/{name}/expected/{file}"))).expect("an expectation")
+    fs::read_to_string(in_repository(&format!("examples/{name}/expected/{file}")))
+        .expect("an expectation")
 }
 
 /// The entries of a store, of all tasks, in the order of keys.
@@ -44,9 +58,15 @@ fn entries(job: &Job, store: &str) -> String {
 fn word_count() {
     let job = example("word-count");
     job.run().expect(0);
-    assert!(job.text("out/counts-0-0") == expected("word-count", "counts.jsonl"), "the counts differ");
+    assert!(
+        job.text("out/counts-0-0") == expected("word-count", "counts.jsonl"),
+        "the counts differ"
+    );
     assert_eq!(job.text("out/top-0-0"), expected("word-count", "top.jsonl"));
-    assert!(entries(&job, "counts") == expected("word-count", "counts.tsv"), "the store differs");
+    assert!(
+        entries(&job, "counts") == expected("word-count", "counts.tsv"),
+        "the store differs"
+    );
 }
 
 #[test]
@@ -54,7 +74,16 @@ fn flight_delays() {
     let job = example("flight-delays");
     job.run().expect(0);
     for partition in 0..4 {
-        let done = job.call(&["log", "consume", "delays", "--partition", &partition.to_string(), "--json"]).expect(0);
+        let done = job
+            .call(&[
+                "log",
+                "consume",
+                "delays",
+                "--partition",
+                &partition.to_string(),
+                "--json",
+            ])
+            .expect(0);
         let values = done.stdout.lines().map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).expect("JSON");
             message["value"].as_str().expect("text").to_owned() + "\n"
@@ -63,5 +92,8 @@ fn flight_delays() {
         let file = format!("delays-{partition}.jsonl");
         assert!(values == expected("flight-delays", &file), "{file} differs");
     }
-    assert!(entries(&job, "by-origin") == expected("flight-delays", "by-origin.tsv"), "the store differs");
+    assert!(
+        entries(&job, "by-origin") == expected("flight-delays", "by-origin.tsv"),
+        "the store differs"
+    );
 }

@@ -4,17 +4,32 @@ use crate::harness::{Done, Job};
 use crate::jobs::COUNT_LOG;
 
 fn obey(more: &str) -> Job {
-    let text = COUNT_LOG.replace("{guest:counter}", "{guest:obey}").replace("partitions = 2", "partitions = 1");
-    Job::new(&text.replace("[stage.stores.counts]", &format!("batch-messages = 1\n{more}\n[stage.stores.counts]")))
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:obey}")
+        .replace("partitions = 2", "partitions = 1");
+    Job::new(&text.replace(
+        "[stage.stores.counts]",
+        &format!("batch-messages = 1\n{more}\n[stage.stores.counts]"),
+    ))
 }
 
 /// Two good messages, then the bad one, then one that must not be reached.
 fn stopped_by(job: &Job, bad: &str) -> Done {
     let lines = format!("one\ntwo\n{bad}\nfour\n");
-    job.feed(&["log", "produce", "in"], lines.as_bytes()).expect(0);
+    job.feed(&["log", "produce", "in"], lines.as_bytes())
+        .expect(0);
     let done = job.call(&["run", "--until-idle"]).expect(3);
-    assert!(done.stderr.contains("task count/0 stopped at stream \"in\", offset 2"), "{}", done.stderr);
-    assert_eq!(job.values("out"), ["one 1", "two 2"], "what came before is committed, and nothing after");
+    assert!(
+        done.stderr
+            .contains("task count/0 stopped at stream \"in\", offset 2"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(
+        job.values("out"),
+        ["one 1", "two 2"],
+        "what came before is committed, and nothing after"
+    );
     done
 }
 
@@ -22,7 +37,11 @@ fn stopped_by(job: &Job, bad: &str) -> Done {
 fn a_panic_stops_the_task_with_its_message_and_backtrace() {
     let job = obey("");
     let done = stopped_by(&job, "panic because");
-    assert!(done.stderr.contains("the guest says no: because"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("the guest says no: because"),
+        "{}",
+        done.stderr
+    );
     assert!(done.stderr.contains("backtrace"), "{}", done.stderr);
     // A restart meets the same message.
     let again = job.call(&["run", "--until-idle"]).expect(3);
@@ -32,8 +51,13 @@ fn a_panic_stops_the_task_with_its_message_and_backtrace() {
 
 #[test]
 fn a_batch_is_undone_whole() {
-    let job = Job::new(&COUNT_LOG.replace("{guest:counter}", "{guest:obey}").replace("partitions = 2", "partitions = 1"));
-    job.feed(&["log", "produce", "in"], b"one\ntwo\npanic x\nfour\n").expect(0);
+    let job = Job::new(
+        &COUNT_LOG
+            .replace("{guest:counter}", "{guest:obey}")
+            .replace("partitions = 2", "partitions = 1"),
+    );
+    job.feed(&["log", "produce", "in"], b"one\ntwo\npanic x\nfour\n")
+        .expect(0);
     let done = job.call(&["run", "--until-idle"]).expect(3);
     assert!(done.stderr.contains("offsets 0 to 3"), "{}", done.stderr);
     assert_eq!(job.values("out"), Vec::<String>::new());
@@ -46,7 +70,11 @@ fn loops_and_sleeps_end_at_the_deadline() {
         let job = obey("[stage.limits]\ncall-deadline = \"100ms\"");
         let began = std::time::Instant::now();
         let done = stopped_by(&job, bad);
-        assert!(done.stderr.contains("`call-deadline` = 100 ms"), "{bad}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("`call-deadline` = 100 ms"),
+            "{bad}: {}",
+            done.stderr
+        );
         assert!(began.elapsed().as_secs() < 10, "{bad}");
     }
 }
@@ -54,12 +82,24 @@ fn loops_and_sleeps_end_at_the_deadline() {
 #[test]
 fn limits_are_named() {
     let cases = [
-        ("long-key 8193", "a key of 8193 bytes exceeds the limit `key-bytes` = 8192"),
-        ("long-value 1048577", "a value of 1048577 bytes exceeds the limit `value-bytes` = 1048576"),
-        ("many-bytes 20", "one call may write and send 16777216 bytes together"),
+        (
+            "long-key 8193",
+            "a key of 8193 bytes exceeds the limit `key-bytes` = 8192",
+        ),
+        (
+            "long-value 1048577",
+            "a value of 1048577 bytes exceeds the limit `value-bytes` = 1048576",
+        ),
+        (
+            "many-bytes 20",
+            "one call may write and send 16777216 bytes together",
+        ),
         ("hoard 100000000", "its limit `memory` is 67108864"),
         ("port nowhere", "no output port \"nowhere\""),
-        ("partition 1", "partition 1 of output port \"out\" does not exist"),
+        (
+            "partition 1",
+            "partition 1 of output port \"out\" does not exist",
+        ),
         ("ttl 5", "`ttl-ms` is not supported yet"),
         ("stop now", "request-stop is not granted"),
     ];
@@ -81,9 +121,12 @@ fn a_guest_reaches_nothing_that_was_not_granted() {
 
 #[test]
 fn a_granted_folder_can_be_read_and_not_written() {
-    let job = obey("on-rejected = \"skip\"\n[stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/g\" }]");
+    let job = obey(
+        "on-rejected = \"skip\"\n[stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/g\" }]",
+    );
     job.write("granted/file", b"what it says");
-    job.feed(&["log", "produce", "in"], b"file /g/file\nwrite /g/new\n").expect(0);
+    job.feed(&["log", "produce", "in"], b"file /g/file\nwrite /g/new\n")
+        .expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.values("out"), ["what it says"]);
     assert!(!job.path("granted/new").exists());
@@ -92,9 +135,16 @@ fn a_granted_folder_can_be_read_and_not_written() {
 #[test]
 fn a_rejected_message_leaves_nothing_behind_and_becomes_a_dead_letter() {
     let job = obey("on-rejected = \"dead-letter\"\ndead-letters = \"dead\"");
-    let text = job.text("job.toml").replace("[streams.out]", "[streams.dead]\nsystem = \"log\"\n[streams.out]");
+    let text = job.text("job.toml").replace(
+        "[streams.out]",
+        "[streams.dead]\nsystem = \"log\"\n[streams.out]",
+    );
     job.write("job.toml", text.as_bytes());
-    job.feed(&["log", "produce", "in", "--key-separator", "="], b"k=one\nk=reject why\nk=three\n").expect(0);
+    job.feed(
+        &["log", "produce", "in", "--key-separator", "="],
+        b"k=one\nk=reject why\nk=three\n",
+    )
+    .expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.values("out"), ["one 1", "three 2"]);
     let letters = job.log("dead");
@@ -117,10 +167,16 @@ fn a_rejected_message_leaves_nothing_behind_and_becomes_a_dead_letter() {
 
 #[test]
 fn a_batch_that_fails_is_processed_one_by_one() {
-    let text = COUNT_LOG.replace("{guest:counter}", "{guest:picky}").replace("partitions = 2", "partitions = 1");
-    let text = text.replace("[stage.stores.counts]", "on-rejected = \"skip\"\n[stage.stores.counts]");
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:picky}")
+        .replace("partitions = 2", "partitions = 1");
+    let text = text.replace(
+        "[stage.stores.counts]",
+        "on-rejected = \"skip\"\n[stage.stores.counts]",
+    );
     let job = Job::new(&text);
-    job.feed(&["log", "produce", "in"], b"a\nreject\nb\nerr\nc\nreject\n").expect(0);
+    job.feed(&["log", "produce", "in"], b"a\nreject\nb\nerr\nc\nreject\n")
+        .expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.values("out"), ["a", "b", "c"]);
     let status = job.json(&["status"]);
@@ -129,11 +185,19 @@ fn a_batch_that_fails_is_processed_one_by_one() {
 
 #[test]
 fn rejected_with_fail_undoes_the_batch() {
-    let text = COUNT_LOG.replace("{guest:counter}", "{guest:picky}").replace("partitions = 2", "partitions = 1");
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:picky}")
+        .replace("partitions = 2", "partitions = 1");
     let job = Job::new(&text);
-    job.feed(&["log", "produce", "in"], b"a\nreject\nb\n").expect(0);
+    job.feed(&["log", "produce", "in"], b"a\nreject\nb\n")
+        .expect(0);
     let done = job.call(&["run", "--until-idle"]).expect(3);
-    assert!(done.stderr.contains("offset 1 was rejected and `on-rejected` is \"fail\""), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("offset 1 was rejected and `on-rejected` is \"fail\""),
+        "{}",
+        done.stderr
+    );
     assert_eq!(job.values("out"), Vec::<String>::new());
 }
 
@@ -141,14 +205,19 @@ fn rejected_with_fail_undoes_the_batch() {
 fn writing_in_open_traps() {
     let job = Job::new(&COUNT_LOG.replace("{guest:counter}", "{guest:early_writer}"));
     job.feed(&["log", "produce", "in"], b"a\n").expect(0);
-    job.call(&["run", "--until-idle"]).expect(3).says("put outside of a batch");
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("put outside of a batch");
 }
 
 #[test]
 fn malformed_arguments_trap_with_a_sentence() {
     let cases = [
         ("decreasing", "`ends` decreases at index 1"),
-        ("too-long", "the last of `ends` is 9, but `data` has 2 bytes"),
+        (
+            "too-long",
+            "the last of `ends` is 9, but `data` has 2 bytes",
+        ),
         ("absent-key", "a key in the column of keys is absent"),
         ("uneven", "put-many has 2 keys and 1 values"),
         ("zero-entries", "next asks for 0 entries"),
@@ -159,9 +228,12 @@ fn malformed_arguments_trap_with_a_sentence() {
         ("keep-cursor\nuse-cursor", "the cursor has ended"),
     ];
     for (lines, says) in cases {
-        let text = COUNT_LOG.replace("{guest:counter}", "{guest:hostile}").replace("partitions = 2", "partitions = 1");
+        let text = COUNT_LOG
+            .replace("{guest:counter}", "{guest:hostile}")
+            .replace("partitions = 2", "partitions = 1");
         let job = Job::new(&text);
-        job.feed(&["log", "produce", "in"], lines.as_bytes()).expect(0);
+        job.feed(&["log", "produce", "in"], lines.as_bytes())
+            .expect(0);
         job.call(&["run", "--until-idle"]).expect(3).says(says);
     }
 }

@@ -62,8 +62,17 @@ fn a_bounded_job_ends_and_says_so_again() {
 #[test]
 fn what_is_produced_comes_out() {
     let job = Job::new(COUNT_LOG);
-    let done = job.feed(&["log", "produce", "in", "--key-separator", "="], b"a=1\nb=2\na=3\n").expect(0);
-    assert!(done.stderr.contains("3 messages appended"), "{}", done.stderr);
+    let done = job
+        .feed(
+            &["log", "produce", "in", "--key-separator", "="],
+            b"a=1\nb=2\na=3\n",
+        )
+        .expect(0);
+    assert!(
+        done.stderr.contains("3 messages appended"),
+        "{}",
+        done.stderr
+    );
     job.call(&["run", "--until-idle"]).expect(0);
     let mut values = job.values("out");
     values.sort();
@@ -75,18 +84,35 @@ fn a_running_job_answers_like_a_stopped_one() {
     let job = Job::new(COUNT_LOG);
     let running = job.start();
     wait_until("the job answers", || job.call(&["status"]).code == 0);
-    job.feed(&["log", "produce", "in", "--key-separator", "="], b"a=1\nb=2\na=3\n").expect(0);
+    job.feed(
+        &["log", "produce", "in", "--key-separator", "="],
+        b"a=1\nb=2\na=3\n",
+    )
+    .expect(0);
     wait_until("three counts are visible", || job.values("out").len() == 3);
     let taken = job.json(&["checkpoint", "trigger"]);
     assert!(taken[0]["epoch"].as_u64() > Some(0), "{taken:?}");
-    let while_running = [job.log("out"), job.call(&["log", "list"]).stdout, job.call(&["offsets", "show"]).stdout];
+    let while_running = [
+        job.log("out"),
+        job.call(&["log", "list"]).stdout,
+        job.call(&["offsets", "show"]).stdout,
+    ];
     let listed = job.json(&["checkpoint", "list"]);
     assert_eq!(job.json(&["status"])[0]["state"], "running");
-    job.call(&["state", "scan", "counts"]).expect(2).says("not supported yet");
+    job.call(&["state", "scan", "counts"])
+        .expect(2)
+        .says("not supported yet");
     running.terminate().expect(0);
-    let stopped = [job.log("out"), job.call(&["log", "list"]).stdout, job.call(&["offsets", "show"]).stdout];
+    let stopped = [
+        job.log("out"),
+        job.call(&["log", "list"]).stdout,
+        job.call(&["offsets", "show"]).stdout,
+    ];
     assert_eq!(while_running, stopped);
-    assert_eq!(job.json(&["checkpoint", "list"])[..listed.len()], listed[..]);
+    assert_eq!(
+        job.json(&["checkpoint", "list"])[..listed.len()],
+        listed[..]
+    );
     assert_eq!(job.json(&["status"])[0]["state"], "stopped");
 }
 
@@ -95,17 +121,24 @@ fn a_second_process_is_told_who_holds_the_state() {
     let job = Job::new(COUNT_LOG);
     let running = job.start();
     wait_until("the job answers", || job.call(&["status"]).code == 0);
-    job.run().expect(4).says(&format!("in use by process {}", running.pid()));
+    job.run()
+        .expect(4)
+        .says(&format!("in use by process {}", running.pid()));
 }
 
 #[test]
 fn a_guest_without_sdk_keeps_headers() {
     let job = Job::new(&COUNT_LOG.replace("{guest:counter}", "{guest:raw_relay}"));
-    let message = br#"{"key":"k","value":"v","timestamp":5,"partition":1,"headers":[["h","1"],["n",null]]}"#;
-    job.feed(&["log", "produce", "in", "--jsonl"], message).expect(0);
+    let message =
+        br#"{"key":"k","value":"v","timestamp":5,"partition":1,"headers":[["h","1"],["n",null]]}"#;
+    job.feed(&["log", "produce", "in", "--jsonl"], message)
+        .expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
     let out = job.log("out");
-    assert!(out.contains(r#""timestamp":5,"key":"k","value":"1 v","headers":[["h","1"],["n",null]]"#), "{out}");
+    assert!(
+        out.contains(r#""timestamp":5,"key":"k","value":"1 v","headers":[["h","1"],["n",null]]"#),
+        "{out}"
+    );
 }
 
 #[test]
@@ -126,5 +159,7 @@ fn reset_moves_everything_aside() {
     job.call(&["reset"]).expect(0);
     job.run().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\n");
-    job.call(&["run", "--from-start"]).expect(4).says("wasm-host reset");
+    job.call(&["run", "--from-start"])
+        .expect(4)
+        .says("wasm-host reset");
 }

@@ -12,7 +12,10 @@ use crate::harness::{Job, wait_until};
 use crate::jobs::COUNT_LOG;
 
 fn kills() -> usize {
-    std::env::var("SOAK_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(60)
+    std::env::var("SOAK_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(60)
 }
 
 fn seed(what: &str) -> StdRng {
@@ -26,7 +29,9 @@ fn seed(what: &str) -> StdRng {
 
 /// Keys and values of `count` messages.
 fn messages(count: usize) -> Vec<(String, String)> {
-    (0..count).map(|at| (format!("k{}", at * 31 % 97), format!("v{at}"))).collect()
+    (0..count)
+        .map(|at| (format!("k{}", at * 31 % 97), format!("v{at}")))
+        .collect()
 }
 
 fn counted(keys: impl Iterator<Item = String>) -> (Vec<String>, BTreeMap<String, i64>) {
@@ -41,7 +46,10 @@ fn counted(keys: impl Iterator<Item = String>) -> (Vec<String>, BTreeMap<String,
 }
 
 fn shown(counts: &BTreeMap<String, i64>) -> Vec<String> {
-    counts.iter().map(|(key, count)| format!("{key}\t{}", count.to_le_bytes().escape_ascii())).collect()
+    counts
+        .iter()
+        .map(|(key, count)| format!("{key}\t{}", count.to_le_bytes().escape_ascii()))
+        .collect()
 }
 
 #[test]
@@ -52,7 +60,10 @@ fn from_file_to_file() {
     let job = Job::new(
         &crate::jobs::COUNT_LINES
             .replace("interval = \"100ms\"", "interval = \"20ms\"")
-            .replace("format = \"lines\"\n[streams.out]", "format = \"lines\"\nmax-rate = \"8000/s\"\n[streams.out]"),
+            .replace(
+                "format = \"lines\"\n[streams.out]",
+                "format = \"lines\"\nmax-rate = \"8000/s\"\n[streams.out]",
+            ),
     );
     let keys: Vec<String> = messages(lines).into_iter().map(|(key, _)| key).collect();
     job.write("in.txt", (keys.join("\n") + "\n").as_bytes());
@@ -73,8 +84,14 @@ fn from_file_to_file() {
     job.write_job(&job.text("job.toml").replace("max-rate = \"8000/s\"", ""));
     job.run().expect(0);
     let (out, counts) = counted(keys.into_iter());
-    assert!(job.text("out/out-0-0") == out.join("\n") + "\n", "the output differs");
-    assert_eq!(job.state("counts").lines().collect::<Vec<_>>(), shown(&counts));
+    assert!(
+        job.text("out/out-0-0") == out.join("\n") + "\n",
+        "the output differs"
+    );
+    assert_eq!(
+        job.state("counts").lines().collect::<Vec<_>>(),
+        shown(&counts)
+    );
 }
 
 #[test]
@@ -82,10 +99,20 @@ fn from_log_to_log() {
     let mut random = seed("from_log_to_log");
     let kills = kills() - kills() / 2;
     let text = COUNT_LOG.replace("interval = \"50ms\"", "interval = \"20ms\"");
-    let job = Job::new(&text.replace("system = \"log\"\npartitions = 2\n[streams.out]", "system = \"log\"\npartitions = 2\nmax-rate = \"8000/s\"\n[streams.out]"));
+    let job = Job::new(&text.replace(
+        "system = \"log\"\npartitions = 2\n[streams.out]",
+        "system = \"log\"\npartitions = 2\nmax-rate = \"8000/s\"\n[streams.out]",
+    ));
     let messages = messages(30_000 + kills * 400);
-    let lines: String = messages.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-    job.feed(&["log", "produce", "in", "--key-separator", "="], lines.as_bytes()).expect(0);
+    let lines: String = messages
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect();
+    job.feed(
+        &["log", "produce", "in", "--key-separator", "="],
+        lines.as_bytes(),
+    )
+    .expect(0);
     for _ in 0..kills {
         let running = job.start();
         std::thread::sleep(Duration::from_millis(random.random_range(0..220)));
@@ -110,16 +137,25 @@ fn from_log_to_log() {
 
 #[test]
 fn in_a_guest_call() {
-    let text = COUNT_LOG.replace("{guest:counter}", "{guest:obey}").replace("partitions = 2", "partitions = 1");
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:obey}")
+        .replace("partitions = 2", "partitions = 1");
     for _ in 0..5 {
         let job = Job::new(&text);
         job.feed(&["log", "produce", "in"], b"one\ntwo\n").expect(0);
         let running = job.start();
-        wait_until("two are counted", || job.call(&["log", "list"]).code == 0 && job.values("out").len() == 2);
-        job.feed(&["log", "produce", "in"], b"three\nsleep 700\nfour\n").expect(0);
+        wait_until("two are counted", || {
+            job.call(&["log", "list"]).code == 0 && job.values("out").len() == 2
+        });
+        job.feed(&["log", "produce", "in"], b"three\nsleep 700\nfour\n")
+            .expect(0);
         std::thread::sleep(Duration::from_millis(200));
         running.kill();
-        assert_eq!(job.values("out"), ["one 1", "two 2"], "the batch that slept is not in any checkpoint");
+        assert_eq!(
+            job.values("out"),
+            ["one 1", "two 2"],
+            "the batch that slept is not in any checkpoint"
+        );
         job.call(&["run", "--until-idle"]).expect(0);
         assert_eq!(job.values("out"), ["one 1", "two 2", "three 3", "four 4"]);
     }

@@ -14,12 +14,36 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runtime", &["model", "state"]),
     ("task", &["model", "state", "connectors", "runtime"]),
     ("scheduler", &["model", "state", "runtime", "task"]),
-    ("coordinator", &["model", "state", "connectors", "checkpoint", "runtime", "task", "scheduler"]),
-    ("admin", &["model", "state", "connectors", "runtime", "coordinator"]),
+    (
+        "coordinator",
+        &[
+            "model",
+            "state",
+            "connectors",
+            "checkpoint",
+            "runtime",
+            "task",
+            "scheduler",
+        ],
+    ),
+    (
+        "admin",
+        &["model", "state", "connectors", "runtime", "coordinator"],
+    ),
     ("config", &["model"]),
     (
         "cli",
-        &["model", "state", "connectors", "checkpoint", "runtime", "task", "coordinator", "admin", "config"],
+        &[
+            "model",
+            "state",
+            "connectors",
+            "checkpoint",
+            "runtime",
+            "task",
+            "coordinator",
+            "admin",
+            "config",
+        ],
     ),
 ];
 
@@ -28,7 +52,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rocksdb::", &["state/db.rs"]),
     ("wasmtime::", &["runtime/"]),
     ("axum::", &["admin/"]),
-    ("postcard::", &["state/meta.rs", "connectors/file/detail.rs"]),
+    (
+        "postcard::",
+        &["state/meta.rs", "connectors/file/detail.rs"],
+    ),
     ("clap::", &["cli/"]),
 ];
 
@@ -51,12 +78,22 @@ fn modules_use_what_lies_below_them() {
     assert!(files.len() > 50, "the sources were found");
     let mut wrong = Vec::new();
     for file in &files {
-        let relative = file.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned();
+        let relative = file
+            .strip_prefix(&root)
+            .expect("below the root")
+            .to_string_lossy()
+            .into_owned();
         let text = fs::read_to_string(file).expect("a source");
         let module = relative.split(['/', '.']).next().expect("a module");
-        let allowed = MAY_USE.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        let allowed = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map(|(_, allowed)| *allowed);
         for used in text.match_indices("crate::").map(|(at, _)| &text[at + 7..]) {
-            let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let used: String = used
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
             let known = MAY_USE.iter().any(|(name, _)| *name == used);
             if let Some(allowed) = allowed
                 && known

@@ -27,7 +27,11 @@ fn bytes_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let name = path.strip_prefix(folder).expect("below").to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .expect("below")
+                    .to_string_lossy()
+                    .into_owned();
                 found.insert(name, fs::read(&path).expect("a file"));
             }
         }
@@ -44,7 +48,11 @@ fn refused(says: &str, damage: impl FnOnce(&Path)) {
     let before = bytes_of(&state);
     for command in [&["run"][..], &["status"], &["run"]] {
         let done = job.call(command).expect(4);
-        assert!(done.stderr.contains(says), "{command:?}: {says:?} is not in {}", done.stderr);
+        assert!(
+            done.stderr.contains(says),
+            "{command:?}: {says:?} is not in {}",
+            done.stderr
+        );
     }
     let after = bytes_of(&state);
     let names: (Vec<_>, Vec<_>) = (before.keys().collect(), after.keys().collect());
@@ -74,25 +82,44 @@ fn flip(path: &Path, at: usize) {
 #[test]
 fn another_job() {
     let job = finished();
-    job.write_job(&COUNT_LINES.replace("name = \"count\"\n[checkpoint]", "name = \"other\"\nstate-dir = \".wasm-host/count\"\n[checkpoint]"));
-    job.run().expect(4).says("belongs to job \"count\", not \"other\"");
+    job.write_job(&COUNT_LINES.replace(
+        "name = \"count\"\n[checkpoint]",
+        "name = \"other\"\nstate-dir = \".wasm-host/count\"\n[checkpoint]",
+    ));
+    job.run()
+        .expect(4)
+        .says("belongs to job \"count\", not \"other\"");
 }
 
 #[test]
 fn a_newer_format() {
     refused("it has format 2, this wasm-host knows 1", |state| {
         let text = fs::read_to_string(state.join("FORMAT")).expect("FORMAT");
-        fs::write(state.join("FORMAT"), text.replace("\"format\":1", "\"format\":2")).expect("FORMAT");
+        fs::write(
+            state.join("FORMAT"),
+            text.replace("\"format\":1", "\"format\":2"),
+        )
+        .expect("FORMAT");
     });
 }
 
 #[test]
 fn damaged_and_missing_files() {
-    refused("FORMAT file", |state| fs::write(state.join("FORMAT"), "{").expect("FORMAT"));
-    refused("FORMAT file", |state| fs::remove_file(state.join("FORMAT")).expect("FORMAT"));
-    refused("no CURRENT file", |state| fs::remove_file(state.join("db/CURRENT")).expect("CURRENT"));
-    refused("its witness cannot be read", |state| fs::remove_file(state.join("witness")).expect("witness"));
-    refused("no valid block", |state| fs::write(state.join("witness"), [0; 8192]).expect("witness"));
+    refused("FORMAT file", |state| {
+        fs::write(state.join("FORMAT"), "{").expect("FORMAT")
+    });
+    refused("FORMAT file", |state| {
+        fs::remove_file(state.join("FORMAT")).expect("FORMAT")
+    });
+    refused("no CURRENT file", |state| {
+        fs::remove_file(state.join("db/CURRENT")).expect("CURRENT")
+    });
+    refused("its witness cannot be read", |state| {
+        fs::remove_file(state.join("witness")).expect("witness")
+    });
+    refused("no valid block", |state| {
+        fs::write(state.join("witness"), [0; 8192]).expect("witness")
+    });
     refused("database is damaged", |state| {
         let manifest = fs::read_dir(state.join("db"))
             .expect("db")
@@ -113,7 +140,11 @@ fn a_write_ahead_log_that_lost_acknowledged_writes() {
     refused("commits are lost", |state| {
         let log = only(&state.join("db"), "log");
         let length = fs::metadata(&log).expect("the log").len();
-        fs::OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(length - 200)).expect("the log");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&log)
+            .and_then(|file| file.set_len(length - 200))
+            .expect("the log");
     });
 }
 
@@ -184,7 +215,13 @@ fn what_is_no_longer_declared_must_be_dropped_by_name() {
     job.write_job(&text.replace("{guest:counter}", "{guest:picky}"));
     job.run().expect(4).says("--drop-store count/counts");
     job.call(&["run", "--drop-store", "count/counts"]).expect(0);
-    assert_eq!(job.call(&["state", "stores"]).stdout.matches("sums").count(), 1);
+    assert_eq!(
+        job.call(&["state", "stores"])
+            .stdout
+            .matches("sums")
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -192,5 +229,7 @@ fn another_number_of_partitions() {
     let job = Job::new(crate::jobs::COUNT_LOG);
     job.feed(&["log", "produce", "in"], b"a\n").expect(0);
     job.write_job(&crate::jobs::COUNT_LOG.replace("partitions = 2", "partitions = 3"));
-    job.call(&["run", "--until-idle"]).expect(4).says("has 2 partitions in the state and 3 in the job file");
+    job.call(&["run", "--until-idle"])
+        .expect(4)
+        .says("has 2 partitions in the state and 3 in the job file");
 }

@@ -42,7 +42,10 @@ fn seed() -> u64 {
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+    )
 }
 
 fn tasks(ids: &[(u16, u32)]) -> Vec<TaskId> {
@@ -83,7 +86,10 @@ fn many_keys() -> Profile {
     Profile {
         setup: Setup {
             tasks: tasks(&[(2, 0), (2, 1)]),
-            stores: vec![(StoreId(0), StoreKind::RocksDb), (StoreId(1), StoreKind::Memory)],
+            stores: vec![
+                (StoreId(0), StoreKind::RocksDb),
+                (StoreId(1), StoreKind::Memory),
+            ],
             cache_bytes: 1 << 20,
             write_buffer_bytes: 512 << 10,
             durability: Durability::Process,
@@ -125,7 +131,10 @@ fn short_epochs() -> Profile {
     Profile {
         setup: Setup {
             tasks: tasks(&[(7, 3), (8, 3)]),
-            stores: vec![(StoreId(0), StoreKind::RocksDb), (StoreId(1), StoreKind::Memory)],
+            stores: vec![
+                (StoreId(0), StoreKind::RocksDb),
+                (StoreId(1), StoreKind::Memory),
+            ],
             cache_bytes: 24 << 10,
             write_buffer_bytes: 256 << 10,
             durability: Durability::Sync,
@@ -148,7 +157,9 @@ fn agrees_with_the_model(profile: &Profile) {
     let mut engine = Engine::new(&profile.setup, commit);
     let report = match run(profile, seed, operations.div_ceil(RUNS), &mut engine) {
         Ok(report) => report,
-        Err(mismatch) => panic!("{mismatch}\nreplay with STATE_MODEL_SEED={seed} STATE_MODEL_OPS={operations}"),
+        Err(mismatch) => {
+            panic!("{mismatch}\nreplay with STATE_MODEL_SEED={seed} STATE_MODEL_OPS={operations}")
+        }
     };
     println!("{report}");
     if operations >= OPERATIONS {

@@ -39,39 +39,78 @@ fn call_of(line: &str) -> Option<Call> {
 
 #[test]
 fn logs_are_synced_before_the_witness_and_output_before_its_length() {
-    let job = Job::new(&COUNT_LINES.replace("interval = \"100ms\"", "interval = \"20ms\"").replace(
-        "format = \"lines\"\n[streams.out]",
-        "format = \"lines\"\nmax-rate = \"1000/s\"\n[streams.out]",
-    ));
+    let job = Job::new(
+        &COUNT_LINES
+            .replace("interval = \"100ms\"", "interval = \"20ms\"")
+            .replace(
+                "format = \"lines\"\n[streams.out]",
+                "format = \"lines\"\nmax-rate = \"1000/s\"\n[streams.out]",
+            ),
+    );
     job.write("in.txt", "a\nb\nc\n".repeat(100).as_bytes());
     let trace = job.path("trace");
     let command = job.command(&["run"]);
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-y", "-e", "trace=write,pwrite64,writev,pwritev,fsync,fdatasync", "-o"]).arg(&trace);
+    traced
+        .args([
+            "-f",
+            "-y",
+            "-e",
+            "trace=write,pwrite64,writev,pwritev,fsync,fdatasync",
+            "-o",
+        ])
+        .arg(&trace);
     traced.arg(command.get_program()).args(command.get_args());
-    traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = traced.stdin(Stdio::null()).output().expect("strace: scripts/setup --tests installs it");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    traced.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let output = traced
+        .stdin(Stdio::null())
+        .output()
+        .expect("strace: scripts/setup --tests installs it");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8_lossy(&job.read("trace")).into_owned();
     let calls: Vec<Call> = text.lines().filter_map(call_of).collect();
     let count = |call| calls.iter().filter(|found| **found == call).count();
-    assert!(count(Call::WriteWitness) >= 5 && count(Call::WriteOut) >= 3, "{} witnesses", count(Call::WriteWitness));
+    assert!(
+        count(Call::WriteWitness) >= 5 && count(Call::WriteOut) >= 3,
+        "{} witnesses",
+        count(Call::WriteWitness)
+    );
     let (mut log_is_synced, mut witness_is_synced, mut out_is_synced) = (true, true, true);
     for (at, call) in calls.iter().enumerate() {
         match call {
             Call::WriteLog => {
-                assert!(witness_is_synced, "call {at}: the next write begins before the witness of the last is synced");
-                assert!(out_is_synced, "call {at}: a length is recorded before the data is synced");
+                assert!(
+                    witness_is_synced,
+                    "call {at}: the next write begins before the witness of the last is synced"
+                );
+                assert!(
+                    out_is_synced,
+                    "call {at}: a length is recorded before the data is synced"
+                );
                 log_is_synced = false;
             }
             Call::SyncLog => log_is_synced = true,
             Call::WriteWitness => {
-                assert!(log_is_synced, "call {at}: the witness speaks of a write that is not synced");
+                assert!(
+                    log_is_synced,
+                    "call {at}: the witness speaks of a write that is not synced"
+                );
                 witness_is_synced = false;
             }
             Call::SyncWitness => witness_is_synced = true,
             Call::WriteOut => {
-                assert!(log_is_synced && witness_is_synced, "call {at}: output is shown before it is committed");
+                assert!(
+                    log_is_synced && witness_is_synced,
+                    "call {at}: output is shown before it is committed"
+                );
                 out_is_synced = false;
             }
             Call::SyncOut => out_is_synced = true,

@@ -32,7 +32,9 @@ impl Steps for Watched {
         }
         match &self.abort {
             Some((None, at)) if *at == number => std::process::abort(),
-            Some((Some(name), at)) if name == step && self.named.fetch_add(1, Ordering::SeqCst) + 1 == *at => {
+            Some((Some(name), at))
+                if name == step && self.named.fetch_add(1, Ordering::SeqCst) + 1 == *at =>
+            {
                 std::process::abort();
             }
             _ => {}
@@ -50,13 +52,21 @@ fn main() -> ExitCode {
         let file = OpenOptions::new().create(true).append(true).open(path);
         Mutex::new(file.expect("STEPS_LOG can be opened"))
     });
-    let abort = std::env::var("STEPS_ABORT").ok().map(|at| match at.split_once(':') {
-        None => (None, at.parse().expect("STEPS_ABORT is a number")),
-        Some((name, at)) => (Some(name.to_owned()), at.parse().expect("STEPS_ABORT ends with a number")),
-    });
+    let abort = std::env::var("STEPS_ABORT")
+        .ok()
+        .map(|at| match at.split_once(':') {
+            None => (None, at.parse().expect("STEPS_ABORT is a number")),
+            Some((name, at)) => (
+                Some(name.to_owned()),
+                at.parse().expect("STEPS_ABORT ends with a number"),
+            ),
+        });
     let hold = std::env::var("STEPS_HOLD").ok().map(|hold| {
         let (name, ms) = hold.split_once(':').expect("STEPS_HOLD is NAME:MS");
-        (name.to_owned(), Duration::from_millis(ms.parse().expect("STEPS_HOLD ends with milliseconds")))
+        (
+            name.to_owned(),
+            Duration::from_millis(ms.parse().expect("STEPS_HOLD ends with milliseconds")),
+        )
     });
     let steps = Watched {
         log,

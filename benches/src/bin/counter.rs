@@ -8,10 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
-use wasm_host::connectors::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
+use wasm_host::connectors::generate::{
+    Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT,
+};
 use wasm_host::connectors::{FetchBounds, Input, OpenAt, Polled};
-use wasm_host::model::{Batch, InputIndex, MessageRef, OutputIndex, PartitionId, StartAt, StoreIndex};
-use wasm_host::runtime::{Component, ComponentOptions, Instance, Runtime, RuntimeOptions, TaskContext};
+use wasm_host::model::{
+    Batch, InputIndex, MessageRef, OutputIndex, PartitionId, StartAt, StoreIndex,
+};
+use wasm_host::runtime::{
+    Component, ComponentOptions, Instance, Runtime, RuntimeOptions, TaskContext,
+};
 use wasm_host_benches::{Bench, Commits, seal, thread_cpu};
 
 #[derive(Parser)]
@@ -82,17 +88,29 @@ fn main() -> Result<()> {
     };
     let (wall, cpu) = (began.elapsed(), thread_cpu() - cpu);
     reader.join().map_err(|_| anyhow!("the reader panicked"))?;
-    let name = args.mode.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let name = args
+        .mode
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default();
     #[expect(clippy::cast_precision_loss, reason = "figures for a person")]
     let (per_second, cpu_ns) = (
         args.messages as f64 / wall.as_secs_f64(),
         cpu.as_nanos() as f64 / args.messages as f64,
     );
-    println!("{name:8} keys {:>8} messages/s {per_second:>10.0} worker-cpu-ns/message {cpu_ns:>7.0} epochs {epochs}", args.keys);
+    println!(
+        "{name:8} keys {:>8} messages/s {per_second:>10.0} worker-cpu-ns/message {cpu_ns:>7.0} epochs {epochs}",
+        args.keys
+    );
     Ok(())
 }
 
-fn hosted(args: &Args, mode: Mode, folder: &std::path::Path, batches: impl Iterator<Item = Batch>) -> Result<u64> {
+fn hosted(
+    args: &Args,
+    mode: Mode,
+    folder: &std::path::Path,
+    batches: impl Iterator<Item = Batch>,
+) -> Result<u64> {
     let bench = Bench::open(&folder.join("state"), 1, 256 << 20)?;
     let mut context = bench.context(0)?;
     let out = bench.out;
@@ -175,9 +193,14 @@ fn native(context: &mut TaskContext, batch: &Batch) -> Result<()> {
     let store = StoreIndex(0);
     for index in 0..batch.len() {
         let message = batch.messages.get(index);
-        let (key, value) = (message.key.unwrap_or_default(), message.value.unwrap_or_default());
+        let (key, value) = (
+            message.key.unwrap_or_default(),
+            message.value.unwrap_or_default(),
+        );
         let mut entry = context.state.get_with(store, key, |found| {
-            found.and_then(|found| found.try_into().ok()).unwrap_or([0; 24])
+            found
+                .and_then(|found| found.try_into().ok())
+                .unwrap_or([0; 24])
         })?;
         step(&mut entry, value);
         context.state.put(store, key, Some(&entry));
@@ -204,9 +227,14 @@ fn directly(path: &std::path::Path, batches: impl Iterator<Item = Batch>) -> Res
     for batch in batches {
         for index in 0..batch.len() {
             let message = batch.messages.get(index);
-            let (key, value) = (message.key.unwrap_or_default(), message.value.unwrap_or_default());
+            let (key, value) = (
+                message.key.unwrap_or_default(),
+                message.value.unwrap_or_default(),
+            );
             let found = db.get_pinned(key)?;
-            let mut entry = found.and_then(|found| (*found).try_into().ok()).unwrap_or([0; 24]);
+            let mut entry = found
+                .and_then(|found| (*found).try_into().ok())
+                .unwrap_or([0; 24]);
             step(&mut entry, value);
             db.put(key, entry)?;
             out.extend_from_slice(&key[..16]);

@@ -30,7 +30,9 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let folder = tempfile::tempdir_in(".")?;
     let bench = Bench::open(&folder.path().join("state"), args.tasks, 256 << 20)?;
-    let mut contexts = (0..args.tasks).map(|task| bench.context(task)).collect::<Result<Vec<_>>>()?;
+    let mut contexts = (0..args.tasks)
+        .map(|task| bench.context(task))
+        .collect::<Result<Vec<_>>>()?;
     let out = bench.out;
     let commits = Commits::start(bench.committer);
     let store = StoreIndex(0);
@@ -40,21 +42,43 @@ fn main() -> Result<()> {
         let part = (entries - written).min(500_000);
         for entry in written..written + part {
             let context = &mut contexts[(entry % u64::from(args.tasks)) as usize];
-            context.state.put(store, format!("k{entry:015}").as_bytes(), Some(&[b'v'; VALUE]));
+            context.state.put(
+                store,
+                format!("k{entry:015}").as_bytes(),
+                Some(&[b'v'; VALUE]),
+            );
         }
         written += part;
-        commits.give(contexts.iter_mut().map(|context| { context.keep_batch(); seal(context, out) }).collect());
+        commits.give(
+            contexts
+                .iter_mut()
+                .map(|context| {
+                    context.keep_batch();
+                    seal(context, out)
+                })
+                .collect(),
+        );
         commits.done.recv()?;
-        contexts.iter_mut().for_each(|context| context.state.release());
+        contexts
+            .iter_mut()
+            .for_each(|context| context.state.release());
     }
     let (mut walls, mut cpus) = (Vec::new(), Vec::new());
     for barrier in 0..args.barriers {
         for entry in 0..args.dirty {
             let context = &mut contexts[(entry % u64::from(args.tasks)) as usize];
             let number = entry.wrapping_mul(0x9e37_79b9) % entries.max(args.dirty);
-            context.state.put(store, format!("k{number:015}").as_bytes(), Some(&[b'w'; VALUE]));
+            context.state.put(
+                store,
+                format!("k{number:015}").as_bytes(),
+                Some(&[b'w'; VALUE]),
+            );
             if entry % 16 == 0 {
-                context.staged.push(OutputIndex(0), PartitionId(0), MessageRef::new(None, Some(b"out"), i64::from(barrier)));
+                context.staged.push(
+                    OutputIndex(0),
+                    PartitionId(0),
+                    MessageRef::new(None, Some(b"out"), i64::from(barrier)),
+                );
             }
         }
         contexts.iter_mut().for_each(|context| context.keep_batch());
@@ -67,7 +91,9 @@ fn main() -> Result<()> {
         }
         commits.give(sealed);
         commits.done.recv()?;
-        contexts.iter_mut().for_each(|context| context.state.release());
+        contexts
+            .iter_mut()
+            .for_each(|context| context.state.release());
     }
     commits.stop();
     println!(

@@ -169,7 +169,12 @@ impl From<&coordinator::Status> for Status {
     fn from(status: &coordinator::Status) -> Status {
         Status {
             job: status.job.clone(),
-            state: if status.draining { "draining" } else { "running" }.to_owned(),
+            state: if status.draining {
+                "draining"
+            } else {
+                "running"
+            }
+            .to_owned(),
             epoch: status.epoch.0,
             last_checkpoint: status.last_checkpoint.as_ref().map(Checkpoint::from),
             checkpoints: status.checkpoints,
@@ -218,7 +223,13 @@ impl From<&coordinator::TaskStatus> for Task {
 /// The database cannot be read.
 pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
     let catalog = view.catalog()?;
-    let name_of = |id| catalog.streams.iter().find(|(_, stream)| stream.id == id).map(|(name, _)| name.clone());
+    let name_of = |id| {
+        catalog
+            .streams
+            .iter()
+            .find(|(_, stream)| stream.id == id)
+            .map(|(name, _)| name.clone())
+    };
     let tasks = view.tasks()?.into_iter().map(|task| {
         let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
         let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
@@ -234,7 +245,11 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
             }
         };
         Task {
-            component: catalog.stages.get(stage).map(|stage| stage.component.clone()).unwrap_or_default(),
+            component: catalog
+                .stages
+                .get(stage)
+                .map(|stage| stage.component.clone())
+                .unwrap_or_default(),
             processed: task.record.processed,
             rejected: task.record.rejected,
             batches: 0,
@@ -269,13 +284,20 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
 /// The database cannot be read.
 pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
     let catalog = view.catalog()?;
-    let names: BTreeMap<_, _> = catalog.streams.iter().map(|(name, stream)| (stream.id, name)).collect();
+    let names: BTreeMap<_, _> = catalog
+        .streams
+        .iter()
+        .map(|(name, stream)| (stream.id, name))
+        .collect();
     let mut offsets = Vec::new();
     for task in view.tasks()? {
         for (stream, position) in &task.record.positions {
             offsets.push(Offset {
                 task: task.task.clone(),
-                stream: names.get(stream).map(ToString::to_string).unwrap_or_default(),
+                stream: names
+                    .get(stream)
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 partition: task.id.partition.0,
                 position: position.next,
                 epoch: task.record.stamp.container_epoch.0,
@@ -292,7 +314,11 @@ pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
 pub fn logs(view: &View) -> Result<Vec<LogPartition>, StateError> {
     let catalog = view.catalog()?;
     let mut found = Vec::new();
-    for (name, stream) in catalog.streams.iter().filter(|(_, stream)| stream.system == "log") {
+    for (name, stream) in catalog
+        .streams
+        .iter()
+        .filter(|(_, stream)| stream.system == "log")
+    {
         for partition in 0..stream.partitions {
             let (oldest, end) = view.log_bounds(stream.id, crate::model::PartitionId(partition));
             found.push(LogPartition {

@@ -64,14 +64,25 @@ impl From<crate::state::StateError> for Refused {
 async fn status(State(handle): State<Handle>) -> Result<Json<json::Status>, Refused> {
     let mut status = json::Status::from(&handle.status().await?);
     if status.last_checkpoint.is_none() {
-        status.last_checkpoint = handle.view().checkpoints()?.last().map(json::Checkpoint::from);
+        status.last_checkpoint = handle
+            .view()
+            .checkpoints()?
+            .last()
+            .map(json::Checkpoint::from);
     }
     Ok(Json(status))
 }
 
 async fn show_metrics(State(handle): State<Handle>) -> Result<Response, Refused> {
     let text = metrics::render(&handle.status().await?);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response())
 }
 
 async fn checkpoints(State(handle): State<Handle>) -> Result<Json<Vec<json::Checkpoint>>, Refused> {
@@ -112,15 +123,21 @@ async fn consume(
     Query(window): Query<Window>,
 ) -> Result<Response, Refused> {
     let view = handle.view();
-    let record = view
-        .log_stream(&stream)?
-        .ok_or_else(|| Refused(StatusCode::NOT_FOUND, format!("the job has no log stream {stream:?}")))?;
+    let record = view.log_stream(&stream)?.ok_or_else(|| {
+        Refused(
+            StatusCode::NOT_FOUND,
+            format!("the job has no log stream {stream:?}"),
+        )
+    })?;
     let partition = PartitionId(window.partition);
     let read = view
         .log_read(record.id, partition, window.from, READ_BYTES)
         .map_err(|error| Refused(StatusCode::RANGE_NOT_SATISFIABLE, error.to_string()))?;
     let mut body = Vec::new();
-    let count = read.messages.len().min(usize::try_from(window.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
+    let count = read
+        .messages
+        .len()
+        .min(usize::try_from(window.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
     for index in 0..count {
         let name = MessageName {
             stream: &stream,
@@ -131,7 +148,10 @@ async fn consume(
         body.push(b'\n');
     }
     let next = read.first + count as u64;
-    let headers = [(header::CONTENT_TYPE, "application/jsonl".to_owned()), (NEXT, next.to_string())];
+    let headers = [
+        (header::CONTENT_TYPE, "application/jsonl".to_owned()),
+        (NEXT, next.to_string()),
+    ];
     Ok((headers, Body::from(body)).into_response())
 }
 
@@ -151,10 +171,21 @@ async fn produce(
 ) -> Result<Response, Refused> {
     let mut messages = Vec::new();
     let now = crate::model::Clock::now_ms(&crate::model::SystemClock);
-    for (number, line) in body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-        let bad = |what: String| Refused(StatusCode::BAD_REQUEST, format!("line {}: {what}", number + 1));
+    for (number, line) in body
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+    {
+        let bad = |what: String| {
+            Refused(
+                StatusCode::BAD_REQUEST,
+                format!("line {}: {what}", number + 1),
+            )
+        };
         let parsed = JsonMessage::parse(line).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             bad(format!("{error}: {cause}"))
         })?;
         let mut message = Messages::default();
@@ -164,16 +195,13 @@ async fn produce(
             message,
         });
     }
-    let places = handle
-        .produce(stream, messages)
-        .await?
-        .map_err(|error| {
-            let status = match &error {
-                ProduceError::Refused(_) => StatusCode::BAD_REQUEST,
-                ProduceError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            Refused(status, error.to_string())
-        })?;
+    let places = handle.produce(stream, messages).await?.map_err(|error| {
+        let status = match &error {
+            ProduceError::Refused(_) => StatusCode::BAD_REQUEST,
+            ProduceError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refused(status, error.to_string())
+    })?;
     let places: Vec<Place> = places
         .into_iter()
         .map(|(partition, offset)| Place {

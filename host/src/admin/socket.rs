@@ -17,13 +17,18 @@ impl SocketPlace {
     pub fn new() -> Option<SocketPlace> {
         let folder = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
             Some(runtime) if runtime.is_absolute() && runtime.is_dir() => runtime.join("wasm-host"),
-            _ => std::env::temp_dir().join(format!("wasm-host-{}", rustix::process::geteuid().as_raw())),
+            _ => std::env::temp_dir()
+                .join(format!("wasm-host-{}", rustix::process::geteuid().as_raw())),
         };
         if let Err(error) = private_folder(&folder) {
             tracing::warn!("no admin socket: {}: {error}", folder.display());
             return None;
         }
-        let path = folder.join(format!("{}-{:08x}.sock", std::process::id(), rand::random::<u32>()));
+        let path = folder.join(format!(
+            "{}-{:08x}.sock",
+            std::process::id(),
+            rand::random::<u32>()
+        ));
         Some(SocketPlace { path })
     }
 
@@ -53,10 +58,14 @@ fn private_folder(folder: &Path) -> io::Result<()> {
         _ => {}
     }
     let found = fs::symlink_metadata(folder)?;
-    let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    let ours = found.is_dir()
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.mode() & 0o077 == 0;
     if ours {
         Ok(())
     } else {
-        Err(io::Error::other("it is not a folder of mode 0700 that belongs to this user"))
+        Err(io::Error::other(
+            "it is not a folder of mode 0700 that belongs to this user",
+        ))
     }
 }

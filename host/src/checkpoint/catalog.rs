@@ -81,8 +81,14 @@ impl Catalog {
         let stages: Vec<(Vec<u8>, meta::StageRecord)> = meta::list(db, meta::STAGES.as_bytes())?;
         let streams: Vec<(Vec<u8>, meta::StreamRecord)> = meta::list(db, meta::STREAMS.as_bytes())?;
         Ok(Catalog {
-            stages: stages.into_iter().map(|(key, record)| (by_name(key), record)).collect(),
-            streams: streams.into_iter().map(|(key, record)| (by_name(key), record)).collect(),
+            stages: stages
+                .into_iter()
+                .map(|(key, record)| (by_name(key), record))
+                .collect(),
+            streams: streams
+                .into_iter()
+                .map(|(key, record)| (by_name(key), record))
+                .collect(),
             ..Catalog::default()
         })
     }
@@ -91,7 +97,12 @@ impl Catalog {
     ///
     /// # Errors
     /// They do not fit, or the directory cannot be read. Nothing is changed.
-    pub fn resolve(path: &Path, db: &Db, shape: &JobShape, drops: &Drops) -> Result<Catalog, OpenError> {
+    pub fn resolve(
+        path: &Path,
+        db: &Db,
+        shape: &JobShape,
+        drops: &Drops,
+    ) -> Result<Catalog, OpenError> {
         let known = Self::known(path, db)?;
         let mut differences = Vec::new();
         let mut catalog = Catalog::default();
@@ -104,7 +115,12 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::resolve`].
-    pub fn resolve_stream(path: &Path, db: &Db, name: &str, shape: StreamShape) -> Result<Catalog, OpenError> {
+    pub fn resolve_stream(
+        path: &Path,
+        db: &Db,
+        name: &str,
+        shape: StreamShape,
+    ) -> Result<Catalog, OpenError> {
         let known = Self::known(path, db)?;
         let mut differences = Vec::new();
         let mut catalog = Catalog::default();
@@ -130,8 +146,19 @@ impl Catalog {
         })
     }
 
-    fn resolve_stages(&mut self, known: &Catalog, shape: &JobShape, drops: &Drops, differences: &mut Vec<String>) {
-        let mut next_stage = known.stages.values().map(|stage| stage.id.0 + 1).max().unwrap_or(0);
+    fn resolve_stages(
+        &mut self,
+        known: &Catalog,
+        shape: &JobShape,
+        drops: &Drops,
+        differences: &mut Vec<String>,
+    ) {
+        let mut next_stage = known
+            .stages
+            .values()
+            .map(|stage| stage.id.0 + 1)
+            .max()
+            .unwrap_or(0);
         for (name, declared) in &shape.stages {
             let mut record = match known.stages.get(name) {
                 Some(record) => record.clone(),
@@ -154,17 +181,24 @@ impl Catalog {
             }
             self.resolve_stores(name, &mut record, declared, drops, differences);
             if known.stages.get(name) != Some(&record) {
-                self.changes.push(Change::Put(stage_key(name), meta::encode(&record)));
+                self.changes
+                    .push(Change::Put(stage_key(name), meta::encode(&record)));
             }
             if record.component != declared.component {
                 // Not before a checkpoint contains what the new component did: until then the old one is what a return goes to.
-                self.components_changed.push((name.clone(), record.component.clone()));
+                self.components_changed
+                    .push((name.clone(), record.component.clone()));
                 record.component.clone_from(&declared.component);
-                self.with_checkpoint.push((stage_key(name), meta::encode(&record)));
+                self.with_checkpoint
+                    .push((stage_key(name), meta::encode(&record)));
             }
             self.stages.insert(name.clone(), record);
         }
-        for (name, record) in known.stages.iter().filter(|(name, _)| !shape.stages.contains_key(*name)) {
+        for (name, record) in known
+            .stages
+            .iter()
+            .filter(|(name, _)| !shape.stages.contains_key(*name))
+        {
             if !drops.stages.contains(name) {
                 differences.push(format!(
                     "stage {name:?} is no longer declared; `--drop-stage {name}` deletes its state and positions"
@@ -173,9 +207,15 @@ impl Catalog {
             }
             self.changes.push(Change::Delete(stage_key(name)));
             for partition in (0..record.partitions).map(PartitionId) {
-                let task = TaskId { stage: record.id, partition };
+                let task = TaskId {
+                    stage: record.id,
+                    partition,
+                };
                 self.changes.push(Change::Delete(meta::task_key(task)));
-                record.stores.values().for_each(|store| self.drop_store(task, *store));
+                record
+                    .stores
+                    .values()
+                    .for_each(|store| self.drop_store(task, *store));
             }
         }
     }
@@ -188,14 +228,24 @@ impl Catalog {
         drops: &Drops,
         differences: &mut Vec<String>,
     ) {
-        let mut next = record.stores.values().map(|store| store.0 + 1).max().unwrap_or(0);
+        let mut next = record
+            .stores
+            .values()
+            .map(|store| store.0 + 1)
+            .max()
+            .unwrap_or(0);
         for store in &declared.stores {
             record.stores.entry(store.clone()).or_insert_with(|| {
                 next += 1;
                 StoreId(next - 1)
             });
         }
-        let gone: Vec<String> = record.stores.keys().filter(|store| !declared.stores.contains(*store)).cloned().collect();
+        let gone: Vec<String> = record
+            .stores
+            .keys()
+            .filter(|store| !declared.stores.contains(*store))
+            .cloned()
+            .collect();
         for store in gone {
             if !drops.stores.contains(&(stage.to_owned(), store.clone())) {
                 differences.push(format!(
@@ -203,7 +253,13 @@ impl Catalog {
                 ));
             } else if let Some(id) = record.stores.remove(&store) {
                 for partition in (0..record.partitions).map(PartitionId) {
-                    self.drop_store(TaskId { stage: record.id, partition }, id);
+                    self.drop_store(
+                        TaskId {
+                            stage: record.id,
+                            partition,
+                        },
+                        id,
+                    );
                 }
             }
         }
@@ -211,7 +267,8 @@ impl Catalog {
 
     fn drop_store(&mut self, task: TaskId, store: StoreId) {
         let (lower, upper) = StorePrefix::new(task, store).range(None, None);
-        self.changes.push(Change::DeleteRange(Family::State, lower, upper));
+        self.changes
+            .push(Change::DeleteRange(Family::State, lower, upper));
     }
 
     fn resolve_streams(
@@ -220,7 +277,12 @@ impl Catalog {
         streams: &BTreeMap<String, StreamShape>,
         differences: &mut Vec<String>,
     ) {
-        let mut next = known.streams.values().map(|stream| stream.id.0 + 1).max().unwrap_or(0);
+        let mut next = known
+            .streams
+            .values()
+            .map(|stream| stream.id.0 + 1)
+            .max()
+            .unwrap_or(0);
         for (name, declared) in streams {
             let record = match known.streams.get(name) {
                 Some(record) => record.clone(),
@@ -231,7 +293,8 @@ impl Catalog {
                         partitions: declared.partitions,
                         system: declared.system.clone(),
                     };
-                    self.changes.push(Change::Put(stream_key(name), meta::encode(&record)));
+                    self.changes
+                        .push(Change::Put(stream_key(name), meta::encode(&record)));
                     record
                 }
             };
@@ -268,7 +331,9 @@ impl Catalog {
             match change {
                 Change::Put(key, value) => writes.put(Family::Meta, key, value),
                 Change::Delete(key) => writes.delete(Family::Meta, key),
-                Change::DeleteRange(family, lower, upper) => writes.delete_range(*family, lower, upper),
+                Change::DeleteRange(family, lower, upper) => {
+                    writes.delete_range(*family, lower, upper)
+                }
             }
         }
     }

@@ -79,7 +79,9 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
     if facts.committing {
         return Due::WhenChanged;
     }
-    if let Some(trigger @ (Trigger::EndOfInput | Trigger::Drain | Trigger::Operator)) = facts.requested {
+    if let Some(trigger @ (Trigger::EndOfInput | Trigger::Drain | Trigger::Operator)) =
+        facts.requested
+    {
         return Due::Now(trigger);
     }
     if !facts.changed {
@@ -96,7 +98,11 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
         return Due::WhenChanged;
     };
     let at = at.max(facts.last_end + options.min_pause);
-    if at <= now { Due::Now(trigger) } else { Due::At(at) }
+    if at <= now {
+        Due::Now(trigger)
+    } else {
+        Due::At(at)
+    }
 }
 
 /// How long to wait before attempt number `failed + 1`: doubling from 100 ms to 10 s.
@@ -133,10 +139,19 @@ mod tests {
     fn nothing_changed_means_nothing_due() {
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
-        let idle = Facts { changed: false, ..facts(now) };
+        let idle = Facts {
+            changed: false,
+            ..facts(now)
+        };
         assert_eq!(barrier(&options(), &idle, later), Due::WhenChanged);
-        let asked = Facts { requested: Some(Trigger::Operator), ..idle };
-        assert_eq!(barrier(&options(), &asked, now), Due::Now(Trigger::Operator));
+        let asked = Facts {
+            requested: Some(Trigger::Operator),
+            ..idle
+        };
+        assert_eq!(
+            barrier(&options(), &asked, now),
+            Due::Now(Trigger::Operator)
+        );
     }
 
     #[test]
@@ -151,31 +166,56 @@ mod tests {
     #[test]
     fn bytes_do_not_wait_and_guests_wait_for_the_pause() {
         let now = Instant::now();
-        let full = Facts { open_bytes: 500, ..facts(now) };
+        let full = Facts {
+            open_bytes: 500,
+            ..facts(now)
+        };
         assert_eq!(barrier(&options(), &full, now), Due::Now(Trigger::Bytes));
-        let guest = Facts { requested: Some(Trigger::Guest), ..facts(now) };
-        assert_eq!(barrier(&options(), &guest, now), Due::At(now + Duration::from_millis(200)));
+        let guest = Facts {
+            requested: Some(Trigger::Guest),
+            ..facts(now)
+        };
+        assert_eq!(
+            barrier(&options(), &guest, now),
+            Due::At(now + Duration::from_millis(200))
+        );
     }
 
     #[test]
     fn one_epoch_is_committed_at_a_time() {
         let now = Instant::now();
-        let busy = Facts { committing: true, requested: Some(Trigger::Drain), open_bytes: 1000, ..facts(now) };
+        let busy = Facts {
+            committing: true,
+            requested: Some(Trigger::Drain),
+            open_bytes: 1000,
+            ..facts(now)
+        };
         assert_eq!(barrier(&options(), &busy, now), Due::WhenChanged);
     }
 
     #[test]
     fn disabled_checkpoints_close_by_bytes_only() {
         let now = Instant::now();
-        let disabled = CadenceOptions { enabled: false, ..options() };
-        assert_eq!(barrier(&disabled, &facts(now), now + Duration::from_secs(60)), Due::WhenChanged);
-        let full = Facts { open_bytes: 500, ..facts(now) };
+        let disabled = CadenceOptions {
+            enabled: false,
+            ..options()
+        };
+        assert_eq!(
+            barrier(&disabled, &facts(now), now + Duration::from_secs(60)),
+            Due::WhenChanged
+        );
+        let full = Facts {
+            open_bytes: 500,
+            ..facts(now)
+        };
         assert_eq!(barrier(&disabled, &full, now), Due::Now(Trigger::Bytes));
     }
 
     #[test]
     fn backoff_doubles_to_a_bound() {
-        let waits: Vec<u64> = [1, 2, 3, 8, 40].map(|failed| backoff(failed).as_millis() as u64).to_vec();
+        let waits: Vec<u64> = [1, 2, 3, 8, 40]
+            .map(|failed| backoff(failed).as_millis() as u64)
+            .to_vec();
         assert_eq!(waits, [100, 200, 400, 10_000, 10_000]);
     }
 }

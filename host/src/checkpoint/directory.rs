@@ -115,8 +115,12 @@ impl Lock {
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let directory = path.parent().unwrap_or(path).to_owned();
-                    let pid = locked_by(&file).or_else(|| read_holder(path).map(|holder| holder.pid));
-                    return Err(OpenError::InUse { pid, path: directory });
+                    let pid =
+                        locked_by(&file).or_else(|| read_holder(path).map(|holder| holder.pid));
+                    return Err(OpenError::InUse {
+                        pid,
+                        path: directory,
+                    });
                 }
                 Err(error) => return Err(cannot(error.into())),
             }
@@ -133,13 +137,22 @@ impl Lock {
 /// The process that holds the lock on a file, as the kernel lists it.
 fn locked_by(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;
-    let (major, minor) = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+    let (major, minor) = (
+        rustix::fs::major(found.dev()),
+        rustix::fs::minor(found.dev()),
+    );
     let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let line = locks.lines().find(|line| line.contains(" FLOCK ") && line.split(' ').any(|word| word == place))?;
+    let line = locks
+        .lines()
+        .find(|line| line.contains(" FLOCK ") && line.split(' ').any(|word| word == place))?;
     let words: Vec<&str> = line.split_whitespace().collect();
     let at = words.iter().position(|word| *word == place)?;
-    words.get(at.checked_sub(1)?)?.parse().ok().filter(|pid| *pid > 0)
+    words
+        .get(at.checked_sub(1)?)?
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
 }
 
 fn read_holder(lock: &Path) -> Option<Holder> {
@@ -208,7 +221,10 @@ pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
     await_reserve(options)?;
     let db_path = path.join("db");
     if !db_path.join("CURRENT").is_file() {
-        return Err(refused(path, "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`"));
+        return Err(refused(
+            path,
+            "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`",
+        ));
     }
     let witness_path = path.join("witness");
     let (behind, maybe_lost_after) = check_unopened(options, state_id, &db_path, &witness_path)?;
@@ -257,7 +273,12 @@ fn check_unopened(
         return Ok((false, (!same_boot).then_some(unwitnessed.synced)));
     }
     let newest = Witness::read(witness_path).map_err(|error| {
-        refused(path, &format!("its witness cannot be read: {error}; restore a copy, or run `wasm-host reset`"))
+        refused(
+            path,
+            &format!(
+                "its witness cannot be read: {error}; restore a copy, or run `wasm-host reset`"
+            ),
+        )
     })?;
     match witness::judge(state_id, &commit, newest) {
         Verdict::Agree => Ok((false, None)),
@@ -273,7 +294,9 @@ fn check_unopened(
         )),
         Verdict::Foreign(what) => Err(refused(
             path,
-            &format!("{what}. The directory is damaged or put together from several; restore a copy, or run `wasm-host reset`"),
+            &format!(
+                "{what}. The directory is damaged or put together from several; restore a copy, or run `wasm-host reset`"
+            ),
         )),
     }
 }
@@ -282,7 +305,12 @@ fn check_format(options: &DirectoryOptions) -> Result<StateId, OpenError> {
     let path = &options.path;
     let file = path.join("FORMAT");
     let text = fs::read(&file).map_err(|error| {
-        refused(path, &format!("its FORMAT file cannot be read: {error}; restore a copy, or run `wasm-host reset`"))
+        refused(
+            path,
+            &format!(
+                "its FORMAT file cannot be read: {error}; restore a copy, or run `wasm-host reset`"
+            ),
+        )
     })?;
     // The version is read alone first: a later one may have other fields.
     let version = serde_json::from_slice::<serde_json::Value>(&text)
@@ -293,13 +321,25 @@ fn check_format(options: &DirectoryOptions) -> Result<StateId, OpenError> {
         Some(version) => {
             return Err(refused(
                 path,
-                &format!("it has format {version}, this wasm-host knows {FORMAT}: use the newer wasm-host that wrote it"),
+                &format!(
+                    "it has format {version}, this wasm-host knows {FORMAT}: use the newer wasm-host that wrote it"
+                ),
             ));
         }
-        None => return Err(refused(path, "its FORMAT file is damaged; restore a copy, or run `wasm-host reset`")),
+        None => {
+            return Err(refused(
+                path,
+                "its FORMAT file is damaged; restore a copy, or run `wasm-host reset`",
+            ));
+        }
     }
     let format: FormatFile = serde_json::from_slice(&text).map_err(|error| {
-        refused(path, &format!("its FORMAT file is damaged: {error}; restore a copy, or run `wasm-host reset`"))
+        refused(
+            path,
+            &format!(
+                "its FORMAT file is damaged: {error}; restore a copy, or run `wasm-host reset`"
+            ),
+        )
     })?;
     if format.job != options.job {
         return Err(refused(
@@ -310,23 +350,33 @@ fn check_format(options: &DirectoryOptions) -> Result<StateId, OpenError> {
             ),
         ));
     }
-    format
-        .state_id
-        .parse()
-        .map_err(|()| refused(path, "its FORMAT file has no valid state-id; restore a copy, or run `wasm-host reset`"))
+    format.state_id.parse().map_err(|()| {
+        refused(
+            path,
+            "its FORMAT file has no valid state-id; restore a copy, or run `wasm-host reset`",
+        )
+    })
 }
 
 fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
     match meta::get(db, meta::COMMIT) {
         Ok(Some(commit)) => Ok(commit),
-        Ok(None) => Err(refused(path, "its database has no commit key: it is damaged; restore a copy, or run `wasm-host reset`")),
-        Err(error) => Err(refused(path, &format!("its database is damaged: {error}; restore a copy, or run `wasm-host reset`"))),
+        Ok(None) => Err(refused(
+            path,
+            "its database has no commit key: it is damaged; restore a copy, or run `wasm-host reset`",
+        )),
+        Err(error) => Err(refused(
+            path,
+            &format!("its database is damaged: {error}; restore a copy, or run `wasm-host reset`"),
+        )),
     }
 }
 
 fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
     let path = &options.path;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or_else(|| Path::new("."));
     let steps = &options.steps;
     make_folders(parent)?;
@@ -356,7 +406,10 @@ fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
     };
     steps.before("init.database");
     let db_path = init.join("db");
-    let cannot = |source| OpenError::Db { path: db_path.clone(), source };
+    let cannot = |source| OpenError::Db {
+        path: db_path.clone(),
+        source,
+    };
     let db = Db::create(&db_path, &options.db).map_err(cannot)?;
     let mut writes = db.write_set();
     meta::put(&mut writes, meta::COMMIT, &commit);
@@ -375,8 +428,11 @@ fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
         state_id: state_id.to_string(),
     };
     let format_path = init.join("FORMAT");
-    write_synced(&format_path, &serde_json::to_vec(&format).unwrap_or_default())
-        .map_err(|source| io_error("write", &format_path, source))?;
+    write_synced(
+        &format_path,
+        &serde_json::to_vec(&format).unwrap_or_default(),
+    )
+    .map_err(|source| io_error("write", &format_path, source))?;
     steps.before("init.sync");
     for folder in [&db_path, &code, &init] {
         sync_folder(folder)?;
@@ -394,11 +450,16 @@ fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
 fn await_reserve(options: &DirectoryOptions) -> Result<(), OpenError> {
     let place = match options.path.is_dir() {
         true => options.path.as_path(),
-        false => options.path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new(".")),
+        false => options
+            .path
+            .parent()
+            .filter(|parent| parent.is_dir())
+            .unwrap_or(Path::new(".")),
     };
     let mut said = false;
     loop {
-        let free = free_bytes(place).map_err(|source| io_error("ask for free space of", place, source))?;
+        let free =
+            free_bytes(place).map_err(|source| io_error("ask for free space of", place, source))?;
         if free >= options.disk_reserve {
             return Ok(());
         }
@@ -440,7 +501,10 @@ pub fn move_aside(path: &Path, stamp: &str) -> Result<PathBuf, OpenError> {
         aside = sibling(path, &format!(".reset-{stamp}-{number}"));
     }
     fs::rename(path, &aside).map_err(|source| io_error("rename", path, source))?;
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         sync_folder(parent)?;
     }
     Ok(aside)
@@ -480,7 +544,8 @@ pub(super) fn boot_id() -> Option<String> {
 fn exists(path: &Path) -> Result<bool, OpenError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
-            let mut entries = fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
+            let mut entries =
+                fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
             match entries.next() {
                 Some(_) => Ok(true),
                 // An empty folder that somebody made beforehand: the rename replaces it.
@@ -498,10 +563,15 @@ fn make_folders(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());
     }
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = path
+        .parent()
+        .filter(|above| !above.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     make_folders(above)?;
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io_error("make", path, error));
+        }
         _ => {}
     }
     sync_folder(above)
@@ -514,7 +584,11 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -528,7 +602,9 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
 
 fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("clear", path, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("clear", path, error))
+        }
         _ => Ok(()),
     }
 }
@@ -555,10 +631,11 @@ fn db_refused(path: &Path, error: crate::state::DbError) -> OpenError {
             source: error,
         };
     }
-    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    let source = std::error::Error::source(&error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
     refused(
         path,
         &format!("its database is damaged: {source}; restore a copy, or run `wasm-host reset`"),
     )
 }
-

@@ -105,7 +105,11 @@ impl LogAppender {
                 part.extend_from(messages, start..end);
                 chunk::encode(now, &part)
             };
-            writes.put(Family::Log, &keys::log_chunk(at.0, at.1, record.end), &stored);
+            writes.put(
+                Family::Log,
+                &keys::log_chunk(at.0, at.1, record.end),
+                &stored,
+            );
             record.end += (end - start) as u64;
             record.bytes += stored.len() as u64;
             start = end;
@@ -139,7 +143,10 @@ impl LogAppender {
             // What this very write appends is not in the database yet, and stays.
             let lower = keys::log_chunk(at.0, at.1, before.start);
             let upper = keys::log_chunk(at.0, at.1, partition.record.end);
-            let mut walk = self.logs.db.walk(Family::Log, lower.clone(), upper, Order::Up);
+            let mut walk = self
+                .logs
+                .db
+                .walk(Family::Log, lower.clone(), upper, Order::Up);
             while let Some((key, stored)) = walk.entry()? {
                 let (when, count) = chunk::peek(stored)?;
                 let base = keys::trailing_number(key).unwrap_or_default();
@@ -181,8 +188,17 @@ impl LogAppender {
     }
 
     fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> meta::LogRecord {
-        let staged = appended.0.iter().find(|(key, _)| *key == at).map(|(_, record)| *record);
-        staged.unwrap_or_else(|| self.partitions.get(&at).map(|p| p.record).unwrap_or_default())
+        let staged = appended
+            .0
+            .iter()
+            .find(|(key, _)| *key == at)
+            .map(|(_, record)| *record);
+        staged.unwrap_or_else(|| {
+            self.partitions
+                .get(&at)
+                .map(|p| p.record)
+                .unwrap_or_default()
+        })
     }
 }
 
@@ -195,7 +211,11 @@ impl Appended {
     }
 }
 
-fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<meta::LogRecord, StateError> {
+fn read_record(
+    db: &Db,
+    stream: StreamId,
+    partition: PartitionId,
+) -> Result<meta::LogRecord, StateError> {
     Ok(meta::get(db, &meta::log_key(stream, partition))?.unwrap_or_default())
 }
 
@@ -229,11 +249,18 @@ impl Logs {
     }
 
     fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
-        self.published.get(&(stream, partition)).map_or((0, 0), |bounds| *bounds.borrow())
+        self.published
+            .get(&(stream, partition))
+            .map_or((0, 0), |bounds| *bounds.borrow())
     }
 
     /// The base of the chunk that holds `offset`.
-    fn base_of(&self, stream: StreamId, partition: PartitionId, offset: Offset) -> Result<Offset, SourceError> {
+    fn base_of(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Offset, SourceError> {
         let lower = keys::log_chunk(stream, partition, 0);
         let upper = keys::log_chunk(stream, partition, offset + 1);
         let walk = self.db.walk(Family::Log, lower, upper, Order::Down);
@@ -244,10 +271,19 @@ impl Logs {
         // Retention removes chunks a moment before readers are told.
         let (_, end) = self.published(stream, partition);
         let lower = keys::log_chunk(stream, partition, offset);
-        let walk = self.db.walk(Family::Log, lower, keys::log_chunk(stream, partition, end), Order::Up);
+        let walk = self.db.walk(
+            Family::Log,
+            lower,
+            keys::log_chunk(stream, partition, end),
+            Order::Up,
+        );
         let next = walk.entry().map_err(|error| damaged(&error))?;
         Err(match next.and_then(|(key, _)| keys::trailing_number(key)) {
-            Some(oldest) => SourceError::OffsetOutOfRange { offset, oldest, end },
+            Some(oldest) => SourceError::OffsetOutOfRange {
+                offset,
+                oldest,
+                end,
+            },
             None => SourceError::Damaged {
                 what: format!("no chunk of the log holds offset {offset}"),
             },
@@ -297,7 +333,9 @@ impl LogReader for Logs {
                 break;
             }
             let base = keys::trailing_number(key).unwrap_or_default();
-            let messages = chunk::decode(stored).map_err(|error| damaged(&error))?.messages;
+            let messages = chunk::decode(stored)
+                .map_err(|error| damaged(&error))?
+                .messages;
             let count = messages.len() as u64;
             if base > next || base + count <= next {
                 return Err(SourceError::Damaged {
@@ -337,7 +375,12 @@ impl LogReader for Logs {
         let (mut next, end) = self.published(stream, partition);
         while next < end {
             let read = self.read(stream, partition, next, CHUNK_BYTES)?;
-            if let Some(at) = read.messages.timestamps.iter().position(|timestamp| *timestamp >= time) {
+            if let Some(at) = read
+                .messages
+                .timestamps
+                .iter()
+                .position(|timestamp| *timestamp >= time)
+            {
                 return Ok(next + at as u64);
             }
             next += read.messages.len() as u64;
@@ -346,7 +389,10 @@ impl LogReader for Logs {
     }
 
     fn past(&self, stream: StreamId, partition: PartitionId, end: Offset) -> Ready<'_> {
-        let receiver = self.published.get(&(stream, partition)).map(watch::Sender::subscribe);
+        let receiver = self
+            .published
+            .get(&(stream, partition))
+            .map(watch::Sender::subscribe);
         Box::pin(async move {
             match receiver {
                 Some(mut receiver) => {

@@ -52,7 +52,8 @@ impl Outbox {
         partition: PartitionId,
         output: &Arc<dyn Output>,
     ) -> Result<Outbox, OutboxOpenError> {
-        let found: Option<meta::OutboxRecord> = meta::get(db, &meta::outbox_key(stream, partition))?;
+        let found: Option<meta::OutboxRecord> =
+            meta::get(db, &meta::outbox_key(stream, partition))?;
         let known = found.is_some();
         let mut record = found.unwrap_or_default();
         let mut sink = output.sink(partition);
@@ -84,7 +85,9 @@ impl Outbox {
             walk.advance();
         }
         if expected != outbox.record.next {
-            let what = format!("chunk {expected} of the outbox of stream {name:?}, partition {partition}, is missing");
+            let what = format!(
+                "chunk {expected} of the outbox of stream {name:?}, partition {partition}, is missing"
+            );
             return Err(StateError::Damaged(what).into());
         }
         Ok(outbox)
@@ -105,7 +108,12 @@ impl Outbox {
     }
 
     /// Adds an epoch's messages to the checkpoint, and the record of what was delivered before.
-    pub(super) fn stage(&self, index: usize, writes: &mut WriteSet<'_>, messages: Option<&Messages>) -> Outgoing {
+    pub(super) fn stage(
+        &self,
+        index: usize,
+        writes: &mut WriteSet<'_>,
+        messages: Option<&Messages>,
+    ) -> Outgoing {
         let mut record = self.record.clone();
         for number in record.first..record.next {
             let key = keys::outbox_chunk(self.stream, self.partition, number);
@@ -124,7 +132,11 @@ impl Outbox {
             record.next += 1;
         }
         record.bytes = encoded.len() as u64;
-        meta::put(writes, &meta::outbox_key(self.stream, self.partition), &record);
+        meta::put(
+            writes,
+            &meta::outbox_key(self.stream, self.partition),
+            &record,
+        );
         Outgoing {
             outbox: index,
             encoded,
@@ -140,10 +152,13 @@ impl Outbox {
         if outgoing.encoded.is_empty() {
             return Ok(());
         }
-        let state = self.sink.deliver(&outgoing.encoded).map_err(|source| CommitError::Deliver {
-            stream: self.name.clone(),
-            source,
-        })?;
+        let state =
+            self.sink
+                .deliver(&outgoing.encoded)
+                .map_err(|source| CommitError::Deliver {
+                    stream: self.name.clone(),
+                    source,
+                })?;
         self.record.sink = Some(state);
         self.unrecorded = true;
         self.delivered = true;
@@ -186,10 +201,12 @@ fn encode(bytes: &[u8]) -> Vec<u8> {
 fn decode(stored: &[u8]) -> Result<&[u8], StateError> {
     let damaged = |what: &str| StateError::Damaged(format!("an outbox chunk: {what}"));
     match stored.split_first_chunk::<5>() {
-        Some((&[VERSION, a, b, c, d], rest)) => match u32::from_le_bytes([a, b, c, d]) == crc32c::crc32c(rest) {
-            true => Ok(rest),
-            false => Err(damaged("its checksum does not match")),
-        },
+        Some((&[VERSION, a, b, c, d], rest)) => {
+            match u32::from_le_bytes([a, b, c, d]) == crc32c::crc32c(rest) {
+                true => Ok(rest),
+                false => Err(damaged("its checksum does not match")),
+            }
+        }
         Some((prefix, _)) => Err(damaged(&format!("unknown version {}", prefix[0]))),
         None => Err(damaged("it is cut")),
     }

@@ -23,7 +23,8 @@ use super::{CommitError, OpenError};
 use crate::connectors::Output;
 use crate::connectors::log::LogReader;
 use crate::model::{
-    CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId, TimestampMs,
+    CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
+    TimestampMs,
 };
 use crate::state::{Db, Durability, Family, SealedTask, StateError, WriteSet, meta};
 
@@ -127,10 +128,13 @@ impl Committer {
         };
         let db = directory.db;
         let appender = LogAppender::open(&db, logs).map_err(state)?;
-        let held: Vec<(Vec<u8>, meta::OutboxRecord)> = meta::list(&db, b"outbox/").map_err(state)?;
+        let held: Vec<(Vec<u8>, meta::OutboxRecord)> =
+            meta::list(&db, b"outbox/").map_err(state)?;
         for (key, record) in held.iter().filter(|(_, record)| record.bytes > 0) {
             let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
-                external.iter().any(|stream| stream.id == id && partition.0 < stream.output.partitions())
+                external
+                    .iter()
+                    .any(|stream| stream.id == id && partition.0 < stream.output.partitions())
             });
             if !known && options.delivers {
                 return Err(OpenError::Refused {
@@ -150,7 +154,8 @@ impl Committer {
                 outboxes.push(outbox.map_err(|error| error.at(&path, &stream.name))?);
             }
         }
-        let unwitnessed: Option<meta::Unwitnessed> = meta::get(&db, meta::UNWITNESSED).map_err(state)?;
+        let unwitnessed: Option<meta::Unwitnessed> =
+            meta::get(&db, meta::UNWITNESSED).map_err(state)?;
         let mut committer = Committer {
             stamps: BTreeMap::new(),
             readers: BTreeMap::new(),
@@ -168,11 +173,17 @@ impl Committer {
         };
         // What was never read is unread from its beginning on.
         committer.readers = reads.iter().map(|at| (*at, 0)).collect();
-        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> = meta::list(&committer.db, b"task/").map_err(state)?;
+        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> =
+            meta::list(&committer.db, b"task/").map_err(state)?;
         for (key, record) in tasks {
             if let Some(task) = meta::task_of_key(&key) {
                 committer.stamps.insert(task, record.stamp);
-                committer.note_positions(record.positions.iter().map(|(stream, at)| ((*stream, task.partition), at.next)));
+                committer.note_positions(
+                    record
+                        .positions
+                        .iter()
+                        .map(|(stream, at)| ((*stream, task.partition), at.next)),
+                );
             }
         }
         committer.begin().map_err(|error| OpenError::Begin {
@@ -203,9 +214,13 @@ impl Committer {
             meta::put(&mut writes, meta::UNWITNESSED, &mark);
         }
         self.steps.before("begin.write");
-        writes.commit(Durability::Sync).map_err(CommitError::Write)?;
+        writes
+            .commit(Durability::Sync)
+            .map_err(CommitError::Write)?;
         self.commit = commit;
-        self.witness.write(&self.commit).map_err(CommitError::Witness)?;
+        self.witness
+            .write(&self.commit)
+            .map_err(CommitError::Witness)?;
         self.unwitnessed |= self.options.durability == Durability::Process;
         Ok(())
     }
@@ -220,7 +235,10 @@ impl Committer {
     }
 
     /// Remembers how far the job has read what it reads.
-    fn note_positions(&mut self, positions: impl IntoIterator<Item = ((StreamId, PartitionId), Offset)>) {
+    fn note_positions(
+        &mut self,
+        positions: impl IntoIterator<Item = ((StreamId, PartitionId), Offset)>,
+    ) {
         for (at, next) in positions {
             if let Some(position) = self.readers.get_mut(&at) {
                 *position = next;
@@ -252,7 +270,11 @@ impl Committer {
     ///
     /// # Errors
     /// It can be tried again, except where the directory is gone.
-    pub fn prepare(&self, sealed: &SealedEpoch, failed_attempts: u32) -> Result<Prepared<'_>, CommitError> {
+    pub fn prepare(
+        &self,
+        sealed: &SealedEpoch,
+        failed_attempts: u32,
+    ) -> Result<Prepared<'_>, CommitError> {
         if !self.lock.is_ours() {
             return Err(CommitError::DirectoryGone(self.directory.clone()));
         }
@@ -261,7 +283,10 @@ impl Committer {
             why: error.to_string(),
         };
         let commit = self.next_commit(sealed.epoch);
-        assert!(commit.epoch > self.commit.epoch, "an epoch is committed twice");
+        assert!(
+            commit.epoch > self.commit.epoch,
+            "an epoch is committed twice"
+        );
         let mut writes = self.db.write_set();
         let mut appended = Appended::default();
         let mut removed = Vec::new();
@@ -302,7 +327,8 @@ impl Committer {
             }
         }
         for (at, messages) in &sent {
-            self.appender.append(&mut writes, &mut appended, *at, messages, sealed.time);
+            self.appender
+                .append(&mut writes, &mut appended, *at, messages, sealed.time);
         }
         let unread = |stream, partition| self.readers.get(&(stream, partition)).copied();
         self.appender
@@ -355,7 +381,9 @@ impl Committer {
         self.commit = writes.commit;
         self.unwitnessed = self.options.durability == Durability::Process;
         if !self.unwitnessed {
-            self.witness.write(&self.commit).map_err(CommitError::Witness)?;
+            self.witness
+                .write(&self.commit)
+                .map_err(CommitError::Witness)?;
         }
         self.steps.before("commit.publish");
         self.appender.publish(writes.appended);
@@ -366,10 +394,17 @@ impl Committer {
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
-    pub fn commit(&mut self, sealed: &SealedEpoch, failed_attempts: u32) -> Result<Committed, CommitError> {
+    pub fn commit(
+        &mut self,
+        sealed: &SealedEpoch,
+        failed_attempts: u32,
+    ) -> Result<Committed, CommitError> {
         let prepared = self.prepare(sealed, failed_attempts)?;
         self.steps.before("commit.write");
-        prepared.writes.commit(self.options.durability).map_err(CommitError::Write)?;
+        prepared
+            .writes
+            .commit(self.options.durability)
+            .map_err(CommitError::Write)?;
         let (removed, stamps, readers) = (prepared.removed, prepared.stamps, prepared.readers);
         let (record, outgoing) = (prepared.record, prepared.outgoing);
         let written = Written {
@@ -417,11 +452,18 @@ impl Committer {
     ) -> Result<BTreeMap<PartitionId, Offset>, CommitError> {
         let ends = partitions
             .keys()
-            .map(|partition| (*partition, self.appender.logs().bounds(stream, *partition).1))
+            .map(|partition| {
+                (
+                    *partition,
+                    self.appender.logs().bounds(stream, *partition).1,
+                )
+            })
             .collect();
         self.write_alone(|committer, writes, appended| {
             for (partition, messages) in partitions {
-                committer.appender.append(writes, appended, (stream, *partition), messages, now);
+                committer
+                    .appender
+                    .append(writes, appended, (stream, *partition), messages, now);
             }
             Ok(())
         })?;
@@ -473,7 +515,9 @@ impl Committer {
         let commit = self.next_commit(self.commit.epoch);
         self.finish(&mut writes, &commit);
         self.steps.before("append.write");
-        writes.commit(self.options.durability).map_err(CommitError::Write)?;
+        writes
+            .commit(self.options.durability)
+            .map_err(CommitError::Write)?;
         self.write(Written { commit, appended })
     }
 }
@@ -485,7 +529,11 @@ struct Written {
 }
 
 /// Gives each message to its partition, in the order in which the task sent them.
-fn sort_out(staged: &Staged, ports: &[StreamId], into: &mut BTreeMap<(StreamId, PartitionId), Messages>) {
+fn sort_out(
+    staged: &Staged,
+    ports: &[StreamId],
+    into: &mut BTreeMap<(StreamId, PartitionId), Messages>,
+) {
     let mut from = 0;
     while from < staged.len() {
         let (port, partition) = staged.routes[from];

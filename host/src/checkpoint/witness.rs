@@ -48,9 +48,7 @@ pub(super) enum Verdict {
     /// else.
     WitnessBehind,
     /// Acknowledged writes are gone.
-    CommitsLost {
-        witness: Block,
-    },
+    CommitsLost { witness: Block },
     /// They cannot belong together.
     Foreign(String),
 }
@@ -93,8 +91,17 @@ pub(super) struct Witness {
 
 impl Witness {
     /// Makes the file with a first block and syncs it.
-    pub(super) fn create(path: &Path, state_id: StateId, commit: &CommitKey, steps: Arc<dyn Steps>) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    pub(super) fn create(
+        path: &Path,
+        state_id: StateId,
+        commit: &CommitKey,
+        steps: Arc<dyn Steps>,
+    ) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         file.set_len(2 * SPACING)?;
         let mut witness = Witness {
             file,
@@ -108,7 +115,11 @@ impl Witness {
     }
 
     /// Opens the file and reads the newest valid block.
-    pub(super) fn open(path: &Path, state_id: StateId, steps: Arc<dyn Steps>) -> io::Result<(Witness, Option<Block>)> {
+    pub(super) fn open(
+        path: &Path,
+        state_id: StateId,
+        steps: Arc<dyn Steps>,
+    ) -> io::Result<(Witness, Option<Block>)> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let blocks = [read_block(&file, 0), read_block(&file, 1)];
         let newest = match blocks {
@@ -153,7 +164,8 @@ impl Witness {
             nonce: commit.nonce,
         };
         self.steps.before("witness.write");
-        self.file.write_all_at(&encode(&block), self.next * SPACING)?;
+        self.file
+            .write_all_at(&encode(&block), self.next * SPACING)?;
         self.steps.before("witness.sync");
         rustix::fs::fdatasync(&self.file)?;
         self.next = 1 - self.next;
@@ -182,8 +194,16 @@ fn read_block(file: &File, index: u64) -> Option<Block> {
 }
 
 fn decode(bytes: &[u8; BLOCK]) -> Option<Block> {
-    let number = |at: usize| bytes[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-    let word = |at: usize| bytes[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    let number = |at: usize| {
+        bytes[at..]
+            .first_chunk()
+            .map(|bytes| u64::from_le_bytes(*bytes))
+    };
+    let word = |at: usize| {
+        bytes[at..]
+            .first_chunk()
+            .map(|bytes| u32::from_le_bytes(*bytes))
+    };
     if bytes[0..8] != *MAGIC || word(8)? != VERSION || word(52)? != crc32c::crc32c(&bytes[..52]) {
         return None;
     }
@@ -223,16 +243,36 @@ mod tests {
     fn every_case_of_the_table() {
         let verdict = |commit, witness| judge(STATE, &commit, Some(witness));
         assert_eq!(verdict(commit(5, 50, 40), block(5, 50)), Verdict::Agree);
-        assert_eq!(verdict(commit(6, 60, 50), block(5, 50)), Verdict::WitnessBehind);
+        assert_eq!(
+            verdict(commit(6, 60, 50), block(5, 50)),
+            Verdict::WitnessBehind
+        );
         let lost = verdict(commit(4, 40, 30), block(5, 50));
-        assert_eq!(lost, Verdict::CommitsLost { witness: block(5, 50) });
+        assert_eq!(
+            lost,
+            Verdict::CommitsLost {
+                witness: block(5, 50)
+            }
+        );
         let foreign = |commit, witness| matches!(verdict(commit, witness), Verdict::Foreign(_));
         assert!(foreign(commit(7, 70, 60), block(5, 50)), "a gap");
-        assert!(foreign(commit(6, 60, 51), block(5, 50)), "another predecessor");
-        assert!(foreign(commit(5, 51, 40), block(5, 50)), "same write, another nonce");
-        let other = Block { state_id: StateId([8; 16]), ..block(5, 50) };
+        assert!(
+            foreign(commit(6, 60, 51), block(5, 50)),
+            "another predecessor"
+        );
+        assert!(
+            foreign(commit(5, 51, 40), block(5, 50)),
+            "same write, another nonce"
+        );
+        let other = Block {
+            state_id: StateId([8; 16]),
+            ..block(5, 50)
+        };
         assert!(foreign(commit(5, 50, 40), other), "another state");
-        assert!(matches!(judge(STATE, &commit(5, 50, 40), None), Verdict::Foreign(_)), "no block");
+        assert!(
+            matches!(judge(STATE, &commit(5, 50, 40), None), Verdict::Foreign(_)),
+            "no block"
+        );
     }
 
     #[test]

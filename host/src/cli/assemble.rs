@@ -10,14 +10,17 @@ use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
 use crate::config::{self, Job};
 use crate::connectors::file::{
-    FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat, TimestampSpec,
+    FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat,
+    TimestampSpec,
 };
 use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
 use crate::model::{Clock, Steps, SystemClock};
-use crate::runtime::{CodeCache, Component, ComponentOptions, DirectoryGrant, Limits, Runtime, RuntimeOptions};
+use crate::runtime::{
+    CodeCache, Component, ComponentOptions, DirectoryGrant, Limits, Runtime, RuntimeOptions,
+};
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
 
@@ -26,7 +29,11 @@ const INSTANCES: u32 = 512;
 
 /// The engine for a job, or for looking at a component (`None`).
 pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
-    let memory = job.into_iter().flat_map(|job| &job.stages).map(|stage| size(stage.limits.memory.bytes())).max();
+    let memory = job
+        .into_iter()
+        .flat_map(|job| &job.stages)
+        .map(|stage| size(stage.limits.memory.bytes()))
+        .max();
     Runtime::new(RuntimeOptions {
         instances_max: INSTANCES,
         memory_bytes_max: memory.unwrap_or(Limits::default().memory_bytes),
@@ -99,24 +106,35 @@ fn component(
     runtime: &Runtime,
     pinned: Option<&PathBuf>,
 ) -> Result<Arc<Component>, Failure> {
-    let directories = declared.capabilities.directories.iter().map(|directory| DirectoryGrant {
-        host: directory.host.to_path_buf(),
-        guest: directory.guest.to_string(),
-        write: directory.write,
-    });
+    let directories = declared
+        .capabilities
+        .directories
+        .iter()
+        .map(|directory| DirectoryGrant {
+            host: directory.host.to_path_buf(),
+            guest: directory.guest.to_string(),
+            write: directory.write,
+        });
     let options = ComponentOptions {
         sha256: declared
             .sha256
             .as_ref()
             .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect()),
-        config: declared.config.iter().map(|(key, value)| (key.clone(), (**value).clone())).collect(),
+        config: declared
+            .config
+            .iter()
+            .map(|(key, value)| (key.clone(), (**value).clone()))
+            .collect(),
         directories: directories.collect(),
         limits: limits(&declared.limits),
     };
     let path = pinned.map_or(&**declared.component, PathBuf::as_path);
     Component::load(runtime, path, options).map_err(|error| {
         let failure = Failure::from(error);
-        Failure::new(failure.code, format!("stage {:?}: {}", declared.name, failure.text))
+        Failure::new(
+            failure.code,
+            format!("stage {:?}: {}", declared.name, failure.text),
+        )
     })
 }
 
@@ -129,7 +147,11 @@ fn limits(declared: &config::Limits) -> Limits {
     }
 }
 
-fn stage(declared: &config::Stage, runtime: &Runtime, pinned: Option<&PathBuf>) -> Result<StageOptions, Failure> {
+fn stage(
+    declared: &config::Stage,
+    runtime: &Runtime,
+    pinned: Option<&PathBuf>,
+) -> Result<StageOptions, Failure> {
     let store = |(name, store): (&String, &config::Store)| {
         let kind = match *store.kind {
             config::StoreKind::Rocksdb => StoreKind::RocksDb,
@@ -150,7 +172,11 @@ fn stage(declared: &config::Stage, runtime: &Runtime, pinned: Option<&PathBuf>) 
                 start: input.start.at(),
             })
             .collect(),
-        outputs: declared.outputs.iter().map(|output| (output.port.clone(), output.stream.clone())).collect(),
+        outputs: declared
+            .outputs
+            .iter()
+            .map(|output| (output.port.clone(), output.stream.clone()))
+            .collect(),
         on_rejected: match *declared.on_rejected {
             config::OnRejected::DeadLetter => OnRejected::DeadLetter,
             config::OnRejected::Skip => OnRejected::Skip,
@@ -174,13 +200,25 @@ fn stream(
     let clock = Arc::clone(clock);
     match &declared.system {
         config::System::Log(log) => Ok(StreamKind::Log(Retention {
-            bytes: log.retention.as_ref().and_then(|retention| retention.bytes.as_ref()).map(|bytes| bytes.bytes()),
-            age: log.retention.as_ref().and_then(|retention| retention.age.as_ref()).map(|age| **age),
+            bytes: log
+                .retention
+                .as_ref()
+                .and_then(|retention| retention.bytes.as_ref())
+                .map(|bytes| bytes.bytes()),
+            age: log
+                .retention
+                .as_ref()
+                .and_then(|retention| retention.age.as_ref())
+                .map(|age| **age),
             drop_unread: log.drop_unread,
         })),
         config::System::FileInput(file) => {
             let options = FileInputOptions {
-                path: file.path.to_str().ok_or("its path is not UTF-8")?.to_owned(),
+                path: file
+                    .path
+                    .to_str()
+                    .ok_or("its path is not UTF-8")?
+                    .to_owned(),
                 format: format(*file.format),
                 key: file.key.as_ref().map(|key| (**key).clone()),
                 timestamp: file.timestamp.as_ref().map(timestamp).transpose()?,

@@ -29,7 +29,10 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             if global.json {
                 return found.iter().try_for_each(output::json);
             }
-            let head = ["EPOCH", "TIME", "TRIGGER", "DURATION", "PAUSE", "TASKS", "ENTRIES", "MESSAGES", "BYTES", "FAILED"];
+            let head = [
+                "EPOCH", "TIME", "TRIGGER", "DURATION", "PAUSE", "TASKS", "ENTRIES", "MESSAGES",
+                "BYTES", "FAILED",
+            ];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             rows.extend(found.iter().map(row));
             output::table(&rows)?;
@@ -83,7 +86,10 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             let Some(holder) = stopped::runner(&job) else {
                 return Err(Failure::new(
                     exit::USAGE,
-                    format!("job {:?} does not run: its last checkpoint holds everything", job.general.name),
+                    format!(
+                        "job {:?} does not run: its last checkpoint holds everything",
+                        job.general.name
+                    ),
                 ));
             };
             let taken: Taken = Client::new(&holder)?.post("/checkpoints", Vec::new())?;
@@ -100,7 +106,9 @@ fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
         Some(holder) => Client::new(&holder)?.get("/checkpoints"),
         None => {
             let (_directory, view) = stopped::view(job)?;
-            let found = view.checkpoints().map_err(|error| Failure::of(exit::STATE, &error))?;
+            let found = view
+                .checkpoints()
+                .map_err(|error| Failure::of(exit::STATE, &error))?;
             Ok(found.iter().map(Checkpoint::from).collect())
         }
     }

@@ -27,7 +27,13 @@ pub(super) struct Answer {
 impl Client {
     pub(super) fn new(holder: &Holder) -> Result<Client, Failure> {
         let socket = holder.socket.clone().ok_or_else(|| {
-            Failure::new(exit::HOST, format!("the job runs as process {} without an admin socket", holder.pid))
+            Failure::new(
+                exit::HOST,
+                format!(
+                    "the job runs as process {} without an admin socket",
+                    holder.pid
+                ),
+            )
         })?;
         Ok(Client {
             socket,
@@ -40,20 +46,30 @@ impl Client {
         parse(&answer)
     }
 
-    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, Failure> {
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
         let answer = self.ask(Method::POST, path, body)?;
         parse(&answer)
     }
 
     pub(super) fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
         let failed = |what: String| {
-            Failure::new(exit::HOST, format!("ask the running job at {}: {what}", self.socket.display()))
+            Failure::new(
+                exit::HOST,
+                format!("ask the running job at {}: {what}", self.socket.display()),
+            )
         };
         let asked = self.io.block_on(async {
-            let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|error| error.to_string())?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            let stream = tokio::net::UnixStream::connect(&self.socket)
                 .await
                 .map_err(|error| error.to_string())?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|error| error.to_string())?;
             tokio::spawn(connection);
             let request = Request::builder()
                 .method(method)
@@ -61,13 +77,21 @@ impl Client {
                 .header("host", "wasm-host")
                 .body(Full::new(Bytes::from(body)))
                 .map_err(|error| error.to_string())?;
-            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|error| error.to_string())?;
             let status = response.status();
             let next = response
                 .headers()
                 .get("wasm-host-next")
                 .and_then(|next| next.to_str().ok()?.parse().ok());
-            let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            let body = response
+                .into_body()
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?
+                .to_bytes();
             Ok::<_, String>((status, Answer { body, next }))
         });
         let (status, answer) = asked.map_err(failed)?;
@@ -76,12 +100,23 @@ impl Client {
         }
         let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
         let said = said.and_then(|said| said.get("error")?.as_str().map(str::to_owned));
-        let code = if status.is_client_error() { exit::USAGE } else { exit::HOST };
-        Err(Failure::new(code, said.unwrap_or_else(|| format!("the running job answers {status}"))))
+        let code = if status.is_client_error() {
+            exit::USAGE
+        } else {
+            exit::HOST
+        };
+        Err(Failure::new(
+            code,
+            said.unwrap_or_else(|| format!("the running job answers {status}")),
+        ))
     }
 }
 
 fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, Failure> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|error| Failure::new(exit::HOST, format!("the running job's answer is not understood: {error}")))
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Failure::new(
+            exit::HOST,
+            format!("the running job's answer is not understood: {error}"),
+        )
+    })
 }

@@ -133,7 +133,9 @@ async fn say(handle: Handle) {
     let mut last = String::new();
     loop {
         tokio::time::sleep(SAY).await;
-        let Ok(status) = handle.status().await else { return };
+        let Ok(status) = handle.status().await else {
+            return;
+        };
         let per_second = rate.next(&status);
         let line = line(&status, per_second);
         // A job without work says so once.
@@ -157,7 +159,8 @@ fn progress(status: &Status) -> Option<(u64, u64)> {
 }
 
 fn line(status: &Status, rate: f64) -> String {
-    let sum = |of: fn(&crate::coordinator::TaskStatus) -> u64| status.tasks.iter().map(of).sum::<u64>();
+    let sum =
+        |of: fn(&crate::coordinator::TaskStatus) -> u64| status.tasks.iter().map(of).sum::<u64>();
     let lag: Option<u64> = status
         .tasks
         .iter()

@@ -80,7 +80,9 @@ impl From<OpenError> for Failure {
             OpenError::Sink { .. } => STATE,
             OpenError::Begin { source, .. } if source.no_space() => NO_SPACE,
             OpenError::Begin { .. } => HOST,
-            OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
+            OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                NO_SPACE
+            }
             OpenError::Io { .. } => HOST,
         };
         Failure::of(code, &error)

@@ -47,7 +47,14 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
     }
     let list = |title: &str, lines: &[String]| {
         let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
-        format!("{title}:{}\n", if lines.is_empty() { "\n  none".into() } else { lines })
+        format!(
+            "{title}:{}\n",
+            if lines.is_empty() {
+                "\n  none".into()
+            } else {
+                lines
+            }
+        )
     };
     let world = match (&shown.world, &shown.unfit) {
         (Some(world), _) => format!("handler: {world}\n"),

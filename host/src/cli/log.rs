@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
-use crate::checkpoint::publish::CommitterOptions;
 use crate::checkpoint::Committer;
 use crate::checkpoint::logs::{LogStream, Retention};
+use crate::checkpoint::publish::CommitterOptions;
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
@@ -64,7 +64,11 @@ pub(super) struct ConsumeArgs {
     partition: Option<u32>,
 }
 
-pub(super) fn log(global: &Global, command: LogCommand, steps: Arc<dyn Steps>) -> Result<(), Failure> {
+pub(super) fn log(
+    global: &Global,
+    command: LogCommand,
+    steps: Arc<dyn Steps>,
+) -> Result<(), Failure> {
     let job = stopped::load(&global.job)?;
     match command {
         LogCommand::List => list(global, &job),
@@ -84,9 +88,18 @@ fn list(global: &Global, job: &Job) -> Result<(), Failure> {
     if global.json {
         return found.iter().try_for_each(output::json);
     }
-    let mut rows = vec![["STREAM", "PARTITION", "OLDEST", "END"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["STREAM", "PARTITION", "OLDEST", "END"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     rows.extend(found.into_iter().map(|log| {
-        vec![log.stream, log.partition.to_string(), log.oldest.to_string(), log.end.to_string()]
+        vec![
+            log.stream,
+            log.partition.to_string(),
+            log.oldest.to_string(),
+            log.end.to_string(),
+        ]
     }));
     output::table(&rows)
 }
@@ -113,7 +126,9 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
         while batch.len() < args.batch {
             let mut line = Vec::new();
             let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-            let read = read.map_err(|error| Failure::new(exit::HOST, format!("read standard input: {error}")))?;
+            let read = read.map_err(|error| {
+                Failure::new(exit::HOST, format!("read standard input: {error}"))
+            })?;
             if read == 0 {
                 break;
             }
@@ -122,7 +137,10 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
                 line.pop();
             }
             let message = parse(args, &line).map_err(|why| {
-                Failure::new(exit::USAGE, format!("line {number}: {why}; {appended} messages were appended before it"))
+                Failure::new(
+                    exit::USAGE,
+                    format!("line {number}: {why}; {appended} messages were appended before it"),
+                )
             })?;
             batch.push(message);
         }
@@ -132,7 +150,10 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
         }
         let count = batch.len();
         append(&mut appender, args, batch).map_err(|failure| {
-            Failure::new(failure.code, format!("{}; {appended} messages were appended before", failure.text))
+            Failure::new(
+                failure.code,
+                format!("{}; {appended} messages were appended before", failure.text),
+            )
         })?;
         appended += count;
     }
@@ -177,7 +198,10 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
             .collect();
         return Err(Failure::new(
             exit::USAGE,
-            format!("job {:?} declares no log stream {stream:?}; its log streams are {known:?}", job.general.name),
+            format!(
+                "job {:?} declares no log stream {stream:?}; its log streams are {known:?}",
+                job.general.name
+            ),
         ));
     };
     if let Some(holder) = stopped::runner(job) {
@@ -198,7 +222,14 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
         durability: Durability::Sync,
         delivers: false,
     };
-    let mut committer = Committer::open(directory, std::slice::from_ref(&log), &[], &[], options, steps)?;
+    let mut committer = Committer::open(
+        directory,
+        std::slice::from_ref(&log),
+        &[],
+        &[],
+        options,
+        steps,
+    )?;
     committer.register(&catalog)?;
     Ok(Appender::Stopped {
         committer: Box::new(committer),
@@ -207,7 +238,11 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
     })
 }
 
-fn append(appender: &mut Appender, args: &ProduceArgs, batch: Vec<JsonMessage>) -> Result<(), Failure> {
+fn append(
+    appender: &mut Appender,
+    args: &ProduceArgs,
+    batch: Vec<JsonMessage>,
+) -> Result<(), Failure> {
     let now = SystemClock.now_ms();
     match appender {
         Appender::Running(client) => {
@@ -217,7 +252,9 @@ fn append(appender: &mut Appender, args: &ProduceArgs, batch: Vec<JsonMessage>) 
                 message.push_to(&mut one, now);
                 write_produced(message.partition, one.get(0), &mut body);
             }
-            client.ask(Method::POST, &format!("/logs/{}", args.stream), body).map(|_| ())
+            client
+                .ask(Method::POST, &format!("/logs/{}", args.stream), body)
+                .map(|_| ())
         }
         Appender::Stopped {
             committer,
@@ -252,7 +289,10 @@ fn write_produced(partition: Option<u32>, message: MessageRef<'_>, into: &mut Ve
     if partition.is_none() {
         // `"partition":0,` is what is not given.
         let given = b"\"partition\":0,";
-        if let Some(at) = into[start..].windows(given.len()).position(|window| window == given) {
+        if let Some(at) = into[start..]
+            .windows(given.len())
+            .position(|window| window == given)
+        {
             into.drain(start + at..start + at + given.len());
         }
     }
@@ -275,27 +315,48 @@ impl Reader {
     fn bounds(&self, stream: &str) -> Result<BTreeMap<u32, Bounds>, Failure> {
         let found: Vec<json::LogPartition> = match self {
             Reader::Running(client) => client.get("/logs")?,
-            Reader::Stopped(held) => json::logs(&held.1).map_err(|error| Failure::of(exit::STATE, &error))?,
+            Reader::Stopped(held) => {
+                json::logs(&held.1).map_err(|error| Failure::of(exit::STATE, &error))?
+            }
         };
         Ok(found
             .into_iter()
             .filter(|log| log.stream == stream)
-            .map(|log| (log.partition, Bounds { oldest: log.oldest, end: log.end }))
+            .map(|log| {
+                (
+                    log.partition,
+                    Bounds {
+                        oldest: log.oldest,
+                        end: log.end,
+                    },
+                )
+            })
             .collect())
     }
 
     /// JSON lines from an offset on, and the offset after them.
-    fn read(&self, stream: &str, partition: u32, from: u64, limit: u64) -> Result<(Vec<u8>, u64), Failure> {
+    fn read(
+        &self,
+        stream: &str,
+        partition: u32,
+        from: u64,
+        limit: u64,
+    ) -> Result<(Vec<u8>, u64), Failure> {
         match self {
             Reader::Running(client) => {
-                let path = format!("/logs/{stream}?partition={partition}&from={from}&limit={limit}");
+                let path =
+                    format!("/logs/{stream}?partition={partition}&from={from}&limit={limit}");
                 let answer = client.ask(Method::GET, &path, Vec::new())?;
                 Ok((answer.body.to_vec(), answer.next.unwrap_or(from)))
             }
             Reader::Stopped(held) => {
                 let view = &held.1;
-                let record = view.log_stream(stream).map_err(|error| Failure::of(exit::STATE, &error))?;
-                let Some(record) = record else { return Ok((Vec::new(), from)) };
+                let record = view
+                    .log_stream(stream)
+                    .map_err(|error| Failure::of(exit::STATE, &error))?;
+                let Some(record) = record else {
+                    return Ok((Vec::new(), from));
+                };
                 let read = view
                     .log_read(record.id, PartitionId(partition), from, 1 << 20)
                     .map_err(|error| Failure::of(exit::TASK, &error))?;
@@ -307,7 +368,11 @@ impl Reader {
                         partition,
                         offset: read.first + index,
                     };
-                    write_message(name, read.messages.get(usize::try_from(index).unwrap_or(0)), &mut lines);
+                    write_message(
+                        name,
+                        read.messages.get(usize::try_from(index).unwrap_or(0)),
+                        &mut lines,
+                    );
                     lines.push(b'\n');
                 }
                 Ok((lines, read.first + count))
@@ -321,7 +386,10 @@ fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure
         Some(holder) => Reader::Running(Client::new(&holder)?),
         None => {
             if args.follow {
-                return Err(Failure::new(exit::USAGE, "--follow: the job does not run, so nothing more will come"));
+                return Err(Failure::new(
+                    exit::USAGE,
+                    "--follow: the job does not run, so nothing more will come",
+                ));
             }
             Reader::Stopped(Box::new(stopped::view(job)?))
         }
@@ -330,7 +398,10 @@ fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure
     if bounds.is_empty() {
         return Err(Failure::new(
             exit::USAGE,
-            format!("job {:?} has no log stream {:?} yet", job.general.name, args.stream),
+            format!(
+                "job {:?} has no log stream {:?} yet",
+                job.general.name, args.stream
+            ),
         ));
     }
     let mut places = BTreeMap::new();
@@ -340,7 +411,10 @@ fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure
         }
     }
     if places.is_empty() {
-        return Err(Failure::new(exit::USAGE, format!("stream {:?} has no such partition", args.stream)));
+        return Err(Failure::new(
+            exit::USAGE,
+            format!("stream {:?} has no such partition", args.stream),
+        ));
     }
     let mut left = args.limit.unwrap_or(u64::MAX);
     loop {
@@ -348,7 +422,8 @@ fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure
         for (partition, next) in &mut places {
             let end = now.get(partition).map_or(0, |bounds| bounds.end);
             while *next < end && left > 0 {
-                let (lines, after) = reader.read(&args.stream, *partition, *next, left.min(end - *next))?;
+                let (lines, after) =
+                    reader.read(&args.stream, *partition, *next, left.min(end - *next))?;
                 left -= after - *next;
                 if after == *next {
                     break;
@@ -364,25 +439,41 @@ fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure
     }
 }
 
-fn start(reader: &Reader, args: &ConsumeArgs, partition: u32, bounds: Bounds) -> Result<u64, Failure> {
+fn start(
+    reader: &Reader,
+    args: &ConsumeArgs,
+    partition: u32,
+    bounds: Bounds,
+) -> Result<u64, Failure> {
     match args.from.as_str() {
         "oldest" => Ok(bounds.oldest),
         "latest" => Ok(bounds.end),
         number if number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty() => {
-            let offset: u64 = number
-                .parse()
-                .map_err(|_| Failure::new(exit::USAGE, format!("--from {number}: no offset is that large")))?;
+            let offset: u64 = number.parse().map_err(|_| {
+                Failure::new(
+                    exit::USAGE,
+                    format!("--from {number}: no offset is that large"),
+                )
+            })?;
             if offset < bounds.oldest {
                 return Err(Failure::new(
                     exit::USAGE,
-                    format!("--from {offset}: partition {partition} holds offsets {} to before {}", bounds.oldest, bounds.end),
+                    format!(
+                        "--from {offset}: partition {partition} holds offsets {} to before {}",
+                        bounds.oldest, bounds.end
+                    ),
                 ));
             }
             Ok(offset.min(bounds.end))
         }
         time => {
             let at: jiff::Timestamp = time.parse().map_err(|_| {
-                Failure::new(exit::USAGE, format!("--from {time:?}: write oldest, latest, an offset or a time (RFC 3339)"))
+                Failure::new(
+                    exit::USAGE,
+                    format!(
+                        "--from {time:?}: write oldest, latest, an offset or a time (RFC 3339)"
+                    ),
+                )
             })?;
             first_not_before(reader, args, partition, bounds, at.as_millisecond())
         }
@@ -405,7 +496,10 @@ fn first_not_before(
     let mut next = bounds.oldest;
     while next < bounds.end {
         let (lines, after) = reader.read(&args.stream, partition, next, bounds.end - next)?;
-        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in lines
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             if let Ok(message) = serde_json::from_slice::<Timed>(line)
                 && message.timestamp >= time
             {
@@ -426,7 +520,10 @@ fn print(global: &Global, lines: &[u8]) -> Result<(), Failure> {
         return output::raw(lines);
     }
     let mut text = Vec::new();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         let Ok(message) = JsonMessage::parse(line) else {
             text.extend_from_slice(line);
             text.push(b'\n');

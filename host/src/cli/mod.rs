@@ -39,7 +39,13 @@ struct Cli {
 #[derive(Args, Clone)]
 struct Global {
     /// The job: a job file, or a folder with a `job.toml`
-    #[arg(short, long, global = true, default_value = "job.toml", value_name = "PATH")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "job.toml",
+        value_name = "PATH"
+    )]
     job: PathBuf,
     /// Print results as JSON, one object a line
     #[arg(long, global = true)]

@@ -14,7 +14,8 @@ pub(super) fn start_logging(global: &Global) {
         None => EnvFilter::try_from_default_env().ok(),
     };
     let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(super::display::log_writer)
@@ -47,17 +48,32 @@ pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
 /// Prints a table: the first row is the head. Columns whose cells are all numbers are aligned to the right.
 pub(super) fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let is_number = |column: usize| {
-        rows.iter().skip(1).filter_map(|row| row.get(column)).all(|cell| {
-            !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | ',' | '%'))
-        })
+        rows.iter()
+            .skip(1)
+            .filter_map(|row| row.get(column))
+            .all(|cell| {
+                !cell.is_empty()
+                    && cell
+                        .chars()
+                        .all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | ',' | '%'))
+            })
     };
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate().take(columns) {
-            let pad = " ".repeat(width(column).unwrap_or(0).saturating_sub(cell.chars().count()));
+            let pad = " ".repeat(
+                width(column)
+                    .unwrap_or(0)
+                    .saturating_sub(cell.chars().count()),
+            );
             if column > 0 {
                 line.push_str("  ");
             }

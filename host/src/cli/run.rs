@@ -50,15 +50,25 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
         ));
     }
     let runtime = assemble::runtime(Some(&job))?;
-    let pinned = if args.pinned { stopped::pinned(&job)? } else { BTreeMap::new() };
+    let pinned = if args.pinned {
+        stopped::pinned(&job)?
+    } else {
+        BTreeMap::new()
+    };
     let mut options = assemble::job(&job, &runtime, &steps, &pinned)?;
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
     for store in args.drop_store {
         let Some((stage, store)) = store.split_once('/') else {
-            return Err(Failure::new(exit::USAGE, format!("--drop-store {store:?}: write STAGE/STORE")));
+            return Err(Failure::new(
+                exit::USAGE,
+                format!("--drop-store {store:?}: write STAGE/STORE"),
+            ));
         };
-        options.drops.stores.insert((stage.to_owned(), store.to_owned()));
+        options
+            .drops
+            .stores
+            .insert((stage.to_owned(), store.to_owned()));
     }
     abort_on_panic();
     let io = stopped::io_runtime()?;
@@ -73,15 +83,22 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     io.spawn(on_signals(handle.clone(), Arc::clone(&signals)));
     if let Some(socket) = &socket {
         let _entered = io.enter();
-        let serving = socket.bind().and_then(|listener| admin::serve_socket(listener, handle.clone()));
+        let serving = socket
+            .bind()
+            .and_then(|listener| admin::serve_socket(listener, handle.clone()));
         match serving {
             Ok(serving) => drop(io.spawn(serving)),
-            Err(error) => tracing::warn!("the admin socket {} cannot be served: {error}", socket.path().display()),
+            Err(error) => tracing::warn!(
+                "the admin socket {} cannot be served: {error}",
+                socket.path().display()
+            ),
         }
     }
     if let Some(listen) = &job.general.listen {
         let listener = io.block_on(tokio::net::TcpListener::bind(**listen));
-        let listener = listener.map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))?;
+        let listener = listener.map_err(|error| {
+            Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen))
+        })?;
         io.spawn(admin::serve_tcp(listener, handle.clone()));
     }
     let shown = display::start(&io, handle, &job);
@@ -107,15 +124,29 @@ fn abort_on_panic() {
 fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
     match report.ending {
         Ending::Finished if report.nothing_new => {
-            tracing::info!("job {:?} is finished at checkpoint {}: nothing new to process", job.general.name, report.epoch);
+            tracing::info!(
+                "job {:?} is finished at checkpoint {}: nothing new to process",
+                job.general.name,
+                report.epoch
+            );
             Ok(())
         }
         Ending::Finished => {
-            tracing::info!("job {:?} finished at checkpoint {}, {} messages processed", job.general.name, report.epoch, report.processed);
+            tracing::info!(
+                "job {:?} finished at checkpoint {}, {} messages processed",
+                job.general.name,
+                report.epoch,
+                report.processed
+            );
             Ok(())
         }
         Ending::Drained => {
-            tracing::info!("job {:?} stopped at checkpoint {}, {} messages processed", job.general.name, report.epoch, report.processed);
+            tracing::info!(
+                "job {:?} stopped at checkpoint {}, {} messages processed",
+                job.general.name,
+                report.epoch,
+                report.processed
+            );
             Ok(())
         }
         Ending::Failed => {
@@ -131,14 +162,20 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
         }
         Ending::Host => Err(match report.error {
             Some(error) => error.into(),
-            None => Failure::new(exit::HOST, "too many checkpoints failed, or one is stuck: see the log above"),
+            None => Failure::new(
+                exit::HOST,
+                "too many checkpoints failed, or one is stuck: see the log above",
+            ),
         }),
     }
 }
 
 /// The first signal drains, the second ends the process at once.
 async fn on_signals(handle: Handle, seen: Arc<AtomicU8>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         tracing::warn!("signals cannot be waited for");
         return;
     };

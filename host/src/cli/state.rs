@@ -82,7 +82,10 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
             };
             let found = show(global, &job, &view, store, task, &selection)?;
             match found {
-                0 => Err(Failure::new(exit::HOST, format!("store {store:?} has no key {key:?}"))),
+                0 => Err(Failure::new(
+                    exit::HOST,
+                    format!("store {store:?} has no key {key:?}"),
+                )),
                 _ => Ok(()),
             }
         }
@@ -107,7 +110,9 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
 }
 
 fn stores(global: &Global, view: &View) -> Result<(), Failure> {
-    let catalog = view.catalog().map_err(|error| Failure::of(exit::STATE, &error))?;
+    let catalog = view
+        .catalog()
+        .map_err(|error| Failure::of(exit::STATE, &error))?;
     let mut found = Vec::new();
     for (stage, record) in &catalog.stages {
         found.extend(record.stores.keys().map(|store| Store {
@@ -120,7 +125,11 @@ fn stores(global: &Global, view: &View) -> Result<(), Failure> {
         return found.iter().try_for_each(output::json);
     }
     let mut rows = vec![["STAGE", "STORE", "TASKS"].map(str::to_owned).to_vec()];
-    rows.extend(found.into_iter().map(|store| vec![store.stage, store.store, store.tasks.to_string()]));
+    rows.extend(
+        found
+            .into_iter()
+            .map(|store| vec![store.stage, store.store, store.tasks.to_string()]),
+    );
     output::table(&rows)
 }
 
@@ -132,35 +141,56 @@ fn show(
     filter: &TaskFilter,
     selection: &Selection,
 ) -> Result<usize, Failure> {
-    let catalog = view.catalog().map_err(|error| Failure::of(exit::STATE, &error))?;
-    let (only_stage, only_partition) = match filter.task.as_deref().map(|task| task.split_once('/').ok_or(task)) {
+    let catalog = view
+        .catalog()
+        .map_err(|error| Failure::of(exit::STATE, &error))?;
+    let (only_stage, only_partition) = match filter
+        .task
+        .as_deref()
+        .map(|task| task.split_once('/').ok_or(task))
+    {
         None => (None, None),
         Some(Err(stage)) => (Some(stage), None),
         Some(Ok((stage, partition))) => {
-            let partition = partition
-                .parse()
-                .map_err(|_| Failure::new(exit::USAGE, format!("--task: {partition:?} is no partition")))?;
+            let partition = partition.parse().map_err(|_| {
+                Failure::new(
+                    exit::USAGE,
+                    format!("--task: {partition:?} is no partition"),
+                )
+            })?;
             (Some(stage), Some(PartitionId(partition)))
         }
     };
     let stages: Vec<&String> = catalog
         .stages
         .iter()
-        .filter(|(name, stage)| stage.stores.contains_key(store) && only_stage.is_none_or(|only| only == *name))
+        .filter(|(name, stage)| {
+            stage.stores.contains_key(store) && only_stage.is_none_or(|only| only == *name)
+        })
         .map(|(name, _)| name)
         .collect();
     if stages.is_empty() {
-        let known: Vec<&String> = catalog.stages.values().flat_map(|stage| stage.stores.keys()).collect();
+        let known: Vec<&String> = catalog
+            .stages
+            .values()
+            .flat_map(|stage| stage.stores.keys())
+            .collect();
         return Err(Failure::new(
             exit::USAGE,
-            format!("job {:?} has no store {store:?} there; its stores are {known:?}", job.general.name),
+            format!(
+                "job {:?} has no store {store:?} there; its stores are {known:?}",
+                job.general.name
+            ),
         ));
     }
     let mut found = 0;
     let mut failed = None;
     for stage in stages {
         let left = selection.limit.map(|limit| limit.saturating_sub(found));
-        let selection = Selection { limit: left, ..selection.clone() };
+        let selection = Selection {
+            limit: left,
+            ..selection.clone()
+        };
         let mut each = |entry: Entry| {
             found += 1;
             match output::raw(&line(global, store, &entry)) {

@@ -18,13 +18,17 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
         Some(holder) => Client::new(&holder)?.get("/status")?,
         None => {
             let (_directory, view) = stopped::view(&job)?;
-            json::stopped(&job.general.name, &view).map_err(|error| Failure::of(exit::STATE, &error))?
+            json::stopped(&job.general.name, &view)
+                .map_err(|error| Failure::of(exit::STATE, &error))?
         }
     };
     if global.json {
         return output::json(&status);
     }
-    let mut text = format!("job {}: {}, checkpoint {}\n", status.job, status.state, status.epoch);
+    let mut text = format!(
+        "job {}: {}, checkpoint {}\n",
+        status.job, status.state, status.epoch
+    );
     if let Some(last) = &status.last_checkpoint {
         text += &format!(
             "last checkpoint: {} ({}), {} entries, {} messages, {} ms\n",
@@ -39,7 +43,15 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
         text += &format!("{failure}\n");
     }
     output::raw(text.as_bytes())?;
-    let head = ["TASK", "STREAM", "POSITION", "LAG", "PROCESSED", "REJECTED", "UNDONE"];
+    let head = [
+        "TASK",
+        "STREAM",
+        "POSITION",
+        "LAG",
+        "PROCESSED",
+        "REJECTED",
+        "UNDONE",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for task in &status.tasks {
         for input in &task.inputs {
@@ -47,7 +59,9 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
                 task.task.clone(),
                 input.stream.clone(),
                 input.position.to_string(),
-                input.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+                input
+                    .lag
+                    .map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
                 task.processed.to_string(),
                 task.rejected.to_string(),
                 task.undone.to_string(),

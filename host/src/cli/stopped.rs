@@ -94,22 +94,31 @@ pub(super) fn stream_catalog(
 /// A view of the state of a job that does not run. The directory is held as long as it is used.
 pub(super) fn view(job: &Job) -> Result<(Directory, View), Failure> {
     let directory = open(job, Arc::new(()))?;
-    let view = View::of_stopped(Arc::clone(&directory.db)).map_err(|error| Failure::of(exit::STATE, &error))?;
+    let view = View::of_stopped(Arc::clone(&directory.db))
+        .map_err(|error| Failure::of(exit::STATE, &error))?;
     Ok((directory, view))
 }
 
 /// The components of the last checkpoint, by stage.
 pub(super) fn pinned(job: &Job) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let (directory, view) = view(job)?;
-    let catalog = view.catalog().map_err(|error| Failure::of(exit::STATE, &error))?;
+    let catalog = view
+        .catalog()
+        .map_err(|error| Failure::of(exit::STATE, &error))?;
     let path = |sha256: &str| directory::code_path(&directory.path, sha256);
-    Ok(catalog.stages.iter().map(|(name, stage)| (name.clone(), path(&stage.component))).collect())
+    Ok(catalog
+        .stages
+        .iter()
+        .map(|(name, stage)| (name.clone(), path(&stage.component)))
+        .collect())
 }
 
 /// `reset`.
 pub(super) fn reset(global: &Global) -> Result<(), Failure> {
     let job = load(&global.job)?;
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let stamp = jiff::Timestamp::now()
+        .strftime("%Y%m%dT%H%M%SZ")
+        .to_string();
     let state = &*job.general.state_dir;
     let mut moved = Vec::new();
     if state.exists() {
@@ -144,10 +153,14 @@ fn move_outputs(
         Err(error) => return Err(failed("read", folder, error)),
     };
     let is_ours = |name: &str| {
-        let numbers = name.strip_prefix(stream).and_then(|rest| rest.strip_prefix('-'));
-        numbers.and_then(|rest| rest.split_once('-')).is_some_and(|(partition, number)| {
-            partition.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
-        })
+        let numbers = name
+            .strip_prefix(stream)
+            .and_then(|rest| rest.strip_prefix('-'));
+        numbers
+            .and_then(|rest| rest.split_once('-'))
+            .is_some_and(|(partition, number)| {
+                partition.parse::<u32>().is_ok() && number.parse::<u64>().is_ok()
+            })
     };
     let mut moved = Vec::new();
     for entry in entries {

@@ -22,19 +22,29 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     let steps: Arc<dyn crate::model::Steps> = Arc::new(());
     let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
     for stage in &options.stages {
-        Instance::check(&stage.component)
-            .map_err(|fault| Failure::new(exit::USAGE, format!("stage {:?}: {fault}", stage.name)))?;
+        Instance::check(&stage.component).map_err(|fault| {
+            Failure::new(exit::USAGE, format!("stage {:?}: {fault}", stage.name))
+        })?;
     }
     for (name, stream) in &options.streams {
-        if let StreamKind::External { input: Some(input), .. } = &stream.kind
+        if let StreamKind::External {
+            input: Some(input), ..
+        } = &stream.kind
             && !input.rewindable()
         {
-            tracing::warn!("stream {name:?} cannot be rewound: what was read since the last checkpoint is lost in a crash");
+            tracing::warn!(
+                "stream {name:?} cannot be rewound: what was read since the last checkpoint is lost in a crash"
+            );
         }
-        if let StreamKind::External { output: Some(output), .. } = &stream.kind
+        if let StreamKind::External {
+            output: Some(output),
+            ..
+        } = &stream.kind
             && output.may_repeat()
         {
-            tracing::warn!("stream {name:?} can repeat messages after a crash: it is written at least once");
+            tracing::warn!(
+                "stream {name:?} can repeat messages after a crash: it is written at least once"
+            );
         }
     }
     if global.json {

@@ -27,7 +27,8 @@ pub(super) enum Job {
 }
 
 /// Told the first offset in each partition once it is durable.
-pub(super) type AppendReply = tokio::sync::oneshot::Sender<Result<BTreeMap<PartitionId, Offset>, String>>;
+pub(super) type AppendReply =
+    tokio::sync::oneshot::Sender<Result<BTreeMap<PartitionId, Offset>, String>>;
 
 /// What the commit thread has to say.
 pub(super) enum Done {
@@ -60,7 +61,11 @@ pub(super) struct CommitThread {
 }
 
 impl CommitThread {
-    pub(super) fn start(committer: Committer, options: CommitOptions, done: impl Fn(Done) + Send + 'static) -> CommitThread {
+    pub(super) fn start(
+        committer: Committer,
+        options: CommitOptions,
+        done: impl Fn(Done) + Send + 'static,
+    ) -> CommitThread {
         let (jobs, work) = channel();
         let thread = thread::Builder::new().name("commit".into());
         let thread = thread.spawn(move || {
@@ -93,12 +98,21 @@ impl CommitThread {
     }
 }
 
-fn run(mut committer: Committer, options: &CommitOptions, work: &Receiver<Job>, done: &dyn Fn(Done)) {
+fn run(
+    mut committer: Committer,
+    options: &CommitOptions,
+    work: &Receiver<Job>,
+    done: &dyn Fn(Done),
+) {
     let mut retired: Option<Box<SealedEpoch>> = None;
     let mut retained = Instant::now();
     let mut committed = Instant::now();
     loop {
-        let wait = if retired.is_some() { FREE_AFTER } else { RETAIN_EVERY };
+        let wait = if retired.is_some() {
+            FREE_AFTER
+        } else {
+            RETAIN_EVERY
+        };
         match work.recv_timeout(wait) {
             Ok(Job::Epoch(sealed)) => {
                 match commit(&mut committer, options, &sealed, done) {
@@ -142,7 +156,8 @@ fn commit(
 ) -> Result<(), CommitError> {
     let mut failed = 0;
     let mut committed = loop {
-        let attempt = await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
+        let attempt =
+            await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
         match attempt {
             Ok(committed) => break committed,
             Err(error @ CommitError::NotPrepared { .. }) => {
@@ -154,9 +169,16 @@ fn commit(
         }
     };
     let tasks = committed.stamps.iter().map(|(task, _)| *task).collect();
-    done(Done::Committed(committed.epoch, tasks, Box::new(committed.record.clone())));
+    done(Done::Committed(
+        committed.epoch,
+        tasks,
+        Box::new(committed.record.clone()),
+    ));
     committer.deliver(&mut committed)?;
-    done(Done::Delivered(committed.epoch, committer.has_unrecorded_delivery()));
+    done(Done::Delivered(
+        committed.epoch,
+        committer.has_unrecorded_delivery(),
+    ));
     Ok(())
 }
 
@@ -166,8 +188,12 @@ fn await_reserve(options: &CommitOptions, epoch: Epoch) -> Result<(), CommitErro
     let mut said = false;
     loop {
         let not_prepared = |why: String| CommitError::NotPrepared { epoch, why };
-        let free = free_bytes(&options.directory)
-            .map_err(|error| not_prepared(format!("ask for free space of {}: {error}", options.directory.display())))?;
+        let free = free_bytes(&options.directory).map_err(|error| {
+            not_prepared(format!(
+                "ask for free space of {}: {error}",
+                options.directory.display()
+            ))
+        })?;
         if free >= options.disk_reserve {
             return Ok(());
         }

@@ -162,7 +162,11 @@ impl Core {
                 commands.push(Command::Release(*epoch));
             }
             Event::Delivered(epoch, unrecorded) => {
-                assert_eq!(self.committing.map(|(epoch, _)| epoch), Some(*epoch), "another epoch is delivered");
+                assert_eq!(
+                    self.committing.map(|(epoch, _)| epoch),
+                    Some(*epoch),
+                    "another epoch is delivered"
+                );
                 self.committing = None;
                 self.last_end = now;
                 self.unrecorded = *unrecorded;
@@ -208,7 +212,9 @@ impl Core {
             Some((_, began)) if !self.gave_up => Some(began + self.options.drain_timeout),
             _ => None,
         };
-        let stuck = self.committing.map(|(_, began)| began + self.options.timeout + self.options.timeout);
+        let stuck = self
+            .committing
+            .map(|(_, began)| began + self.options.timeout + self.options.timeout);
         [due, drain, stuck].into_iter().flatten().min()
     }
 
@@ -230,7 +236,11 @@ impl Core {
     fn facts(&self) -> Facts {
         Facts {
             changed: self.changed,
-            open_bytes: if self.open_bytes_due { self.options.cadence.bytes_max } else { 0 },
+            open_bytes: if self.open_bytes_due {
+                self.options.cadence.bytes_max
+            } else {
+                0
+            },
             committing: self.is_committing(),
             requested: self.requested,
             last_barrier: self.last_barrier,
@@ -320,7 +330,13 @@ impl Core {
     }
 
     /// Whether the drain is over. Before that, it asks for what it still needs.
-    fn drain(&mut self, ending: Ending, began: Instant, commands: &mut Vec<Command>, now: Instant) -> bool {
+    fn drain(
+        &mut self,
+        ending: Ending,
+        began: Instant,
+        commands: &mut Vec<Command>,
+        now: Instant,
+    ) -> bool {
         if !self.gave_up && now >= began + self.options.drain_timeout {
             self.gave_up = true;
             commands.push(Command::GiveUp);

@@ -124,12 +124,18 @@ impl Handle {
         stream: String,
         messages: Vec<Produce>,
     ) -> Result<Produced, JobEnded> {
-        self.ask(|reply| Request::Produce(stream, messages, reply)).await
+        self.ask(|reply| Request::Produce(stream, messages, reply))
+            .await
     }
 
-    async fn ask<R>(&self, request: impl FnOnce(oneshot::Sender<R>) -> Request) -> Result<R, JobEnded> {
+    async fn ask<R>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<R>) -> Request,
+    ) -> Result<R, JobEnded> {
         let (reply, answer) = oneshot::channel();
-        self.messages.send(Message::Request(request(reply))).map_err(|_| JobEnded)?;
+        self.messages
+            .send(Message::Request(request(reply)))
+            .map_err(|_| JobEnded)?;
         answer.await.map_err(|_| JobEnded)
     }
 }
@@ -218,7 +224,11 @@ impl Coordinator {
     ///
     /// # Errors
     /// The directory is refused, or the state in it cannot be read.
-    pub fn open(options: JobOptions, io: &tokio::runtime::Handle, holder: &Holder) -> Result<Coordinator, OpenError> {
+    pub fn open(
+        options: JobOptions,
+        io: &tokio::runtime::Handle,
+        holder: &Holder,
+    ) -> Result<Coordinator, OpenError> {
         open::open(options, io, holder)
     }
 
@@ -246,7 +256,9 @@ impl Coordinator {
             };
             ending = self.obey(commands);
         }
-        let Some(ending) = ending else { unreachable!("the loop ends with an ending") };
+        let Some(ending) = ending else {
+            unreachable!("the loop ends with an ending")
+        };
         self.close(ending)
     }
 
@@ -265,8 +277,13 @@ impl Coordinator {
             until = Some(until.map_or(now + 4 * LOOK, |until| until.min(now + 4 * LOOK)));
         }
         match until {
-            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => self.messages.recv_timeout(until.saturating_duration_since(now)),
+            None => self
+                .messages
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => self
+                .messages
+                .recv_timeout(until.saturating_duration_since(now)),
         }
     }
 
@@ -323,7 +340,10 @@ impl Coordinator {
 
     fn stopped_by_guest(&mut self, index: TaskIndex, reason: String) -> Event {
         let task = self.tasks[index.0].name.clone();
-        let stage = task.rsplit_once('/').map_or(task.as_str(), |(stage, _)| stage).to_owned();
+        let stage = task
+            .rsplit_once('/')
+            .map_or(task.as_str(), |(stage, _)| stage)
+            .to_owned();
         self.failures.push(TaskFailure {
             stage,
             task,
@@ -392,7 +412,9 @@ impl Coordinator {
                     self.scheduler.drain();
                 }
                 Command::GiveUp => {
-                    tracing::warn!("drain-timeout has passed: calls that still run are interrupted, their batches undone");
+                    tracing::warn!(
+                        "drain-timeout has passed: calls that still run are interrupted, their batches undone"
+                    );
                     self.scheduler.give_up();
                 }
                 Command::Answer(epoch) => {
@@ -410,7 +432,12 @@ impl Coordinator {
         let processed = self
             .tasks
             .iter()
-            .map(|task| task.figures.processed.load(std::sync::atomic::Ordering::Relaxed) - task.processed_before)
+            .map(|task| {
+                task.figures
+                    .processed
+                    .load(std::sync::atomic::Ordering::Relaxed)
+                    - task.processed_before
+            })
             .sum();
         if ending == Ending::Host {
             // The outcome of a write is unknown: nothing is waited for, nothing is closed in order.
@@ -447,16 +474,15 @@ impl Coordinator {
             && !self.scheduler.is_busy()
             && self.tasks.iter().all(|task| {
                 task.inbox.is_empty()
-                    && task.inputs.iter().enumerate().all(|(at, input)| input_is_idle(input, &task.figures, at))
+                    && task
+                        .inputs
+                        .iter()
+                        .enumerate()
+                        .all(|(at, input)| input_is_idle(input, &task.figures, at))
             })
     }
 
-    fn produce(
-        &mut self,
-        stream: &str,
-        messages: Vec<Produce>,
-        reply: oneshot::Sender<Produced>,
-    ) {
+    fn produce(&mut self, stream: &str, messages: Vec<Produce>, reply: oneshot::Sender<Produced>) {
         let refused = |why: String| Err(ProduceError::Refused(why));
         let (id, partitions) = match self.streams.get(stream) {
             Some(entry) if entry.is_log => (entry.id, entry.partitions),
@@ -484,10 +510,17 @@ impl Coordinator {
             let answer = match appended.blocking_recv() {
                 Ok(Ok(first)) => Ok(places
                     .into_iter()
-                    .map(|(partition, index)| (partition, first.get(&partition).copied().unwrap_or_default() + index))
+                    .map(|(partition, index)| {
+                        (
+                            partition,
+                            first.get(&partition).copied().unwrap_or_default() + index,
+                        )
+                    })
                     .collect()),
                 Ok(Err(why)) => Err(ProduceError::Unknown(why)),
-                Err(_) => Err(ProduceError::Unknown("the job ended while the messages were being appended".into())),
+                Err(_) => Err(ProduceError::Unknown(
+                    "the job ended while the messages were being appended".into(),
+                )),
             };
             let _ = reply.send(answer);
         });
@@ -498,7 +531,10 @@ impl Coordinator {
         let properties = [
             ("write-stopped", "rocksdb.is-write-stopped"),
             ("delayed-write-rate", "rocksdb.actual-delayed-write-rate"),
-            ("pending-compaction-bytes", "rocksdb.estimate-pending-compaction-bytes"),
+            (
+                "pending-compaction-bytes",
+                "rocksdb.estimate-pending-compaction-bytes",
+            ),
             ("state-bytes", "rocksdb.live-sst-files-size"),
             ("memtable-bytes", "rocksdb.cur-size-all-mem-tables"),
             ("background-errors", "rocksdb.background-errors"),
@@ -520,9 +556,17 @@ impl Coordinator {
             cache: self.cache.usage(),
             instances: self.scheduler.instances() as u64,
             started: self.started,
-            tasks: self.tasks.iter().map(|task| self.task_status(task)).collect(),
+            tasks: self
+                .tasks
+                .iter()
+                .map(|task| self.task_status(task))
+                .collect(),
             failures: self.failures.clone(),
-            metrics: self.metrics.iter().map(|(stage, metrics)| (stage.clone(), metrics.snapshot())).collect(),
+            metrics: self
+                .metrics
+                .iter()
+                .map(|(stage, metrics)| (stage.clone(), metrics.snapshot()))
+                .collect(),
             database,
         }
     }
@@ -535,10 +579,19 @@ impl Coordinator {
             let reader = &input.reader;
             let progress = reader.known.load(Ordering::Acquire).then(|| {
                 let done = reader.done.load(Ordering::Relaxed);
-                (done, reader.total.load(Ordering::Relaxed), reader.bytes.load(Ordering::Relaxed))
+                (
+                    done,
+                    reader.total.load(Ordering::Relaxed),
+                    reader.bytes.load(Ordering::Relaxed),
+                )
             });
             let lag = if input.is_log {
-                Some(self.logs.bounds(input.id, input.partition).1.saturating_sub(position))
+                Some(
+                    self.logs
+                        .bounds(input.id, input.partition)
+                        .1
+                        .saturating_sub(position),
+                )
             } else {
                 match progress {
                     Some((done, total, false)) => Some(total.saturating_sub(done)),
@@ -578,7 +631,11 @@ pub struct Placed {
 ///
 /// # Errors
 /// A message names a partition that does not exist.
-pub fn place(messages: Vec<Produce>, partitions: u32, round_robin: &mut u64) -> Result<Placed, String> {
+pub fn place(
+    messages: Vec<Produce>,
+    partitions: u32,
+    round_robin: &mut u64,
+) -> Result<Placed, String> {
     let mut placed = Placed {
         by_partition: BTreeMap::new(),
         places: Vec::with_capacity(messages.len()),
@@ -587,7 +644,9 @@ pub fn place(messages: Vec<Produce>, partitions: u32, round_robin: &mut u64) -> 
         let partition = match (produce.partition, produce.message.key(0)) {
             (Some(partition), _) if partition.0 < partitions => partition,
             (Some(partition), _) => {
-                return Err(format!("partition {partition} does not exist: the stream has {partitions}"));
+                return Err(format!(
+                    "partition {partition} does not exist: the stream has {partitions}"
+                ));
             }
             (None, Some(key)) => PartitionId(partition_of_key(key, partitions)),
             (None, None) => {

@@ -68,12 +68,17 @@ pub(super) fn open(
         }),
     })?;
     if let Some(epoch) = directory.maybe_lost_after {
-        tracing::warn!("the machine was restarted, and checkpoints after {epoch} were not synced: some may be lost");
+        tracing::warn!(
+            "the machine was restarted, and checkpoints after {epoch} were not synced: some may be lost"
+        );
     }
     let db = Arc::clone(&directory.db);
     let catalog = Catalog::resolve(&path, &db, &options.shape(), &options.drops)?;
     for (stage, before) in &catalog.components_changed {
-        tracing::info!(stage, "the component is another than at the last checkpoint, which was made by {before}");
+        tracing::info!(
+            stage,
+            "the component is another than at the last checkpoint, which was made by {before}"
+        );
     }
     for stage in &options.stages {
         directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
@@ -85,10 +90,12 @@ pub(super) fn open(
         source,
     };
     committer.lock_mut().announce(holder).map_err(io_error)?;
-    committer.register(&catalog).map_err(|source| OpenError::Begin {
-        path: path.clone(),
-        source: Box::new(source),
-    })?;
+    committer
+        .register(&catalog)
+        .map_err(|source| OpenError::Begin {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
     let cache = Arc::new(CleanCache::new(options.cache_bytes));
     let mut opening = Opening {
         options: &options,
@@ -106,13 +113,21 @@ pub(super) fn open(
         let figures = Arc::new(StageMetrics::default());
         metrics.insert(stage.name.clone(), Arc::clone(&figures));
         for partition in (0..stage.partitions).map(PartitionId) {
-            opening.add_task(stage, partition, &figures).map_err(|source| OpenError::State {
-                path: path.clone(),
-                source,
-            })?;
+            opening
+                .add_task(stage, partition, &figures)
+                .map_err(|source| OpenError::State {
+                    path: path.clone(),
+                    source,
+                })?;
         }
     }
-    let Opening { tasks, entries, readers, logs, .. } = opening;
+    let Opening {
+        tasks,
+        entries,
+        readers,
+        logs,
+        ..
+    } = opening;
     let (sender, messages) = channel();
     let notices = sender.clone();
     let scheduler = Scheduler::with(
@@ -213,8 +228,16 @@ pub(super) fn open(
 
 /// What ends the running calls of every stage.
 fn interrupt(options: &JobOptions) -> Arc<dyn Fn() + Send + Sync> {
-    let components: Vec<_> = options.stages.iter().map(|stage| Arc::clone(&stage.component)).collect();
-    Arc::new(move || components.iter().for_each(|component| component.interrupt()))
+    let components: Vec<_> = options
+        .stages
+        .iter()
+        .map(|stage| Arc::clone(&stage.component))
+        .collect();
+    Arc::new(move || {
+        components
+            .iter()
+            .for_each(|component| component.interrupt())
+    })
 }
 
 fn open_committer(
@@ -233,7 +256,8 @@ fn open_committer(
                 retention: *retention,
             }),
             StreamKind::External {
-                output: Some(output), ..
+                output: Some(output),
+                ..
             } => external.push(ExternalStream {
                 id,
                 name: name.clone(),
@@ -253,7 +277,14 @@ fn open_committer(
             reads.extend((0..stage.partitions).map(|partition| (id, PartitionId(partition))));
         }
     }
-    Committer::open(directory, &logs, &external, &reads, commit, Arc::clone(&options.steps))
+    Committer::open(
+        directory,
+        &logs,
+        &external,
+        &reads,
+        commit,
+        Arc::clone(&options.steps),
+    )
 }
 
 impl Opening<'_> {
@@ -285,7 +316,11 @@ impl Opening<'_> {
                 partitions: partitions_of(stream),
             })
             .collect();
-        let mut ports: Vec<StreamId> = stage.outputs.iter().map(|(_, stream)| stream_id(stream)).collect();
+        let mut ports: Vec<StreamId> = stage
+            .outputs
+            .iter()
+            .map(|(_, stream)| stream_id(stream))
+            .collect();
         let dead_letters = stage.dead_letters.as_ref().map(|stream| {
             ports.push(stream_id(stream));
             DeadLetters {
@@ -293,14 +328,19 @@ impl Opening<'_> {
                 partitions: partitions_of(stream),
             }
         });
-        let counter = |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
+        let counter =
+            |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
         let round_robin = ports[..outputs.len()].iter().map(counter).collect();
         let info = Arc::new(TaskInfo {
             id,
             job: self.options.name.clone(),
             stage: stage.name.clone(),
             partitions: stage.partitions,
-            inputs: stage.inputs.iter().map(|input| input.port.clone()).collect(),
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|input| input.port.clone())
+                .collect(),
             outputs,
             stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
             component: stage.component.sha256().to_owned(),
@@ -317,7 +357,11 @@ impl Opening<'_> {
         let inputs = self.add_readers(stage, partition, &record, &inbox);
         let options = TaskOptions {
             info,
-            inputs: stage.inputs.iter().map(|input| (input.stream.clone(), stream_id(&input.stream))).collect(),
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|input| (input.stream.clone(), stream_id(&input.stream)))
+                .collect(),
             ports: ports.into(),
             on_rejected: stage.on_rejected,
             dead_letters,
@@ -354,8 +398,12 @@ impl Opening<'_> {
                     let logs = Arc::clone(&self.logs);
                     (Arc::new(LogInput::new(logs, id, stream.partitions)), true)
                 }
-                StreamKind::External { input: Some(reads), .. } => (Arc::clone(reads), false),
-                StreamKind::External { input: None, .. } => panic!("stream {:?} cannot be read", input.stream),
+                StreamKind::External {
+                    input: Some(reads), ..
+                } => (Arc::clone(reads), false),
+                StreamKind::External { input: None, .. } => {
+                    panic!("stream {:?} cannot be read", input.stream)
+                }
             };
             let at = match record.positions.get(&id) {
                 Some(position) => OpenAt::Position(position.clone()),
@@ -363,7 +411,11 @@ impl Opening<'_> {
             };
             let pace = stream.max_rate.map(|rate| {
                 let paces = &mut self.paces;
-                Arc::clone(paces.entry(input.stream.clone()).or_insert_with(|| Arc::new(Pace::new(rate))))
+                Arc::clone(
+                    paces
+                        .entry(input.stream.clone())
+                        .or_insert_with(|| Arc::new(Pace::new(rate))),
+                )
             });
             let figures = Arc::new(ReaderFigures::default());
             let bounded = reads.bounded();

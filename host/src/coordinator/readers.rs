@@ -45,13 +45,20 @@ impl Pace {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive number, and saturating")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a positive number, and saturating"
+    )]
     fn messages_max(&self) -> usize {
         (self.per_second * PACE_SLICE.as_secs_f64()) as usize
     }
 
     /// Takes the time of `messages` and says when they may be shown.
-    #[expect(clippy::cast_precision_loss, reason = "counts of messages in a slice are small")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "counts of messages in a slice are small"
+    )]
     fn take(&self, messages: usize) -> Instant {
         let time = Duration::from_secs_f64(messages as f64 / self.per_second);
         let mut next = self.next.lock();
@@ -83,7 +90,8 @@ impl Reader {
             self.bounds.messages = self.bounds.messages.min(pace.messages_max().max(1));
         }
         // Files may have to be read from their beginning: others take over this thread's work meanwhile.
-        let opened = tokio::task::block_in_place(|| self.input.open(self.partition, self.at.clone()));
+        let opened =
+            tokio::task::block_in_place(|| self.input.open(self.partition, self.at.clone()));
         let mut source = match opened {
             Ok(source) => source,
             Err(error) => return self.deliver(Delivery::Failed(error)),
@@ -145,7 +153,9 @@ impl Reader {
         if let Some(progress) = source.progress() {
             self.figures.done.store(progress.done, Ordering::Relaxed);
             self.figures.total.store(progress.total, Ordering::Relaxed);
-            self.figures.bytes.store(progress.unit == ProgressUnit::Bytes, Ordering::Relaxed);
+            self.figures
+                .bytes
+                .store(progress.unit == ProgressUnit::Bytes, Ordering::Relaxed);
             self.figures.known.store(true, Ordering::Release);
         }
     }

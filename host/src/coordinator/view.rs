@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::{LogStream, Logs, Retention};
-use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::SourceError;
+use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId};
 use crate::state::keys::StorePrefix;
 use crate::state::meta::{self, CheckpointRecord, StreamRecord, TaskRecord};
@@ -97,7 +97,8 @@ impl View {
     /// # Errors
     /// The database cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<CheckpointRecord>, StateError> {
-        let found: Vec<(Vec<u8>, CheckpointRecord)> = meta::list(&self.db, meta::CHECKPOINTS.as_bytes())?;
+        let found: Vec<(Vec<u8>, CheckpointRecord)> =
+            meta::list(&self.db, meta::CHECKPOINTS.as_bytes())?;
         Ok(found.into_iter().map(|(_, record)| record).collect())
     }
 
@@ -112,7 +113,10 @@ impl View {
             .into_iter()
             .filter_map(|(key, record)| {
                 let id = meta::task_of_key(&key)?;
-                let (stage, _) = catalog.stages.iter().find(|(_, stage)| stage.id == id.stage)?;
+                let (stage, _) = catalog
+                    .stages
+                    .iter()
+                    .find(|(_, stage)| stage.id == id.stage)?;
                 Some(TaskView {
                     task: format!("{stage}/{}", id.partition),
                     id,
@@ -128,7 +132,10 @@ impl View {
     /// The database cannot be read.
     pub fn log_stream(&self, name: &str) -> Result<Option<StreamRecord>, StateError> {
         let mut catalog = self.catalog()?;
-        Ok(catalog.streams.remove(name).filter(|stream| stream.system == "log"))
+        Ok(catalog
+            .streams
+            .remove(name)
+            .filter(|stream| stream.system == "log"))
     }
 
     /// The first offset of a partition of a log, and the one after the last.
@@ -154,7 +161,12 @@ impl View {
     ///
     /// # Errors
     /// The log is damaged.
-    pub fn log_offset_at(&self, stream: StreamId, partition: PartitionId, time: i64) -> Result<Offset, SourceError> {
+    pub fn log_offset_at(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        time: i64,
+    ) -> Result<Offset, SourceError> {
         self.logs.offset_at(stream, partition, time)
     }
 
@@ -171,14 +183,21 @@ impl View {
         each: &mut dyn FnMut(Entry) -> bool,
     ) -> Result<(), StateError> {
         let catalog = self.catalog()?;
-        let Some(record) = catalog.stages.get(stage) else { return Ok(()) };
-        let Some(store) = record.stores.get(store) else { return Ok(()) };
+        let Some(record) = catalog.stages.get(stage) else {
+            return Ok(());
+        };
+        let Some(store) = record.stores.get(store) else {
+            return Ok(());
+        };
         let mut left = selection.limit.unwrap_or(usize::MAX);
         for partition in (0..record.partitions).map(PartitionId) {
             if only.is_some_and(|only| only != partition) {
                 continue;
             }
-            let id = TaskId { stage: record.id, partition };
+            let id = TaskId {
+                stage: record.id,
+                partition,
+            };
             let (lower, upper) = bounds(StorePrefix::new(id, *store), selection);
             if lower >= upper {
                 continue;

@@ -34,7 +34,10 @@ impl fmt::Display for ColumnError {
         match self {
             Self::Decreasing(at) => write!(f, "`ends` decreases at index {at}"),
             Self::Length { end, data } => {
-                write!(f, "the last of `ends` is {end}, but `data` has {data} bytes")
+                write!(
+                    f,
+                    "the last of `ends` is {end}, but `data` has {data} bytes"
+                )
             }
             Self::Absent(at) => write!(
                 f,
@@ -66,7 +69,11 @@ impl Column {
     ///
     /// # Errors
     /// The first rule that they break.
-    pub fn from_parts(ends: Vec<u32>, data: Vec<u8>, absent: Vec<u32>) -> Result<Column, ColumnError> {
+    pub fn from_parts(
+        ends: Vec<u32>,
+        data: Vec<u8>,
+        absent: Vec<u32>,
+    ) -> Result<Column, ColumnError> {
         check_parts(&ends, data.len(), &absent)?;
         Ok(Column { ends, data, absent })
     }
@@ -123,12 +130,21 @@ impl Column {
             "a column exceeds 4 GiB"
         );
         let from = index_u32(from);
-        self.ends.extend(other.ends[range.clone()].iter().map(|end| end - from + base));
-        let absent_from = other.absent.partition_point(|i| (*i as usize) < range.start);
+        self.ends.extend(
+            other.ends[range.clone()]
+                .iter()
+                .map(|end| end - from + base),
+        );
+        let absent_from = other
+            .absent
+            .partition_point(|i| (*i as usize) < range.start);
         let absent_to = other.absent.partition_point(|i| (*i as usize) < range.end);
         let start = index_u32(range.start);
-        self.absent
-            .extend(other.absent[absent_from..absent_to].iter().map(|i| i - start + first));
+        self.absent.extend(
+            other.absent[absent_from..absent_to]
+                .iter()
+                .map(|i| i - start + first),
+        );
     }
 
     /// The entry at `index`: its bytes, or `None` where it is absent.
@@ -203,7 +219,9 @@ pub(crate) fn check_parts(ends: &[u32], data: usize, absent: &[u32]) -> Result<(
         if *entry as usize >= ends.len() || previous.is_some_and(|previous| previous >= *entry) {
             return Err(ColumnError::Absent(at));
         }
-        let start = entry.checked_sub(1).map_or(0, |before| ends[before as usize]);
+        let start = entry
+            .checked_sub(1)
+            .map_or(0, |before| ends[before as usize]);
         if ends[*entry as usize] != start {
             return Err(ColumnError::AbsentBytes(*entry));
         }
@@ -241,14 +259,19 @@ mod tests {
     use super::*;
 
     fn sample() -> Column {
-        [Some(&b"a"[..]), None, Some(b""), Some(b"bcd"), None].into_iter().collect()
+        [Some(&b"a"[..]), None, Some(b""), Some(b"bcd"), None]
+            .into_iter()
+            .collect()
     }
 
     #[test]
     fn an_empty_entry_is_not_an_absent_one() {
         let column = sample();
         let entries: Vec<_> = column.iter().collect();
-        assert_eq!(entries, [Some(&b"a"[..]), None, Some(b""), Some(b"bcd"), None]);
+        assert_eq!(
+            entries,
+            [Some(&b"a"[..]), None, Some(b""), Some(b"bcd"), None]
+        );
         assert_eq!(column.get(1), None);
         assert_eq!(column.get(2), Some(&b""[..]));
     }
@@ -277,8 +300,14 @@ mod tests {
         };
         assert_eq!(check(&[1, 2], b"ab", &[]), Ok(()));
         assert_eq!(check(&[2, 1], b"a", &[]), Err(ColumnError::Decreasing(1)));
-        assert_eq!(check(&[1], b"ab", &[]), Err(ColumnError::Length { end: 1, data: 2 }));
-        assert_eq!(check(&[], b"ab", &[]), Err(ColumnError::Length { end: 0, data: 2 }));
+        assert_eq!(
+            check(&[1], b"ab", &[]),
+            Err(ColumnError::Length { end: 1, data: 2 })
+        );
+        assert_eq!(
+            check(&[], b"ab", &[]),
+            Err(ColumnError::Length { end: 0, data: 2 })
+        );
         assert_eq!(check(&[0, 0], b"", &[1, 1]), Err(ColumnError::Absent(1)));
         assert_eq!(check(&[0], b"", &[1]), Err(ColumnError::Absent(0)));
         assert_eq!(check(&[1], b"a", &[0]), Err(ColumnError::AbsentBytes(0)));

@@ -55,7 +55,11 @@ pub struct MessageRef<'a> {
 
 impl<'a> MessageRef<'a> {
     /// A message without headers.
-    pub fn new(key: Option<&'a [u8]>, value: Option<&'a [u8]>, timestamp: TimestampMs) -> MessageRef<'a> {
+    pub fn new(
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+        timestamp: TimestampMs,
+    ) -> MessageRef<'a> {
         MessageRef {
             key,
             value,
@@ -81,7 +85,10 @@ impl<'a> MessageRef<'a> {
         };
         range.filter_map(move |at| {
             let column = column?;
-            Some((column.names.get(at).unwrap_or_default(), column.values.get(at)))
+            Some((
+                column.names.get(at).unwrap_or_default(),
+                column.values.get(at),
+            ))
         })
     }
 }
@@ -102,7 +109,8 @@ impl HeadersColumn {
             self.names.push(Some(name));
             self.values.push(value);
         }
-        self.ends.push(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.ends
+            .push(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
     }
 
     /// Cuts to the headers of the first `len` messages.
@@ -127,7 +135,10 @@ impl HeadersColumn {
     /// A sentence that says what is wrong.
     pub fn check(&self, messages: usize) -> Result<(), String> {
         if self.ends.len() != messages {
-            return Err(format!("headers of {} messages for {messages} messages", self.ends.len()));
+            return Err(format!(
+                "headers of {} messages for {messages} messages",
+                self.ends.len()
+            ));
         }
         if let Some(at) = self.ends.windows(2).position(|pair| pair[1] < pair[0]) {
             return Err(format!("the headers' `ends` decrease at index {}", at + 1));
@@ -140,7 +151,11 @@ impl HeadersColumn {
                 self.values.len()
             ));
         }
-        match self.names.iter().position(|name| name.is_none_or(|name| std::str::from_utf8(name).is_err())) {
+        match self
+            .names
+            .iter()
+            .position(|name| name.is_none_or(|name| std::str::from_utf8(name).is_err()))
+        {
             Some(at) => Err(format!("the name of header {at} is absent or not UTF-8")),
             None => Ok(()),
         }
@@ -189,7 +204,9 @@ impl Messages {
         if let Some(keys) = &mut self.keys {
             keys.push(message.key);
         }
-        let has_headers = message.headers.is_some_and(|(column, at)| !column.range(at).is_empty());
+        let has_headers = message
+            .headers
+            .is_some_and(|(column, at)| !column.range(at).is_empty());
         if has_headers && self.headers.is_none() {
             self.headers = Some(HeadersColumn {
                 ends: vec![0; before],
@@ -251,7 +268,10 @@ impl Messages {
             return Err(format!("{} keys for {len} values", keys.len()));
         }
         if !self.timestamps.is_empty() && self.timestamps.len() != len {
-            return Err(format!("{} timestamps for {len} values", self.timestamps.len()));
+            return Err(format!(
+                "{} timestamps for {len} values",
+                self.timestamps.len()
+            ));
         }
         match &self.headers {
             Some(headers) => headers.check(len),

@@ -14,10 +14,12 @@ mod staged;
 mod steps;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub(crate) use column::{check_parts, iterate};
 pub use column::{Column, ColumnError};
+pub(crate) use column::{check_parts, iterate};
 pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
-pub use ids::{InputIndex, OutputIndex, PartitionId, StageId, StoreId, StoreIndex, StreamId, TaskId};
+pub use ids::{
+    InputIndex, OutputIndex, PartitionId, StageId, StoreId, StoreIndex, StreamId, TaskId,
+};
 pub use message::{Batch, HeadersColumn, MessageRef, Messages};
 pub use partition::{murmur2, partition_of_key};
 pub use position::{Offset, Position, StartAt, TimestampMs};

@@ -44,15 +44,24 @@ impl CodeCache {
 
     /// A cache in a folder, made where it does not exist.
     pub fn at(folder: PathBuf) -> Option<CodeCache> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder);
         if let Err(error) = made {
-            tracing::warn!("compiled code is not kept: make {}: {error}", folder.display());
+            tracing::warn!(
+                "compiled code is not kept: make {}: {error}",
+                folder.display()
+            );
             return None;
         }
         let found = fs::metadata(&folder).ok()?;
         let ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
         if !ours {
-            tracing::warn!("compiled code is not kept: others can write to {}", folder.display());
+            tracing::warn!(
+                "compiled code is not kept: others can write to {}",
+                folder.display()
+            );
             return None;
         }
         Some(CodeCache { folder })
@@ -61,7 +70,8 @@ impl CodeCache {
     fn path(&self, engine: &Engine, component: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        self.folder.join(format!("{component}-{:016x}.code", hasher.finish()))
+        self.folder
+            .join(format!("{component}-{:016x}.code", hasher.finish()))
     }
 
     /// The compiled code of a component, if it is there and whole.
@@ -77,7 +87,10 @@ impl CodeCache {
         }
         // SAFETY: the bytes are those that `store` wrote: the hash says so, and the folder is writable by this user alone.
         // wasmtime itself checks that they are for this engine.
-        #[expect(unsafe_code, reason = "loading compiled code is unsafe by its nature; see above")]
+        #[expect(
+            unsafe_code,
+            reason = "loading compiled code is unsafe by its nature; see above"
+        )]
         let loaded = unsafe { Component::deserialize(engine, &bytes[PREFIX..]) };
         loaded
             .map_err(|error| tracing::debug!("{} does not fit: {error:#}", path.display()))
@@ -102,7 +115,10 @@ impl CodeCache {
             fs::rename(&temporary, &path)
         };
         if let Err(error) = write() {
-            tracing::warn!("compiled code is not kept: write {}: {error}", path.display());
+            tracing::warn!(
+                "compiled code is not kept: write {}: {error}",
+                path.display()
+            );
             let _ = fs::remove_file(&temporary);
         }
     }

@@ -102,7 +102,11 @@ impl Component {
     ///
     /// # Errors
     /// It cannot be read, is not the pinned one, or does not fit the contract: then with everything that it lacks.
-    pub fn load(runtime: &Runtime, path: &Path, options: ComponentOptions) -> Result<Arc<Component>, ComponentError> {
+    pub fn load(
+        runtime: &Runtime,
+        path: &Path,
+        options: ComponentOptions,
+    ) -> Result<Arc<Component>, ComponentError> {
         let bytes = read(path)?;
         let sha256 = sha256(&bytes);
         if let Some(pinned) = &options.sha256
@@ -124,7 +128,8 @@ impl Component {
         let pre = linker
             .instantiate_pre(&code)
             .map_err(|error| unfit(format!("it does not fit the contract: {error:#}")))?;
-        let exports = find_exports(&code, &pre).map_err(|error| unfit(format!("it does not fit the contract: {error:#}")))?;
+        let exports = find_exports(&code, &pre)
+            .map_err(|error| unfit(format!("it does not fit the contract: {error:#}")))?;
         Ok(Arc::new(Component {
             runtime: runtime.clone(),
             pre,
@@ -170,11 +175,18 @@ fn read(path: &Path) -> Result<Vec<u8>, ComponentError> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn compile(runtime: &Runtime, bytes: &[u8], sha256: &str) -> Result<Code, String> {
-    if let Some(code) = runtime.cache.as_ref().and_then(|cache| cache.load(&runtime.engine, sha256)) {
+    if let Some(code) = runtime
+        .cache
+        .as_ref()
+        .and_then(|cache| cache.load(&runtime.engine, sha256))
+    {
         return Ok(code);
     }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
@@ -183,7 +195,8 @@ fn compile(runtime: &Runtime, bytes: &[u8], sha256: &str) -> Result<Code, String
     if !bytes.starts_with(b"\0asm") {
         return Err("it is no WebAssembly: it does not begin with `\\0asm`".into());
     }
-    let code = Code::from_binary(&runtime.engine, bytes).map_err(|error| format!("it does not compile: {error:#}"))?;
+    let code = Code::from_binary(&runtime.engine, bytes)
+        .map_err(|error| format!("it does not compile: {error:#}"))?;
     if let Some(cache) = &runtime.cache
         && let Ok(serialized) = code.serialize()
     {
@@ -205,7 +218,9 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
             if version.starts_with("0.1.") {
                 ours.push(interface.to_owned());
             } else {
-                problems.push(format!("it exports `{name}`, and this host knows version 0.1"));
+                problems.push(format!(
+                    "it exports `{name}`, and this host knows version 0.1"
+                ));
             }
         }
     }
@@ -228,7 +243,9 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
     };
     for (name, item) in ty.imports(&runtime.engine) {
         if !host::provides(name) && !matches!(item.ty, ComponentItem::Type(_)) {
-            problems.push(format!("it imports `{name}`, which this host does not provide"));
+            problems.push(format!(
+                "it imports `{name}`, which this host does not provide"
+            ));
         }
     }
     match world {
@@ -242,13 +259,23 @@ fn find_exports(code: &Code, pre: &InstancePre<Guest>) -> wasmtime::Result<Expor
     let engine = pre.engine();
     let name = |interface: &str| {
         let wanted = format!("{PACKAGE}{interface}@0.1.");
-        ty.exports(engine).map(|(name, _)| name.to_owned()).find(|name| name.starts_with(&wanted))
+        ty.exports(engine)
+            .map(|(name, _)| name.to_owned())
+            .find(|name| name.starts_with(&wanted))
     };
     Ok(Exports {
-        message: name("message-handler").map(|_| exports::message_handler::GuestIndices::new(pre)).transpose()?,
-        batch: name("batch-handler").map(|_| exports::batch_handler::GuestIndices::new(pre)).transpose()?,
-        lifecycle: name("lifecycle").map(|_| exports::lifecycle::GuestIndices::new(pre)).transpose()?,
-        end_of_input: name("end-of-input").map(|_| exports::end_of_input::GuestIndices::new(pre)).transpose()?,
+        message: name("message-handler")
+            .map(|_| exports::message_handler::GuestIndices::new(pre))
+            .transpose()?,
+        batch: name("batch-handler")
+            .map(|_| exports::batch_handler::GuestIndices::new(pre))
+            .transpose()?,
+        lifecycle: name("lifecycle")
+            .map(|_| exports::lifecycle::GuestIndices::new(pre))
+            .transpose()?,
+        end_of_input: name("end-of-input")
+            .map(|_| exports::end_of_input::GuestIndices::new(pre))
+            .transpose()?,
     })
 }
 
@@ -282,7 +309,10 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
     };
     let code = compile(runtime, &bytes, &sha256).map_err(unfit)?;
     let ty = code.component_type();
-    let imports: Vec<String> = ty.imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
+    let imports: Vec<String> = ty
+        .imports(&runtime.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
     let granted = ["wasi:filesystem/", "wasi:sockets/"];
     let capabilities = imports
         .iter()
@@ -293,7 +323,10 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
         sha256,
         bytes: bytes.len() as u64,
         world: check(runtime, &code),
-        exports: ty.exports(&runtime.engine).map(|(name, _)| name.to_owned()).collect(),
+        exports: ty
+            .exports(&runtime.engine)
+            .map(|(name, _)| name.to_owned())
+            .collect(),
         imports,
         capabilities,
     })

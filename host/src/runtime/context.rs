@@ -92,8 +92,17 @@ struct Marks {
 
 impl TaskContext {
     /// The context of a task at a checkpoint: `round_robin` has one counter for each output port.
-    pub fn new(info: Arc<TaskInfo>, state: TaskState, metrics: TaskMetrics, round_robin: Vec<u64>) -> TaskContext {
-        assert_eq!(round_robin.len(), info.outputs.len(), "a counter for each port");
+    pub fn new(
+        info: Arc<TaskInfo>,
+        state: TaskState,
+        metrics: TaskMetrics,
+        round_robin: Vec<u64>,
+    ) -> TaskContext {
+        assert_eq!(
+            round_robin.len(),
+            info.outputs.len(),
+            "a counter for each port"
+        );
         let marks = Marks {
             round_robin: round_robin.clone(),
             ..Marks::default()

@@ -48,10 +48,15 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        for (title, text) in [("guest's standard error", &self.stderr), ("backtrace", &self.backtrace)] {
+        for (title, text) in [
+            ("guest's standard error", &self.stderr),
+            ("backtrace", &self.backtrace),
+        ] {
             if !text.trim().is_empty() {
                 write!(f, "\n  {title}:")?;
-                text.trim_end().lines().try_for_each(|line| write!(f, "\n    {line}"))?;
+                text.trim_end()
+                    .lines()
+                    .try_for_each(|line| write!(f, "\n    {line}"))?;
             }
         }
         Ok(())
@@ -73,14 +78,18 @@ impl Fault {
 
     /// What wasmtime's error says.
     pub(super) fn from_error(error: &wasmtime::Error, stderr: String, deadline_ms: u128) -> Fault {
-        let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map(ToString::to_string);
+        let backtrace = error
+            .downcast_ref::<wasmtime::WasmBacktrace>()
+            .map(ToString::to_string);
         let (kind, message) = if error.is::<HostFailed>() {
             (FaultKind::Host, format!("{:#}", error.root_cause()))
         } else if error.is::<DeadlinePassed>() {
             (FaultKind::Deadline, deadline_message(deadline_ms))
         } else {
             match error.downcast_ref::<wasmtime::Trap>() {
-                Some(wasmtime::Trap::Interrupt) => (FaultKind::Deadline, deadline_message(deadline_ms)),
+                Some(wasmtime::Trap::Interrupt) => {
+                    (FaultKind::Deadline, deadline_message(deadline_ms))
+                }
                 Some(trap) => (FaultKind::Trap, trap.to_string()),
                 None => (FaultKind::Trap, error.root_cause().to_string()),
             }

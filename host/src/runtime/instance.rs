@@ -96,7 +96,10 @@ impl Instance {
         let limits = &component.options.limits;
         let wasi = Wasi::new(&component.options, Arc::clone(log))
             .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
-        let mut store = Store::new(&component.runtime.engine, Guest::new(&component.runtime, wasi, limits.memory_bytes));
+        let mut store = Store::new(
+            &component.runtime.engine,
+            Guest::new(&component.runtime, wasi, limits.memory_bytes),
+        );
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(CALL_LIFTS_BYTES);
         let running = component.runtime.running();
@@ -104,10 +107,26 @@ impl Instance {
         let made = component.pre.instantiate(&mut store).and_then(|instance| {
             let exports = &component.exports;
             Ok(Handlers {
-                message: exports.message.as_ref().map(|at| at.load(&mut store, &instance)).transpose()?,
-                batch: exports.batch.as_ref().map(|at| at.load(&mut store, &instance)).transpose()?,
-                lifecycle: exports.lifecycle.as_ref().map(|at| at.load(&mut store, &instance)).transpose()?,
-                end_of_input: exports.end_of_input.as_ref().map(|at| at.load(&mut store, &instance)).transpose()?,
+                message: exports
+                    .message
+                    .as_ref()
+                    .map(|at| at.load(&mut store, &instance))
+                    .transpose()?,
+                batch: exports
+                    .batch
+                    .as_ref()
+                    .map(|at| at.load(&mut store, &instance))
+                    .transpose()?,
+                lifecycle: exports
+                    .lifecycle
+                    .as_ref()
+                    .map(|at| at.load(&mut store, &instance))
+                    .transpose()?,
+                end_of_input: exports
+                    .end_of_input
+                    .as_ref()
+                    .map(|at| at.load(&mut store, &instance))
+                    .transpose()?,
             })
         });
         drop(running);
@@ -119,9 +138,18 @@ impl Instance {
                 log: Arc::clone(log),
             }),
             Err(error) => {
-                let mut fault = Fault::from_error(&error, log.lock().take_tail(), limits.call_deadline.as_millis());
+                let mut fault = Fault::from_error(
+                    &error,
+                    log.lock().take_tail(),
+                    limits.call_deadline.as_millis(),
+                );
                 fault.kind = FaultKind::Instantiate;
-                let hint = store.data().memory.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                let hint = store
+                    .data()
+                    .memory
+                    .hint()
+                    .map(|hint| format!(" ({hint})"))
+                    .unwrap_or_default();
                 fault.message = format!("the instance cannot be made: {:#}{hint}", error);
                 Err(fault)
             }
@@ -141,11 +169,15 @@ impl Instance {
             panic!("a batch is given to a component without a batch handler");
         };
         let keys = batch.messages.keys.as_ref().map(column);
-        let headers = batch.messages.headers.as_ref().map(|headers| types::HeadersColumnParam {
-            ends: &headers.ends,
-            names: column(&headers.names),
-            values: column(&headers.values),
-        });
+        let headers = batch
+            .messages
+            .headers
+            .as_ref()
+            .map(|headers| types::HeadersColumnParam {
+                ends: &headers.ends,
+                names: column(&headers.names),
+                values: column(&headers.values),
+            });
         let argument = types::Batch {
             input: u32::from(batch.input.0),
             partition: batch.partition.0,
@@ -157,7 +189,9 @@ impl Instance {
                 headers,
             },
         };
-        let (context, result) = self.call(context, Phase::Batch, |store| handler.call_process(store, argument));
+        let (context, result) = self.call(context, Phase::Batch, |store| {
+            handler.call_process(store, argument)
+        });
         self.handlers.batch = Some(handler);
         let result = result.and_then(|answer| match answer {
             Ok(rejections) => check_rejections(rejections, batch.len()).map(Ok),
@@ -193,17 +227,26 @@ impl Instance {
             value: message.value,
             headers: &headers,
         };
-        let (context, result) = self.call(context, Phase::Batch, |store| handler.call_process(store, argument));
+        let (context, result) = self.call(context, Phase::Batch, |store| {
+            handler.call_process(store, argument)
+        });
         self.handlers.message = Some(handler);
-        (context, result.map(|answer| answer.map_err(|reason| cut(&reason))))
+        (
+            context,
+            result.map(|answer| answer.map_err(|reason| cut(&reason))),
+        )
     }
 
     /// Tells the guest that all inputs have ended. `None` where it does not want to know.
-    pub fn on_end(&mut self, context: Box<TaskContext>) -> Returned<Option<Result<EndProgress, String>>> {
+    pub fn on_end(
+        &mut self,
+        context: Box<TaskContext>,
+    ) -> Returned<Option<Result<EndProgress, String>>> {
         let Some(handler) = self.handlers.end_of_input.take() else {
             return (context, Ok(None));
         };
-        let (context, result) = self.call(context, Phase::Batch, |store| handler.call_on_end(store));
+        let (context, result) =
+            self.call(context, Phase::Batch, |store| handler.call_on_end(store));
         self.handlers.end_of_input = Some(handler);
         let result = result.map(|answer| {
             Some(match answer {
@@ -219,7 +262,9 @@ impl Instance {
     pub fn close(mut self, context: Box<TaskContext>) -> Returned<()> {
         match self.handlers.lifecycle.take() {
             None => (context, Ok(())),
-            Some(lifecycle) => self.call(context, Phase::Outside, |store| lifecycle.call_close(store)),
+            Some(lifecycle) => {
+                self.call(context, Phase::Outside, |store| lifecycle.call_close(store))
+            }
         }
     }
 
@@ -338,5 +383,8 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .downcast_ref::<&str>()
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("the host panicked in a call: {}", text.unwrap_or_else(|| "no message".into()))
+    format!(
+        "the host panicked in a call: {}",
+        text.unwrap_or_else(|| "no message".into())
+    )
 }

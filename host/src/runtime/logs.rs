@@ -52,7 +52,11 @@ impl TaskLog {
             return;
         }
         let (text, context) = (clean(text), clean(context));
-        let text = if context.is_empty() { text } else { format!("{context}: {text}") };
+        let text = if context.is_empty() {
+            text
+        } else {
+            format!("{context}: {text}")
+        };
         match level {
             Level::Trace => tracing::trace!(target: "guest", task = %self.task, "{text}"),
             Level::Debug => tracing::debug!(target: "guest", task = %self.task, "{text}"),
@@ -71,8 +75,15 @@ impl TaskLog {
             let from = bytes.len().saturating_sub(STDERR_TAIL_BYTES);
             self.tail.extend_from_slice(&bytes[from..]);
         }
-        let level = if level == Level::Error { Level::Warn } else { level };
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let level = if level == Level::Error {
+            Level::Warn
+        } else {
+            level
+        };
+        for line in bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             self.line(level, "", &String::from_utf8_lossy(line));
         }
     }

@@ -60,17 +60,24 @@ impl StageMetrics {
         if let Some((id, known)) = registry.ids.get(name) {
             return match *known == metric {
                 true => Ok(*id),
-                false => Err(format!("metric {name:?} is a {known:?} and is used as a {metric:?}")),
+                false => Err(format!(
+                    "metric {name:?} is a {known:?} and is used as a {metric:?}"
+                )),
             };
         }
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-        if name.len() > 64 || !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(good) {
+        if name.len() > 64
+            || !name.starts_with(|c: char| c.is_ascii_lowercase())
+            || !name.chars().all(good)
+        {
             return Err(format!(
                 "metric {name:?}: a name has 1 to 64 characters of a-z, 0-9, - and _, a letter first"
             ));
         }
         if registry.kept.len() == METRIC_NAMES {
-            return Err(format!("metric {name:?}: a stage may use {METRIC_NAMES} names"));
+            return Err(format!(
+                "metric {name:?}: a stage may use {METRIC_NAMES} names"
+            ));
         }
         let id = registry.kept.len();
         registry.ids.insert(name.to_owned(), (id, metric));
@@ -99,7 +106,11 @@ impl StageMetrics {
                 MetricValue::Histogram(bounds.zip(counts.iter().copied()).collect(), *sum)
             }
         };
-        registry.ids.iter().map(|(name, (id, _))| (name.clone(), value(*id))).collect()
+        registry
+            .ids
+            .iter()
+            .map(|(name, (id, _))| (name.clone(), value(*id)))
+            .collect()
     }
 }
 
@@ -133,7 +144,11 @@ impl TaskMetrics {
     pub(super) fn add(&mut self, name: &str, by: u64) -> Result<(), String> {
         let id = self.stage.id(name, Metric::Counter)?;
         // A counter that is added to for each message would otherwise grow the list with the batch.
-        match self.staged.get_mut(self.message_mark..).and_then(|staged| staged.last_mut()) {
+        match self
+            .staged
+            .get_mut(self.message_mark..)
+            .and_then(|staged| staged.last_mut())
+        {
             Some((last, Report::Add(sum))) if *last == id => *sum = sum.saturating_add(by),
             _ => self.staged.push((id, Report::Add(by))),
         }
@@ -196,8 +211,12 @@ impl TaskMetrics {
 
 /// The first bucket whose upper bound is not below the value; what is not a number goes to the last.
 fn bucket(value: f64) -> usize {
-    let bounds = (0..BUCKETS - 1).map(|at| 2f64.powi(FIRST_EXPONENT + i32::try_from(at).unwrap_or(0)));
-    bounds.into_iter().position(|bound| value <= bound).unwrap_or(BUCKETS - 1)
+    let bounds =
+        (0..BUCKETS - 1).map(|at| 2f64.powi(FIRST_EXPONENT + i32::try_from(at).unwrap_or(0)));
+    bounds
+        .into_iter()
+        .position(|bound| value <= bound)
+        .unwrap_or(BUCKETS - 1)
 }
 
 #[cfg(test)]
@@ -208,7 +227,9 @@ mod tests {
     fn an_undone_batch_reports_nothing() {
         let stage = Arc::new(StageMetrics::default());
         let mut task = TaskMetrics::new(Arc::clone(&stage), PartitionId(3));
-        task.add("seen", 1).and_then(|()| task.set("level", 2.5)).expect("good names");
+        task.add("seen", 1)
+            .and_then(|()| task.set("level", 2.5))
+            .expect("good names");
         task.undo_batch();
         task.add("seen", 5).expect("a good name");
         task.mark_message();

@@ -20,7 +20,9 @@ mod logs;
 mod metrics;
 
 pub use code::CodeCache;
-pub use component::{Component, ComponentError, ComponentOptions, DirectoryGrant, Inspection, World, inspect};
+pub use component::{
+    Component, ComponentError, ComponentOptions, DirectoryGrant, Inspection, World, inspect,
+};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};

@@ -93,7 +93,10 @@ impl Cell {
                 RUNNING => WOKEN,
                 _ => return false,
             };
-            match self.place.compare_exchange_weak(place, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .place
+                .compare_exchange_weak(place, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return next == QUEUED,
                 Err(now) => place = now,
             }
@@ -111,7 +114,10 @@ impl Cell {
             self.place.store(QUEUED, Ordering::Release);
             return true;
         }
-        match self.place.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .place
+            .compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => false,
             Err(_) => {
                 self.place.store(QUEUED, Ordering::Release);

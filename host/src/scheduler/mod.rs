@@ -104,7 +104,11 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// Starts the workers. Tasks run once they are woken.
-    pub fn start(tasks: Vec<Task>, options: SchedulerOptions, notices: Sender<Notice>) -> Scheduler {
+    pub fn start(
+        tasks: Vec<Task>,
+        options: SchedulerOptions,
+        notices: Sender<Notice>,
+    ) -> Scheduler {
         let notices = move |notice| {
             // The coordinator is gone only when the process is about to be.
             let _ = notices.send(notice);
@@ -113,8 +117,15 @@ impl Scheduler {
     }
 
     /// As [`Scheduler::start`], with a function that takes the notices.
-    pub fn with(tasks: Vec<Task>, options: SchedulerOptions, notices: Box<dyn Fn(Notice) + Send + Sync>) -> Scheduler {
-        let cells = tasks.into_iter().enumerate().map(|(index, task)| Arc::new(Cell::new(TaskIndex(index), task)));
+    pub fn with(
+        tasks: Vec<Task>,
+        options: SchedulerOptions,
+        notices: Box<dyn Fn(Notice) + Send + Sync>,
+    ) -> Scheduler {
+        let cells = tasks
+            .into_iter()
+            .enumerate()
+            .map(|(index, task)| Arc::new(Cell::new(TaskIndex(index), task)));
         let cells: Vec<Arc<Cell>> = cells.collect();
         let workers = options.workers;
         let shared = Arc::new(Shared {
@@ -224,7 +235,9 @@ impl Scheduler {
             let _ = watchdog.join();
         }
         loop {
-            let Some(thread) = self.shared.threads.lock().pop() else { break };
+            let Some(thread) = self.shared.threads.lock().pop() else {
+                break;
+            };
             let _ = thread.join();
         }
     }

@@ -57,7 +57,10 @@ impl Queue {
         }
         // It waits in the queue already, perhaps behind others or a closed gate: it comes first now.
         let mut waiting = self.waiting.lock();
-        if let Some(at) = waiting.run.iter().position(|other| Arc::ptr_eq(other, cell))
+        if let Some(at) = waiting
+            .run
+            .iter()
+            .position(|other| Arc::ptr_eq(other, cell))
             && let Some(cell) = waiting.run.remove(at)
         {
             waiting.control.push_back(cell);
@@ -86,7 +89,9 @@ impl Queue {
             if waiting.active < self.places {
                 let open = waiting.open;
                 let next = waiting.control.pop_front();
-                if let Some(cell) = next.or_else(|| if open { waiting.run.pop_front() } else { None }) {
+                if let Some(cell) =
+                    next.or_else(|| if open { waiting.run.pop_front() } else { None })
+                {
                     waiting.active += 1;
                     return Some(cell);
                 }

@@ -69,7 +69,10 @@ fn watch(shared: &Arc<Shared>) {
 fn running(beat: &Beat) -> Option<(u64, u64)> {
     let cell = beat.cell.lock();
     let cell = cell.as_ref()?;
-    Some((beat.runs.load(Ordering::Acquire), cell.control.calls.load(Ordering::Relaxed)))
+    Some((
+        beat.runs.load(Ordering::Acquire),
+        cell.control.calls.load(Ordering::Relaxed),
+    ))
 }
 
 fn hand_over(shared: &Arc<Shared>, beat: &Beat, call: (u64, u64)) {

@@ -21,7 +21,9 @@ pub(super) fn spawn(shared: &Arc<Shared>) {
     let beat = Arc::new(Beat::default());
     shared.beats.lock().push(Arc::clone(&beat));
     let worker = Arc::clone(shared);
-    let thread = thread::Builder::new().name("worker".into()).stack_size(STACK);
+    let thread = thread::Builder::new()
+        .name("worker".into())
+        .stack_size(STACK);
     match thread.spawn(move || work(&worker, &beat)) {
         Ok(thread) => shared.threads.lock().push(thread),
         Err(error) => panic!("a thread cannot be started: {error}"),
@@ -42,7 +44,9 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
             shared.queue.push_again(&cell);
         }
         shared.running.fetch_sub(1, Ordering::SeqCst);
-        shared.queue.give_back(|| beat.taken.swap(false, Ordering::AcqRel));
+        shared
+            .queue
+            .give_back(|| beat.taken.swap(false, Ordering::AcqRel));
     }
 }
 
@@ -130,11 +134,20 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     }
     let bytes = task.open_bytes() as u64;
     let before = cell.reported.swap(bytes, Ordering::AcqRel);
-    let (bytes, before) = (usize::try_from(bytes).unwrap_or(usize::MAX), usize::try_from(before).unwrap_or(0));
+    let (bytes, before) = (
+        usize::try_from(bytes).unwrap_or(usize::MAX),
+        usize::try_from(before).unwrap_or(0),
+    );
     let open = if bytes >= before {
-        shared.open_bytes.fetch_add(bytes - before, Ordering::AcqRel) + (bytes - before)
+        shared
+            .open_bytes
+            .fetch_add(bytes - before, Ordering::AcqRel)
+            + (bytes - before)
     } else {
-        shared.open_bytes.fetch_sub(before - bytes, Ordering::AcqRel) - (before - bytes)
+        shared
+            .open_bytes
+            .fetch_sub(before - bytes, Ordering::AcqRel)
+            - (before - bytes)
     };
     if !cell.listed.swap(true, Ordering::AcqRel) {
         let mut dirty = shared.dirty.lock();

@@ -101,7 +101,13 @@ impl Arena {
     }
 
     /// Writes a record.
-    pub(super) fn insert(&mut self, number: u64, previous: Ref, key: &[u8], value: Option<&[u8]>) -> Ref {
+    pub(super) fn insert(
+        &mut self,
+        number: u64,
+        previous: Ref,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Ref {
         let value_bytes = value.unwrap_or_default();
         let units = units_of(key.len(), value_bytes.len());
         let at = self.allocate(units);
@@ -110,10 +116,15 @@ impl Arena {
         record[8..12].copy_from_slice(&previous.0.to_le_bytes());
         record[12..16].copy_from_slice(&length(key).to_le_bytes());
         record[16..20].copy_from_slice(&length(value_bytes).to_le_bytes());
-        let kind = if value.is_some() { Kind::Value } else { Kind::Tombstone };
+        let kind = if value.is_some() {
+            Kind::Value
+        } else {
+            Kind::Tombstone
+        };
         record[20..24].copy_from_slice(&(kind as u32).to_le_bytes());
         record[HEADER..HEADER + key.len()].copy_from_slice(key);
-        record[HEADER + key.len()..HEADER + key.len() + value_bytes.len()].copy_from_slice(value_bytes);
+        record[HEADER + key.len()..HEADER + key.len() + value_bytes.len()]
+            .copy_from_slice(value_bytes);
         at
     }
 
@@ -127,7 +138,11 @@ impl Arena {
         }
         record[0..8].copy_from_slice(&number.to_le_bytes());
         record[16..20].copy_from_slice(&length(bytes).to_le_bytes());
-        let kind = if value.is_some() { Kind::Value } else { Kind::Tombstone };
+        let kind = if value.is_some() {
+            Kind::Value
+        } else {
+            Kind::Tombstone
+        };
         record[20..24].copy_from_slice(&(kind as u32).to_le_bytes());
         record[HEADER + key..HEADER + key + bytes.len()].copy_from_slice(bytes);
         true
@@ -177,24 +192,27 @@ impl Arena {
 
     /// All records that are not free, in the order of memory.
     pub(super) fn live(&self) -> impl Iterator<Item = (Ref, Record<'_>)> {
-        self.chunks.iter().enumerate().flat_map(move |(index, chunk)| {
-            let mut unit = 0;
-            std::iter::from_fn(move || {
-                loop {
-                    let bytes = chunk.get(unit * UNIT..)?;
-                    // A length of key and value that nothing was written to is zero, as is the number: writes are
-                    // numbered from 1.
-                    if bytes.len() < HEADER || number_of(bytes) == 0 {
-                        return None;
+        self.chunks
+            .iter()
+            .enumerate()
+            .flat_map(move |(index, chunk)| {
+                let mut unit = 0;
+                std::iter::from_fn(move || {
+                    loop {
+                        let bytes = chunk.get(unit * UNIT..)?;
+                        // A length of key and value that nothing was written to is zero, as is the number: writes are
+                        // numbered from 1.
+                        if bytes.len() < HEADER || number_of(bytes) == 0 {
+                            return None;
+                        }
+                        let at = Ref(u32::try_from(index * CHUNK_UNITS + unit).ok()?);
+                        unit += units_of(word(bytes, 12) as usize, word(bytes, 16) as usize);
+                        if word(bytes, 20) != Kind::Free as u32 {
+                            return Some((at, self.get(at)));
+                        }
                     }
-                    let at = Ref(u32::try_from(index * CHUNK_UNITS + unit).ok()?);
-                    unit += units_of(word(bytes, 12) as usize, word(bytes, 16) as usize);
-                    if word(bytes, 20) != Kind::Free as u32 {
-                        return Some((at, self.get(at)));
-                    }
-                }
+                })
             })
-        })
     }
 
     fn allocate(&mut self, units: usize) -> Ref {
@@ -213,7 +231,9 @@ impl Arena {
                 at
             }
             _ => {
-                let last = self.current.map_or(FIRST_UNITS / 2, |at| self.chunks[at].len() / UNIT);
+                let last = self
+                    .current
+                    .map_or(FIRST_UNITS / 2, |at| self.chunks[at].len() / UNIT);
                 let at = self.add_chunk((last * 2).max(units.next_power_of_two()).min(CHUNK_UNITS));
                 self.current = Some(at.chunk());
                 self.used_units = units;

@@ -93,7 +93,10 @@ impl CleanCache {
 
     /// Bytes that are held, and how many may be.
     pub fn usage(&self) -> (u64, u64) {
-        (self.shared.weight() + self.pinned_bytes.load(Ordering::Relaxed), self.budget)
+        (
+            self.shared.weight() + self.pinned_bytes.load(Ordering::Relaxed),
+            self.budget,
+        )
     }
 
     /// Whether `memory` stores alone exceed the budget.
@@ -103,9 +106,12 @@ impl CleanCache {
     }
 
     fn pin(&self, added: u64, removed: u64) {
-        let before = self.pinned_bytes.fetch_add(added.wrapping_sub(removed), Ordering::Relaxed);
+        let before = self
+            .pinned_bytes
+            .fetch_add(added.wrapping_sub(removed), Ordering::Relaxed);
         let pinned = before.wrapping_add(added).wrapping_sub(removed);
-        self.shared.set_capacity(self.budget.saturating_sub(pinned).max(1));
+        self.shared
+            .set_capacity(self.budget.saturating_sub(pinned).max(1));
     }
 }
 
@@ -179,16 +185,27 @@ impl StoreCache {
             StoreCache::Pinned { cache, entries } => {
                 let weigh = |value: usize| (key.len() + value) as u64 + ENTRY_OVERHEAD;
                 let before = entries.lock().insert(key.into(), value.into());
-                cache.pin(weigh(value.len()), before.map_or(0, |before| weigh(before.len())));
+                cache.pin(
+                    weigh(value.len()),
+                    before.map_or(0, |before| weigh(before.len())),
+                );
             }
         }
     }
 
     /// Notes that all keys from `start`, inclusive, to `end`, exclusive, are gone. `keys`: those that the database had, or
     /// `None` where they were too many to list.
-    pub(super) fn remove_range(&self, prefix: StorePrefix, start: &[u8], end: Option<&[u8]>, keys: Option<&[Box<[u8]>]>) {
+    pub(super) fn remove_range(
+        &self,
+        prefix: StorePrefix,
+        start: &[u8],
+        end: Option<&[u8]>,
+        keys: Option<&[Box<[u8]>]>,
+    ) {
         match (self, keys) {
-            (StoreCache::Shared { .. }, Some(keys)) => keys.iter().for_each(|key| self.remove(prefix, key)),
+            (StoreCache::Shared { .. }, Some(keys)) => {
+                keys.iter().for_each(|key| self.remove(prefix, key))
+            }
             (StoreCache::Shared { generation, .. }, None) => {
                 generation.fetch_add(1, Ordering::AcqRel);
             }
@@ -211,7 +228,11 @@ impl StoreCache {
         match self {
             StoreCache::Shared { cache, generation } => {
                 let generation = generation.load(Ordering::Acquire);
-                cache.shared.remove(&CacheKeyRef { prefix, generation, key });
+                cache.shared.remove(&CacheKeyRef {
+                    prefix,
+                    generation,
+                    key,
+                });
             }
             StoreCache::Pinned { cache, entries } => {
                 if let Some(before) = entries.lock().remove(key) {

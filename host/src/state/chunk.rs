@@ -39,7 +39,11 @@ pub fn encode(appended: TimestampMs, messages: &Messages) -> Vec<u8> {
     let keys = messages.keys.as_ref().map_or(0, |_| KEYS);
     let headers = messages.headers.as_ref().map_or(0, |_| HEADERS);
     out.push(keys | headers);
-    assert_eq!(messages.timestamps.len(), len, "a message without timestamp is appended");
+    assert_eq!(
+        messages.timestamps.len(),
+        len,
+        "a message without timestamp is appended"
+    );
     for timestamp in &messages.timestamps {
         out.extend_from_slice(&timestamp.to_le_bytes());
     }
@@ -48,7 +52,10 @@ pub fn encode(appended: TimestampMs, messages: &Messages) -> Vec<u8> {
     }
     put_column(&mut out, &messages.values);
     if let Some(headers) = &messages.headers {
-        headers.ends.iter().for_each(|end| out.extend_from_slice(&end.to_le_bytes()));
+        headers
+            .ends
+            .iter()
+            .for_each(|end| out.extend_from_slice(&end.to_le_bytes()));
         put_column(&mut out, &headers.names);
         put_column(&mut out, &headers.values);
     }
@@ -73,7 +80,9 @@ pub fn peek(stored: &[u8]) -> Result<(TimestampMs, usize), StateError> {
 /// It is not what was written.
 pub fn decode(stored: &[u8]) -> Result<Chunk, StateError> {
     let mut reader = Reader::new(stored)?;
-    let crc = stored[1..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    let crc = stored[1..]
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes));
     if crc32c::crc32c(reader.rest) != crc {
         return Err(damaged("its checksum does not match"));
     }
@@ -81,7 +90,10 @@ pub fn decode(stored: &[u8]) -> Result<Chunk, StateError> {
     let len = reader.u32()?;
     let [flags] = reader.array()?;
     let (timestamps, _) = reader.take(len * 8)?.as_chunks::<8>();
-    let timestamps = timestamps.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect();
+    let timestamps = timestamps
+        .iter()
+        .map(|bytes| i64::from_le_bytes(*bytes))
+        .collect();
     let keys = match flags & KEYS {
         0 => None,
         _ => Some(reader.column()?),
@@ -144,13 +156,19 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], StateError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| damaged("it is cut"))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or_else(|| damaged("it is cut"))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], StateError> {
-        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(|| damaged("it is cut"))?;
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or_else(|| damaged("it is cut"))?;
         self.rest = rest;
         Ok(*taken)
     }

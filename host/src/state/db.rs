@@ -253,7 +253,8 @@ impl WriteSet<'_> {
 
     /// Removes the keys from `start`, inclusive, to `end`, exclusive.
     pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) {
-        self.batch.delete_range_cf(self.db.family(family), start, end);
+        self.batch
+            .delete_range_cf(self.db.family(family), start, end);
     }
 
     /// Bytes so far.
@@ -278,7 +279,10 @@ impl WriteSet<'_> {
     pub fn commit(self, sync: Durability) -> Result<(), DbError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync == Durability::Sync);
-        self.db.db.write_opt(self.batch, &options).map_err(DbError::Write)
+        self.db
+            .db
+            .write_opt(self.batch, &options)
+            .map_err(DbError::Write)
     }
 }
 
@@ -318,7 +322,7 @@ fn database_options(options: &DbOptions) -> Options {
         match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{line}"),
             LogLevel::Warn => tracing::warn!(target: "rocksdb", "{line}"),
-            _ => tracing::debug!(target: "rocksdb", "{line}"),
+            _ => tracing::trace!(target: "rocksdb", "{line}"),
         }
     });
     db.set_info_logger(logger);
@@ -340,6 +344,8 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     cf.set_level_compaction_dynamic_level_bytes(true);
+    // An epoch comes at once: flushes may lag behind by a few memtables before writes are stopped.
+    cf.set_max_write_buffer_number(4);
     cf.set_compression_type(DBCompressionType::Lz4);
     match family {
         Family::State => {
@@ -356,4 +362,3 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     cf.set_block_based_table_factory(&table);
     cf
 }
-

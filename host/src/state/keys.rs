@@ -122,7 +122,13 @@ mod tests {
             };
             StorePrefix::new(task, StoreId(store))
         };
-        let order = [prefix(0, 0, 0), prefix(0, 0, 0xff), prefix(0, 0, 0x100), prefix(0, 1, 0), prefix(1, 0, 0)];
+        let order = [
+            prefix(0, 0, 0),
+            prefix(0, 0, 0xff),
+            prefix(0, 0, 0x100),
+            prefix(0, 1, 0),
+            prefix(1, 0, 0),
+        ];
         for pair in order.windows(2) {
             assert!(pair[0].end() <= pair[1].key(b""));
             assert!(pair[0].key(&[0xff; 64]) < pair[0].end());

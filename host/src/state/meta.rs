@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::db::{Db, Family, Order, WriteSet};
 use super::{StateError, keys};
 use crate::model::{
-    Epoch, Offset, PartitionId, Position, Stamp, StageId, StoreId, StreamId, TaskId, TimestampMs,
+    Epoch, Offset, PartitionId, Position, StageId, Stamp, StoreId, StreamId, TaskId, TimestampMs,
 };
 
 const VERSION: u8 = 1;
@@ -151,7 +151,9 @@ pub fn decode<T: DeserializeOwned>(stored: &[u8], what: &str) -> Result<T, State
         Some((version, _)) => Err(StateError::Damaged(format!(
             "the record of {what} has version {version}, which this version does not know"
         ))),
-        None => Err(StateError::Damaged(format!("the record of {what} is empty"))),
+        None => Err(StateError::Damaged(format!(
+            "the record of {what} is empty"
+        ))),
     }
 }
 
@@ -168,7 +170,11 @@ pub const CHECKPOINTS: &str = "checkpoint/";
 
 /// The key of a [`TaskRecord`].
 pub fn task_key(task: TaskId) -> Vec<u8> {
-    numbered(b"task/", &task.stage.0.to_be_bytes(), &task.partition.0.to_be_bytes())
+    numbered(
+        b"task/",
+        &task.stage.0.to_be_bytes(),
+        &task.partition.0.to_be_bytes(),
+    )
 }
 
 /// The task of a key of [`task_key`], without its `task/`.
@@ -184,7 +190,10 @@ pub fn task_of_key(rest: &[u8]) -> Option<TaskId> {
 pub fn place_of_key(rest: &[u8]) -> Option<(StreamId, PartitionId)> {
     let (stream, partition) = rest.split_first_chunk::<2>()?;
     let partition = u32::from_be_bytes(partition.try_into().ok()?);
-    Some((StreamId(u16::from_be_bytes(*stream)), PartitionId(partition)))
+    Some((
+        StreamId(u16::from_be_bytes(*stream)),
+        PartitionId(partition),
+    ))
 }
 
 /// The key of a [`LogRecord`].
@@ -194,7 +203,11 @@ pub fn log_key(stream: StreamId, partition: PartitionId) -> Vec<u8> {
 
 /// The key of an [`OutboxRecord`].
 pub fn outbox_key(stream: StreamId, partition: PartitionId) -> Vec<u8> {
-    numbered(b"outbox/", &stream.0.to_be_bytes(), &partition.0.to_be_bytes())
+    numbered(
+        b"outbox/",
+        &stream.0.to_be_bytes(),
+        &partition.0.to_be_bytes(),
+    )
 }
 
 /// The key of a [`CheckpointRecord`].
@@ -212,7 +225,9 @@ fn numbered(tag: &[u8], first: &[u8], second: &[u8]) -> Vec<u8> {
 /// The database cannot be read, or the record is damaged.
 pub fn get<T: DeserializeOwned>(db: &Db, key: &[u8]) -> Result<Option<T>, StateError> {
     let what = String::from_utf8_lossy(key).into_owned();
-    db.get_with(Family::Meta, key, |stored| stored.map(|stored| decode(stored, &what)).transpose())?
+    db.get_with(Family::Meta, key, |stored| {
+        stored.map(|stored| decode(stored, &what)).transpose()
+    })?
 }
 
 /// Sets the record under a key.

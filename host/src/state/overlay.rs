@@ -130,7 +130,13 @@ impl Overlay {
     }
 
     /// What the layer knew of a key after the write of number `number`, when `cover` were its range deletes.
-    pub(super) fn get_at(&self, hash: KeyHash, key: &[u8], number: u64, cover: &Cover) -> Lookup<'_> {
+    pub(super) fn get_at(
+        &self,
+        hash: KeyHash,
+        key: &[u8],
+        number: u64,
+        cover: &Cover,
+    ) -> Lookup<'_> {
         let mut at = self.find(hash, key).map_or(Ref::NONE, |slot| slot.at());
         while at != Ref::NONE {
             let record = self.arena.get(at);
@@ -236,8 +242,10 @@ impl Overlay {
             self.cover = Cover::default();
             self.range_bytes = 0;
             for range in &self.range_log {
-                self.cover.insert(&range.start, range.end.as_deref(), range.number);
-                self.range_bytes += 64 + range.start.len() + range.end.as_ref().map_or(0, |end| end.len());
+                self.cover
+                    .insert(&range.start, range.end.as_deref(), range.number);
+                self.range_bytes +=
+                    64 + range.start.len() + range.end.as_ref().map_or(0, |end| end.len());
             }
         }
     }
@@ -262,18 +270,26 @@ impl Overlay {
         if self.arena.garbage() < WORTH_IT || self.arena.garbage() * 2 < self.arena.allocated() {
             return;
         }
-        assert!(self.journal.is_empty(), "an arena is rewritten inside a batch");
+        assert!(
+            self.journal.is_empty(),
+            "an arena is rewritten inside a batch"
+        );
         let old = std::mem::take(&mut self.arena);
         for slot in self.table.iter_mut() {
             let record = old.get(slot.at());
-            let at = self.arena.insert(record.number, Ref::NONE, record.key, record.value);
+            let at = self
+                .arena
+                .insert(record.number, Ref::NONE, record.key, record.value);
             *slot = Slot::new(slot.hash(), at);
         }
     }
 
     /// What must be written: the ranges first, then the entries that survive them, in any order.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        assert!(self.journal.is_empty(), "a layer is committed inside a batch");
+        assert!(
+            self.journal.is_empty(),
+            "a layer is committed inside a batch"
+        );
         self.arena
             .live()
             .filter(|(_, record)| record.number > self.cover.number_at(record.key))
@@ -293,7 +309,10 @@ impl Overlay {
     /// The keys in order, made at the first call.
     pub(super) fn index(&self) -> &BTreeSet<Box<[u8]>> {
         self.index.get_or_init(|| {
-            let keys = self.table.iter().map(|slot| self.arena.key(slot.at()).into());
+            let keys = self
+                .table
+                .iter()
+                .map(|slot| self.arena.key(slot.at()).into());
             keys.collect()
         })
     }

@@ -59,7 +59,9 @@ impl Cover {
 
     /// The intervals in order: start, end (`None`: open).
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.intervals.iter().map(|(start, (end, _))| (&**start, end.as_key()))
+        self.intervals
+            .iter()
+            .map(|(start, (end, _))| (&**start, end.as_key()))
     }
 
     /// Adds a range delete, whose number is greater than all before. An empty range adds nothing.

@@ -113,9 +113,15 @@ impl Cursor {
         for step in 1u32.. {
             if step.is_multiple_of(1024) && Instant::now() >= until {
                 // What was found is a good answer; nothing is not, because it would mean the end.
-                return if last.is_some() { Ok(last) } else { Err(StateError::TimeOver) };
+                return if last.is_some() {
+                    Ok(last)
+                } else {
+                    Err(StateError::TimeOver)
+                };
             }
-            let below = stored.entry()?.map(|(key, stored)| (&key[StorePrefix::LEN..], stored));
+            let below = stored
+                .entry()?
+                .map(|(key, stored)| (&key[StorePrefix::LEN..], stored));
             let keys = [open.peek(), sealed.peek(), below.map(|(key, _)| key)];
             let next = keys.into_iter().flatten().reduce(|a, b| match order {
                 Order::Up => a.min(b),

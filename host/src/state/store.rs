@@ -19,7 +19,6 @@ pub enum StoreKind {
     Memory,
 }
 
-
 /// The committed part of a store of a task. Shared by the task, which reads it, and the commit, which writes it.
 pub struct StoreHandle {
     prefix: StorePrefix,
@@ -67,14 +66,15 @@ impl StoreHandle {
             Cached::Absent => Ok(read(None)),
             Cached::Unknown => {
                 self.prefix.key_into(key, scratch);
-                self.db.get_with(Family::State, scratch, |stored| match stored {
-                    None => Ok(read(None)),
-                    Some(stored) => {
-                        let value = value::decode(stored)?;
-                        self.cache.insert(self.prefix, key, value);
-                        Ok(read(Some(value)))
-                    }
-                })?
+                self.db
+                    .get_with(Family::State, scratch, |stored| match stored {
+                        None => Ok(read(None)),
+                        Some(stored) => {
+                            let value = value::decode(stored)?;
+                            self.cache.insert(self.prefix, key, value);
+                            Ok(read(Some(value)))
+                        }
+                    })?
             }
         }
     }
@@ -112,9 +112,11 @@ impl SealedState {
 
     /// How many entries will be written, and how many bytes the layers take.
     pub fn size(&self) -> (usize, usize) {
-        self.stores.iter().fold((0, 0), |(entries, bytes), (_, overlay)| {
-            (entries + overlay.len(), bytes + overlay.bytes())
-        })
+        self.stores
+            .iter()
+            .fold((0, 0), |(entries, bytes), (_, overlay)| {
+                (entries + overlay.len(), bytes + overlay.bytes())
+            })
     }
 
     /// Adds the writes to a checkpoint: in each store the range deletes first, then what survives them.
@@ -171,7 +173,9 @@ impl SealedState {
         let mut removed = removed.0.iter();
         for (store, overlay) in &self.stores {
             for ((start, end), keys) in overlay.ranges().zip(removed.by_ref()) {
-                store.cache.remove_range(store.prefix, start, end, keys.as_deref());
+                store
+                    .cache
+                    .remove_range(store.prefix, start, end, keys.as_deref());
             }
         }
         for (store, overlay) in &self.stores {

@@ -121,7 +121,12 @@ impl TaskState {
     ///
     /// # Errors
     /// The database could not be read.
-    pub fn get_into(&mut self, store: StoreIndex, key: &[u8], into: &mut Column) -> Result<(), StateError> {
+    pub fn get_into(
+        &mut self,
+        store: StoreIndex,
+        key: &[u8],
+        into: &mut Column,
+    ) -> Result<(), StateError> {
         self.get_with(store, key, |value| into.push(value))
     }
 
@@ -150,7 +155,12 @@ impl TaskState {
     ///
     /// # Errors
     /// The value is no counter, the sum does not fit, or the database could not be read. Nothing was written.
-    pub fn increment(&mut self, store: StoreIndex, key: &[u8], by: i64) -> Result<i64, IncrementError> {
+    pub fn increment(
+        &mut self,
+        store: StoreIndex,
+        key: &[u8],
+        by: i64,
+    ) -> Result<i64, IncrementError> {
         let value = self.get_with(store, key, |value| match value {
             None => Ok(0),
             Some(bytes) => match <[u8; 8]>::try_from(bytes) {
@@ -187,7 +197,9 @@ impl TaskState {
         };
         // Building the index here keeps it up to date for the writes that come while the cursor is open.
         store.open.index();
-        let id = self.first_cursor.wrapping_add(u32::try_from(self.cursors.len()).unwrap_or(u32::MAX));
+        let id = self
+            .first_cursor
+            .wrapping_add(u32::try_from(self.cursors.len()).unwrap_or(u32::MAX));
         self.cursors.push(Some(cursor));
         CursorId(id)
     }
@@ -213,7 +225,9 @@ impl TaskState {
             handle: &store.handle,
             hasher: &self.hasher,
         };
-        cursor.next(&layers, entries_max, bytes_max, until).map(Some)
+        cursor
+            .next(&layers, entries_max, bytes_max, until)
+            .map(Some)
     }
 
     /// Ends a cursor.
@@ -269,7 +283,10 @@ impl TaskState {
 
     /// Keeps what was written: it belongs to the epoch now.
     pub fn keep_batch(&mut self) {
-        assert!(self.cursors.is_empty(), "a batch is kept while a cursor is open");
+        assert!(
+            self.cursors.is_empty(),
+            "a batch is kept while a cursor is open"
+        );
         for store in &mut self.stores {
             store.open.keep();
             store.batch_mark = store.open.mark();
@@ -294,7 +311,10 @@ impl TaskState {
     /// # Panics
     /// Inside a batch, or while an earlier epoch is not released.
     pub fn seal(&mut self) -> Option<SealedState> {
-        assert!(!self.is_sealed(), "a second epoch is sealed before the first is released");
+        assert!(
+            !self.is_sealed(),
+            "a second epoch is sealed before the first is released"
+        );
         let mut sealed = Vec::new();
         for store in &mut self.stores {
             if store.open.is_empty() {

@@ -27,7 +27,11 @@ pub fn decode(stored: &[u8]) -> Result<&[u8], StateError> {
         Some((&EXPIRES, _)) => Err(StateError::Damaged(
             "a value with an expiry, which this version does not write".into(),
         )),
-        Some((flags, _)) => Err(StateError::Damaged(format!("a value with unknown flags {flags:#04x}"))),
-        None => Err(StateError::Damaged("a stored value without its flags byte".into())),
+        Some((flags, _)) => Err(StateError::Damaged(format!(
+            "a value with unknown flags {flags:#04x}"
+        ))),
+        None => Err(StateError::Damaged(
+            "a stored value without its flags byte".into(),
+        )),
     }
 }

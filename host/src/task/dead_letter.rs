@@ -40,12 +40,21 @@ impl Task {
             ("wasm-host.time", now.to_string()),
         ];
         let limit = info.limits.value_bytes;
-        let cut = message.value.filter(|value| value.len() > limit).map(|value| {
-            let hash: String = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect();
-            (&value[..limit], format!("{};{hash}", value.len()))
-        });
+        let cut = message
+            .value
+            .filter(|value| value.len() > limit)
+            .map(|value| {
+                let hash: String = Sha256::digest(value)
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                (&value[..limit], format!("{};{hash}", value.len()))
+            });
         let mut headers: Vec<(&[u8], Option<&[u8]>)> = message.headers().collect();
-        headers.extend(text.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))));
+        headers.extend(
+            text.iter()
+                .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))),
+        );
         if let Some(detail) = why.detail {
             headers.push((b"wasm-host.detail", Some(detail)));
         }
@@ -55,12 +64,15 @@ impl Task {
         let mut column = HeadersColumn::default();
         column.push(headers.into_iter());
         let value = cut.as_ref().map_or(message.value, |(value, _)| Some(value));
-        let letter = MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
+        let letter =
+            MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
         let partition = match message.key {
             Some(key) => crate::model::partition_of_key(key, to.partitions),
             None => partition.0 % to.partitions,
         };
         let port = to.port;
-        self.context_mut().staged.push(port, PartitionId(partition), letter);
+        self.context_mut()
+            .staged
+            .push(port, PartitionId(partition), letter);
     }
 }

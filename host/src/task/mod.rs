@@ -110,7 +110,12 @@ impl Task {
         let positions = options
             .inputs
             .iter()
-            .map(|(_, stream)| record.positions.get(stream).map_or(0, |position| position.next))
+            .map(|(_, stream)| {
+                record
+                    .positions
+                    .get(stream)
+                    .map_or(0, |position| position.next)
+            })
             .map(AtomicU64::new)
             .collect();
         let figures = TaskFigures {

@@ -117,11 +117,22 @@ impl Task {
             offsets: fetched.offsets,
             messages: fetched.messages,
         };
-        let latest = batch.messages.timestamps.iter().copied().max().unwrap_or_default();
+        let latest = batch
+            .messages
+            .timestamps
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or_default();
         self.begin_batch(latest);
         match self.run(&batch, control) {
             Ok(processed) => {
-                self.keep(&batch, &processed, latest, (fetched.start_detail, fetched.end_detail));
+                self.keep(
+                    &batch,
+                    &processed,
+                    latest,
+                    (fetched.start_detail, fetched.end_detail),
+                );
                 Outcome::Worked
             }
             Err(undo) => {
@@ -133,11 +144,18 @@ impl Task {
                     Undo::GivenUp => Outcome::Idle,
                     Undo::Fault(fault) => {
                         self.instance = None;
-                        self.fail(fault.kind.name(), Some(input), Some(range), fault.to_string())
+                        self.fail(
+                            fault.kind.name(),
+                            Some(input),
+                            Some(range),
+                            fault.to_string(),
+                        )
                     }
                     Undo::Rejected { index, reason } => {
                         let at = offset(index);
-                        let reason = format!("offset {at} was rejected and `on-rejected` is \"fail\": {reason}");
+                        let reason = format!(
+                            "offset {at} was rejected and `on-rejected` is \"fail\": {reason}"
+                        );
                         self.fail("rejected", Some(input), Some(range), reason)
                     }
                 }
@@ -167,7 +185,11 @@ impl Task {
         let input = batch.input;
         let stream = self.stream_of(input).1;
         let all = done == batch.len();
-        let detail = if all { end_detail.clone() } else { start_detail.clone() };
+        let detail = if all {
+            end_detail.clone()
+        } else {
+            start_detail.clone()
+        };
         if !all {
             let rest = batch.slice(done..batch.len());
             let rest = Fetched {
@@ -176,17 +198,24 @@ impl Task {
                 start_detail,
                 end_detail,
             };
-            self.inbox.push_front(input.index(), Delivery::Messages(rest));
+            self.inbox
+                .push_front(input.index(), Delivery::Messages(rest));
         }
-        self.record.positions.insert(stream, Position { next, detail });
+        self.record
+            .positions
+            .insert(stream, Position { next, detail });
         self.record.latest = self.record.latest.max(latest);
         self.record.processed += done as u64;
         self.record.rejected += processed.rejected;
         self.record.ended = false;
         self.dirty = true;
         let figures = &self.figures;
-        figures.processed.store(self.record.processed, Ordering::Relaxed);
-        figures.rejected.store(self.record.rejected, Ordering::Relaxed);
+        figures
+            .processed
+            .store(self.record.processed, Ordering::Relaxed);
+        figures
+            .rejected
+            .store(self.record.rejected, Ordering::Relaxed);
         figures.batches.fetch_add(1, Ordering::Relaxed);
         figures.positions[input.index()].store(next, Ordering::Relaxed);
     }
@@ -200,7 +229,9 @@ impl Task {
     }
 
     fn run_columns(&mut self, batch: &Batch, control: &StepControl) -> Result<Processed, Undo> {
-        let answer = self.call(control, |instance, context| instance.process_batch(context, batch))?;
+        let answer = self.call(control, |instance, context| {
+            instance.process_batch(context, batch)
+        })?;
         let mut rejected = 0;
         match answer {
             Ok(rejections) => {
@@ -235,11 +266,18 @@ impl Task {
     }
 
     /// One message of a batch that failed as a whole, in a call of its own.
-    fn run_alone(&mut self, batch: &Batch, index: usize, control: &StepControl) -> Result<u64, Undo> {
+    fn run_alone(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        control: &StepControl,
+    ) -> Result<u64, Undo> {
         let one = batch.slice(index..index + 1);
         self.context_mut().mark_message();
         self.context_mut().timestamp = one.messages.timestamps[0];
-        match self.call(control, |instance, context| instance.process_batch(context, &one))? {
+        match self.call(control, |instance, context| {
+            instance.process_batch(context, &one)
+        })? {
             Ok(rejections) => self.reject_all(&one, &rejections),
             Err(reason) => {
                 self.context_mut().undo_message();
@@ -255,7 +293,9 @@ impl Task {
             let context = self.context_mut();
             context.mark_message();
             context.timestamp = batch.messages.timestamps[index];
-            let answer = self.call(control, |instance, context| instance.process_message(context, batch, index))?;
+            let answer = self.call(control, |instance, context| {
+                instance.process_message(context, batch, index)
+            })?;
             if let Err(reason) = answer {
                 self.context_mut().undo_message();
                 rejected += self.reject(batch, index, &reason, None, 1)?;
@@ -275,13 +315,20 @@ impl Task {
 
     /// Whether a batch of several calls ends here: something is due, or it has become as large as one call may.
     fn ends_after_call(&self, bytes_before: usize, control: &StepControl) -> bool {
-        control.end_batch.load(Ordering::Relaxed) || self.open_bytes().saturating_sub(bytes_before) >= BATCH_BYTES
+        control.end_batch.load(Ordering::Relaxed)
+            || self.open_bytes().saturating_sub(bytes_before) >= BATCH_BYTES
     }
 
     fn reject_all(&mut self, batch: &Batch, rejections: &[Rejection]) -> Result<u64, Undo> {
         let mut rejected = 0;
         for rejection in rejections {
-            rejected += self.reject(batch, rejection.index, &rejection.reason, rejection.detail.as_deref(), 1)?;
+            rejected += self.reject(
+                batch,
+                rejection.index,
+                &rejection.reason,
+                rejection.detail.as_deref(),
+                1,
+            )?;
         }
         Ok(rejected)
     }
@@ -331,7 +378,10 @@ impl Task {
     fn call<R>(
         &mut self,
         control: &StepControl,
-        call: impl FnOnce(&mut Instance, Box<crate::runtime::TaskContext>) -> (Box<crate::runtime::TaskContext>, Result<R, Fault>),
+        call: impl FnOnce(
+            &mut Instance,
+            Box<crate::runtime::TaskContext>,
+        ) -> (Box<crate::runtime::TaskContext>, Result<R, Fault>),
     ) -> Result<R, Undo> {
         let (Some(instance), Some(context)) = (&mut self.instance, self.context.take()) else {
             panic!("a guest is called without instance or context");
@@ -390,7 +440,9 @@ impl Task {
             Err(undo) => {
                 self.context_mut().undo_batch();
                 match undo {
-                    Undo::Fault(fault) => self.fail(fault.kind.name(), None, None, fault.to_string()),
+                    Undo::Fault(fault) => {
+                        self.fail(fault.kind.name(), None, None, fault.to_string())
+                    }
                     _ => Outcome::Idle,
                 }
             }

@@ -17,7 +17,11 @@ pub fn host() -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => {
             let path = steps().with_file_name("wasm-host");
-            assert!(path.exists(), "{} is missing: run scripts/test, or cargo build --release -p wasm-host", path.display());
+            assert!(
+                path.exists(),
+                "{} is missing: run scripts/test, or cargo build --release -p wasm-host",
+                path.display()
+            );
             path
         }
     }
@@ -30,7 +34,10 @@ pub fn steps() -> PathBuf {
 
 fn repository() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("tests lie in the repository").to_path_buf()
+    tests
+        .parent()
+        .expect("tests lie in the repository")
+        .to_path_buf()
 }
 
 /// A path in the repository.
@@ -42,7 +49,11 @@ pub fn in_repository(path: &str) -> PathBuf {
 pub fn components() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let target = steps().parent().and_then(Path::parent).expect("a target directory").to_path_buf();
+        let target = steps()
+            .parent()
+            .and_then(Path::parent)
+            .expect("a target directory")
+            .to_path_buf();
         let build = |arguments: &[&str]| {
             let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
                 .current_dir(repository())
@@ -75,7 +86,10 @@ impl Job {
     /// A job of this text. `{guest:NAME}` in it is the path of that guest.
     pub fn new(text: &str) -> Job {
         let job = Job {
-            folder: tempfile::Builder::new().prefix("wasm-host-test-").tempdir().expect("a temporary folder"),
+            folder: tempfile::Builder::new()
+                .prefix("wasm-host-test-")
+                .tempdir()
+                .expect("a temporary folder"),
             binary: host(),
             environment: Vec::new(),
         };
@@ -119,7 +133,11 @@ impl Job {
     }
 
     pub fn append(&self, name: &str, bytes: &[u8]) {
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path(name)).expect("the file");
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path(name))
+            .expect("the file");
         file.write_all(bytes).expect("the file can be written");
     }
 
@@ -147,7 +165,12 @@ impl Job {
 
     /// Runs a command to its end.
     pub fn call(&self, arguments: &[&str]) -> Done {
-        Done::of(&self.command(arguments).output().expect("the host can be started"))
+        Done::of(
+            &self
+                .command(arguments)
+                .output()
+                .expect("the host can be started"),
+        )
     }
 
     /// Runs a command with standard input.
@@ -197,7 +220,10 @@ impl Job {
         arguments.push("--json");
         let done = self.call(&arguments);
         assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
-        done.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        done.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 
     /// The entries of a store as printed.
@@ -250,13 +276,21 @@ impl Done {
 
     #[track_caller]
     pub fn expect(self, code: i32) -> Done {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self
     }
 
     #[track_caller]
     pub fn says(self, text: &str) -> Done {
-        assert!(self.stderr.contains(text), "{text:?} is not in: {}", self.stderr);
+        assert!(
+            self.stderr.contains(text),
+            "{text:?} is not in: {}",
+            self.stderr
+        );
         self
     }
 }
@@ -284,7 +318,10 @@ impl Running {
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("the process can be asked").is_none()
+        self.child
+            .try_wait()
+            .expect("the process can be asked")
+            .is_none()
     }
 
     /// Waits until it ends.

@@ -54,7 +54,10 @@ fn note(taken: u64, bytes: usize, given_back: u64) {
     });
 }
 
-#[expect(unsafe_code, reason = "an allocator is; every call goes to the system's with the same arguments")]
+#[expect(
+    unsafe_code,
+    reason = "an allocator is; every call goes to the system's with the same arguments"
+)]
 // SAFETY: the system's allocator does the work; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -94,9 +97,11 @@ fn every_allocation_of_the_thread_is_counted() {
         given_back: 1,
     };
     assert_eq!((kept.len(), counts), (1000, expected));
-    let (_, elsewhere) = count(|| std::thread::scope(|scope| {
-        let big = scope.spawn(|| vec![0_u8; 1 << 20].len());
-        big.join().expect("it does not panic")
-    }));
+    let (_, elsewhere) = count(|| {
+        std::thread::scope(|scope| {
+            let big = scope.spawn(|| vec![0_u8; 1 << 20].len());
+            big.join().expect("it does not panic")
+        })
+    });
     assert!(elsewhere.bytes < 1 << 20, "{elsewhere:?}");
 }

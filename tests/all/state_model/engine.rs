@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wasm_host::model::{Column, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, CursorId, Db, DbOptions, Durability, Entries, Family, IncrementError, Order, SealedState,
-    StateError, StoreHandle, StoreKind, TaskState, decode_value,
+    CleanCache, CursorId, Db, DbOptions, Durability, Entries, Family, IncrementError, Order,
+    SealedState, StateError, StoreHandle, StoreKind, TaskState, decode_value,
 };
 
 use super::operation::{Answer, Bytes, Found, Operation, Place, Refusal, Subject};
@@ -55,7 +55,10 @@ pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
         let mut writes = epoch.db.write_set();
         let read = |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
         let removed: Vec<_> = epoch.sealed.iter().map(read).collect();
-        epoch.sealed.iter().for_each(|state| state.write_into(&mut writes));
+        epoch
+            .sealed
+            .iter()
+            .for_each(|state| state.write_into(&mut writes));
         (writes, removed)
     };
     if !next_step() {
@@ -67,7 +70,9 @@ pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
     if !next_step() {
         return;
     }
-    writes.commit(epoch.durability).expect("the database can be written");
+    writes
+        .commit(epoch.durability)
+        .expect("the database can be written");
     if !next_step() {
         return;
     }
@@ -86,7 +91,12 @@ struct Flight {
 }
 
 impl Flight {
-    fn begin(db: Arc<Db>, sealed: Vec<SealedState>, durability: Durability, commit: Commit) -> Flight {
+    fn begin(
+        db: Arc<Db>,
+        sealed: Vec<SealedState>,
+        durability: Durability,
+        commit: Commit,
+    ) -> Flight {
         let (step, steps) = channel();
         let (ended, done) = channel();
         let thread = std::thread::spawn(move || {
@@ -149,7 +159,8 @@ impl Engine {
     /// A new database, whose epochs are committed by `commit`.
     pub(super) fn new(setup: &Setup, commit: Commit) -> Engine {
         let directory = tempfile::tempdir().expect("a temporary folder");
-        let db = Db::create(&directory.path().join("db"), &setup.db_options()).expect("a new database");
+        let db =
+            Db::create(&directory.path().join("db"), &setup.db_options()).expect("a new database");
         let db = Arc::new(db);
         let cache = Arc::new(CleanCache::new(setup.cache_bytes));
         Engine {
@@ -177,9 +188,15 @@ impl Engine {
         self.tasks.clear();
         self.sealed.clear();
         self.cursors.clear();
-        drop(self.db.take().and_then(Arc::into_inner).expect("nobody else has the database open"));
+        drop(
+            self.db
+                .take()
+                .and_then(Arc::into_inner)
+                .expect("nobody else has the database open"),
+        );
         let path = self.directory.path().join("db");
-        let db = Arc::new(Db::open(&path, &self.setup.db_options()).expect("the database opens again"));
+        let db =
+            Arc::new(Db::open(&path, &self.setup.db_options()).expect("the database opens again"));
         self.cache = Arc::new(CleanCache::new(self.setup.cache_bytes));
         self.tasks = open_tasks(&self.setup, &db, &self.cache);
         self.db = Some(db);
@@ -193,7 +210,12 @@ impl Engine {
     fn begin_step(&mut self) {
         if self.flight.is_none() {
             let sealed = std::mem::take(&mut self.sealed);
-            let flight = Flight::begin(Arc::clone(self.db()), sealed, self.setup.durability, self.commit);
+            let flight = Flight::begin(
+                Arc::clone(self.db()),
+                sealed,
+                self.setup.durability,
+                self.commit,
+            );
             self.flight = Some(flight);
         }
         self.flight.as_mut().expect("it was begun").begin_step();
@@ -202,9 +224,14 @@ impl Engine {
     fn stored(&self) -> Vec<(Bytes, Bytes)> {
         let (used, budget) = self.cache.usage();
         // The budget is divided among the parts of the cache, rounded up.
-        assert!(used <= budget + 1024, "the cache takes {used} bytes of {budget}");
+        assert!(
+            used <= budget + 1024,
+            "the cache takes {used} bytes of {budget}"
+        );
         let mut all = Vec::new();
-        let mut walk = self.db().walk(Family::State, Vec::new(), vec![u8::MAX; 32], Order::Up);
+        let mut walk = self
+            .db()
+            .walk(Family::State, Vec::new(), vec![u8::MAX; 32], Order::Up);
         while let Some((key, stored)) = walk.entry().expect("the database can be read") {
             let value = decode_value(stored).expect("what was written");
             all.push((key.into(), value.into()));
@@ -214,16 +241,29 @@ impl Engine {
     }
 
     fn walk(&mut self, operation: &Operation) -> Found {
-        let Operation::Walk { at, range, options, entries_max } = operation else {
+        let Operation::Walk {
+            at,
+            range,
+            options,
+            entries_max,
+        } = operation
+        else {
             panic!("not a walk: {operation:?}");
         };
         let (task, store) = self.task(*at);
-        let cursor = task.scan(store, range.start.as_deref(), range.end.as_deref(), *options);
+        let cursor = task.scan(
+            store,
+            range.start.as_deref(),
+            range.end.as_deref(),
+            *options,
+        );
         let mut all = Found::new();
         loop {
             // Out of time, it finds less or nothing; then it goes on where it was.
             let entries = match task.scan_next(cursor, *entries_max, usize::MAX, Instant::now()) {
-                Err(StateError::TimeOver) => task.scan_next(cursor, *entries_max, usize::MAX, in_time()),
+                Err(StateError::TimeOver) => {
+                    task.scan_next(cursor, *entries_max, usize::MAX, in_time())
+                }
                 entries => entries,
             };
             let entries = entries.expect("the database can be read");
@@ -258,10 +298,14 @@ fn in_time() -> Instant {
 }
 
 fn found(entries: &Entries) -> Found {
-    let value = |index| (!entries.values.is_empty()).then(|| entries.values.get(index).expect("a value").into());
+    let value = |index| {
+        (!entries.values.is_empty()).then(|| entries.values.get(index).expect("a value").into())
+    };
     let keys = entries.keys.iter().map(|key| key.expect("a key").into());
     assert!(entries.values.is_empty() || entries.values.len() == entries.keys.len());
-    keys.enumerate().map(|(index, key)| (key, value(index))).collect()
+    keys.enumerate()
+        .map(|(index, key)| (key, value(index)))
+        .collect()
 }
 
 impl Subject for Engine {
@@ -291,30 +335,51 @@ impl Subject for Engine {
             }
             Operation::Increment { at, key, by } => {
                 let (task, store) = self.task(*at);
-                let sum = task.increment(store, key, *by).map_err(|error| match error {
-                    IncrementError::Length(length) => Refusal::Length(length),
-                    IncrementError::Overflow { .. } => Refusal::Overflow,
-                    IncrementError::State(error) => panic!("{READ}: {error}"),
-                });
+                let sum = task
+                    .increment(store, key, *by)
+                    .map_err(|error| match error {
+                        IncrementError::Length(length) => Refusal::Length(length),
+                        IncrementError::Overflow { .. } => Refusal::Overflow,
+                        IncrementError::State(error) => panic!("{READ}: {error}"),
+                    });
                 return Answer::Sum(sum);
             }
             Operation::DeleteRange { at, range } => {
                 let (task, store) = self.task(*at);
                 task.delete_range(store, range.start.as_deref(), range.end.as_deref());
             }
-            Operation::Scan { at, range, options, cursor } => {
+            Operation::Scan {
+                at,
+                range,
+                options,
+                cursor,
+            } => {
                 let (task, store) = self.task(*at);
-                let id = task.scan(store, range.start.as_deref(), range.end.as_deref(), *options);
+                let id = task.scan(
+                    store,
+                    range.start.as_deref(),
+                    range.end.as_deref(),
+                    *options,
+                );
                 self.cursors.insert(*cursor, id);
             }
-            Operation::ScanNext { task, cursor, entries_max, bytes_max } => {
+            Operation::ScanNext {
+                task,
+                cursor,
+                entries_max,
+                bytes_max,
+            } => {
                 let (task, cursor) = (&mut self.tasks[*task], self.cursors[cursor]);
                 let entries = task.scan_next(cursor, *entries_max, *bytes_max, in_time());
                 return Answer::Entries(entries.expect(READ).as_ref().map(found));
             }
-            Operation::ScanClose { task, cursor } => self.tasks[*task].scan_close(self.cursors[cursor]),
+            Operation::ScanClose { task, cursor } => {
+                self.tasks[*task].scan_close(self.cursors[cursor])
+            }
             Operation::Walk { .. } => return Answer::Entries(Some(self.walk(operation))),
-            Operation::CountCursors { task } => return Answer::Cursors(self.tasks[*task].cursors_open()),
+            Operation::CountCursors { task } => {
+                return Answer::Cursors(self.tasks[*task].cursors_open());
+            }
             Operation::EndCall { task } => self.tasks[*task].end_call(),
             Operation::MarkMessage { task } => self.tasks[*task].mark_message(),
             Operation::UndoMessage { task } => self.tasks[*task].undo_message(),
@@ -326,14 +391,21 @@ impl Subject for Engine {
             Operation::Seal { task } => {
                 let sealed = self.tasks[*task].seal();
                 assert_eq!(sealed.is_some(), self.tasks[*task].is_sealed());
-                assert!(sealed.as_ref().is_none_or(|sealed| sealed.task() == self.setup.tasks[*task]));
+                assert!(
+                    sealed
+                        .as_ref()
+                        .is_none_or(|sealed| sealed.task() == self.setup.tasks[*task])
+                );
                 let answer = Answer::Sealed(sealed.is_some());
                 self.sealed.extend(sealed);
                 return answer;
             }
             Operation::Begin(_) => self.begin_step(),
             Operation::Finish => {
-                self.flight.as_mut().expect("a commit is in flight").finish_step();
+                self.flight
+                    .as_mut()
+                    .expect("a commit is in flight")
+                    .finish_step();
             }
             Operation::Release { task } => {
                 // The first release of an epoch: its commit is over.

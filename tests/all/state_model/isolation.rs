@@ -43,13 +43,19 @@ fn check_all(run: &mut Run<'_>, profile: &Profile, rng: &mut StdRng) -> Checked 
     run.compare_everything()?;
     let keys = nasty_keys();
     for at in places(&profile.setup) {
-        run.step(Operation::GetMany { at, keys: keys.clone() })?;
+        run.step(Operation::GetMany {
+            at,
+            keys: keys.clone(),
+        })?;
         let prefix = &keys[rng.random_range(0..keys.len())];
         for order in [Order::Up, Order::Down] {
             run.step(Operation::Walk {
                 at,
                 range: KeyRange::of_prefix(prefix),
-                options: ScanOptions { order, keys_only: false },
+                options: ScanOptions {
+                    order,
+                    keys_only: false,
+                },
                 entries_max: rng.random_range(1..5),
             })?;
         }
@@ -64,7 +70,9 @@ fn fill(run: &mut Run<'_>, profile: &Profile, rng: &mut StdRng) -> Checked {
                 0 => run.step(Operation::Delete { at, key })?,
                 1..5 => {
                     // The value names its store.
-                    let value = [&at.task.to_le_bytes()[..], &at.store.to_le_bytes()].concat().into();
+                    let value = [&at.task.to_le_bytes()[..], &at.store.to_le_bytes()]
+                        .concat()
+                        .into();
                     run.step(Operation::Put { at, key, value })?;
                 }
                 _ => {}

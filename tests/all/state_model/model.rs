@@ -9,7 +9,9 @@ use wasm_host::model::TaskId;
 use wasm_host::state::{Order, ScanOptions};
 
 use super::engine::Setup;
-use super::operation::{Answer, Bytes, CommitStep, Found, KeyRange, Operation, Place, Refusal, Subject};
+use super::operation::{
+    Answer, Bytes, CommitStep, Found, KeyRange, Operation, Place, Refusal, Subject,
+};
 
 type Entries = BTreeMap<Bytes, Bytes>;
 
@@ -81,7 +83,8 @@ impl Model {
             },
         };
         let sum = value.checked_add(by).ok_or(Refusal::Overflow)?;
-        self.write(at).insert(key.clone(), sum.to_le_bytes()[..].into());
+        self.write(at)
+            .insert(key.clone(), sum.to_le_bytes()[..].into());
         Ok(sum)
     }
 
@@ -131,9 +134,16 @@ impl Subject for Model {
             Operation::Delete { at, key } => {
                 self.write(*at).remove(key);
             }
-            Operation::Increment { at, key, by } => return Answer::Sum(self.increment(*at, key, *by)),
+            Operation::Increment { at, key, by } => {
+                return Answer::Sum(self.increment(*at, key, *by));
+            }
             Operation::DeleteRange { at, range } => self.delete_range(*at, range),
-            Operation::Scan { at, range, options, cursor } => {
+            Operation::Scan {
+                at,
+                range,
+                options,
+                cursor,
+            } => {
                 let opened = Cursor {
                     task: at.task,
                     entries: Rc::clone(self.now(*at)),
@@ -143,14 +153,21 @@ impl Subject for Model {
                 };
                 self.cursors.insert(*cursor, opened);
             }
-            Operation::ScanNext { cursor, entries_max, bytes_max, .. } => {
+            Operation::ScanNext {
+                cursor,
+                entries_max,
+                bytes_max,
+                ..
+            } => {
                 let cursor = self.cursors.get_mut(cursor);
                 return Answer::Entries(cursor.map(|cursor| cursor.next(*entries_max, *bytes_max)));
             }
             Operation::ScanClose { cursor, .. } => {
                 self.cursors.remove(cursor);
             }
-            Operation::Walk { at, range, options, .. } => {
+            Operation::Walk {
+                at, range, options, ..
+            } => {
                 let mut cursor = Cursor {
                     task: at.task,
                     entries: Rc::clone(self.now(*at)),
@@ -229,8 +246,16 @@ impl Cursor {
         if range_is_empty(&self.range) {
             return Found::new();
         }
-        let mut lower = self.range.start.as_ref().map_or(Bound::Unbounded, Bound::Included);
-        let mut upper = self.range.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut lower = self
+            .range
+            .start
+            .as_ref()
+            .map_or(Bound::Unbounded, Bound::Included);
+        let mut upper = self
+            .range
+            .end
+            .as_ref()
+            .map_or(Bound::Unbounded, Bound::Excluded);
         match (&self.last, self.options.order) {
             (Some(last), Order::Up) => lower = Bound::Excluded(last),
             (Some(last), Order::Down) => upper = Bound::Excluded(last),

@@ -56,7 +56,10 @@ pub(super) struct KeyRange {
 
 impl KeyRange {
     /// Every key there is.
-    pub(super) const ALL: KeyRange = KeyRange { start: None, end: None };
+    pub(super) const ALL: KeyRange = KeyRange {
+        start: None,
+        end: None,
+    };
 
     /// The keys that begin with `prefix`.
     pub(super) fn of_prefix(prefix: &[u8]) -> KeyRange {
@@ -87,31 +90,85 @@ pub(super) enum CommitStep {
 /// One step of a run.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    Get { at: Place, key: Bytes },
-    GetMany { at: Place, keys: Vec<Bytes> },
-    Put { at: Place, key: Bytes, value: Bytes },
-    Delete { at: Place, key: Bytes },
-    Increment { at: Place, key: Bytes, by: i64 },
-    DeleteRange { at: Place, range: KeyRange },
+    Get {
+        at: Place,
+        key: Bytes,
+    },
+    GetMany {
+        at: Place,
+        keys: Vec<Bytes>,
+    },
+    Put {
+        at: Place,
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        at: Place,
+        key: Bytes,
+    },
+    Increment {
+        at: Place,
+        key: Bytes,
+        by: i64,
+    },
+    DeleteRange {
+        at: Place,
+        range: KeyRange,
+    },
     /// Opens a cursor under a name that the run has not used before.
-    Scan { at: Place, range: KeyRange, options: ScanOptions, cursor: u32 },
-    ScanNext { task: usize, cursor: u32, entries_max: usize, bytes_max: usize },
-    ScanClose { task: usize, cursor: u32 },
+    Scan {
+        at: Place,
+        range: KeyRange,
+        options: ScanOptions,
+        cursor: u32,
+    },
+    ScanNext {
+        task: usize,
+        cursor: u32,
+        entries_max: usize,
+        bytes_max: usize,
+    },
+    ScanClose {
+        task: usize,
+        cursor: u32,
+    },
     /// Opens a cursor, reads it to its end in pieces of `entries_max`, closes it.
-    Walk { at: Place, range: KeyRange, options: ScanOptions, entries_max: usize },
-    CountCursors { task: usize },
-    EndCall { task: usize },
-    MarkMessage { task: usize },
-    UndoMessage { task: usize },
+    Walk {
+        at: Place,
+        range: KeyRange,
+        options: ScanOptions,
+        entries_max: usize,
+    },
+    CountCursors {
+        task: usize,
+    },
+    EndCall {
+        task: usize,
+    },
+    MarkMessage {
+        task: usize,
+    },
+    UndoMessage {
+        task: usize,
+    },
     /// Ends the call, then keeps the batch.
-    KeepBatch { task: usize },
-    UndoBatch { task: usize },
-    Seal { task: usize },
+    KeepBatch {
+        task: usize,
+    },
+    UndoBatch {
+        task: usize,
+    },
+    Seal {
+        task: usize,
+    },
     /// The commit's thread begins a step, while the tasks go on.
     Begin(CommitStep),
     /// Waits until the step has ended.
     Finish,
-    Release { task: usize },
+    Release {
+        task: usize,
+    },
     /// Everything in the column family of the stores. Not between a [`Operation::Begin`] and its end.
     Stored,
     /// Drops everything, after the running step of a commit if there is one, and opens the database again.

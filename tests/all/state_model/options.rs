@@ -11,7 +11,12 @@ fn written_options(database: &Path) -> BTreeMap<(String, String), String> {
     let newest = files
         .map(|file| file.expect("the folder can be read").path())
         .filter_map(|path| {
-            let number = path.file_name()?.to_str()?.strip_prefix("OPTIONS-")?.parse::<u64>().ok()?;
+            let number = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("OPTIONS-")?
+                .parse::<u64>()
+                .ok()?;
             Some((number, path))
         })
         .max();
@@ -33,7 +38,9 @@ fn check(database: &Path, options: &DbOptions) {
     let written = written_options(database);
     let value = |section: &str, name: &str| {
         let value = written.get(&(section.to_owned(), name.to_owned()));
-        value.unwrap_or_else(|| panic!("{name} is not in section {section}")).as_str()
+        value
+            .unwrap_or_else(|| panic!("{name} is not in section {section}"))
+            .as_str()
     };
     let wal_bytes_max = options.wal_bytes_max.to_string();
     let write_buffer_bytes = options.write_buffer_bytes.to_string();
@@ -51,21 +58,38 @@ fn check(database: &Path, options: &DbOptions) {
         ("allow_mmap_writes", "false"),
         ("wal_recovery_mode", "kPointInTimeRecovery"),
     ] {
-        let on_create = name == "error_if_exists" && value("DBOptions", "create_if_missing") == "true";
+        let on_create =
+            name == "error_if_exists" && value("DBOptions", "create_if_missing") == "true";
         let expected = if on_create { "true" } else { expected };
         assert_eq!(value("DBOptions", name), expected, "{name}");
     }
-    for (family, bottommost) in [("state", "kZSTD"), ("log", "kDisableCompressionOption"), ("meta", "kDisableCompressionOption")] {
+    for (family, bottommost) in [
+        ("state", "kZSTD"),
+        ("log", "kDisableCompressionOption"),
+        ("meta", "kDisableCompressionOption"),
+    ] {
         let section = format!("CFOptions \"{family}\"");
-        assert_eq!(value(&section, "compression"), "kLZ4Compression", "{family}");
-        assert_eq!(value(&section, "bottommost_compression"), bottommost, "{family}");
+        assert_eq!(
+            value(&section, "compression"),
+            "kLZ4Compression",
+            "{family}"
+        );
+        assert_eq!(
+            value(&section, "bottommost_compression"),
+            bottommost,
+            "{family}"
+        );
         assert_eq!(value(&section, "compaction_filter"), "nullptr", "{family}");
         assert_eq!(value(&section, "merge_operator"), "nullptr", "{family}");
         let section = format!("TableOptions/BlockBasedTable \"{family}\"");
         assert_eq!(value(&section, "format_version"), "6", "{family}");
         assert_ne!(value(&section, "checksum"), "kNoChecksum", "{family}");
         let filter = value(&section, "filter_policy");
-        assert_eq!(filter.contains("bloom"), family == "state", "{family}: {filter}");
+        assert_eq!(
+            filter.contains("bloom"),
+            family == "state",
+            "{family}: {filter}"
+        );
     }
 }
 
@@ -96,10 +120,15 @@ fn a_database_is_neither_made_by_opening_nor_opened_by_making() {
     let db = Db::create(&path, &options).expect("a new database");
     let mut writes = db.write_set();
     writes.put(Family::Meta, b"key", b"value");
-    writes.commit(Durability::Sync).expect("the database can be written");
+    writes
+        .commit(Durability::Sync)
+        .expect("the database can be written");
     assert!(refused(Db::create(&path, &options)), "it is open");
     drop(db);
     assert!(refused(Db::create(&path, &options)), "it exists");
     let read = Db::open_read_only(&path, &options).expect("the database opens");
-    assert_eq!(read.get(Family::Meta, b"key").expect("it can be read"), Some(b"value".to_vec()));
+    assert_eq!(
+        read.get(Family::Meta, b"key").expect("it can be read"),
+        Some(b"value".to_vec())
+    );
 }

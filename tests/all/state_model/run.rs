@@ -47,14 +47,22 @@ pub(super) struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: operation {} differs from the model", self.seed, self.number)?;
+        writeln!(
+            f,
+            "seed {}: operation {} differs from the model",
+            self.seed, self.number
+        )?;
         writeln!(f, "the last operations before it:")?;
         for operation in &self.trace {
             writeln!(f, "  {operation:?}")?;
         }
         writeln!(f, "operation: {:?}", self.operation)?;
         let (expected, found) = (format!("{:?}", self.expected), format!("{:?}", self.found));
-        let common = expected.bytes().zip(found.bytes()).take_while(|(a, b)| a == b).count();
+        let common = expected
+            .bytes()
+            .zip(found.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         writeln!(f, "the answers differ from byte {common} of their text on:")?;
         writeln!(f, "  model:   {}", window(&expected, common))?;
         write!(f, "  subject: {}", window(&found, common))
@@ -85,7 +93,11 @@ impl fmt::Display for Report {
         for (kind, count) in Operation::KINDS.iter().zip(self.counts) {
             write!(f, "{kind} {count}, ")?;
         }
-        write!(f, "{} above a sealed layer, {} beside a commit", self.while_sealed, self.while_committing)
+        write!(
+            f,
+            "{} above a sealed layer, {} beside a commit",
+            self.while_sealed, self.while_committing
+        )
     }
 }
 
@@ -238,7 +250,9 @@ impl<'a> Run<'a> {
             }
             None => {}
         }
-        let waiting: Vec<usize> = (0..self.phases.len()).filter(|task| self.phases[*task] != Phase::Sealed).collect();
+        let waiting: Vec<usize> = (0..self.phases.len())
+            .filter(|task| self.phases[*task] != Phase::Sealed)
+            .collect();
         let task = waiting[self.rng.random_range(0..waiting.len())];
         if self.phases[task] == Phase::Published {
             self.phases[task] = Phase::Open;
@@ -297,23 +311,57 @@ impl<'a> Run<'a> {
             (50, Self::scan),
             (110, Self::scan_next),
             (10, |run| match run.any_cursor() {
-                Some(cursor) => run.step(Operation::ScanClose { task: run.focus.task, cursor }),
+                Some(cursor) => run.step(Operation::ScanClose {
+                    task: run.focus.task,
+                    cursor,
+                }),
                 None => Ok(()),
             }),
             (8, |run| {
                 let (at, range) = (run.focus, run.profile.keys.range(&mut run.rng));
                 let (options, entries_max) = (run.scan_options(), run.entries_max());
-                run.step(Operation::Walk { at, range, options, entries_max })
+                run.step(Operation::Walk {
+                    at,
+                    range,
+                    options,
+                    entries_max,
+                })
             }),
-            (5, |run| run.step(Operation::CountCursors { task: run.focus.task })),
-            (60, |run| run.step(Operation::EndCall { task: run.focus.task })),
-            (80, |run| run.step(Operation::MarkMessage { task: run.focus.task })),
-            (30, |run| run.step(Operation::UndoMessage { task: run.focus.task })),
-            (40, |run| run.step(Operation::KeepBatch { task: run.focus.task })),
-            (10, |run| run.step(Operation::UndoBatch { task: run.focus.task })),
+            (5, |run| {
+                run.step(Operation::CountCursors {
+                    task: run.focus.task,
+                })
+            }),
+            (60, |run| {
+                run.step(Operation::EndCall {
+                    task: run.focus.task,
+                })
+            }),
+            (80, |run| {
+                run.step(Operation::MarkMessage {
+                    task: run.focus.task,
+                })
+            }),
+            (30, |run| {
+                run.step(Operation::UndoMessage {
+                    task: run.focus.task,
+                })
+            }),
+            (40, |run| {
+                run.step(Operation::KeepBatch {
+                    task: run.focus.task,
+                })
+            }),
+            (10, |run| {
+                run.step(Operation::UndoBatch {
+                    task: run.focus.task,
+                })
+            }),
             (self.profile.barriers, Self::advance),
         ];
-        let mut drawn = self.rng.random_range(0..choices.iter().map(|(weight, _)| weight).sum());
+        let mut drawn = self
+            .rng
+            .random_range(0..choices.iter().map(|(weight, _)| weight).sum());
         for (weight, choice) in choices {
             if drawn < weight {
                 return choice(self);
@@ -349,15 +397,27 @@ impl<'a> Run<'a> {
         names.push_back(cursor);
         let (at, range) = (self.focus, self.profile.keys.range(&mut self.rng));
         let options = self.scan_options();
-        self.step(Operation::Scan { at, range, options, cursor })
+        self.step(Operation::Scan {
+            at,
+            range,
+            options,
+            cursor,
+        })
     }
 
     fn scan_next(&mut self) -> Checked {
-        let Some(cursor) = self.any_cursor() else { return Ok(()) };
+        let Some(cursor) = self.any_cursor() else {
+            return Ok(());
+        };
         let task = self.focus.task;
         let entries_max = self.entries_max();
         let bytes_max = [0, 1, 30, 500, 1 << 20, usize::MAX][self.rng.random_range(0..6)];
-        self.step(Operation::ScanNext { task, cursor, entries_max, bytes_max })
+        self.step(Operation::ScanNext {
+            task,
+            cursor,
+            entries_max,
+            bytes_max,
+        })
     }
 
     fn any_cursor(&mut self) -> Option<u32> {
@@ -370,7 +430,11 @@ impl<'a> Run<'a> {
 
     fn scan_options(&mut self) -> ScanOptions {
         ScanOptions {
-            order: if self.rng.random() { Order::Up } else { Order::Down },
+            order: if self.rng.random() {
+                Order::Up
+            } else {
+                Order::Down
+            },
             keys_only: self.rng.random_ratio(1, 4),
         }
     }

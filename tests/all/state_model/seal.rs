@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, Order, ScanOptions, SealedState, StoreHandle, StoreKind, TaskState,
+    CleanCache, Db, DbOptions, Durability, Order, ScanOptions, SealedState, StoreHandle, StoreKind,
+    TaskState,
 };
 
 use super::allocations::{Allocations, count};
@@ -24,7 +25,8 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary folder");
-    let db = Db::create(&directory.path().join("db"), &DbOptions::default()).expect("a new database");
+    let db =
+        Db::create(&directory.path().join("db"), &DbOptions::default()).expect("a new database");
     let db = Arc::new(db);
     let id = TaskId {
         stage: StageId(0),
@@ -32,7 +34,13 @@ fn fixture() -> Fixture {
     };
     let cache = Arc::new(CleanCache::new(1 << 20));
     let stores = [StoreId(0), StoreId(1)].map(|store| {
-        let handle = StoreHandle::open(Arc::clone(&db), Arc::clone(&cache), id, store, StoreKind::RocksDb);
+        let handle = StoreHandle::open(
+            Arc::clone(&db),
+            Arc::clone(&cache),
+            id,
+            store,
+            StoreKind::RocksDb,
+        );
         Arc::new(handle.expect("the store opens"))
     });
     Fixture {
@@ -51,7 +59,8 @@ fn key(number: u64) -> [u8; 16] {
 /// Where a value lies in memory.
 fn address(task: &mut TaskState, number: u64) -> usize {
     let read = |value: Option<&[u8]>| value.expect("it was written").as_ptr().addr();
-    task.get_with(STORE, &key(number), read).expect("the database can be read")
+    task.get_with(STORE, &key(number), read)
+        .expect("the database can be read")
 }
 
 fn whole_scan(task: &mut TaskState) {
@@ -61,7 +70,8 @@ fn whole_scan(task: &mut TaskState) {
     };
     let cursor = task.scan(STORE, None, None, options);
     let until = Instant::now() + Duration::from_secs(60);
-    task.scan_next(cursor, 10, usize::MAX, until).expect("the database can be read");
+    task.scan_next(cursor, 10, usize::MAX, until)
+        .expect("the database can be read");
     task.end_call();
 }
 
@@ -78,7 +88,11 @@ fn fill(task: &mut TaskState, entries: u64, scanned: bool) {
         }
     }
     for range in 0..10 {
-        task.delete_range(StoreIndex(1), Some(&key(range * 2)), Some(&key(range * 2 + 1)));
+        task.delete_range(
+            StoreIndex(1),
+            Some(&key(range * 2)),
+            Some(&key(range * 2 + 1)),
+        );
     }
     task.keep_batch();
 }
@@ -105,7 +119,10 @@ fn seal_of(entries: u64, scanned: bool) -> Seen {
     let ((), going_on) = count(|| {
         task.mark_message();
         task.put(STORE, &key(1), Some(b"new"));
-        assert!(task.get_with(STORE, &key(2), |value| value.is_some()).expect("the database can be read"));
+        assert!(
+            task.get_with(STORE, &key(2), |value| value.is_some())
+                .expect("the database can be read")
+        );
         task.undo_message();
         task.put(STORE, &key(1), None);
         task.keep_batch();
@@ -147,7 +164,9 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
         let removed = sealed.keys_in_ranges().expect("the database can be read");
         sealed.write_into(&mut writes);
         pause();
-        writes.commit(Durability::Sync).expect("the database can be written");
+        writes
+            .commit(Durability::Sync)
+            .expect("the database can be written");
         pause();
         sealed.publish(&removed).expect("nothing is pinned");
         pause();
@@ -163,7 +182,9 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
         task.keep_batch();
         for number in 0..1_000 {
             let expected: &[u8] = if number <= round { b"new" } else { &[7; 100] };
-            let value = task.get(STORE, &key(number)).expect("the database can be read");
+            let value = task
+                .get(STORE, &key(number))
+                .expect("the database can be read");
             assert_eq!(value.as_deref(), Some(expected), "{number}");
         }
         step.send(()).expect("the commit goes on");

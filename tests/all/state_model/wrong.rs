@@ -47,7 +47,8 @@ impl Mistake {
     fn commit(self) -> Commit {
         match self {
             Mistake::NothingWritten => |epoch, next_step| {
-                let reading = |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
+                let reading =
+                    |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
                 let steps = [next_step(), next_step(), next_step()];
                 if steps == [true; 3] {
                     publish(epoch, reading);
@@ -55,7 +56,8 @@ impl Mistake {
                 }
             },
             Mistake::KeysOfRangesAskedLate => |epoch, next_step| {
-                let reading = |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
+                let reading =
+                    |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
                 if next_step() && next_step() {
                     write(epoch);
                     if next_step() {
@@ -77,13 +79,20 @@ impl Mistake {
 
 fn write(epoch: &Epoch<'_>) {
     let mut writes = epoch.db.write_set();
-    epoch.sealed.iter().for_each(|state| state.write_into(&mut writes));
-    writes.commit(epoch.durability).expect("the database can be written");
+    epoch
+        .sealed
+        .iter()
+        .for_each(|state| state.write_into(&mut writes));
+    writes
+        .commit(epoch.durability)
+        .expect("the database can be written");
 }
 
 fn publish(epoch: &Epoch<'_>, removed: impl Fn(&SealedState) -> wasm_host::state::RangeKeys) {
     for state in epoch.sealed {
-        state.publish(&removed(state)).expect("the `memory` stores fit");
+        state
+            .publish(&removed(state))
+            .expect("the `memory` stores fit");
     }
 }
 
@@ -121,18 +130,23 @@ impl Wrong {
             Operation::UndoMessage { task } | Operation::UndoBatch { task } => {
                 self.open.remove(task);
             }
-            Operation::Seal { task } => self.sealed.extend(self.open.remove(task).unwrap_or_default()),
+            Operation::Seal { task } => self
+                .sealed
+                .extend(self.open.remove(task).unwrap_or_default()),
             Operation::Begin(step) => self.step = Some(*step),
             Operation::Finish if self.step == Some(CommitStep::Write) => {
                 let mut writes = self.engine.db().write_set();
                 for (at, range) in self.sealed.drain(..) {
-                    let prefix = StorePrefix::new(self.setup.tasks[at.task], self.setup.stores[at.store].0);
+                    let prefix =
+                        StorePrefix::new(self.setup.tasks[at.task], self.setup.stores[at.store].0);
                     let (lower, upper) = prefix.range(range.start.as_deref(), range.end.as_deref());
                     if lower < upper {
                         writes.delete_range(Family::State, &lower, &upper);
                     }
                 }
-                writes.commit(self.setup.durability).expect("the database can be written");
+                writes
+                    .commit(self.setup.durability)
+                    .expect("the database can be written");
             }
             Operation::Reopen => {
                 self.open.clear();
@@ -152,7 +166,9 @@ impl Wrong {
                     self.engine.apply(&Operation::DeleteRange { at, range });
                 }
             }
-            Operation::MarkMessage { task } | Operation::KeepBatch { task } | Operation::UndoBatch { task } => {
+            Operation::MarkMessage { task }
+            | Operation::KeepBatch { task }
+            | Operation::UndoBatch { task } => {
                 self.open.remove(task);
             }
             Operation::Reopen => self.open.clear(),
@@ -192,7 +208,10 @@ impl Wrong {
     }
 
     fn note_range(&mut self, at: Place, range: &KeyRange) {
-        self.open.entry(at.task).or_default().push((at, range.clone()));
+        self.open
+            .entry(at.task)
+            .or_default()
+            .push((at, range.clone()));
     }
 }
 
@@ -211,7 +230,9 @@ impl Subject for Wrong {
                 self.engine.apply(&Operation::UndoMessage { task: *task });
                 self.engine.apply(&Operation::KeepBatch { task: *task })
             }
-            (Mistake::RangesReachNextStore, Operation::DeleteRange { at, range }) if range.end.is_none() => {
+            (Mistake::RangesReachNextStore, Operation::DeleteRange { at, range })
+                if range.end.is_none() =>
+            {
                 let next = Place {
                     task: at.task,
                     store: (at.store + 1) % self.setup.stores.len(),

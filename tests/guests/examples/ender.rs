@@ -18,6 +18,10 @@ impl Ender {
         let said = store.increment(b"said", 1)? as usize;
         let digit = sum.as_bytes().get(said - 1).copied().unwrap_or(b'?');
         cx.output::<Raw, Raw>("out").send_value(&[digit])?;
-        Ok(if said < sum.len() { Progress::Again } else { Progress::Done })
+        Ok(if said < sum.len() {
+            Progress::Again
+        } else {
+            Progress::Done
+        })
     }
 }

@@ -22,12 +22,25 @@ thread_local! {
 }
 
 fn scan(store: &Store) -> Cursor {
-    let range = Range { start: None, end: None };
-    store.scan(&range, ScanOptions { reverse: false, keys_only: false })
+    let range = Range {
+        start: None,
+        end: None,
+    };
+    store.scan(
+        &range,
+        ScanOptions {
+            reverse: false,
+            keys_only: false,
+        },
+    )
 }
 
 fn column(ends: &[u32], data: &[u8], absent: &[u32]) -> BytesColumn {
-    BytesColumn { ends: ends.to_vec(), data: data.to_vec(), absent: absent.to_vec() }
+    BytesColumn {
+        ends: ends.to_vec(),
+        data: data.to_vec(),
+        absent: absent.to_vec(),
+    }
 }
 
 impl Guest for Hostile {
@@ -62,7 +75,9 @@ impl Guest for Hostile {
             "absent-key" => {
                 store.get_many(&column(&[0], b"", &[0]));
             }
-            "uneven" => store.put_many(&column(&[1, 2], b"ab", &[]), &column(&[1], b"a", &[]), None),
+            "uneven" => {
+                store.put_many(&column(&[1, 2], b"ab", &[]), &column(&[1], b"a", &[]), None)
+            }
             "zero-entries" => {
                 scan(&store).next(0, 1);
             }

@@ -25,7 +25,8 @@ impl Obey {
             "sleep" => std::thread::sleep(std::time::Duration::from_millis(number())),
             "reject" => {
                 store.put(b"rejected", b"must not stay")?;
-                cx.output::<Raw, Raw>("out").send_value(b"must not be seen")?;
+                cx.output::<Raw, Raw>("out")
+                    .send_value(b"must not be seen")?;
                 return Err(Error::new(argument.to_owned()).with_detail(b"the detail".as_slice()));
             }
             "hoard" => self.hoard.push(vec![1; number() as usize]),
@@ -39,7 +40,11 @@ impl Obey {
             "ttl" => store.ttl_ms(number()).put(b"k", b"v")?,
             "port" => cx.output::<Raw, Raw>(argument).send_value(b"x")?,
             "partition" => {
-                cx.output::<Raw, Raw>("out").draft().value(b"x").partition(number() as u32).send()?;
+                cx.output::<Raw, Raw>("out")
+                    .draft()
+                    .value(b"x")
+                    .partition(number() as u32)
+                    .send()?;
             }
             "store" => {
                 cx.store::<Raw, Raw>(argument)?;
@@ -48,16 +53,20 @@ impl Obey {
             "stop" => cx.request_stop(argument),
             "say" => println!("{argument}"),
             "file" => {
-                let found = std::fs::read_to_string(argument).map_err(|error| Error::new(format!("file: {error}")));
+                let found = std::fs::read_to_string(argument)
+                    .map_err(|error| Error::new(format!("file: {error}")));
                 cx.output::<Raw, Raw>("out").send_value(found?.as_bytes())?;
             }
-            "write" => std::fs::write(argument, "written").map_err(|error| Error::new(format!("write: {error}")))?,
+            "write" => std::fs::write(argument, "written")
+                .map_err(|error| Error::new(format!("write: {error}")))?,
             "connect" => {
-                std::net::TcpStream::connect(argument).map_err(|error| Error::new(format!("connect: {error}")))?;
+                std::net::TcpStream::connect(argument)
+                    .map_err(|error| Error::new(format!("connect: {error}")))?;
             }
             "env" => {
                 let count = std::env::vars().count();
-                cx.output::<Raw, Raw>("out").send_value(count.to_string().as_bytes())?;
+                cx.output::<Raw, Raw>("out")
+                    .send_value(count.to_string().as_bytes())?;
             }
             _ => {
                 let count = cx.store::<Raw, I64>("counts")?.increment(b"count", 1)?;

@@ -21,7 +21,10 @@ impl Guest for RawRelay {
         let store = Store::open("counts").map_err(|_| "no store")?;
         let key = message.key.clone().unwrap_or_default();
         let count = store.increment(&key, 1);
-        let value = format!("{count} {}", String::from_utf8_lossy(message.value.as_deref().unwrap_or_default()));
+        let value = format!(
+            "{count} {}",
+            String::from_utf8_lossy(message.value.as_deref().unwrap_or_default())
+        );
         output::send(
             "out",
             &Outgoing {

@@ -27,16 +27,35 @@ fn an_epoch_from_change_to_delivery() {
     assert_eq!(core.step(&Event::Changed, t0), []);
     assert_eq!(core.wake_at(t0), Some(after(t0, 1000)));
     let t1 = after(t0, 1000);
-    assert_eq!(core.step(&Event::Tick, t1), [Command::SetBarrier(Epoch(8), Trigger::Interval)]);
+    assert_eq!(
+        core.step(&Event::Tick, t1),
+        [Command::SetBarrier(Epoch(8), Trigger::Interval)]
+    );
     assert_eq!(core.barrier_set(2, t1), []);
     assert_eq!(core.step(&Event::Sealed(Epoch(8), true), t1), []);
-    assert_eq!(core.step(&Event::Sealed(Epoch(8), false), t1), [Command::Commit(Epoch(8))]);
+    assert_eq!(
+        core.step(&Event::Sealed(Epoch(8), false), t1),
+        [Command::Commit(Epoch(8))]
+    );
     core.step(&Event::Changed, t1);
     let t3 = after(t0, 3000);
-    assert_eq!(core.step(&Event::Tick, t3), [], "one epoch is committed at a time");
-    assert_eq!(core.step(&Event::Committed(Epoch(8)), t3), [Command::Release(Epoch(8))]);
+    assert_eq!(
+        core.step(&Event::Tick, t3),
+        [],
+        "one epoch is committed at a time"
+    );
+    assert_eq!(
+        core.step(&Event::Committed(Epoch(8)), t3),
+        [Command::Release(Epoch(8))]
+    );
     let commands = core.step(&Event::Delivered(Epoch(8), false), t3);
-    assert_eq!(commands, [Command::Answer(Epoch(8)), Command::SetBarrier(Epoch(9), Trigger::Interval)]);
+    assert_eq!(
+        commands,
+        [
+            Command::Answer(Epoch(8)),
+            Command::SetBarrier(Epoch(9), Trigger::Interval)
+        ]
+    );
 }
 
 #[test]
@@ -55,18 +74,33 @@ fn the_end_of_all_inputs_is_one_more_checkpoint_and_one_for_its_delivery() {
     core.step(&Event::Changed, t0);
     assert_eq!(core.step(&Event::Ended(TaskIndex(0)), t0), []);
     let commands = core.step(&Event::Ended(TaskIndex(1)), t0);
-    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::EndOfInput)]);
+    assert_eq!(
+        commands,
+        [
+            Command::Drain,
+            Command::SetBarrier(Epoch(8), Trigger::EndOfInput)
+        ]
+    );
     core.barrier_set(1, t0);
-    assert_eq!(core.step(&Event::Sealed(Epoch(8), true), t0), [Command::Commit(Epoch(8))]);
+    assert_eq!(
+        core.step(&Event::Sealed(Epoch(8), true), t0),
+        [Command::Commit(Epoch(8))]
+    );
     core.step(&Event::Committed(Epoch(8)), t0);
-    assert_eq!(core.step(&Event::Delivered(Epoch(8), true), t0), [Command::Answer(Epoch(8))]);
+    assert_eq!(
+        core.step(&Event::Delivered(Epoch(8), true), t0),
+        [Command::Answer(Epoch(8))]
+    );
     assert_eq!(core.step(&Event::Quiet, t0), []);
     let commands = core.step(&Event::Tick, t0);
     assert_eq!(commands, [Command::SetBarrier(Epoch(9), Trigger::Drain)]);
     assert_eq!(core.barrier_set(0, t0), [Command::Commit(Epoch(9))]);
     core.step(&Event::Committed(Epoch(9)), t0);
     let commands = core.step(&Event::Delivered(Epoch(9), false), t0);
-    assert_eq!(commands, [Command::Answer(Epoch(9)), Command::Exit(Ending::Finished)]);
+    assert_eq!(
+        commands,
+        [Command::Answer(Epoch(9)), Command::Exit(Ending::Finished)]
+    );
 }
 
 #[test]
@@ -75,16 +109,32 @@ fn a_failed_task_ends_the_job_after_the_others_drained() {
     let mut core = core(t0);
     core.step(&Event::Changed, t0);
     let commands = core.step(&Event::Failed(TaskIndex(1)), t0);
-    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::Drain)]);
+    assert_eq!(
+        commands,
+        [
+            Command::Drain,
+            Command::SetBarrier(Epoch(8), Trigger::Drain)
+        ]
+    );
     core.barrier_set(2, t0);
     core.step(&Event::Sealed(Epoch(8), true), t0);
-    assert_eq!(core.wake_at(t0), Some(after(t0, 30_000)), "a call that runs is waited for");
-    assert_eq!(core.step(&Event::Tick, after(t0, 30_000)), [Command::GiveUp]);
+    assert_eq!(
+        core.wake_at(t0),
+        Some(after(t0, 30_000)),
+        "a call that runs is waited for"
+    );
+    assert_eq!(
+        core.step(&Event::Tick, after(t0, 30_000)),
+        [Command::GiveUp]
+    );
     core.step(&Event::Sealed(Epoch(8), true), t0);
     core.step(&Event::Committed(Epoch(8)), t0);
     assert_eq!(core.step(&Event::Quiet, t0), []);
     let commands = core.step(&Event::Delivered(Epoch(8), false), t0);
-    assert_eq!(commands, [Command::Answer(Epoch(8)), Command::Exit(Ending::Failed)]);
+    assert_eq!(
+        commands,
+        [Command::Answer(Epoch(8)), Command::Exit(Ending::Failed)]
+    );
 }
 
 #[test]
@@ -92,7 +142,10 @@ fn failed_attempts_are_borne_up_to_a_bound() {
     let t0 = Instant::now();
     let mut core = core(t0);
     assert_eq!(core.step(&Event::AttemptFailed(3), t0), []);
-    assert_eq!(core.step(&Event::AttemptFailed(4), t0), [Command::Exit(Ending::Host)]);
+    assert_eq!(
+        core.step(&Event::AttemptFailed(4), t0),
+        [Command::Exit(Ending::Host)]
+    );
 }
 
 #[test]
@@ -100,7 +153,16 @@ fn a_stop_without_changes_writes_nothing() {
     let t0 = Instant::now();
     let mut core = core(t0);
     let commands = core.step(&Event::Stop, t0);
-    assert_eq!(commands, [Command::Drain, Command::SetBarrier(Epoch(8), Trigger::Drain)]);
+    assert_eq!(
+        commands,
+        [
+            Command::Drain,
+            Command::SetBarrier(Epoch(8), Trigger::Drain)
+        ]
+    );
     assert_eq!(core.barrier_set(0, t0), [Command::Answer(Epoch(7))]);
-    assert_eq!(core.step(&Event::Quiet, t0), [Command::Exit(Ending::Drained)]);
+    assert_eq!(
+        core.step(&Event::Quiet, t0),
+        [Command::Exit(Ending::Drained)]
+    );
 }

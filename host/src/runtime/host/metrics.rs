@@ -11,14 +11,23 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 impl Host for Guest {
     fn counter_add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
-        self.context()?.metrics.add(&name, by).map_err(wasmtime::Error::msg)
+        self.context()?
+            .metrics
+            .add(&name, by)
+            .map_err(wasmtime::Error::msg)
     }
 
     fn gauge_set(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
-        self.context()?.metrics.set(&name, value).map_err(wasmtime::Error::msg)
+        self.context()?
+            .metrics
+            .set(&name, value)
+            .map_err(wasmtime::Error::msg)
     }
 
     fn histogram_record(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
-        self.context()?.metrics.record(&name, value).map_err(wasmtime::Error::msg)
+        self.context()?
+            .metrics
+            .record(&name, value)
+            .map_err(wasmtime::Error::msg)
     }
 }

@@ -120,7 +120,9 @@ fn with_memory<R>(
 pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(&runtime.engine);
     wasi::link(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| WasiConfig::new(&guest.config))?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| {
+        WasiConfig::new(&guest.config)
+    })?;
     logging::link(&mut linker)?;
     context::link(&mut linker)?;
     metrics::link(&mut linker)?;
@@ -134,12 +136,16 @@ pub(super) fn provides(import: &str) -> bool {
     const OURS: [&str; 5] = ["types", "state", "output", "context", "metrics"];
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     match name.split_once('/') {
-        Some(("wasm-host:task", interface)) => OURS.contains(&interface) && version.starts_with("0.1."),
+        Some(("wasm-host:task", interface)) => {
+            OURS.contains(&interface) && version.starts_with("0.1.")
+        }
         Some(("wasi:config", "store")) => version == "0.2.0-rc.1",
         Some(("wasi:logging", "logging")) => version == "0.1.0-draft",
-        Some(("wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem" | "wasi:sockets", _)) => {
-            version.starts_with("0.2.")
-        }
+        Some((
+            "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem"
+            | "wasi:sockets",
+            _,
+        )) => version.starts_with("0.2."),
         _ => false,
     }
 }
@@ -154,7 +160,12 @@ pub(super) struct MemoryLimit {
 }
 
 impl wasmtime::ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let wanted = self.bytes + (desired - current);
         if wanted > self.bytes_max {
             self.refused = Some(wanted);
@@ -164,7 +175,12 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let wanted = self.elements + (desired - current);
         if wanted > TABLE_ELEMENTS {
             return Ok(false);

@@ -58,13 +58,18 @@ fn send(mut call: Call<'_>, (port, message): (WasmStr, Outgoing)) -> wasmtime::R
     for header in &message.headers {
         let name = header.name.to_str(&call)?;
         headers.names.push(Some(name.as_bytes()));
-        headers.values.push(header.value.as_ref().map(|value| value.as_le_slice(&call)));
+        headers
+            .values
+            .push(header.value.as_ref().map(|value| value.as_le_slice(&call)));
     }
     headers.ends.push(u32::try_from(headers.names.len())?);
     with_memory(call, |context, memory| {
         let port = find_port(context, &port.to_str(memory)?)?;
         let key = message.key.as_ref().map(|key| key.as_le_slice(memory));
-        let value = message.value.as_ref().map(|value| value.as_le_slice(memory));
+        let value = message
+            .value
+            .as_ref()
+            .map(|value| value.as_le_slice(memory));
         let timestamp = message.timestamp.unwrap_or(context.timestamp);
         let partition = message.partition;
         let message = MessageRef::new(key, value, timestamp).with_headers(&headers, 0);
@@ -91,7 +96,9 @@ fn send_many(
             "send-many has {} timestamps for {len} values",
             timestamps.len()
         );
-        let partitions = partitions.as_ref().map(|partitions| partitions.as_le_slice(memory));
+        let partitions = partitions
+            .as_ref()
+            .map(|partitions| partitions.as_le_slice(memory));
         if let Some(partitions) = partitions {
             ensure!(
                 partitions.len() == len,
@@ -111,14 +118,27 @@ fn send_many(
             if let Some(headers) = &headers {
                 message = message.with_headers(headers, index);
             }
-            stage(context, port, partitions.map(|partitions| partitions[index]), message)?;
+            stage(
+                context,
+                port,
+                partitions.map(|partitions| partitions[index]),
+                message,
+            )?;
         }
         Ok(())
     })
 }
 
-fn same_length<'a>(column: ColumnView<'a>, len: usize, what: &str) -> wasmtime::Result<ColumnView<'a>> {
-    ensure!(column.len() == len, "send-many has {} {what} for {len} values", column.len());
+fn same_length<'a>(
+    column: ColumnView<'a>,
+    len: usize,
+    what: &str,
+) -> wasmtime::Result<ColumnView<'a>> {
+    ensure!(
+        column.len() == len,
+        "send-many has {} {what} for {len} values",
+        column.len()
+    );
     Ok(column)
 }
 
@@ -130,7 +150,11 @@ fn own_headers(
     let column = HeadersColumn {
         ends: headers.ends.as_le_slice(memory).to_vec(),
         names: headers.names.view(memory, "header names")?.iter().collect(),
-        values: headers.values.view(memory, "header values")?.iter().collect(),
+        values: headers
+            .values
+            .view(memory, "header values")?
+            .iter()
+            .collect(),
     };
     column.check(messages).map_err(wasmtime::Error::msg)?;
     Ok(column)
@@ -156,7 +180,10 @@ fn stage(
     partition: Option<u32>,
     message: MessageRef<'_>,
 ) -> wasmtime::Result<()> {
-    let (key, value) = (message.key.map_or(0, <[u8]>::len), message.value.map_or(0, <[u8]>::len));
+    let (key, value) = (
+        message.key.map_or(0, <[u8]>::len),
+        message.value.map_or(0, <[u8]>::len),
+    );
     let limits = &context.info.limits;
     ensure!(
         key <= limits.key_bytes,
@@ -173,7 +200,10 @@ fn stage(
         headers += 1;
         header_bytes += name.len() + value.map_or(0, <[u8]>::len);
     }
-    ensure!(headers <= HEADERS, "a message may have {HEADERS} headers, and this one has {headers}");
+    ensure!(
+        headers <= HEADERS,
+        "a message may have {HEADERS} headers, and this one has {headers}"
+    );
     ensure!(
         header_bytes <= HEADERS_BYTES,
         "the headers of a message may have {HEADERS_BYTES} bytes, and these have {header_bytes}"

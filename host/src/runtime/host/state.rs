@@ -2,7 +2,9 @@
 //!
 //! A store's handle is the store's index, a cursor's its id: neither needs a table to be looked up in.
 
-use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr};
+use wasmtime::component::{
+    ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
+};
 use wasmtime::{StoreContextMut, bail, ensure, format_err};
 
 use super::{Guest, with_memory};
@@ -144,7 +146,10 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> wasmtime::Result<(Result<Resource<Store>, OpenError>,)> {
+fn open(
+    mut call: Call<'_>,
+    (name,): (WasmStr,),
+) -> wasmtime::Result<(Result<Resource<Store>, OpenError>,)> {
     let name = name.to_str(&call)?.into_owned();
     let guest = call.data_mut();
     let stores = &guest.context()?.info.stores;
@@ -159,17 +164,28 @@ fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> wasmtime::Result<(Result<Res
     Ok((Ok(Resource::new_own(u32::try_from(index)?)),))
 }
 
-fn get(call: Call<'_>, (store, key): (Resource<Store>, WasmList<u8>)) -> wasmtime::Result<(Option<Vec<u8>>,)> {
+fn get(
+    call: Call<'_>,
+    (store, key): (Resource<Store>, WasmList<u8>),
+) -> wasmtime::Result<(Option<Vec<u8>>,)> {
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
         check_key(context, key)?;
-        Ok((context.state.get(index(&store)?, key).map_err(host_failed)?,))
+        Ok((context
+            .state
+            .get(index(&store)?, key)
+            .map_err(host_failed)?,))
     })
 }
 
 fn put(
     mut call: Call<'_>,
-    (store, key, value, options): (Resource<Store>, WasmList<u8>, WasmList<u8>, Option<PutOptions>),
+    (store, key, value, options): (
+        Resource<Store>,
+        WasmList<u8>,
+        WasmList<u8>,
+        Option<PutOptions>,
+    ),
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("put")?;
     check_options(options.as_ref())?;
@@ -179,7 +195,10 @@ fn put(
     })
 }
 
-fn delete(mut call: Call<'_>, (store, key): (Resource<Store>, WasmList<u8>)) -> wasmtime::Result<()> {
+fn delete(
+    mut call: Call<'_>,
+    (store, key): (Resource<Store>, WasmList<u8>),
+) -> wasmtime::Result<()> {
     call.data_mut().batch("delete")?;
     with_memory(call, |context, memory| {
         write(context, index(&store)?, key.as_le_slice(memory), None)
@@ -194,7 +213,9 @@ fn increment(
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
         check_key(context, key)?;
-        context.stage_bytes(key.len() + 8).map_err(wasmtime::Error::msg)?;
+        context
+            .stage_bytes(key.len() + 8)
+            .map_err(wasmtime::Error::msg)?;
         match context.state.increment(index(&store)?, key, by) {
             Ok(sum) => Ok((sum,)),
             Err(IncrementError::State(error)) => Err(host_failed(error)),
@@ -214,7 +235,10 @@ fn get_many(
         for key in keys.iter() {
             let key = present(key)?;
             check_key(context, key)?;
-            context.state.get_into(store, key, &mut found).map_err(host_failed)?;
+            context
+                .state
+                .get_into(store, key, &mut found)
+                .map_err(host_failed)?;
             ensure!(
                 found.data_len() <= CALL_RETURNS_BYTES,
                 "one call returns at most {CALL_RETURNS_BYTES} bytes, and get-many came to {}; ask for fewer keys",
@@ -227,7 +251,12 @@ fn get_many(
 
 fn put_many(
     mut call: Call<'_>,
-    (store, keys, values, options): (Resource<Store>, GuestColumn, GuestColumn, Option<PutOptions>),
+    (store, keys, values, options): (
+        Resource<Store>,
+        GuestColumn,
+        GuestColumn,
+        Option<PutOptions>,
+    ),
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("put-many")?;
     check_options(options.as_ref())?;
@@ -248,12 +277,17 @@ fn put_many(
     })
 }
 
-fn delete_range(mut call: Call<'_>, (store, range): (Resource<Store>, Range)) -> wasmtime::Result<()> {
+fn delete_range(
+    mut call: Call<'_>,
+    (store, range): (Resource<Store>, Range),
+) -> wasmtime::Result<()> {
     call.data_mut().batch("delete-range")?;
     with_memory(call, |context, memory| {
         let (start, end) = bounds(context, &range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
-        context.stage_bytes(bytes + 64).map_err(wasmtime::Error::msg)?;
+        context
+            .stage_bytes(bytes + 64)
+            .map_err(wasmtime::Error::msg)?;
         context.state.delete_range(index(&store)?, start, end);
         Ok(())
     })
@@ -270,7 +304,11 @@ fn scan(
         );
         let (start, end) = bounds(context, &range, memory)?;
         let options = ScanOptions {
-            order: if options.reverse { Order::Down } else { Order::Up },
+            order: if options.reverse {
+                Order::Down
+            } else {
+                Order::Up
+            },
             keys_only: options.keys_only,
         };
         let id = context.state.scan(index(&store)?, start, end, options);
@@ -287,7 +325,12 @@ fn next(
     let state = &mut call.data_mut().context()?.state;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
-        .scan_next(CursorId::from_bits(cursor.rep()), max_entries as usize, bytes, until)
+        .scan_next(
+            CursorId::from_bits(cursor.rep()),
+            max_entries as usize,
+            bytes,
+            until,
+        )
         .map_err(host_failed)?;
     match found {
         Some(found) => Ok((Entries {
@@ -316,7 +359,12 @@ fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn write(context: &mut TaskContext, store: StoreIndex, key: &[u8], value: Option<&[u8]>) -> wasmtime::Result<()> {
+fn write(
+    context: &mut TaskContext,
+    store: StoreIndex,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> wasmtime::Result<()> {
     check_key(context, key)?;
     let bytes = value.map_or(0, <[u8]>::len);
     let limit = context.info.limits.value_bytes;
@@ -324,7 +372,9 @@ fn write(context: &mut TaskContext, store: StoreIndex, key: &[u8], value: Option
         bytes <= limit,
         "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
     );
-    context.stage_bytes(key.len() + bytes).map_err(wasmtime::Error::msg)?;
+    context
+        .stage_bytes(key.len() + bytes)
+        .map_err(wasmtime::Error::msg)?;
     context.state.put(store, key, value);
     Ok(())
 }

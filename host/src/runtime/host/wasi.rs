@@ -33,7 +33,10 @@ pub(in crate::runtime) struct Wasi {
 
 impl Wasi {
     /// Nothing but what `options` grant.
-    pub(in crate::runtime) fn new(options: &ComponentOptions, log: Arc<Mutex<TaskLog>>) -> Result<Wasi, String> {
+    pub(in crate::runtime) fn new(
+        options: &ComponentOptions,
+        log: Arc<Mutex<TaskLog>>,
+    ) -> Result<Wasi, String> {
         let mut ctx = WasiCtxBuilder::new();
         ctx.allow_tcp(false);
         ctx.allow_udp(false);
@@ -42,9 +45,15 @@ impl Wasi {
         ctx.stdout(Writer::new(Level::Info, &log));
         ctx.stderr(Writer::new(Level::Error, &log));
         for grant in &options.directories {
-            let perms = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            let perms = if grant.write {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
             ctx.preopened_dir(&grant.host, &grant.guest, perms)
-                .map_err(|error| format!("the granted folder {}: {error:#}", grant.host.display()))?;
+                .map_err(|error| {
+                    format!("the granted folder {}: {error:#}", grant.host.display())
+                })?;
         }
         let mut config = WasiConfigVariables::new();
         for (key, value) in &options.config {
@@ -101,19 +110,31 @@ fn wait<R>(
 impl poll::Host for Timed<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let interrupted = self.interrupted.clone();
-        wait(self.deadline, interrupted, waiting::Host::poll(self.table, pollables))
+        wait(
+            self.deadline,
+            interrupted,
+            waiting::Host::poll(self.table, pollables),
+        )
     }
 }
 
 impl poll::HostPollable for Timed<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         let interrupted = self.interrupted.clone();
-        wait(self.deadline, interrupted, waiting::HostPollable::ready(self.table, pollable))
+        wait(
+            self.deadline,
+            interrupted,
+            waiting::HostPollable::ready(self.table, pollable),
+        )
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         let interrupted = self.interrupted.clone();
-        wait(self.deadline, interrupted, waiting::HostPollable::block(self.table, pollable))
+        wait(
+            self.deadline,
+            interrupted,
+            waiting::HostPollable::block(self.table, pollable),
+        )
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
