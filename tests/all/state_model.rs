@@ -11,6 +11,7 @@
 //! `STATE_MODEL_OPS` is the number of operations of all runs together.
 
 mod allocations;
+mod deleted;
 mod engine;
 mod isolation;
 mod keys;

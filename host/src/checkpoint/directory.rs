@@ -17,14 +17,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::lock::Lock;
 use super::witness::{self, Verdict, Witness};
 use super::{OpenError, StateId};
 use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
@@ -55,124 +55,6 @@ struct FormatFile {
     format: u32,
     job: String,
     state_id: String,
-}
-
-/// Who holds a directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Holder {
-    /// The process.
-    pub pid: u32,
-    /// Its admin socket.
-    pub socket: Option<PathBuf>,
-}
-
-/// The lock on a directory. Given up when dropped, or when the process ends in whatever way.
-pub struct Lock {
-    file: File,
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl Lock {
-    /// Whether the lock file is still the one that is held: not so when somebody removed the directory.
-    pub fn is_ours(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
-    }
-
-    /// Says who holds the directory.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn announce(&mut self, holder: &Holder) -> io::Result<()> {
-        self.file.set_len(0)?;
-        let text = serde_json::to_vec(holder)?;
-        std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)
-    }
-
-    fn take(path: &Path, create: bool) -> Result<Lock, OpenError> {
-        let cannot = |source| OpenError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(cannot)?;
-        // Somebody who only asks whether it is held holds it for a moment.
-        let mut tries = 5;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if tries > 0 => {
-                    tries -= 1;
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let directory = path.parent().unwrap_or(path).to_owned();
-                    let pid =
-                        locked_by(&file).or_else(|| read_holder(path).map(|holder| holder.pid));
-                    return Err(OpenError::InUse {
-                        pid,
-                        path: directory,
-                    });
-                }
-                Err(error) => return Err(cannot(error.into())),
-            }
-        }
-        let found = file.metadata().map_err(cannot)?;
-        Ok(Lock {
-            identity: (found.dev(), found.ino()),
-            file,
-            path: path.to_owned(),
-        })
-    }
-}
-
-/// The process that holds the lock on a file, as the kernel lists it.
-fn locked_by(file: &File) -> Option<u32> {
-    let found = file.metadata().ok()?;
-    let (major, minor) = (
-        rustix::fs::major(found.dev()),
-        rustix::fs::minor(found.dev()),
-    );
-    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let line = locks
-        .lines()
-        .find(|line| line.contains(" FLOCK ") && line.split(' ').any(|word| word == place))?;
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let at = words.iter().position(|word| *word == place)?;
-    words
-        .get(at.checked_sub(1)?)?
-        .parse()
-        .ok()
-        .filter(|pid| *pid > 0)
-}
-
-fn read_holder(lock: &Path) -> Option<Holder> {
-    serde_json::from_slice(&fs::read(lock).ok()?).ok()
-}
-
-/// Who runs the job of this directory, if anybody does.
-pub fn holder(path: &Path) -> Option<Holder> {
-    let lock = path.join("lock");
-    let file = File::open(&lock).ok()?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => {}
-        _ => return None,
-    }
-    // What the file says may be an earlier holder's.
-    match (read_holder(&lock), locked_by(&file)) {
-        (Some(holder), Some(pid)) if holder.pid != pid => Some(Holder { pid, socket: None }),
-        (Some(holder), _) => Some(holder),
-        (None, pid) => pid.map(|pid| Holder { pid, socket: None }),
-    }
 }
 
 /// An open state directory.

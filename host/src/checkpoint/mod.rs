@@ -13,6 +13,7 @@
 pub mod catalog;
 pub mod decide;
 pub mod directory;
+mod lock;
 pub mod logs;
 mod outbox;
 pub mod publish;
@@ -23,7 +24,8 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use directory::{Directory, DirectoryOptions, Holder};
+pub use directory::{Directory, DirectoryOptions};
+pub use lock::{Holder, Lock, holder};
 pub use publish::{Committed, Committer};
 
 use crate::connectors::SinkError;

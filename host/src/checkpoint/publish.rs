@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::catalog::Catalog;
-use super::directory::{Directory, Lock, boot_id};
+use super::directory::{Directory, boot_id};
+use super::lock::Lock;
 use super::logs::{Appended, LogAppender, LogStream, Logs};
 use super::outbox::{Outbox, Outgoing};
 use super::witness::Witness;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Failure, Global, exit};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions};
-use crate::checkpoint::{Directory, Holder};
+use crate::checkpoint::{self, Directory, Holder};
 use crate::config::{self, Job, System};
 use crate::coordinator::View;
 use crate::model::Steps;
@@ -39,7 +39,7 @@ pub(super) fn has_state(job: &Job) -> bool {
 
 /// Who runs the job, if anybody does.
 pub(super) fn runner(job: &Job) -> Option<Holder> {
-    directory::holder(&job.general.state_dir)
+    checkpoint::holder(&job.general.state_dir)
 }
 
 /// Opens the state of a job that does not run.

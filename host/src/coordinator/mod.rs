@@ -8,6 +8,7 @@ pub mod core;
 mod commit;
 mod open;
 mod options;
+mod produce;
 mod readers;
 mod status;
 mod view;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub use options::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
+pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Entry, Selection, TaskView, View};
 
@@ -29,7 +31,7 @@ use crate::checkpoint::logs::Logs;
 use crate::checkpoint::publish::SealedEpoch;
 use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::connectors::log::LogReader;
-use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, partition_of_key};
+use crate::model::{Clock, Epoch, PartitionId, StreamId};
 use crate::runtime::StageMetrics;
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
 use crate::state::{CleanCache, Db, Family, SealedTask, meta::CheckpointRecord};
@@ -52,28 +54,6 @@ enum Request {
     Status(oneshot::Sender<Status>),
     Checkpoint(oneshot::Sender<Result<Epoch, String>>),
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
-}
-
-/// Why messages were not appended.
-#[derive(Debug, thiserror::Error)]
-pub enum ProduceError {
-    /// They cannot be: nothing was.
-    #[error("{0}")]
-    Refused(String),
-    /// Whether they were is unknown.
-    #[error("{0}")]
-    Unknown(String),
-}
-
-/// Where each message is.
-pub type Produced = Result<Vec<(PartitionId, Offset)>, ProduceError>;
-
-/// A message to be appended to a log stream.
-pub struct Produce {
-    /// Where to; `None`: by key, or round robin.
-    pub partition: Option<PartitionId>,
-    /// One message.
-    pub message: Messages,
 }
 
 /// Asks a running job.
@@ -617,46 +597,4 @@ impl Coordinator {
             inputs: task.inputs.iter().enumerate().map(input).collect(),
         }
     }
-}
-
-/// Messages by partition, and where each of them is among those of its partition.
-pub struct Placed {
-    /// What to append.
-    pub by_partition: BTreeMap<PartitionId, Messages>,
-    /// For each message in order: its partition, and its index among that partition's.
-    pub places: Vec<(PartitionId, u64)>,
-}
-
-/// Gives each message its partition: the one it names, else by key, else round robin.
-///
-/// # Errors
-/// A message names a partition that does not exist.
-pub fn place(
-    messages: Vec<Produce>,
-    partitions: u32,
-    round_robin: &mut u64,
-) -> Result<Placed, String> {
-    let mut placed = Placed {
-        by_partition: BTreeMap::new(),
-        places: Vec::with_capacity(messages.len()),
-    };
-    for produce in messages {
-        let partition = match (produce.partition, produce.message.key(0)) {
-            (Some(partition), _) if partition.0 < partitions => partition,
-            (Some(partition), _) => {
-                return Err(format!(
-                    "partition {partition} does not exist: the stream has {partitions}"
-                ));
-            }
-            (None, Some(key)) => PartitionId(partition_of_key(key, partitions)),
-            (None, None) => {
-                *round_robin += 1;
-                PartitionId(u32::try_from((*round_robin - 1) % u64::from(partitions)).unwrap_or(0))
-            }
-        };
-        let into = placed.by_partition.entry(partition).or_default();
-        placed.places.push((partition, into.len() as u64));
-        into.push(produce.message.get(0));
-    }
-    Ok(placed)
 }

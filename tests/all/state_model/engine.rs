@@ -152,6 +152,8 @@ pub(super) struct Engine {
     /// Sealed layers of tasks that wait for the others.
     sealed: Vec<SealedState>,
     flight: Option<Flight>,
+    /// How often a scan ran out of time before it found anything.
+    pub(super) out_of_time: u64,
     directory: TempDir,
 }
 
@@ -172,6 +174,7 @@ impl Engine {
             cursors: BTreeMap::new(),
             sealed: Vec::new(),
             flight: None,
+            out_of_time: 0,
             directory,
         }
     }
@@ -250,6 +253,7 @@ impl Engine {
         else {
             panic!("not a walk: {operation:?}");
         };
+        let mut out_of_time = 0;
         let (task, store) = self.task(*at);
         let cursor = task.scan(
             store,
@@ -262,6 +266,7 @@ impl Engine {
             // Out of time, it finds less or nothing; then it goes on where it was.
             let entries = match task.scan_next(cursor, *entries_max, usize::MAX, Instant::now()) {
                 Err(StateError::TimeOver) => {
+                    out_of_time += 1;
                     task.scan_next(cursor, *entries_max, usize::MAX, in_time())
                 }
                 entries => entries,
@@ -277,6 +282,7 @@ impl Engine {
         if task.cursors_open() == 0 {
             task.end_call();
         }
+        self.out_of_time += out_of_time;
         all
     }
 }

@@ -111,7 +111,8 @@ impl KeySpace {
     }
 }
 
-fn numbered(number: u32) -> Bytes {
+/// One of the other keys.
+pub(super) fn numbered(number: u32) -> Bytes {
     [&b"user/"[..], &number.to_be_bytes()].concat().into()
 }
 

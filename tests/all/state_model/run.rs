@@ -271,6 +271,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Goes on to where every task is in an epoch of its own, and nothing is sealed.
+    pub(super) fn finish_epoch(&mut self) -> Checked {
+        self.advance()?;
+        while self.step.is_some() || self.phases.iter().any(|phase| *phase != Phase::Open) {
+            self.advance()?;
+        }
+        Ok(())
+    }
+
     /// Opens everything again. What was not committed is gone.
     pub(super) fn reopen(&mut self) -> Checked {
         self.step(Operation::Reopen)?;
