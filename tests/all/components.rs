@@ -67,3 +67,24 @@ fn a_missing_and_an_unpinned_component_are_named() {
         .expect(2)
         .says("but the job pins 0000");
 }
+
+#[test]
+fn a_flipped_byte_in_the_cache_compiles_again() {
+    let mut job = Job::new(&JOB.replace("component.wasm", "{guest:counter}"));
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    job.call(&["validate"]).expect(0);
+    let files: Vec<_> = fs::read_dir(cache.join("wasm-host"))
+        .expect("the cache")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let whole = fs::read(&files[0]).expect("compiled code");
+    for at in [0, 20, 100, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&files[0], damaged).expect("the file");
+        job.call(&["validate"]).expect(0).says("is damaged and is made again");
+        assert!(fs::read(&files[0]).expect("compiled code") == whole, "byte {at}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
@@ -44,6 +45,18 @@ impl Failure {
         if !self.text.is_empty() {
             eprintln!("error: {}", self.text.trim_end());
         }
+    }
+}
+
+/// Ends the process at once, threads and all. The threads of a job that has ended still hold the database, whose C++ must
+/// not be taken apart beneath them by the destructors of an ordinary exit; everything durable is durable by now.
+pub(super) fn leave(code: u8) -> ! {
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    // SAFETY: `_exit` is always safe to call; it runs nothing of this process any more.
+    #[expect(unsafe_code, reason = "there is no safe way to end a process without its destructors")]
+    unsafe {
+        libc::_exit(i32::from(code))
     }
 }
 

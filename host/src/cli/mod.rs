@@ -102,6 +102,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>
         }
     };
     output::start_logging(&cli.global);
+    let runs = matches!(cli.command, Command::Run(_));
     let result = match cli.command {
         Command::Run(args) => run::run(&cli.global, args, steps),
         Command::Validate(args) => validate::validate(&cli.global, &args),
@@ -114,13 +115,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>
         Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
         Command::Reset => stopped::reset(&cli.global),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match result {
+        Ok(()) => 0,
         Err(failure) => {
             failure.print();
-            ExitCode::from(failure.code)
+            failure.code
         }
-    }
+    };
+    if runs { exit::leave(code) } else { ExitCode::from(code) }
 }
 
 /// Ours, and those that decide what a state directory and a component may contain.

@@ -20,7 +20,8 @@ use crate::runtime::is_in_call;
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// The job file, or a folder with a `job.toml`; default: --job
-    job: Option<PathBuf>,
+    #[arg(value_name = "JOB")]
+    path: Option<PathBuf>,
     /// End when every input has been read to its end and a commit has published nothing new to them
     #[arg(long)]
     until_idle: bool,
@@ -39,7 +40,7 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
-    let job = stopped::load(args.job.as_ref().unwrap_or(&global.job))?;
+    let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
     if args.from_start && stopped::has_state(&job) {
         return Err(Failure::new(
             exit::STATE,
@@ -185,7 +186,7 @@ async fn on_signals(handle: Handle, seen: Arc<AtomicU8>) {
             _ = terminate.recv() => {}
         }
         if seen.fetch_add(1, Ordering::SeqCst) > 0 {
-            std::process::exit(i32::from(exit::INTERRUPTED));
+            exit::leave(exit::INTERRUPTED);
         }
         tracing::info!("stopping: a final checkpoint is taken; a second signal ends at once");
         handle.stop();

@@ -13,11 +13,12 @@ use crate::runtime::Instance;
 #[derive(Args)]
 pub(super) struct ValidateArgs {
     /// The job file, or a folder with a `job.toml`; default: --job
-    job: Option<PathBuf>,
+    #[arg(value_name = "JOB")]
+    path: Option<PathBuf>,
 }
 
 pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
-    let job = stopped::load(args.job.as_ref().unwrap_or(&global.job))?;
+    let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
     let runtime = assemble::runtime(Some(&job))?;
     let steps: Arc<dyn crate::model::Steps> = Arc::new(());
     let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
