@@ -145,7 +145,8 @@ fn in_a_guest_call() {
         job.feed(&["log", "produce", "in"], b"one\ntwo\n").expect(0);
         let running = job.start();
         wait_until("two are counted", || {
-            job.call(&["log", "list"]).code == 0 && job.values("out").len() == 2
+            let done = job.call(&["log", "consume", "out"]);
+            done.code == 0 && done.stdout.lines().count() == 2
         });
         job.feed(&["log", "produce", "in"], b"three\nsleep 700\nfour\n")
             .expect(0);

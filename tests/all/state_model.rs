@@ -5,12 +5,13 @@
 //! prints its seed and its last operations. It is replayed by
 //!
 //! ```text
-//! STATE_MODEL_SEED=7 STATE_MODEL_OPS=160000 cargo test --release -p wasm-host-tests --test all state_model
+//! STATE_MODEL_SEED=7 STATE_MODEL_OPS=120000 cargo test --release -p wasm-host-tests --test all state_model
 //! ```
 //!
-//! `STATE_MODEL_OPS` is the number of operations of all runs together.
+//! `STATE_MODEL_OPS` is the number of operations of each run.
 
 mod allocations;
+mod cache;
 mod deleted;
 mod engine;
 mod isolation;
@@ -31,10 +32,8 @@ use operation::Operation;
 use run::{Profile, run};
 use wrong::{Mistake, Wrong};
 
-/// Operations of all runs together, where the environment does not say.
-const OPERATIONS: u64 = 160_000;
-/// How many runs there are.
-const RUNS: u64 = 4;
+/// Operations of a run, where the environment does not say.
+const OPERATIONS: u64 = 120_000;
 
 /// The seed that the environment gives, or any.
 fn seed() -> u64 {
@@ -65,9 +64,10 @@ fn nasty_keys() -> Profile {
             stores: vec![
                 (StoreId(0xff), StoreKind::RocksDb),
                 (StoreId(0x100), StoreKind::Memory),
+                (StoreId(0x101), StoreKind::RocksDb),
                 (StoreId(u16::MAX), StoreKind::RocksDb),
             ],
-            cache_bytes: 36 << 10,
+            cache_bytes: 20 << 10,
             write_buffer_bytes: 256 << 10,
             durability: Durability::Process,
         },
@@ -78,7 +78,7 @@ fn nasty_keys() -> Profile {
         },
         ranges: 30,
         barriers: 40,
-        reopen_every: 1500,
+        reopen_every: 2000,
     }
 }
 
@@ -90,8 +90,9 @@ fn many_keys() -> Profile {
             stores: vec![
                 (StoreId(0), StoreKind::RocksDb),
                 (StoreId(1), StoreKind::Memory),
+                (StoreId(2), StoreKind::RocksDb),
             ],
-            cache_bytes: 1 << 20,
+            cache_bytes: 600_000,
             write_buffer_bytes: 512 << 10,
             durability: Durability::Process,
         },
@@ -106,7 +107,7 @@ fn many_keys() -> Profile {
     }
 }
 
-/// Values beyond what the arena uses again, beyond its chunks, and beyond what the cache takes.
+/// Values beyond what the arena uses again, beyond its chunks, and beyond what the cache takes. Commits are synced.
 fn large_values() -> Profile {
     Profile {
         setup: Setup {
@@ -114,7 +115,7 @@ fn large_values() -> Profile {
             stores: vec![(StoreId(0), StoreKind::RocksDb)],
             cache_bytes: 128 << 10,
             write_buffer_bytes: 1 << 20,
-            durability: Durability::Process,
+            durability: Durability::Sync,
         },
         keys: KeySpace::new(0),
         values: ValueLengths {
@@ -127,7 +128,7 @@ fn large_values() -> Profile {
     }
 }
 
-/// Barrier upon barrier, synced, with many range deletes and reopens in every phase.
+/// Barrier upon barrier, with many range deletes and reopens in every phase.
 fn short_epochs() -> Profile {
     Profile {
         setup: Setup {
@@ -136,9 +137,9 @@ fn short_epochs() -> Profile {
                 (StoreId(0), StoreKind::RocksDb),
                 (StoreId(1), StoreKind::Memory),
             ],
-            cache_bytes: 24 << 10,
+            cache_bytes: 11 << 10,
             write_buffer_bytes: 256 << 10,
-            durability: Durability::Sync,
+            durability: Durability::Process,
         },
         keys: KeySpace::new(0),
         values: ValueLengths {
@@ -147,7 +148,7 @@ fn short_epochs() -> Profile {
         },
         ranges: 80,
         barriers: 300,
-        reopen_every: 500,
+        reopen_every: 1500,
     }
 }
 
@@ -156,7 +157,7 @@ fn agrees_with_the_model(profile: &Profile) {
     let operations = from_environment("STATE_MODEL_OPS").unwrap_or(OPERATIONS);
     println!("STATE_MODEL_SEED={seed} STATE_MODEL_OPS={operations}");
     let mut engine = Engine::new(&profile.setup, commit);
-    let report = match run(profile, seed, operations.div_ceil(RUNS), &mut engine) {
+    let report = match run(profile, seed, operations, &mut engine) {
         Ok(report) => report,
         Err(mismatch) => {
             panic!("{mismatch}\nreplay with STATE_MODEL_SEED={seed} STATE_MODEL_OPS={operations}")

@@ -150,7 +150,7 @@ impl Instance {
                     .hint()
                     .map(|hint| format!(" ({hint})"))
                     .unwrap_or_default();
-                fault.message = format!("the instance cannot be made: {:#}{hint}", error);
+                fault.message = format!("the instance cannot be made: {}{hint}", fault.message);
                 Err(fault)
             }
         }

@@ -102,10 +102,8 @@ impl Flight {
         let thread = std::thread::spawn(move || {
             let mut is_first = true;
             let mut next_step = || {
-                if !std::mem::replace(&mut is_first, false) {
-                    ended.send(()).expect("somebody waits for the step");
-                }
-                steps.recv().is_ok()
+                let is_heard = std::mem::replace(&mut is_first, false) || ended.send(()).is_ok();
+                is_heard && steps.recv().is_ok()
             };
             let epoch = Epoch {
                 db: &db,
@@ -155,6 +153,16 @@ pub(super) struct Engine {
     /// How often a scan ran out of time before it found anything.
     pub(super) out_of_time: u64,
     directory: TempDir,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(Flight { step, thread, .. }) = self.flight.take() {
+            drop(step);
+            // A run that has failed says why itself.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Engine {
@@ -277,6 +285,7 @@ impl Engine {
                 break;
             }
             all.extend(entries);
+            assert!(all.len() < 1_000_000, "a scan does not end");
         }
         task.scan_close(cursor);
         if task.cursors_open() == 0 {
