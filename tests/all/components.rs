@@ -84,7 +84,12 @@ fn a_flipped_byte_in_the_cache_compiles_again() {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
         fs::write(&files[0], damaged).expect("the file");
-        job.call(&["validate"]).expect(0).says("is damaged and is made again");
-        assert!(fs::read(&files[0]).expect("compiled code") == whole, "byte {at}");
+        job.call(&["validate"])
+            .expect(0)
+            .says("is damaged and is made again");
+        assert!(
+            fs::read(&files[0]).expect("compiled code") == whole,
+            "byte {at}"
+        );
     }
 }

@@ -5,6 +5,7 @@ mod components;
 mod crash;
 mod examples;
 mod faults;
+mod fixtures;
 mod harness;
 mod jobs;
 mod kill;

@@ -54,6 +54,7 @@ pub(super) fn start(io: &tokio::runtime::Runtime, handle: Handle, job: &Job) -> 
     }
     let bars = BARS.get_or_init(MultiProgress::new);
     let bar = bars.add(ProgressBar::new(0));
+    bar.set_style(style("{prefix} {spinner} {wide_msg}"));
     bar.set_prefix(job.general.name.clone());
     Shown {
         task: io.spawn(draw(handle, bar.clone())),

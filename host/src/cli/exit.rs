@@ -54,7 +54,10 @@ pub(super) fn leave(code: u8) -> ! {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     // SAFETY: `_exit` is always safe to call; it runs nothing of this process any more.
-    #[expect(unsafe_code, reason = "there is no safe way to end a process without its destructors")]
+    #[expect(
+        unsafe_code,
+        reason = "there is no safe way to end a process without its destructors"
+    )]
     unsafe {
         libc::_exit(i32::from(code))
     }

@@ -122,7 +122,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>
             failure.code
         }
     };
-    if runs { exit::leave(code) } else { ExitCode::from(code) }
+    if runs {
+        exit::leave(code)
+    } else {
+        ExitCode::from(code)
+    }
 }
 
 /// Ours, and those that decide what a state directory and a component may contain.

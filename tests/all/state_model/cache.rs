@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
-use wasm_host::state::{CleanCache, Db, DbOptions, Durability, StateError, StoreHandle, StoreKind, TaskState};
+use wasm_host::state::{
+    CleanCache, Db, DbOptions, Durability, StateError, StoreHandle, StoreKind, TaskState,
+};
 
 const MEMORY: StoreIndex = StoreIndex(0);
 const ROCKSDB: StoreIndex = StoreIndex(1);
@@ -13,7 +15,11 @@ fn open(db: &Arc<Db>, cache: &Arc<CleanCache>) -> TaskState {
         stage: StageId(0),
         partition: PartitionId(0),
     };
-    let stores = [(StoreId(0), StoreKind::Memory), (StoreId(1), StoreKind::RocksDb)].map(|(store, kind)| {
+    let stores = [
+        (StoreId(0), StoreKind::Memory),
+        (StoreId(1), StoreKind::RocksDb),
+    ]
+    .map(|(store, kind)| {
         let handle = StoreHandle::open(Arc::clone(db), Arc::clone(cache), id, store, kind);
         Arc::new(handle.expect("the store opens"))
     });
@@ -22,7 +28,9 @@ fn open(db: &Arc<Db>, cache: &Arc<CleanCache>) -> TaskState {
 
 fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     task.keep_batch();
-    let Some(sealed) = task.seal() else { return Ok(()) };
+    let Some(sealed) = task.seal() else {
+        return Ok(());
+    };
     let mut writes = db.write_set();
     let removed = sealed.keys_in_ranges()?;
     sealed.write_into(&mut writes);
@@ -35,7 +43,10 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
 #[test]
 fn however_often_memory_stores_change_the_others_keep_their_part() -> Result<(), StateError> {
     let directory = tempfile::tempdir().expect("a temporary folder");
-    let db = Arc::new(Db::create(&directory.path().join("db"), &DbOptions::default())?);
+    let db = Arc::new(Db::create(
+        &directory.path().join("db"),
+        &DbOptions::default(),
+    )?);
     let cache = Arc::new(CleanCache::new(64 << 10));
     let mut task = open(&db, &cache);
     for number in 0..200_u32 {

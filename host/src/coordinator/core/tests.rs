@@ -91,8 +91,7 @@ fn the_end_of_all_inputs_is_one_more_checkpoint_and_one_for_its_delivery() {
         core.step(&Event::Delivered(Epoch(8), true), t0),
         [Command::Answer(Epoch(8))]
     );
-    assert_eq!(core.step(&Event::Quiet, t0), []);
-    let commands = core.step(&Event::Tick, t0);
+    let commands = core.step(&Event::Quiet, t0);
     assert_eq!(commands, [Command::SetBarrier(Epoch(9), Trigger::Drain)]);
     assert_eq!(core.barrier_set(0, t0), [Command::Commit(Epoch(9))]);
     core.step(&Event::Committed(Epoch(9)), t0);
@@ -164,5 +163,44 @@ fn a_stop_without_changes_writes_nothing() {
     assert_eq!(
         core.step(&Event::Quiet, t0),
         [Command::Exit(Ending::Drained)]
+    );
+}
+
+#[test]
+fn what_a_last_batch_asks_for_does_not_hold_up_a_drain() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    core.step(&Event::Stop, t0);
+    core.barrier_set(1, t0);
+    core.step(&Event::Wanted(Trigger::Guest), t0);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    core.step(&Event::Quiet, t0);
+    core.step(&Event::Committed(Epoch(8)), t0);
+    let commands = core.step(&Event::Delivered(Epoch(8), false), t0);
+    assert_eq!(
+        commands,
+        [Command::Answer(Epoch(8)), Command::Exit(Ending::Drained)]
+    );
+}
+
+#[test]
+fn a_checkpoint_that_is_asked_for_during_another_is_one_more() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    core.step(&Event::Wanted(Trigger::Operator), t0);
+    core.barrier_set(1, t0);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    core.step(&Event::Changed, t0);
+    assert_eq!(core.step(&Event::Wanted(Trigger::Operator), t0), []);
+    core.step(&Event::Committed(Epoch(8)), t0);
+    let commands = core.step(&Event::Delivered(Epoch(8), false), t0);
+    assert_eq!(
+        commands,
+        [
+            Command::Answer(Epoch(8)),
+            Command::SetBarrier(Epoch(9), Trigger::Operator)
+        ]
     );
 }

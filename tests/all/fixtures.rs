@@ -1,0 +1,45 @@
+//! Directories of formats that landed: every later host opens them, reads what is in them, and goes on.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Job, in_repository};
+use crate::jobs::COUNT_LOG;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+#[test]
+fn a_state_directory_of_format_1_is_continued() {
+    let job = Job::new(COUNT_LOG);
+    copy(
+        &in_repository("tests/fixtures/state-1"),
+        &job.path(".wasm-host/count"),
+    );
+    let counted = |job: &Job| {
+        let mut values = job.values("out");
+        values.sort();
+        values
+    };
+    assert_eq!(counted(&job), ["a 1", "a 2", "b 1"]);
+    // One message was appended after the last checkpoint.
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(counted(&job), ["a 1", "a 2", "b 1", "b 2"]);
+    let appended = job.log("in");
+    assert!(
+        appended.contains(
+            r#""timestamp":5,"key":"b","value":{"base64":"/w=="},"headers":[["h",null]]"#
+        ),
+        "{appended}"
+    );
+}
