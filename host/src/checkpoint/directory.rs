@@ -46,8 +46,11 @@ pub struct DirectoryOptions {
     /// Told of each durable step.
     pub steps: Arc<dyn Steps>,
     /// Whether what is in it fits the job: asked before anything is changed.
-    pub check: Box<dyn Fn(&Db) -> Result<(), OpenError>>,
+    pub check: Check,
 }
+
+/// Looks at a database and refuses it or not.
+pub type Check = Box<dyn Fn(&Db) -> Result<(), OpenError>>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

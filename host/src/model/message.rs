@@ -222,12 +222,14 @@ impl Messages {
 
     /// Appends messages `range` of `other`, which must have timestamps.
     pub fn extend_from(&mut self, other: &Messages, range: Range<usize>) {
-        if self.keys.is_none() && other.headers.is_none() && self.headers.is_none() {
-            if let (Some(keys), true) = (&other.keys, self.is_empty()) {
-                self.keys = Some(Column::with_capacity(range.len(), keys.data_len()));
-            }
-        }
         let plain = self.headers.is_none() && other.headers.is_none();
+        if plain
+            && self.is_empty()
+            && self.keys.is_none()
+            && let Some(keys) = &other.keys
+        {
+            self.keys = Some(Column::with_capacity(range.len(), keys.data_len()));
+        }
         if plain && self.keys.is_some() == other.keys.is_some() {
             if let (Some(mine), Some(keys)) = (&mut self.keys, &other.keys) {
                 mine.extend_from(keys, range.clone());

@@ -115,6 +115,9 @@ impl CleanCache {
     }
 }
 
+/// Values by key.
+type Entries = HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>;
+
 /// A store's part of the cache.
 pub(super) enum StoreCache {
     /// In the container's cache. Entries of an earlier generation are not found any more, and leave in time.
@@ -125,7 +128,7 @@ pub(super) enum StoreCache {
     /// All of it.
     Pinned {
         cache: Arc<CleanCache>,
-        entries: Mutex<HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>>,
+        entries: Mutex<Entries>,
     },
 }
 

@@ -207,6 +207,9 @@ pub enum Order {
     Down,
 }
 
+/// A key and its value.
+pub type Stored<'a> = (&'a [u8], &'a [u8]);
+
 /// A walk over a range of keys.
 pub struct Walk<'a> {
     iterator: DBRawIterator<'a>,
@@ -218,7 +221,7 @@ impl Walk<'_> {
     ///
     /// # Errors
     /// RocksDB could not read on.
-    pub fn entry(&self) -> Result<Option<(&[u8], &[u8])>, DbError> {
+    pub fn entry(&self) -> Result<Option<Stored<'_>>, DbError> {
         match self.iterator.item() {
             Some(entry) => Ok(Some(entry)),
             None => self.iterator.status().map(|()| None).map_err(DbError::Read),

@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 /// Something that a reader found.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are messages: a box would cost an allocation for each batch"
+)]
 pub enum Delivery {
     /// Where the reader begins: comes first, and only where no position was stored.
     Begin {

@@ -51,6 +51,9 @@ enum Undo {
     GivenUp,
 }
 
+/// [`Position::detail`] of a place.
+type Detail = Option<Arc<[u8]>>;
+
 /// How much of a batch was processed, and what was rejected of it.
 struct Processed {
     messages: usize,
@@ -177,7 +180,7 @@ impl Task {
         batch: &Batch,
         processed: &Processed,
         latest: i64,
-        (start_detail, end_detail): (Option<Arc<[u8]>>, Option<Arc<[u8]>>),
+        (start_detail, end_detail): (Detail, Detail),
     ) {
         self.context_mut().keep_batch();
         let done = processed.messages;
