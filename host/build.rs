@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-fn main() {
-    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+use anyhow::{Context, Result};
+
+fn main() -> Result<()> {
+    let manifest = std::env::var("CARGO_MANIFEST_DIR")?;
     let lock = Path::new(&manifest).join("../Cargo.lock");
     println!("cargo::rerun-if-changed={}", lock.display());
-    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    let text =
+        std::fs::read_to_string(&lock).with_context(|| format!("read {}", lock.display()))?;
     let version = |package: &str| {
         let name = format!("name = \"{package}\"");
         let mut lines = text.lines().skip_while(|line| *line != name);
@@ -23,4 +26,5 @@ fn main() {
     let rocksdb = version("librocksdb-sys");
     let rocksdb = rocksdb.split('+').nth(1).unwrap_or("unknown");
     println!("cargo::rustc-env=WASM_HOST_ROCKSDB_VERSION={rocksdb}");
+    Ok(())
 }

@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use anyhow::Result;
 use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
@@ -17,6 +16,9 @@ use wasm_host::runtime::{Limits, OutputPort, StageMetrics, TaskContext, TaskInfo
 use wasm_host::state::{
     CleanCache, Db, DbOptions, Durability, SealedTask, StoreHandle, StoreKind, TaskState, meta,
 };
+
+/// Whatever goes wrong ends a benchmark.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// An opened state directory for one stage `bench` with a store `counts` and an output log `out`.
 pub struct Bench {

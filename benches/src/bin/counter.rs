@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use wasm_host::connectors::generate::{
     Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT,
@@ -18,7 +17,7 @@ use wasm_host::model::{
 use wasm_host::runtime::{
     Component, ComponentOptions, Instance, Runtime, RuntimeOptions, TaskContext,
 };
-use wasm_host_benches::{Bench, Commits, seal, thread_cpu};
+use wasm_host_benches::{Bench, Commits, Result, seal, thread_cpu};
 
 #[derive(Parser)]
 struct Args {
@@ -59,7 +58,7 @@ fn main() -> Result<()> {
         partitions: 1,
         start_ms: START_MS_DEFAULT,
     })
-    .map_err(|why| anyhow!(why))?;
+    .map_err(|why| Box::from(why))?;
     let mut source = input.open(PartitionId(0), OpenAt::Start(StartAt::Oldest))?;
     let (sender, batches) = sync_channel(16);
     let bounds = FetchBounds {
@@ -87,7 +86,7 @@ fn main() -> Result<()> {
         mode => hosted(&args, mode, folder.path(), batches.iter())?,
     };
     let (wall, cpu) = (began.elapsed(), thread_cpu() - cpu);
-    reader.join().map_err(|_| anyhow!("the reader panicked"))?;
+    reader.join().map_err(|_| "the reader panicked")?;
     let name = args
         .mode
         .to_possible_value()
@@ -121,7 +120,7 @@ fn hosted(
                 memory_bytes_max: 64 << 20,
                 cache: None,
             })
-            .map_err(|why| anyhow!(why))?;
+            .map_err(|why| Box::from(why))?;
             let component = Component::load(&runtime, path, ComponentOptions::default())?;
             let (returned, instance) = Instance::new(&component, context);
             context = returned;
@@ -137,14 +136,14 @@ fn hosted(
             (Some(instance), Mode::Batch) => {
                 let (returned, answer) = instance.process_batch(context, &batch);
                 context = returned;
-                answer?.map_err(|why| anyhow!(why))?;
+                answer?.map_err(|why| Box::from(why))?;
             }
             (Some(instance), Mode::Message) => {
                 for index in 0..batch.len() {
                     context.mark_message();
                     let (returned, answer) = instance.process_message(context, &batch, index);
                     context = returned;
-                    answer?.map_err(|why| anyhow!(why))?;
+                    answer?.map_err(|why| Box::from(why))?;
                 }
             }
             _ => native(&mut context, &batch)?,

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use clap::Parser;
 use wasm_host::model::{MessageRef, OutputIndex, PartitionId, StoreIndex};
-use wasm_host_benches::{Bench, Commits, seal, thread_cpu};
+use wasm_host_benches::{Bench, Commits, Result, seal, thread_cpu};
 
 #[derive(Parser)]
 struct Args {
