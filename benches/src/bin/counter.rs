@@ -57,8 +57,7 @@ fn main() -> Result<()> {
         seed: 7,
         partitions: 1,
         start_ms: START_MS_DEFAULT,
-    })
-    .map_err(|why| Box::from(why))?;
+    })?;
     let mut source = input.open(PartitionId(0), OpenAt::Start(StartAt::Oldest))?;
     let (sender, batches) = sync_channel(16);
     let bounds = FetchBounds {
@@ -119,8 +118,7 @@ fn hosted(
                 instances_max: 4,
                 memory_bytes_max: 64 << 20,
                 cache: None,
-            })
-            .map_err(|why| Box::from(why))?;
+            })?;
             let component = Component::load(&runtime, path, ComponentOptions::default())?;
             let (returned, instance) = Instance::new(&component, context);
             context = returned;
@@ -136,14 +134,14 @@ fn hosted(
             (Some(instance), Mode::Batch) => {
                 let (returned, answer) = instance.process_batch(context, &batch);
                 context = returned;
-                answer?.map_err(|why| Box::from(why))?;
+                answer??;
             }
             (Some(instance), Mode::Message) => {
                 for index in 0..batch.len() {
                     context.mark_message();
                     let (returned, answer) = instance.process_message(context, &batch, index);
                     context = returned;
-                    answer?.map_err(|why| Box::from(why))?;
+                    answer??;
                 }
             }
             _ => native(&mut context, &batch)?,
