@@ -91,7 +91,9 @@ impl Fault {
                     (FaultKind::Deadline, deadline_message(deadline_ms))
                 }
                 Some(trap) => (FaultKind::Trap, trap.to_string()),
-                None => (FaultKind::Trap, error.root_cause().to_string()),
+                // With a backtrace, the contexts around the cause are that backtrace, which is shown below.
+                None if backtrace.is_some() => (FaultKind::Trap, error.root_cause().to_string()),
+                None => (FaultKind::Trap, format!("{error:#}")),
             }
         };
         Fault {
