@@ -45,6 +45,9 @@ pub(super) struct Mismatch {
     trace: VecDeque<Operation>,
 }
 
+/// An operation of a run, and where its share of the dice ends.
+type Choice<R> = (u32, fn(&mut R) -> Checked);
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -297,7 +300,7 @@ impl<'a> Run<'a> {
             let places = places(&self.profile.setup);
             self.focus = places[self.rng.random_range(0..places.len())];
         }
-        let choices: [(u32, fn(&mut Self) -> Checked); 17] = [
+        let choices: [Choice<Self>; 17] = [
             (210, Self::put),
             (50, |run| {
                 let (at, key) = (run.focus, run.key());
