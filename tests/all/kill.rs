@@ -15,7 +15,7 @@ fn kills() -> usize {
     std::env::var("SOAK_KILLS")
         .ok()
         .and_then(|kills| kills.parse().ok())
-        .unwrap_or(60)
+        .unwrap_or(100)
 }
 
 fn seed(what: &str) -> StdRng {
