@@ -16,17 +16,22 @@ fn a_lone_message_after_silence_comes_out_within_its_epoch() {
     let job = Job::new(&COUNT_LOG.replace("interval = \"50ms\"", "interval = \"200ms\""));
     let _running = answering(&job);
     std::thread::sleep(Duration::from_millis(500));
-    let messages = 5;
-    for at in 1..=messages {
+    let mut times = Vec::new();
+    for at in 1..=5 {
         job.feed(&["log", "produce", "in", "--key-separator", "="], b"k=v\n")
             .expect(0);
         let appended = Instant::now();
         wait_until("it comes out", || job.values("out").len() == at);
-        // The command line that looks takes a few tens of milliseconds itself.
-        let took = appended.elapsed();
-        assert!(took < Duration::from_millis(200 + 50 + 200), "{took:?}");
+        times.push(appended.elapsed());
         std::thread::sleep(Duration::from_millis(300));
     }
+    // The command line that looks takes a few tens of milliseconds itself, and other tests run beside this one: of five
+    // messages the middle one counts.
+    times.sort();
+    assert!(
+        times[2] < Duration::from_millis(200 + 50 + 150),
+        "{times:?}"
+    );
 }
 
 #[test]
@@ -50,7 +55,7 @@ fn a_job_without_work_burns_no_cpu() {
     std::thread::sleep(Duration::from_secs(3));
     // In ticks of 10 ms.
     let used = cpu() - before;
-    assert!(used <= 3, "{used} ticks of 10 ms in 3 s");
+    assert!(used <= 5, "{used} ticks of 10 ms in 3 s");
 }
 
 #[test]
