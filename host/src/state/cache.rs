@@ -72,23 +72,34 @@ pub struct CleanCache {
     shared: Cache<CacheKey, Arc<[u8]>, ByBytes, foldhash::fast::RandomState>,
     budget: u64,
     pinned_bytes: AtomicU64,
+    /// What `shared` may hold: a multiple of `grain`.
+    granted: Mutex<u64>,
+    grain: u64,
 }
 
 impl CleanCache {
     /// A cache of at most `bytes`, what `memory` stores pin included.
     pub fn new(bytes: u64) -> CleanCache {
         let entries = usize::try_from(bytes / 256).unwrap_or(usize::MAX).max(16);
-        CleanCache {
-            shared: Cache::with(
-                entries,
-                bytes,
-                ByBytes,
-                foldhash::fast::RandomState::default(),
-                quick_cache::sync::DefaultLifecycle::default(),
-            ),
+        let shared = Cache::with(
+            entries,
+            0,
+            ByBytes,
+            foldhash::fast::RandomState::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        );
+        // `quick_cache` keeps 97 % of a shard for hot entries, by scaling and rounding down at every change of its
+        // capacity: after enough changes nothing would be left. From 0, and over whole hundreds, it is exact.
+        let exact = 100 * shared.num_shards() as u64;
+        let cache = CleanCache {
+            shared,
             budget: bytes,
             pinned_bytes: AtomicU64::new(0),
-        }
+            granted: Mutex::new(0),
+            grain: (bytes / 64 / exact).max(1) * exact,
+        };
+        cache.grant();
+        cache
     }
 
     /// Bytes that are held, and how many may be.
@@ -106,12 +117,21 @@ impl CleanCache {
     }
 
     fn pin(&self, added: u64, removed: u64) {
-        let before = self
-            .pinned_bytes
+        self.pinned_bytes
             .fetch_add(added.wrapping_sub(removed), Ordering::Relaxed);
-        let pinned = before.wrapping_add(added).wrapping_sub(removed);
-        self.shared
-            .set_capacity(self.budget.saturating_sub(pinned).max(1));
+        self.grant();
+    }
+
+    /// Lets `shared` have what is not pinned. It takes the lock of every shard, so small changes are left for later; but
+    /// the budget is kept.
+    fn grant(&self) {
+        let mut granted = self.granted.lock();
+        let pinned = self.pinned_bytes.load(Ordering::Relaxed);
+        let free = self.budget.saturating_sub(pinned);
+        if *granted > free || *granted + 2 * self.grain <= free {
+            *granted = free / self.grain * self.grain;
+            self.shared.set_capacity(*granted);
+        }
     }
 }
 

@@ -10,20 +10,21 @@ use wasm_host::state::{
 const MEMORY: StoreIndex = StoreIndex(0);
 const ROCKSDB: StoreIndex = StoreIndex(1);
 
+const TASK: TaskId = TaskId {
+    stage: StageId(0),
+    partition: PartitionId(0),
+};
+
 fn open(db: &Arc<Db>, cache: &Arc<CleanCache>) -> TaskState {
-    let id = TaskId {
-        stage: StageId(0),
-        partition: PartitionId(0),
-    };
     let stores = [
         (StoreId(0), StoreKind::Memory),
         (StoreId(1), StoreKind::RocksDb),
     ]
     .map(|(store, kind)| {
-        let handle = StoreHandle::open(Arc::clone(db), Arc::clone(cache), id, store, kind);
+        let handle = StoreHandle::open(Arc::clone(db), Arc::clone(cache), TASK, store, kind);
         Arc::new(handle.expect("the store opens"))
     });
-    TaskState::new(id, stores.to_vec())
+    TaskState::new(TASK, stores.to_vec())
 }
 
 fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
@@ -55,7 +56,7 @@ fn however_often_memory_stores_change_the_others_keep_their_part() -> Result<(),
     commit(&db, &mut task)?;
     let (full, _) = cache.usage();
     assert!(full > 200 * 100, "{full}");
-    for round in 0..40_u32 {
+    for round in 0..2_000_u32 {
         for number in 0..100_u32 {
             let value = [round.to_le_bytes(); 8].concat();
             let value = (round % 2 == 0).then(|| &value[..(number % 32) as usize]);
@@ -72,5 +73,31 @@ fn however_often_memory_stores_change_the_others_keep_their_part() -> Result<(),
     }
     let (after, _) = cache.usage();
     assert_eq!(after, full);
+    Ok(())
+}
+
+#[test]
+fn memory_stores_that_do_not_fit_are_refused() -> Result<(), StateError> {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let db = Arc::new(Db::create(
+        &directory.path().join("db"),
+        &DbOptions::default(),
+    )?);
+    let cache = Arc::new(CleanCache::new(8 << 10));
+    let mut task = open(&db, &cache);
+    task.put(MEMORY, b"fits", Some(&[1; 4000]));
+    commit(&db, &mut task)?;
+    task.put(MEMORY, b"does not", Some(&[1; 8000]));
+    let refused = |result| {
+        let Err(StateError::MemoryStoresTooLarge { pinned, budget }) = result else {
+            panic!("it was not refused");
+        };
+        assert!(pinned > budget && budget == 8 << 10, "{pinned} of {budget}");
+    };
+    refused(commit(&db, &mut task));
+    let cache = Arc::new(CleanCache::new(8 << 10));
+    refused(
+        StoreHandle::open(Arc::clone(&db), cache, TASK, StoreId(0), StoreKind::Memory).map(|_| ()),
+    );
     Ok(())
 }
