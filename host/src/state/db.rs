@@ -355,6 +355,9 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
             table.set_bloom_filter(10.0, false);
             cf.set_bottommost_compression_type(DBCompressionType::Zstd);
             cf.set_write_buffer_size(options.write_buffer_bytes / 2);
+            // A key that was never written costs a probe of this filter instead of a walk down each memtable.
+            cf.set_memtable_prefix_bloom_ratio(0.04);
+            cf.set_memtable_whole_key_filtering(true);
         }
         Family::Log => {
             table.set_block_size(64 << 10);

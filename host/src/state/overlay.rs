@@ -296,6 +296,18 @@ impl Overlay {
             .map(|(_, record)| (record.key, record.value))
     }
 
+    /// What [`Overlay::entries`] gives, by key.
+    pub(super) fn entries_sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut entries: Vec<(u64, &[u8], Option<&[u8]>)> =
+            self.entries().map(|(key, value)| (0, key, value)).collect();
+        let common = common_prefix(entries.iter().map(|(_, key, _)| *key));
+        for (rank, key, _) in &mut entries {
+            *rank = rank_of(&key[common..]);
+        }
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)));
+        entries.into_iter().map(|(_, key, value)| (key, value))
+    }
+
     /// The deleted ranges: start, end (`None`: open).
     pub(super) fn ranges(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.cover.iter()
@@ -324,4 +336,21 @@ impl Overlay {
             })
             .copied()
     }
+}
+
+/// How many bytes all keys begin with.
+fn common_prefix<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> usize {
+    let Some(first) = keys.next() else { return 0 };
+    keys.fold(first.len(), |common, key| {
+        let same = first[..common].iter().zip(key).take_while(|(a, b)| a == b);
+        same.count()
+    })
+}
+
+/// Orders most keys as their bytes do, without a look at the bytes; keys of the same rank may differ.
+fn rank_of(key: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = key.len().min(8);
+    first[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(first)
 }

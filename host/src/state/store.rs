@@ -127,7 +127,8 @@ impl SealedState {
                 let (lower, upper) = store.prefix.range(Some(start), end);
                 writes.delete_range(Family::State, &lower, &upper);
             }
-            for (user_key, entry) in overlay.entries() {
+            // In order: each insert into the memtable then goes where the last one has just been.
+            for (user_key, entry) in overlay.entries_sorted() {
                 store.prefix.key_into(user_key, &mut key);
                 match entry {
                     Some(entry) => {
