@@ -1,5 +1,6 @@
 //! Counts words.
 
+use serde::{Deserialize, Serialize};
 use wasm_host_sdk::prelude::*;
 
 struct Count {
@@ -7,8 +8,7 @@ struct Count {
     out: Output<Str, Json<Word>>,
 }
 
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-#[serde(crate = "wasm_host_sdk::serde")]
+#[derive(Serialize, Deserialize)]
 struct Word {
     word: String,
     count: u64,
@@ -28,7 +28,11 @@ impl Count {
             let word = word.to_lowercase();
             let count = self.counts.get(&word)?.unwrap_or(0) + 1;
             self.counts.put(&word, &count)?;
-            self.out.send(&word, &Word { word: word.clone(), count })?;
+            let counted = Word {
+                word: word.clone(),
+                count,
+            };
+            self.out.send(&word, &counted)?;
         }
         Ok(())
     }
@@ -41,8 +45,13 @@ mod tests {
 
     #[test]
     fn words_are_counted() {
-        let mut task = Setup::new().store("counts").start::<Count>().unwrap();
+        let mut task = Setup::new()
+            .store("counts")
+            .output("counts", 1)
+            .start::<Count>()
+            .unwrap();
         task.feed([("", "the quick brown fox"), ("", "the end")]);
         assert_eq!(task.store::<Str, Json<u64>>("counts").get("the"), Some(2));
+        assert_eq!(task.sent("counts").len(), 6);
     }
 }
