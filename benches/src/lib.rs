@@ -10,8 +10,8 @@ use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
-use wasm_host::checkpoint::publish::{CommitterOptions, SealedEpoch};
-use wasm_host::model::{Epoch, PartitionId, StreamId, TaskId};
+use wasm_host::checkpoint::publish::SealedEpoch;
+use wasm_host::model::{Epoch, OutputIndex, PartitionId, StreamId, TaskId};
 use wasm_host::runtime::{Limits, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use wasm_host::state::{
     CleanCache, Db, DbOptions, Durability, SealedTask, StoreHandle, StoreKind, TaskState, meta,
@@ -72,11 +72,8 @@ impl Bench {
                 ..Retention::default()
             },
         };
-        let options = CommitterOptions {
-            durability: Durability::Sync,
-            delivers: true,
-        };
-        let mut committer = Committer::open(directory, &[log], &[], &[], options, Arc::new(()))?;
+        let steps = Arc::new(());
+        let mut committer = Committer::open(directory, &[log], &[], &[], Durability::Sync, steps)?;
         committer.register(&catalog)?;
         Ok(Bench {
             db,
@@ -112,6 +109,7 @@ impl Bench {
             outputs: vec![OutputPort {
                 name: "out".into(),
                 partitions: 1,
+                counter: OutputIndex(0),
             }],
             stores: vec!["counts".into()],
             component: "bench".into(),

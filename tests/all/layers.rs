@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "checkpoint",
             "runtime",
             "task",
+            "scheduler",
             "coordinator",
             "admin",
             "config",

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each question.
 
 mod checkpoints;
+mod cli;
 mod components;
 mod crash;
 mod examples;

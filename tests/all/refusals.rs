@@ -62,6 +62,17 @@ fn refused(says: &str, damage: impl FnOnce(&Path)) {
     }
 }
 
+#[test]
+fn a_refused_output_leaves_the_directory_as_it_is() {
+    let job = finished();
+    let state = job.path(STATE);
+    let before = bytes_of(&state);
+    job.write("out/out-0-0", b"shorter\n");
+    job.run().expect(4).says("but the job has written");
+    assert!(before == bytes_of(&state), "the directory was changed");
+    assert_eq!(job.text("out/out-0-0"), "shorter\n");
+}
+
 fn only(folder: &Path, extension: &str) -> std::path::PathBuf {
     let mut found: Vec<_> = fs::read_dir(folder)
         .expect("a folder")

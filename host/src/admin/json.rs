@@ -148,6 +148,18 @@ pub struct LogPartition {
     pub end: u64,
 }
 
+/// A store of a stage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Store {
+    /// The stage.
+    pub stage: String,
+    /// The store.
+    pub store: String,
+    /// How many tasks have it.
+    pub tasks: u32,
+}
+
 impl From<&CheckpointRecord> for Checkpoint {
     fn from(record: &CheckpointRecord) -> Checkpoint {
         Checkpoint {
@@ -305,6 +317,23 @@ pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
         }
     }
     Ok(offsets)
+}
+
+/// The stores that the state directory knows.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn stores(view: &View) -> Result<Vec<Store>, StateError> {
+    let catalog = view.catalog()?;
+    let mut found = Vec::new();
+    for (stage, record) in &catalog.stages {
+        found.extend(record.stores.keys().map(|store| Store {
+            stage: stage.clone(),
+            store: store.clone(),
+            tasks: record.partitions,
+        }));
+    }
+    Ok(found)
 }
 
 /// Log streams and what they hold.

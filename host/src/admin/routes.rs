@@ -28,6 +28,7 @@ pub(super) fn read_only(handle: Handle) -> Router {
         .route("/checkpoints", get(checkpoints))
         .route("/offsets", get(offsets))
         .route("/logs", get(logs))
+        .route("/stores", get(stores))
         .with_state(handle)
 }
 
@@ -96,6 +97,10 @@ async fn offsets(State(handle): State<Handle>) -> Result<Json<Vec<json::Offset>>
 
 async fn logs(State(handle): State<Handle>) -> Result<Json<Vec<json::LogPartition>>, Refused> {
     Ok(Json(json::logs(handle.view())?))
+}
+
+async fn stores(State(handle): State<Handle>) -> Result<Json<Vec<json::Store>>, Refused> {
+    Ok(Json(json::stores(handle.view())?))
 }
 
 #[derive(Serialize)]

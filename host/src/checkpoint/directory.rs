@@ -34,7 +34,7 @@ use crate::state::{Db, DbOptions, Durability, meta};
 pub const FORMAT: u32 = 1;
 
 /// How a directory is opened.
-pub struct DirectoryOptions {
+pub struct DirectoryOptions<'a> {
     /// Where it is.
     pub path: PathBuf,
     /// The job that it must belong to.
@@ -46,11 +46,11 @@ pub struct DirectoryOptions {
     /// Told of each durable step.
     pub steps: Arc<dyn Steps>,
     /// Whether what is in it fits the job: asked before anything is changed.
-    pub check: Check,
+    pub check: Check<'a>,
 }
 
-/// Looks at a database and refuses it or not.
-pub type Check = Box<dyn Fn(&Db) -> Result<(), OpenError>>;
+/// Looks at a database (`None`: there is none yet) and refuses it or not.
+pub type Check<'a> = Box<dyn Fn(Option<&Db>) -> Result<(), OpenError> + 'a>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -72,8 +72,6 @@ pub struct Directory {
     pub db: Arc<Db>,
     /// The last synced write.
     pub commit: CommitKey,
-    /// Epochs after this one may be missing, because they were not synced and the machine was restarted.
-    pub maybe_lost_after: Option<Epoch>,
     pub(super) witness: Witness,
     steps: Arc<dyn Steps>,
 }
@@ -82,37 +80,59 @@ pub struct Directory {
 ///
 /// # Errors
 /// It is in use, it is not this job's, it is damaged, or the disk fails.
-pub fn open_or_create(options: &DirectoryOptions) -> Result<Directory, OpenError> {
+pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
     if !exists(&options.path)? {
+        (options.check)(None)?;
         create(options)?;
     }
     open(options)
+}
+
+/// Whether [`open_or_create`] would find what it needs. Changes nothing.
+///
+/// # Errors
+/// As [`open_or_create`].
+pub fn check(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
+    if !exists(&options.path)? {
+        return (options.check)(None);
+    }
+    look(options).map(drop)
+}
+
+/// A state directory that is looked into: nothing in it changes meanwhile.
+pub struct Looking {
+    /// Its place.
+    pub path: PathBuf,
+    /// The database, read-only.
+    pub db: Arc<Db>,
+    _lock: Lock,
+}
+
+/// Looks into a directory that must exist. Changes nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn look(options: &DirectoryOptions<'_>) -> Result<Looking, OpenError> {
+    let (lock, state_id) = enter(options, Lock::share)?;
+    let (db, _) = check_unopened(options, state_id)?;
+    Ok(Looking {
+        path: options.path.clone(),
+        db: Arc::new(db),
+        _lock: lock,
+    })
 }
 
 /// Opens a directory that must exist.
 ///
 /// # Errors
 /// As [`open_or_create`], and where there is none.
-pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
+pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
     let path = &options.path;
-    let lock_path = path.join("lock");
-    let lock = Lock::take(&lock_path, false).map_err(|error| match error {
-        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            refused(path, "it has no `lock` file, so it is no state directory or is damaged; restore a copy, or run `wasm-host reset`")
-        }
-        other => other,
-    })?;
-    let state_id = check_format(options)?;
+    let (lock, state_id) = enter(options, |path| Lock::take(path, false))?;
     await_reserve(options)?;
-    let db_path = path.join("db");
-    if !db_path.join("CURRENT").is_file() {
-        return Err(refused(
-            path,
-            "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`",
-        ));
-    }
-    let witness_path = path.join("witness");
-    let (behind, maybe_lost_after) = check_unopened(options, state_id, &db_path, &witness_path)?;
+    let (unopened, behind) = check_unopened(options, state_id)?;
+    drop(unopened);
+    let (db_path, witness_path) = (path.join("db"), path.join("witness"));
     // A crash may have come between the rename and its sync.
     if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
         sync_folder(parent)?;
@@ -133,31 +153,69 @@ pub fn open(options: &DirectoryOptions) -> Result<Directory, OpenError> {
         lock,
         db: Arc::new(db),
         commit,
-        maybe_lost_after,
         witness,
         steps: Arc::clone(&options.steps),
     })
 }
 
-/// Compares the database with the witness and the job without changing anything. Returns whether the witness is one write behind, and after which
-/// epoch unsynced epochs may be missing.
-fn check_unopened(
-    options: &DirectoryOptions,
-    state_id: StateId,
-    db_path: &Path,
-    witness_path: &Path,
-) -> Result<(bool, Option<Epoch>), OpenError> {
+/// Takes the lock, and looks whether it is a state directory of this job.
+fn enter(
+    options: &DirectoryOptions<'_>,
+    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
+) -> Result<(Lock, StateId), OpenError> {
     let path = &options.path;
-    let db = Db::open_read_only(db_path, &options.db).map_err(|error| db_refused(path, error))?;
-    let commit = read_commit(path, &db)?;
-    (options.check)(&db)?;
-    let unwitnessed: Option<meta::Unwitnessed> =
-        meta::get(&db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
-    if let Some(unwitnessed) = unwitnessed {
-        let same_boot = boot_id() == Some(unwitnessed.boot_id);
-        return Ok((false, (!same_boot).then_some(unwitnessed.synced)));
+    let lock_path = path.join("lock");
+    let lock = lock(&lock_path).map_err(|error| match error {
+        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            refused(path, "it has no `lock` file, so it is no state directory or is damaged; restore a copy, or run `wasm-host reset`")
+        }
+        other => other,
+    })?;
+    let state_id = check_format(options)?;
+    Ok((lock, state_id))
+}
+
+/// Compares the database with the witness and the job without changing anything. Returns the database, read-only, and
+/// whether the witness is one write behind.
+fn check_unopened(
+    options: &DirectoryOptions<'_>,
+    state_id: StateId,
+) -> Result<(Db, bool), OpenError> {
+    let path = &options.path;
+    let db_path = path.join("db");
+    if !db_path.join("CURRENT").is_file() {
+        return Err(refused(
+            path,
+            "its database has no CURRENT file: it is damaged; restore a copy, or run `wasm-host reset`",
+        ));
     }
-    let newest = Witness::read(witness_path).map_err(|error| {
+    let db = Db::open_read_only(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let commit = read_commit(path, &db)?;
+    let behind = check_witness(path, state_id, &db, &commit)?;
+    (options.check)(Some(&db))?;
+    Ok((db, behind))
+}
+
+/// Whether the witness is one write behind the database. Anything else but agreement is refused.
+fn check_witness(
+    path: &Path,
+    state_id: StateId,
+    db: &Db,
+    commit: &CommitKey,
+) -> Result<bool, OpenError> {
+    let unwitnessed: Option<meta::Unwitnessed> =
+        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
+    if let Some(unwitnessed) = unwitnessed {
+        if boot_id() != Some(unwitnessed.boot_id) {
+            tracing::warn!(
+                "{}: the machine was restarted, and checkpoints after {} were not synced: some may be lost",
+                path.display(),
+                unwitnessed.synced
+            );
+        }
+        return Ok(false);
+    }
+    let newest = Witness::read(&path.join("witness")).map_err(|error| {
         refused(
             path,
             &format!(
@@ -165,9 +223,9 @@ fn check_unopened(
             ),
         )
     })?;
-    match witness::judge(state_id, &commit, newest) {
-        Verdict::Agree => Ok((false, None)),
-        Verdict::WitnessBehind => Ok((true, None)),
+    match witness::judge(state_id, commit, newest) {
+        Verdict::Agree => Ok(false),
+        Verdict::WitnessBehind => Ok(true),
         Verdict::CommitsLost { witness } => Err(refused(
             path,
             &format!(
@@ -186,7 +244,7 @@ fn check_unopened(
     }
 }
 
-fn check_format(options: &DirectoryOptions) -> Result<StateId, OpenError> {
+fn check_format(options: &DirectoryOptions<'_>) -> Result<StateId, OpenError> {
     let path = &options.path;
     let file = path.join("FORMAT");
     let text = fs::read(&file).map_err(|error| {
@@ -257,7 +315,7 @@ fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
     }
 }
 
-fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
+fn create(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
     let path = &options.path;
     let parent = path
         .parent()
@@ -332,7 +390,7 @@ fn create(options: &DirectoryOptions) -> Result<(), OpenError> {
 
 /// Waits until the file system has the reserve: a process that dies of a full disk, is restarted and dies again helps
 /// nobody.
-fn await_reserve(options: &DirectoryOptions) -> Result<(), OpenError> {
+fn await_reserve(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
     let place = match options.path.is_dir() {
         true => options.path.as_path(),
         false => options
@@ -510,7 +568,7 @@ fn refused(path: &Path, why: &str) -> OpenError {
 }
 
 fn db_refused(path: &Path, error: crate::state::DbError) -> OpenError {
-    if error.no_space() {
+    if error.no_space() || error.is_environment() {
         return OpenError::Db {
             path: path.to_owned(),
             source: error,

@@ -44,7 +44,17 @@ impl Lock {
         std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)
     }
 
+    /// The right to change the directory.
     pub(super) fn take(path: &Path, create: bool) -> Result<Lock, OpenError> {
+        Lock::hold(path, create, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The right to look into the directory while nobody changes it. Others may look too.
+    pub(super) fn share(path: &Path) -> Result<Lock, OpenError> {
+        Lock::hold(path, false, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn hold(path: &Path, create: bool, how: FlockOperation) -> Result<Lock, OpenError> {
         let cannot = |source| OpenError::Io {
             action: "open",
             path: path.to_owned(),
@@ -58,19 +68,21 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(cannot)?;
-        // Somebody who only asks whether it is held holds it for a moment.
-        let mut tries = 5;
+        let mut tries = 0;
         loop {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match rustix::fs::flock(&file, how) {
                 Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if tries > 0 => {
-                    tries -= 1;
-                    std::thread::sleep(Duration::from_millis(20));
-                }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let announced = read_holder(path).map(|holder| holder.pid);
+                    let pid = locked_by(&file).or(announced);
+                    // Somebody who only looks is soon done; whoever runs the job has said so.
+                    let patience = if pid == announced { 5 } else { 150 };
+                    if tries < patience {
+                        tries += 1;
+                        std::thread::sleep(Duration::from_millis(20));
+                        continue;
+                    }
                     let directory = path.parent().unwrap_or(path).to_owned();
-                    let pid =
-                        locked_by(&file).or_else(|| read_holder(path).map(|holder| holder.pid));
                     return Err(OpenError::InUse {
                         pid,
                         path: directory,

@@ -139,6 +139,14 @@ pub enum CommitError {
         /// Why.
         why: String,
     },
+    /// The same, because the disk has less than the reserve.
+    #[error("checkpoint {epoch} could not be prepared: {why}; make room")]
+    NoRoom {
+        /// The epoch.
+        epoch: crate::model::Epoch,
+        /// How much there is.
+        why: String,
+    },
     /// At the decision point: whether the checkpoint exists is unknown.
     #[error("write the checkpoint")]
     Write(#[source] DbError),
@@ -166,6 +174,7 @@ impl CommitError {
     /// Whether the disk is full.
     pub fn no_space(&self) -> bool {
         match self {
+            CommitError::NoRoom { .. } => true,
             CommitError::Write(error) => error.no_space(),
             CommitError::Witness(error) => error.kind() == io::ErrorKind::StorageFull,
             CommitError::Deliver {

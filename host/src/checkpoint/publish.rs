@@ -11,6 +11,7 @@
 //! sink goes back to its recorded state before it is delivered again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,15 +41,6 @@ pub struct ExternalStream {
     pub name: String,
     /// The system's side.
     pub output: Arc<dyn Output>,
-}
-
-/// Settings of commits.
-#[derive(Debug, Clone)]
-pub struct CommitterOptions {
-    /// Whether a commit survives the loss of power, or of the process only.
-    pub durability: Durability,
-    /// Whether outboxes are delivered. A command that only appends to a log leaves them to the job.
-    pub delivers: bool,
 }
 
 /// An epoch that all of its tasks have sealed.
@@ -89,6 +81,63 @@ pub struct Prepared<'a> {
     readers: Vec<((StreamId, PartitionId), Offset)>,
 }
 
+/// Whether the outputs are what the database has recorded, before anything of either is changed.
+///
+/// # Errors
+/// State cannot be read, an output is not what was recorded, or the job no longer writes what is still to be delivered.
+pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Result<(), OpenError> {
+    let state = |source| OpenError::State {
+        path: path.to_owned(),
+        source,
+    };
+    let recorded: Vec<(Vec<u8>, meta::OutboxRecord)> = meta::list(db, b"outbox/").map_err(state)?;
+    for (key, record) in recorded.iter().filter(|(_, record)| record.bytes > 0) {
+        let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
+            external
+                .iter()
+                .any(|stream| stream.id == id && partition.0 < stream.output.partitions())
+        });
+        if !known {
+            return Err(OpenError::Refused {
+                path: path.to_owned(),
+                why: format!(
+                    "it holds {} bytes of committed output for a stream that the job no longer writes: declare the stream as it \
+                     was until they are delivered",
+                    record.bytes
+                ),
+            });
+        }
+    }
+    for stream in external {
+        for partition in (0..stream.output.partitions()).map(PartitionId) {
+            let record: meta::OutboxRecord = meta::get(db, &meta::outbox_key(stream.id, partition))
+                .map_err(state)?
+                .unwrap_or_default();
+            check_output(&stream.name, &*stream.output, partition, &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an output is what was recorded of it.
+///
+/// # Errors
+/// It is not.
+pub fn check_output(
+    stream: &str,
+    output: &dyn Output,
+    partition: PartitionId,
+    record: &meta::OutboxRecord,
+) -> Result<(), OpenError> {
+    output
+        .sink(partition)
+        .check(record.sink.as_deref(), record.bytes)
+        .map_err(|source| OpenError::Sink {
+            stream: stream.to_owned(),
+            source,
+        })
+}
+
 /// Writes checkpoints. There is one, and it is the only writer of the database.
 pub struct Committer {
     db: Arc<Db>,
@@ -101,7 +150,8 @@ pub struct Committer {
     stamps: BTreeMap<TaskId, Stamp>,
     /// Where the job's tasks stand in the logs that they read.
     readers: BTreeMap<(StreamId, PartitionId), Offset>,
-    options: CommitterOptions,
+    /// What a commit survives.
+    durability: Durability,
     steps: Arc<dyn Steps>,
     /// Whether the database says that commits are not synced.
     unwitnessed: bool,
@@ -119,7 +169,7 @@ impl Committer {
         logs: &[LogStream],
         external: &[ExternalStream],
         reads: &[(StreamId, PartitionId)],
-        options: CommitterOptions,
+        durability: Durability,
         steps: Arc<dyn Steps>,
     ) -> Result<Committer, OpenError> {
         let path = directory.path.clone();
@@ -129,25 +179,6 @@ impl Committer {
         };
         let db = directory.db;
         let appender = LogAppender::open(&db, logs).map_err(state)?;
-        let held: Vec<(Vec<u8>, meta::OutboxRecord)> =
-            meta::list(&db, b"outbox/").map_err(state)?;
-        for (key, record) in held.iter().filter(|(_, record)| record.bytes > 0) {
-            let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
-                external
-                    .iter()
-                    .any(|stream| stream.id == id && partition.0 < stream.output.partitions())
-            });
-            if !known && options.delivers {
-                return Err(OpenError::Refused {
-                    path: path.clone(),
-                    why: format!(
-                        "it holds {} bytes of committed output for a stream that the job no longer writes: declare the stream as it \
-                         was until they are delivered",
-                        record.bytes
-                    ),
-                });
-            }
-        }
         let mut outboxes = Vec::new();
         for stream in external {
             for partition in (0..stream.output.partitions()).map(PartitionId) {
@@ -168,7 +199,7 @@ impl Committer {
             with_checkpoint: Vec::new(),
             appender,
             outboxes,
-            options,
+            durability,
             steps,
             db,
         };
@@ -200,14 +231,14 @@ impl Committer {
     /// says so. It is synced before the first of them; and on the way back the witness is brought up to date, under the
     /// mark, before the write that removes the mark.
     fn begin(&mut self) -> Result<(), CommitError> {
-        if self.options.durability == Durability::Sync && !self.unwitnessed {
+        if self.durability == Durability::Sync && !self.unwitnessed {
             return Ok(());
         }
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
         let commit = self.next_commit(self.commit.epoch);
         meta::put(&mut writes, meta::COMMIT, &commit);
-        if self.options.durability == Durability::Process {
+        if self.durability == Durability::Process {
             let mark = meta::Unwitnessed {
                 boot_id: boot_id().unwrap_or_default(),
                 synced: self.commit.epoch,
@@ -222,7 +253,7 @@ impl Committer {
         self.witness
             .write(&self.commit)
             .map_err(CommitError::Witness)?;
-        self.unwitnessed |= self.options.durability == Durability::Process;
+        self.unwitnessed |= self.durability == Durability::Process;
         Ok(())
     }
 
@@ -250,6 +281,22 @@ impl Committer {
     /// The published part of the logs.
     pub fn logs(&self) -> Arc<Logs> {
         self.appender.logs()
+    }
+
+    /// Whether RocksDB has failed in the background. It takes no more writes then, and a job that writes seldom should not
+    /// learn it late.
+    ///
+    /// # Errors
+    /// What the next write would meet.
+    pub fn check_background(&self) -> Result<(), CommitError> {
+        match self.db.property(Family::State, "rocksdb.background-errors") {
+            None | Some(0) => Ok(()),
+            Some(_) => self
+                .db
+                .write_set()
+                .commit(Durability::Process)
+                .map_err(CommitError::Write),
+        }
     }
 
     /// The lock on the directory, to say who holds it.
@@ -371,7 +418,7 @@ impl Committer {
     /// Adds the commit key, and removes the mark of unsynced writes where this one is synced.
     fn finish(&self, writes: &mut WriteSet<'_>, commit: &CommitKey) {
         meta::put(writes, meta::COMMIT, commit);
-        if self.unwitnessed && self.options.durability == Durability::Sync {
+        if self.unwitnessed && self.durability == Durability::Sync {
             writes.delete(Family::Meta, meta::UNWITNESSED);
         }
     }
@@ -380,7 +427,7 @@ impl Committer {
     fn write(&mut self, writes: Written) -> Result<(), CommitError> {
         self.steps.before("commit.witness");
         self.commit = writes.commit;
-        self.unwitnessed = self.options.durability == Durability::Process;
+        self.unwitnessed = self.durability == Durability::Process;
         if !self.unwitnessed {
             self.witness
                 .write(&self.commit)
@@ -404,7 +451,7 @@ impl Committer {
         self.steps.before("commit.write");
         prepared
             .writes
-            .commit(self.options.durability)
+            .commit(self.durability)
             .map_err(CommitError::Write)?;
         let (removed, stamps, readers) = (prepared.removed, prepared.stamps, prepared.readers);
         let (record, outgoing) = (prepared.record, prepared.outgoing);
@@ -516,9 +563,7 @@ impl Committer {
         let commit = self.next_commit(self.commit.epoch);
         self.finish(&mut writes, &commit);
         self.steps.before("append.write");
-        writes
-            .commit(self.options.durability)
-            .map_err(CommitError::Write)?;
+        writes.commit(self.durability).map_err(CommitError::Write)?;
         self.write(Written { commit, appended })
     }
 }

@@ -19,8 +19,10 @@ use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
 use crate::model::{Clock, Steps, SystemClock};
 use crate::runtime::{
-    CodeCache, Component, ComponentOptions, DirectoryGrant, Limits, Runtime, RuntimeOptions,
+    CodeCache, Component, ComponentOptions, DirectoryGrant, Instance, Limits, Runtime,
+    RuntimeOptions,
 };
+use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
 
@@ -34,8 +36,10 @@ pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
         .flat_map(|job| &job.stages)
         .map(|stage| size(stage.limits.memory.bytes()))
         .max();
+    let workers = job.map_or(1, |job| size(u64::from(job.general.workers)));
+    let threads = u32::try_from(threads_max(workers)).unwrap_or(u32::MAX);
     Runtime::new(RuntimeOptions {
-        instances_max: INSTANCES,
+        instances_max: INSTANCES.saturating_add(threads),
         memory_bytes_max: memory.unwrap_or(Limits::default().memory_bytes),
         cache: CodeCache::of_user(&|name| std::env::var(name).ok()),
     })
@@ -97,6 +101,15 @@ pub(super) fn job(
         until_idle: false,
         steps: Arc::clone(steps),
         clock,
+    })
+}
+
+/// Makes an instance of each component: whether everything has the contract's signatures, and what is granted is there, shows
+/// only then.
+pub(super) fn check_components(options: &JobOptions) -> Result<(), Failure> {
+    options.stages.iter().try_for_each(|stage| {
+        Instance::check(&stage.component)
+            .map_err(|fault| Failure::new(exit::USAGE, format!("stage {:?}: {fault}", stage.name)))
     })
 }
 

@@ -105,7 +105,7 @@ fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
     match stopped::runner(job) {
         Some(holder) => Client::new(&holder)?.get("/checkpoints"),
         None => {
-            let (_directory, view) = stopped::view(job)?;
+            let (_looking, view) = stopped::view(job)?;
             let found = view
                 .checkpoints()
                 .map_err(|error| Failure::of(exit::STATE, &error))?;

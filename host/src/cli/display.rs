@@ -73,42 +73,26 @@ impl Shown {
     }
 }
 
-/// What changed between two looks.
-struct Rate {
-    at: Instant,
-    processed: u64,
-}
+/// What changed between two looks. Messages of earlier runs are counted too, so the first look gives no rate.
+#[derive(Default)]
+struct Rate(Option<(Instant, u64)>);
 
 impl Rate {
-    fn new() -> Rate {
-        Rate {
-            at: Instant::now(),
-            processed: 0,
-        }
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a rate for a person")]
     fn next(&mut self, status: &Status) -> f64 {
         let processed = status.tasks.iter().map(|task| task.processed).sum();
-        let passed = self.at.elapsed().as_secs_f64().max(0.001);
-        let rate = processed_since(self.processed, processed) as f64 / passed;
-        *self = Rate {
-            at: Instant::now(),
-            processed,
-        };
-        rate
-    }
-}
-
-fn processed_since(before: u64, now: u64) -> u64 {
-    match before {
-        0 => 0,
-        before => now.saturating_sub(before),
+        match self.0.replace((Instant::now(), processed)) {
+            None => 0.0,
+            Some((at, before)) => {
+                let passed = at.elapsed().as_secs_f64().max(0.001);
+                processed.saturating_sub(before) as f64 / passed
+            }
+        }
     }
 }
 
 async fn draw(handle: Handle, bar: ProgressBar) {
-    let mut rate = Rate::new();
+    let mut rate = Rate::default();
     while let Ok(status) = handle.status().await {
         let line = line(&status, rate.next(&status));
         match progress(&status) {
@@ -130,29 +114,29 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 async fn say(handle: Handle) {
-    let mut rate = Rate::new();
+    let mut rate = Rate::default();
     let mut last = String::new();
-    loop {
-        tokio::time::sleep(SAY).await;
-        let Ok(status) = handle.status().await else {
-            return;
-        };
-        let per_second = rate.next(&status);
-        let line = line(&status, per_second);
+    while let Ok(status) = handle.status().await {
+        let first = rate.0.is_none();
+        let line = line(&status, rate.next(&status));
         // A job without work says so once.
-        if line != last {
+        if !first && line != last {
             tracing::info!("{line}");
             last = line;
         }
+        tokio::time::sleep(SAY).await;
     }
 }
 
-/// How far bounded inputs have come, if all of them say.
+/// How far bounded inputs have come, if all of them say, in the same unit.
 fn progress(status: &Status) -> Option<(u64, u64)> {
     let inputs = status.tasks.iter().flat_map(|task| &task.inputs);
-    let mut sum = (0, 0);
+    let (mut sum, mut unit) = ((0, 0), None);
     for input in inputs {
-        let (done, total, _) = input.progress?;
+        let (done, total, bytes) = input.progress?;
+        if *unit.get_or_insert(bytes) != bytes {
+            return None;
+        }
         sum.0 += done.min(total);
         sum.1 += total;
     }
@@ -162,13 +146,13 @@ fn progress(status: &Status) -> Option<(u64, u64)> {
 fn line(status: &Status, rate: f64) -> String {
     let sum =
         |of: fn(&crate::coordinator::TaskStatus) -> u64| status.tasks.iter().map(of).sum::<u64>();
-    let lag: Option<u64> = status
-        .tasks
-        .iter()
-        .flat_map(|task| &task.inputs)
+    let inputs = || status.tasks.iter().flat_map(|task| &task.inputs);
+    let lag: Option<u64> = inputs()
         .map(|input| input.lag)
         .try_fold(0, |sum, lag| lag.map(|lag| sum + lag));
-    let mut line = format!("{} messages, {rate:.0}/s", sum(|task| task.processed));
+    let position: u64 = inputs().map(|input| input.position).sum();
+    let processed = sum(|task| task.processed);
+    let mut line = format!("{processed} messages, {rate:.0}/s, position {position}");
     if let Some(lag) = lag {
         line += &format!(", lag {lag}");
     }

@@ -6,7 +6,9 @@ use std::io::Write as _;
 
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
+use crate::connectors::SinkError;
 use crate::runtime::ComponentError;
+use crate::state::StateError;
 
 /// The host failed.
 pub(super) const HOST: u8 = 1;
@@ -91,8 +93,20 @@ impl From<OpenError> for Failure {
         let code = match &error {
             OpenError::Refused { .. } | OpenError::InUse { .. } => STATE,
             OpenError::Db { source, .. } if source.no_space() => NO_SPACE,
-            OpenError::Db { .. } => STATE,
+            OpenError::Db { .. } => HOST,
+            OpenError::State {
+                source: StateError::Db(source),
+                ..
+            } if source.no_space() => NO_SPACE,
             OpenError::State { .. } => STATE,
+            OpenError::Sink {
+                source: SinkError::Write { source, .. },
+                ..
+            } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
+            OpenError::Sink {
+                source: SinkError::Write { .. },
+                ..
+            } => HOST,
             OpenError::Sink { .. } => STATE,
             OpenError::Begin { source, .. } if source.no_space() => NO_SPACE,
             OpenError::Begin { .. } => HOST,

@@ -13,8 +13,8 @@ use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
 use crate::checkpoint::Committer;
+use crate::checkpoint::directory::Looking;
 use crate::checkpoint::logs::{LogStream, Retention};
-use crate::checkpoint::publish::CommitterOptions;
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
@@ -81,7 +81,7 @@ fn list(global: &Global, job: &Job) -> Result<(), Failure> {
     let found: Vec<json::LogPartition> = match stopped::runner(job) {
         Some(holder) => Client::new(&holder)?.get("/logs")?,
         None => {
-            let (_directory, view) = stopped::view(job)?;
+            let (_looking, view) = stopped::view(job)?;
             json::logs(&view).map_err(|error| Failure::of(exit::STATE, &error))?
         }
     };
@@ -133,16 +133,16 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
                 break;
             }
             number += 1;
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            let message = parse(args, &line).map_err(|why| {
+            let message = match line.pop_if(|last| *last == b'\n') {
+                None if read as u64 == MAX_LINE => Err(format!("it has {MAX_LINE} bytes or more")),
+                _ => parse(args, &line),
+            };
+            batch.push(message.map_err(|why| {
                 Failure::new(
                     exit::USAGE,
                     format!("line {number}: {why}; {appended} messages were appended before it"),
                 )
-            })?;
-            batch.push(message);
+            })?);
         }
         if batch.is_empty() {
             eprintln!("{appended} messages appended");
@@ -159,7 +159,7 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
     }
 }
 
-/// Longer lines are refused by the limit of a request anyway.
+/// A line must be shorter.
 const MAX_LINE: u64 = 32 << 20;
 
 fn parse(args: &ProduceArgs, line: &[u8]) -> Result<JsonMessage, String> {
@@ -218,16 +218,12 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
         partitions: declared.partitions,
         retention: Retention::default(),
     };
-    let options = CommitterOptions {
-        durability: Durability::Sync,
-        delivers: false,
-    };
     let mut committer = Committer::open(
         directory,
         std::slice::from_ref(&log),
         &[],
         &[],
-        options,
+        Durability::Sync,
         steps,
     )?;
     committer.register(&catalog)?;
@@ -302,7 +298,7 @@ fn write_produced(partition: Option<u32>, message: MessageRef<'_>, into: &mut Ve
 /// Where messages come from: a job that runs, or the state of one that does not.
 enum Reader {
     Running(Client),
-    Stopped(Box<(crate::checkpoint::Directory, View)>),
+    Stopped(Box<(Looking, View)>),
 }
 
 #[derive(Clone, Copy)]
@@ -359,7 +355,7 @@ impl Reader {
                 };
                 let read = view
                     .log_read(record.id, PartitionId(partition), from, 1 << 20)
-                    .map_err(|error| Failure::of(exit::TASK, &error))?;
+                    .map_err(|error| Failure::of(exit::STATE, &error))?;
                 let count = (read.messages.len() as u64).min(limit);
                 let mut lines = Vec::new();
                 for index in 0..count {
@@ -455,7 +451,9 @@ fn start(
                     format!("--from {number}: no offset is that large"),
                 )
             })?;
-            if offset < bounds.oldest {
+            // Without --partition the offset need not be in all of them.
+            let beyond = offset > bounds.end && args.partition.is_some();
+            if offset < bounds.oldest || beyond {
                 return Err(Failure::new(
                     exit::USAGE,
                     format!(

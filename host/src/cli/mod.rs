@@ -101,7 +101,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    output::start_logging(&cli.global);
+    if let Err(failure) = output::start_logging(&cli.global) {
+        failure.print();
+        return ExitCode::from(failure.code);
+    }
     let runs = matches!(cli.command, Command::Run(_));
     let result = match cli.command {
         Command::Run(args) => run::run(&cli.global, args, steps),

@@ -8,12 +8,19 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, Global, LogFormat, exit};
 
 /// Sends log lines to standard error.
-pub(super) fn start_logging(global: &Global) {
+pub(super) fn start_logging(global: &Global) -> Result<(), Failure> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let filter = match &global.log_level {
-        Some(level) => EnvFilter::try_new(level).ok(),
-        None => EnvFilter::try_from_default_env().ok(),
+        // A word alone that is no level would be taken for the name of a module, and silence the rest.
+        Some(level) if !level.contains('=') && !LEVELS.contains(&&*level.to_ascii_lowercase()) => {
+            let text = format!("--log-level {level:?}: valid are {}", LEVELS.join(", "));
+            return Err(Failure::new(exit::USAGE, text));
+        }
+        Some(level) => EnvFilter::try_new(level).map_err(|error| {
+            Failure::new(exit::USAGE, format!("--log-level {level:?}: {error}"))
+        })?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
     };
-    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
     let colour = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt()
@@ -25,6 +32,7 @@ pub(super) fn start_logging(global: &Global) {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+    Ok(())
 }
 
 /// Prints one JSON object on a line.

@@ -71,8 +71,14 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             .stores
             .insert((stage.to_owned(), store.to_owned()));
     }
+    assemble::check_components(&options)?;
     abort_on_panic();
     let io = stopped::io_runtime()?;
+    let listener = job.general.listen.as_ref().map(|listen| {
+        io.block_on(tokio::net::TcpListener::bind(**listen))
+            .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
+    });
+    let listener = listener.transpose()?;
     let socket = admin::SocketPlace::new();
     let holder = Holder {
         pid: std::process::id(),
@@ -95,11 +101,7 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             ),
         }
     }
-    if let Some(listen) = &job.general.listen {
-        let listener = io.block_on(tokio::net::TcpListener::bind(**listen));
-        let listener = listener.map_err(|error| {
-            Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen))
-        })?;
+    if let Some(listener) = listener {
         io.spawn(admin::serve_tcp(listener, handle.clone()));
     }
     let shown = display::start(&io, handle, &job);

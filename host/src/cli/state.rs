@@ -1,9 +1,11 @@
 //! `state stores`, `get`, `scan`.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
+use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
+use crate::admin::json;
+use crate::checkpoint::directory::Looking;
 use crate::config::Job;
 use crate::connectors::write_bytes;
 use crate::coordinator::{Entry, Selection, View};
@@ -50,28 +52,10 @@ pub(super) struct TaskFilter {
     task: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Store {
-    stage: String,
-    store: String,
-    tasks: u32,
-}
-
 pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failure> {
     let job = stopped::load(&global.job)?;
-    if let Some(holder) = stopped::runner(&job) {
-        return Err(Failure::new(
-            exit::USAGE,
-            format!(
-                "job {:?} runs as process {}; looking into the state of a running job is not supported yet: stop it first",
-                job.general.name, holder.pid
-            ),
-        ));
-    }
-    let (_directory, view) = stopped::view(&job)?;
     match command {
-        StateCommand::Stores => stores(global, &view),
+        StateCommand::Stores => stores(global, &job),
         StateCommand::Get { store, key, task } => {
             let mut end = key.clone().into_bytes();
             end.push(0);
@@ -80,6 +64,7 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
                 to: Some(end),
                 ..Selection::default()
             };
+            let (_looking, view) = committed(&job)?;
             let found = show(global, &job, &view, store, task, &selection)?;
             match found {
                 0 => Err(Failure::new(
@@ -104,23 +89,34 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
                 prefix: bytes(prefix),
                 limit: *limit,
             };
+            let (_looking, view) = committed(&job)?;
             show(global, &job, &view, store, task, &selection).map(|_| ())
         }
     }
 }
 
-fn stores(global: &Global, view: &View) -> Result<(), Failure> {
-    let catalog = view
-        .catalog()
-        .map_err(|error| Failure::of(exit::STATE, &error))?;
-    let mut found = Vec::new();
-    for (stage, record) in &catalog.stages {
-        found.extend(record.stores.keys().map(|store| Store {
-            stage: stage.clone(),
-            store: store.clone(),
-            tasks: record.partitions,
-        }));
+/// The state of a job that does not run.
+fn committed(job: &Job) -> Result<(Looking, View), Failure> {
+    match stopped::runner(job) {
+        Some(holder) => Err(Failure::new(
+            exit::USAGE,
+            format!(
+                "job {:?} runs as process {}; looking into the state of a running job is not supported yet: stop it first",
+                job.general.name, holder.pid
+            ),
+        )),
+        None => stopped::view(job),
     }
+}
+
+fn stores(global: &Global, job: &Job) -> Result<(), Failure> {
+    let found: Vec<json::Store> = match stopped::runner(job) {
+        Some(holder) => Client::new(&holder)?.get("/stores")?,
+        None => {
+            let (_looking, view) = stopped::view(job)?;
+            json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))?
+        }
+    };
     if global.json {
         return found.iter().try_for_each(output::json);
     }
@@ -202,7 +198,7 @@ fn show(
             }
         };
         view.scan(stage, store, only_partition, &selection, &mut each)
-            .map_err(|error| Failure::of(exit::TASK, &error))?;
+            .map_err(|error| Failure::of(exit::STATE, &error))?;
     }
     failed.map_or(Ok(found), Err)
 }

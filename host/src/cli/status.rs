@@ -17,7 +17,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     let status: json::Status = match stopped::runner(&job) {
         Some(holder) => Client::new(&holder)?.get("/status")?,
         None => {
-            let (_directory, view) = stopped::view(&job)?;
+            let (_looking, view) = stopped::view(&job)?;
             json::stopped(&job.general.name, &view)
                 .map_err(|error| Failure::of(exit::STATE, &error))?
         }
@@ -76,7 +76,7 @@ pub(super) fn offsets(global: &Global) -> Result<(), Failure> {
     let offsets: Vec<json::Offset> = match stopped::runner(&job) {
         Some(holder) => Client::new(&holder)?.get("/offsets")?,
         None => {
-            let (_directory, view) = stopped::view(&job)?;
+            let (_looking, view) = stopped::view(&job)?;
             json::offsets(&view).map_err(|error| Failure::of(exit::STATE, &error))?
         }
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Failure, Global, exit};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
-use crate::checkpoint::directory::{self, DirectoryOptions};
+use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
 use crate::checkpoint::{self, Directory, Holder};
 use crate::config::{self, Job, System};
 use crate::coordinator::View;
@@ -44,37 +44,24 @@ pub(super) fn runner(job: &Job) -> Option<Holder> {
 
 /// Opens the state of a job that does not run.
 pub(super) fn open(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
-    if !has_state(job) {
-        return Err(Failure::new(
-            exit::USAGE,
-            format!(
-                "job {:?} has no state yet: {} does not exist; `wasm-host run` makes it",
-                job.general.name,
-                job.general.state_dir.display()
-            ),
-        ));
-    }
-    let directory = directory::open(&DirectoryOptions {
+    Ok(directory::open(&options(job, steps, 0))?)
+}
+
+fn options(job: &Job, steps: Arc<dyn Steps>, disk_reserve: u64) -> DirectoryOptions<'static> {
+    DirectoryOptions {
         path: job.general.state_dir.to_path_buf(),
         job: job.general.name.clone(),
-        disk_reserve: 0,
+        disk_reserve,
         db: DbOptions::default(),
         steps,
         check: Box::new(|_| Ok(())),
-    })?;
-    Ok(directory)
+    }
 }
 
 /// Makes the state directory of a job that has not run yet.
 pub(super) fn create(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
-    Ok(directory::open_or_create(&DirectoryOptions {
-        path: job.general.state_dir.to_path_buf(),
-        job: job.general.name.clone(),
-        disk_reserve: job.general.disk_reserve.bytes(),
-        db: DbOptions::default(),
-        steps,
-        check: Box::new(|_| Ok(())),
-    })?)
+    let reserve = job.general.disk_reserve.bytes();
+    Ok(directory::open_or_create(&options(job, steps, reserve))?)
 }
 
 /// The catalog with one log stream, which may be new to it.
@@ -91,12 +78,22 @@ pub(super) fn stream_catalog(
     Ok(Catalog::resolve_stream(path, &directory.db, stream, shape)?)
 }
 
-/// A view of the state of a job that does not run. The directory is held as long as it is used.
-pub(super) fn view(job: &Job) -> Result<(Directory, View), Failure> {
-    let directory = open(job, Arc::new(()))?;
-    let view = View::of_stopped(Arc::clone(&directory.db))
+/// A view of the state of a job that does not run, and does not begin to as long as it is used.
+pub(super) fn view(job: &Job) -> Result<(Looking, View), Failure> {
+    if !has_state(job) {
+        return Err(Failure::new(
+            exit::USAGE,
+            format!(
+                "job {:?} has no state yet: {} does not exist; `wasm-host run` makes it",
+                job.general.name,
+                job.general.state_dir.display()
+            ),
+        ));
+    }
+    let looking = directory::look(&options(job, Arc::new(()), 0))?;
+    let view = View::of_stopped(Arc::clone(&looking.db))
         .map_err(|error| Failure::of(exit::STATE, &error))?;
-    Ok((directory, view))
+    Ok((looking, view))
 }
 
 /// The components of the last checkpoint, by stage.

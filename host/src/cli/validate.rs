@@ -7,8 +7,10 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Failure, Global, assemble, exit, output, stopped};
-use crate::coordinator::StreamKind;
-use crate::runtime::Instance;
+use crate::checkpoint::OpenError;
+use crate::connectors::OpenAt;
+use crate::coordinator::{Coordinator, JobOptions, StreamKind};
+use crate::model::PartitionId;
 
 #[derive(Args)]
 pub(super) struct ValidateArgs {
@@ -22,11 +24,14 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     let runtime = assemble::runtime(Some(&job))?;
     let steps: Arc<dyn crate::model::Steps> = Arc::new(());
     let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
-    for stage in &options.stages {
-        Instance::check(&stage.component).map_err(|fault| {
-            Failure::new(exit::USAGE, format!("stage {:?}: {fault}", stage.name))
-        })?;
+    assemble::check_components(&options)?;
+    match Coordinator::check(&options) {
+        Err(error @ OpenError::InUse { .. }) => {
+            tracing::info!("{error}: what is in it was not looked at");
+        }
+        checked => checked?,
     }
+    check_inputs(&options);
     for (name, stream) in &options.streams {
         if let StreamKind::External {
             input: Some(input), ..
@@ -52,5 +57,20 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
         output::json(&job)
     } else {
         output::raw(job.render().as_bytes())
+    }
+}
+
+/// Whether the first partition of each input can be opened as a first start would. What is not there yet may come.
+fn check_inputs(options: &JobOptions) {
+    let inputs = options.stages.iter().flat_map(|stage| &stage.inputs);
+    for declared in inputs {
+        if let StreamKind::External {
+            input: Some(input), ..
+        } = &options.streams[&declared.stream].kind
+            && input.rewindable()
+            && let Err(error) = input.open(PartitionId(0), OpenAt::Start(declared.start))
+        {
+            tracing::warn!("stream {:?}: {}", declared.stream, exit::chain(&error));
+        }
     }
 }

@@ -168,6 +168,12 @@ pub trait Input: Send + Sync {
 /// the sink's own account of what it has delivered, in a format of its own with a version; it is part of the next
 /// checkpoint, and recovery hands back the last one that became durable.
 pub trait Sink: Send {
+    /// Whether [`Sink::recover`] would accept what is there. Changes nothing.
+    ///
+    /// # Errors
+    /// What is there is not what was recorded, or it cannot be looked at.
+    fn check(&self, recorded: Option<&[u8]>, undelivered: u64) -> Result<(), SinkError>;
+
     /// Called once before anything else, with the recorded state (`None`: never recorded) and the number of
     /// encoded bytes that the checkpoint still holds for delivery. Undoes what was delivered after the recorded
     /// state. Returns the state to record.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::state::meta::CheckpointRecord;
 
 /// How often logs are asked to let go of what is too old, where no checkpoint does it.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
+/// How often RocksDB is asked whether it has failed in the background.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A sealed epoch is freed here, off the hot path, once its tasks have given it up.
 const FREE_AFTER: Duration = Duration::from_millis(250);
 
@@ -37,7 +40,7 @@ pub(super) enum Done {
     /// Its output is delivered; whether a delivery must still be recorded.
     Delivered(Epoch, bool),
     /// An attempt failed before the decision point.
-    AttemptFailed(u32, String),
+    AttemptFailed(u32, CommitError),
     /// The outcome is unknown.
     Fatal(CommitError),
 }
@@ -52,6 +55,8 @@ pub(super) struct CommitOptions {
     pub(super) timeout: Duration,
     /// The wall clock.
     pub(super) clock: Arc<dyn Clock>,
+    /// The drain's time is over: what cannot be written now is not waited for.
+    pub(super) hurry: Arc<AtomicBool>,
 }
 
 /// The commit thread.
@@ -111,7 +116,7 @@ fn run(
         let wait = if retired.is_some() {
             FREE_AFTER
         } else {
-            RETAIN_EVERY
+            LOOK_EVERY
         };
         match work.recv_timeout(wait) {
             Ok(Job::Epoch(sealed)) => {
@@ -136,7 +141,12 @@ fn run(
                     }
                 }
             }
-            Err(RecvTimeoutError::Timeout) => retired = None,
+            Err(RecvTimeoutError::Timeout) => {
+                retired = None;
+                if let Err(error) = committer.check_background() {
+                    return done(Done::Fatal(error));
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if retained.elapsed() >= RETAIN_EVERY {
@@ -160,9 +170,11 @@ fn commit(
             await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
         match attempt {
             Ok(committed) => break committed,
-            Err(error @ CommitError::NotPrepared { .. }) => {
+            Err(error @ (CommitError::NotPrepared { .. } | CommitError::NoRoom { .. }))
+                if !options.hurry.load(Ordering::Acquire) =>
+            {
                 failed += 1;
-                done(Done::AttemptFailed(failed, error.to_string()));
+                done(Done::AttemptFailed(failed, error));
                 thread::sleep(decide::backoff(failed));
             }
             Err(error) => return Err(error),
@@ -187,12 +199,12 @@ fn await_reserve(options: &CommitOptions, epoch: Epoch) -> Result<(), CommitErro
     let began = Instant::now();
     let mut said = false;
     loop {
-        let not_prepared = |why: String| CommitError::NotPrepared { epoch, why };
-        let free = free_bytes(&options.directory).map_err(|error| {
-            not_prepared(format!(
+        let free = free_bytes(&options.directory).map_err(|error| CommitError::NotPrepared {
+            epoch,
+            why: format!(
                 "ask for free space of {}: {error}",
                 options.directory.display()
-            ))
+            ),
         })?;
         if free >= options.disk_reserve {
             return Ok(());
@@ -202,8 +214,8 @@ fn await_reserve(options: &CommitOptions, epoch: Epoch) -> Result<(), CommitErro
             options.directory.display(),
             options.disk_reserve
         );
-        if began.elapsed() >= options.timeout {
-            return Err(not_prepared(what));
+        if began.elapsed() >= options.timeout || options.hurry.load(Ordering::Acquire) {
+            return Err(CommitError::NoRoom { epoch, why: what });
         }
         if !said {
             tracing::warn!("checkpoint {epoch} waits for room: {what}");

@@ -15,6 +15,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -195,7 +196,10 @@ pub struct Coordinator {
     checkpoints: u64,
     failed_attempts: u64,
     failures: Vec<TaskFailure>,
+    /// Why the last attempt at a checkpoint failed.
     error: Option<CommitError>,
+    /// Tells the commit that the drain's time is over.
+    hurry: Arc<AtomicBool>,
     round_robin: u64,
 }
 
@@ -210,6 +214,14 @@ impl Coordinator {
         holder: &Holder,
     ) -> Result<Coordinator, OpenError> {
         open::open(options, io, holder)
+    }
+
+    /// Whether [`Coordinator::open`] would accept the state directory and the outputs. Changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(options: &JobOptions) -> Result<(), OpenError> {
+        open::check(options)
     }
 
     /// How others ask it.
@@ -341,15 +353,17 @@ impl Coordinator {
                 tracing::debug!(%epoch, trigger = %record.trigger, entries = record.entries, messages = record.messages,
                     bytes = record.bytes, duration_us = record.duration_us, pause_us = record.pause_us, "checkpoint");
                 self.epoch = epoch;
+                self.error = None;
                 self.checkpoints += 1;
                 self.last_checkpoint = Some(*record);
                 self.scheduler.released(tasks, epoch);
                 Event::Committed(epoch)
             }
             Done::Delivered(epoch, unrecorded) => Event::Delivered(epoch, unrecorded),
-            Done::AttemptFailed(failed, why) => {
+            Done::AttemptFailed(failed, error) => {
                 self.failed_attempts += 1;
-                tracing::warn!("{why}; attempt {failed} failed");
+                tracing::warn!("{error}; attempt {failed} failed");
+                self.error = Some(error);
                 Event::AttemptFailed(failed)
             }
             Done::Fatal(error) => {
@@ -396,6 +410,7 @@ impl Coordinator {
                         "drain-timeout has passed: calls that still run are interrupted, their batches undone"
                     );
                     self.scheduler.give_up();
+                    self.hurry.store(true, Ordering::Release);
                 }
                 Command::Answer(epoch) => {
                     for reply in self.answering.drain(..) {
@@ -412,12 +427,7 @@ impl Coordinator {
         let processed = self
             .tasks
             .iter()
-            .map(|task| {
-                task.figures
-                    .processed
-                    .load(std::sync::atomic::Ordering::Relaxed)
-                    - task.processed_before
-            })
+            .map(|task| task.figures.processed.load(Ordering::Relaxed) - task.processed_before)
             .sum();
         if ending == Ending::Host {
             // The outcome of a write is unknown: nothing is waited for, nothing is closed in order.
@@ -438,7 +448,6 @@ impl Coordinator {
 
     /// Whether every input is read to its end, and nothing is on its way.
     fn is_idle(&self) -> bool {
-        use std::sync::atomic::Ordering;
         let input_is_idle = |input: &InputEntry, figures: &TaskFigures, at: usize| {
             if input.is_log {
                 let (_, end) = self.logs.bounds(input.id, input.partition);
@@ -552,7 +561,6 @@ impl Coordinator {
     }
 
     fn task_status(&self, task: &TaskEntry) -> TaskStatus {
-        use std::sync::atomic::Ordering;
         let figures = &task.figures;
         let input = |(at, input): (usize, &InputEntry)| {
             let position = figures.positions[at].load(Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
@@ -13,14 +14,14 @@ use super::{Coordinator, InputEntry, Message, StreamEntry, TaskEntry};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
-use crate::checkpoint::publish::{CommitterOptions, ExternalStream};
+use crate::checkpoint::publish::{self, ExternalStream};
 use crate::checkpoint::{Committer, Holder, OpenError};
 use crate::connectors::log::LogInput;
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
-use crate::state::meta::{self, TaskRecord};
+use crate::state::meta::{self, OutboxRecord, TaskRecord};
 use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
 use crate::task::{DeadLetters, Inbox, Task, TaskOptions};
 
@@ -56,22 +57,7 @@ pub(super) fn open(
     holder: &Holder,
 ) -> Result<Coordinator, OpenError> {
     let path = options.state_dir.clone();
-    let directory = directory::open_or_create(&DirectoryOptions {
-        path: path.clone(),
-        job: options.name.clone(),
-        disk_reserve: options.disk_reserve,
-        db: options.db.clone(),
-        steps: Arc::clone(&options.steps),
-        check: Box::new({
-            let (path, shape, drops) = (path.clone(), options.shape(), options.drops.clone());
-            move |db| Catalog::resolve(&path, db, &shape, &drops).map(drop)
-        }),
-    })?;
-    if let Some(epoch) = directory.maybe_lost_after {
-        tracing::warn!(
-            "the machine was restarted, and checkpoints after {epoch} were not synced: some may be lost"
-        );
-    }
+    let directory = directory::open_or_create(&directory_options(&options))?;
     let db = Arc::clone(&directory.db);
     let catalog = Catalog::resolve(&path, &db, &options.shape(), &options.drops)?;
     for (stage, before) in &catalog.components_changed {
@@ -157,6 +143,7 @@ pub(super) fn open(
     );
     let epoch = committer.epoch();
     let done = sender.clone();
+    let hurry = Arc::new(AtomicBool::new(false));
     let commit = CommitThread::start(
         committer,
         CommitOptions {
@@ -164,6 +151,7 @@ pub(super) fn open(
             disk_reserve: options.disk_reserve,
             timeout: options.checkpoint_timeout,
             clock: Arc::clone(&options.clock),
+            hurry: Arc::clone(&hurry),
         },
         move |message| {
             let _ = done.send(Message::Done(message));
@@ -222,8 +210,66 @@ pub(super) fn open(
         failed_attempts: 0,
         failures: Vec::new(),
         error: None,
+        hurry,
         round_robin: 0,
     })
+}
+
+/// Whether the state directory and the outputs are what the job's last checkpoint has left, and fit the job. Changes nothing.
+///
+/// # Errors
+/// What [`open`] would refuse.
+pub(super) fn check(options: &JobOptions) -> Result<(), OpenError> {
+    directory::check(&directory_options(options))
+}
+
+fn directory_options(options: &JobOptions) -> DirectoryOptions<'_> {
+    DirectoryOptions {
+        path: options.state_dir.clone(),
+        job: options.name.clone(),
+        disk_reserve: options.disk_reserve,
+        db: options.db.clone(),
+        steps: Arc::clone(&options.steps),
+        check: Box::new(|db| check_contents(options, db)),
+    }
+}
+
+fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError> {
+    let path = &options.state_dir;
+    if let Some(db) = db {
+        let catalog = Catalog::resolve(path, db, &options.shape(), &options.drops)?;
+        return publish::check_outputs(path, db, &external_streams(options, &catalog));
+    }
+    for (name, stream) in &options.streams {
+        if let StreamKind::External {
+            output: Some(output),
+            ..
+        } = &stream.kind
+        {
+            for partition in (0..output.partitions()).map(PartitionId) {
+                publish::check_output(name, &**output, partition, &OutboxRecord::default())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn external_streams(options: &JobOptions, catalog: &Catalog) -> Vec<ExternalStream> {
+    let external = options.streams.iter().filter_map(|(name, stream)| {
+        let StreamKind::External {
+            output: Some(output),
+            ..
+        } = &stream.kind
+        else {
+            return None;
+        };
+        Some(ExternalStream {
+            id: catalog.streams[name].id,
+            name: name.clone(),
+            output: Arc::clone(output),
+        })
+    });
+    external.collect()
 }
 
 /// What ends the running calls of every stage.
@@ -246,30 +292,16 @@ fn open_committer(
     catalog: &Catalog,
 ) -> Result<Committer, OpenError> {
     let mut logs = Vec::new();
-    let mut external = Vec::new();
     for (name, stream) in &options.streams {
-        let id = catalog.streams[name].id;
-        match &stream.kind {
-            StreamKind::Log(retention) => logs.push(LogStream {
-                id,
+        if let StreamKind::Log(retention) = &stream.kind {
+            logs.push(LogStream {
+                id: catalog.streams[name].id,
                 partitions: stream.partitions,
                 retention: *retention,
-            }),
-            StreamKind::External {
-                output: Some(output),
-                ..
-            } => external.push(ExternalStream {
-                id,
-                name: name.clone(),
-                output: Arc::clone(output),
-            }),
-            StreamKind::External { output: None, .. } => {}
+            });
         }
     }
-    let commit = CommitterOptions {
-        durability: options.durability,
-        delivers: true,
-    };
+    let external = external_streams(options, catalog);
     let mut reads = Vec::new();
     for stage in &options.stages {
         for input in &stage.inputs {
@@ -282,7 +314,7 @@ fn open_committer(
         &logs,
         &external,
         &reads,
-        commit,
+        options.durability,
         Arc::clone(&options.steps),
     )
 }
@@ -311,9 +343,13 @@ impl Opening<'_> {
         let outputs: Vec<OutputPort> = stage
             .outputs
             .iter()
-            .map(|(port, stream)| OutputPort {
-                name: port.clone(),
-                partitions: partitions_of(stream),
+            .map(|(port, stream)| {
+                let first = stage.outputs.iter().position(|(_, other)| other == stream);
+                OutputPort {
+                    name: port.clone(),
+                    partitions: partitions_of(stream),
+                    counter: OutputIndex(first.and_then(|at| at.try_into().ok()).unwrap_or(0)),
+                }
             })
             .collect();
         let mut ports: Vec<StreamId> = stage

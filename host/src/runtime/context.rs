@@ -14,6 +14,8 @@ pub struct OutputPort {
     pub name: String,
     /// The partitions of the stream behind it.
     pub partitions: u32,
+    /// The first port that is bound to the same stream: they share its counter for round robin.
+    pub counter: OutputIndex,
 }
 
 /// Who a task is. The same for every call.
@@ -204,7 +206,8 @@ impl TaskContext {
         match key {
             Some(key) => PartitionId(crate::model::partition_of_key(key, partitions)),
             None => {
-                let next = &mut self.round_robin[port.index()];
+                let counter = self.info.outputs[port.index()].counter;
+                let next = &mut self.round_robin[counter.index()];
                 let partition = *next % u64::from(partitions);
                 *next = next.wrapping_add(1);
                 PartitionId(u32::try_from(partition).unwrap_or(0))

@@ -28,6 +28,8 @@ impl Default for Limits {
 
 /// Writes and sends of one call together.
 pub(super) const CALL_STAGES_BYTES: usize = 16 << 20;
+/// What a write, a message or a header counts beside its bytes: the host's own part of it.
+pub(super) const ENTRY_BYTES: usize = 32;
 /// What one call may return to the guest.
 pub(super) const CALL_RETURNS_BYTES: usize = 16 << 20;
 /// What the host copies out of a guest's memory in one call, lists of every kind included.

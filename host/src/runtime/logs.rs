@@ -100,7 +100,7 @@ impl TaskLog {
 }
 
 /// A guest's text as it may be shown: control characters escaped, cut to a bound.
-pub(super) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LOG_LINE_BYTES));
     for c in text.chars() {
         if out.len() >= LOG_LINE_BYTES {

@@ -149,10 +149,12 @@ impl TaskMetrics {
             .get_mut(self.message_mark..)
             .and_then(|staged| staged.last_mut())
         {
-            Some((last, Report::Add(sum))) if *last == id => *sum = sum.saturating_add(by),
-            _ => self.staged.push((id, Report::Add(by))),
+            Some((last, Report::Add(sum))) if *last == id => {
+                *sum = sum.saturating_add(by);
+                Ok(())
+            }
+            _ => self.stage_report(id, Report::Add(by)),
         }
-        Ok(())
     }
 
     pub(super) fn set(&mut self, name: &str, value: f64) -> Result<(), String> {

@@ -28,4 +28,5 @@ pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
 pub use instance::{EndProgress, Instance, Rejection, is_in_call};
 pub use limits::Limits;
+pub use logs::clean;
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};

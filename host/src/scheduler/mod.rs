@@ -46,6 +46,11 @@ pub struct SchedulerOptions {
     pub io: tokio::runtime::Handle,
 }
 
+/// Threads that may run tasks at a time, slow ones included: so many instances more than the bound may live for a moment.
+pub fn threads_max(workers: usize) -> usize {
+    workers + watchdog::SPARE_THREADS
+}
+
 /// A task by its place in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskIndex(pub usize);
@@ -165,6 +170,8 @@ impl Scheduler {
 
     /// Sets a barrier: every task with changes seals, and answers with [`Notice::Sealed`]. Returns how many will.
     pub fn barrier(&self, epoch: Epoch) -> usize {
+        // Said again for the next epoch, however much of it is there by the time the last task has sealed.
+        self.shared.bytes_said.store(false, Ordering::Release);
         let dirty = std::mem::take(&mut *self.shared.dirty.lock());
         for index in &dirty {
             self.shared.cells[index.0].ask_to_seal(epoch, Instant::now());
@@ -220,11 +227,14 @@ impl Scheduler {
         self.shared.instances.load(Ordering::Relaxed)
     }
 
-    /// Stops the threads and ends the instances in good order. A call that runs is waited for.
+    /// Stops the threads and ends the instances in good order, unless the time for that is over. A call that runs is waited
+    /// for.
     pub fn stop(mut self) {
         self.halt();
         for cell in &self.shared.cells {
-            cell.task.lock().drop_instance();
+            if !cell.control.give_up.load(Ordering::SeqCst) {
+                cell.task.lock().drop_instance();
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Shared, worker};
 /// How often workers are looked at. A call that is the same in two looks has lasted at least as long.
 const LOOK: Duration = Duration::from_millis(5);
 /// Threads beyond the workers: so many guests may be slow at a time without delaying others.
-const SPARE_THREADS: usize = 64;
+pub(super) const SPARE_THREADS: usize = 64;
 
 /// What a worker thread shows to the watchdog.
 #[derive(Default)]
@@ -79,7 +79,7 @@ fn hand_over(shared: &Arc<Shared>, beat: &Beat, call: (u64, u64)) {
     // Under the queue's lock, because the worker gives its place back under it.
     let still = || running(beat) == Some(call) && !beat.taken.swap(true, Ordering::AcqRel);
     if let Some(NeedsThread(true)) = shared.queue.take_place(still)
-        && shared.threads.lock().len() < shared.options.workers + SPARE_THREADS
+        && shared.threads.lock().len() < super::threads_max(shared.options.workers)
     {
         worker::spawn(shared);
     }

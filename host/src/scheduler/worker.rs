@@ -38,7 +38,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
         cell.begin();
         *beat.cell.lock() = Some(Arc::clone(&cell));
         beat.runs.fetch_add(1, Ordering::AcqRel);
-        let again = run(shared, &cell);
+        let again = run(shared, &cell, beat);
         *beat.cell.lock() = None;
         if cell.end(again) {
             shared.queue.push_again(&cell);
@@ -51,12 +51,12 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
 }
 
 /// Runs a task. Whether it has more to do.
-fn run(shared: &Shared, cell: &Arc<Cell>) -> bool {
+fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat) -> bool {
     let began = Instant::now();
     let mut task = cell.task.lock();
     loop {
         obey(shared, cell, &mut task);
-        if shared.draining.load(Ordering::Acquire) || cell.over.load(Ordering::Acquire) {
+        if shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire) {
             return false;
         }
         if shared.is_full() {
@@ -67,12 +67,13 @@ fn run(shared: &Shared, cell: &Arc<Cell>) -> bool {
             }
             shared.queue.reopen(true);
         }
-        if !task.has_instance() {
-            make_room(shared, cell);
+        let reserved = !task.has_instance() && task.has_work();
+        if reserved {
+            reserve_instance(shared, cell);
         }
-        let had_instance = task.has_instance();
+        let counted = reserved || task.has_instance();
         let outcome = task.step(&cell.control);
-        count_instance(shared, cell, had_instance, task.has_instance());
+        count_instance(shared, cell, counted, task.has_instance());
         if report(shared, cell, &mut task) {
             // The guest asked to be stopped after this batch.
             cell.over.store(true, Ordering::Release);
@@ -93,7 +94,10 @@ fn run(shared: &Shared, cell: &Arc<Cell>) -> bool {
                 return cell.is_asked();
             }
         }
-        if !cell.is_asked() && began.elapsed() >= SLICE && shared.queue.has_waiting() {
+        // Another thread has this one's place.
+        let displaced = beat.taken.load(Ordering::Acquire);
+        let others = began.elapsed() >= SLICE && shared.queue.has_waiting();
+        if displaced || (others && !cell.is_asked()) {
             return true;
         }
     }
@@ -184,27 +188,39 @@ fn count_instance(shared: &Shared, cell: &Cell, before: bool, after: bool) {
     }
 }
 
-/// Drops the least recently used instances of tasks that no thread runs until there is room for one more.
-fn make_room(shared: &Shared, but: &Arc<Cell>) {
-    while shared.instances.load(Ordering::Acquire) >= shared.options.instances_max {
-        let mut idle: Vec<&Arc<Cell>> = shared
-            .cells
-            .iter()
-            .filter(|cell| !Arc::ptr_eq(cell, but) && cell.last_used.load(Ordering::Relaxed) > 0)
-            .collect();
-        idle.sort_by_key(|cell| cell.last_used.load(Ordering::Relaxed));
-        let dropped = idle.into_iter().any(|cell| match cell.task.try_lock() {
-            Some(mut task) if task.has_instance() => {
-                task.drop_instance();
-                cell.last_used.store(0, Ordering::Relaxed);
-                shared.instances.fetch_sub(1, Ordering::AcqRel);
-                true
-            }
-            _ => false,
-        });
-        if !dropped {
+/// Counts an instance that is about to be made. Where there is no room, the least recently used one of a task that no thread
+/// runs is dropped for it.
+fn reserve_instance(shared: &Shared, but: &Arc<Cell>) {
+    let max = shared.options.instances_max;
+    let one_more = |alive: usize| (alive < max).then_some(alive + 1);
+    while shared
+        .instances
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+        .is_err()
+    {
+        if !drop_one(shared, but) {
             // All of them are at work: more instances than the bound for a moment, rather than a task that waits.
+            shared.instances.fetch_add(1, Ordering::AcqRel);
             return;
         }
     }
+}
+
+/// Drops the least recently used instance of a task that no thread runs; whether there was one.
+fn drop_one(shared: &Shared, but: &Arc<Cell>) -> bool {
+    let mut idle: Vec<&Arc<Cell>> = shared
+        .cells
+        .iter()
+        .filter(|cell| !Arc::ptr_eq(cell, but) && cell.last_used.load(Ordering::Relaxed) > 0)
+        .collect();
+    idle.sort_by_key(|cell| cell.last_used.load(Ordering::Relaxed));
+    idle.into_iter().any(|cell| match cell.task.try_lock() {
+        Some(mut task) if task.has_instance() => {
+            task.drop_instance();
+            cell.last_used.store(0, Ordering::Relaxed);
+            shared.instances.fetch_sub(1, Ordering::AcqRel);
+            true
+        }
+        _ => false,
+    })
 }

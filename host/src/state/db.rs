@@ -62,6 +62,21 @@ impl DbError {
     }
 }
 
+impl DbError {
+    /// Whether the system refused, which says nothing about the files.
+    pub fn is_environment(&self) -> bool {
+        const SYSTEM: [&str; 4] = [
+            "Permission denied",
+            "Too many open files",
+            "Read-only file system",
+            "Cannot allocate memory",
+        ];
+        let (DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source)) = self;
+        let text = source.to_string();
+        SYSTEM.iter().any(|reason| text.contains(reason))
+    }
+}
+
 /// How the database is set up.
 #[derive(Debug, Clone)]
 pub struct DbOptions {

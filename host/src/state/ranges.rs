@@ -95,7 +95,7 @@ impl Cover {
         else {
             return;
         };
-        debug_assert!(&**start < key);
+        assert!(&**start < key);
         if end.is_after(key) {
             let number = *number;
             let rest = std::mem::replace(end, End::Before(key.into()));

@@ -165,6 +165,13 @@ impl Task {
         self.instance.is_some()
     }
 
+    /// Whether a step has something to do that may need an instance.
+    pub fn has_work(&self) -> bool {
+        !self.failed
+            && (!self.inbox.is_empty()
+                || (!self.finished && self.ended.iter().all(Option::is_some)))
+    }
+
     /// Bytes of the open epoch.
     pub fn open_bytes(&self) -> usize {
         self.context().open_bytes()
@@ -187,8 +194,9 @@ impl Task {
         };
         self.record.store_time = self.record.store_time.max(context.now);
         for (port, stream) in self.options.ports.iter().enumerate() {
-            if let Some(next) = context.round_robin.get(port) {
-                self.record.round_robin.insert(*stream, *next);
+            if let Some(port) = self.options.info.outputs.get(port) {
+                let next = context.round_robin[port.counter.index()];
+                self.record.round_robin.insert(*stream, next);
             }
         }
         let state = context.state.seal();

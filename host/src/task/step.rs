@@ -7,7 +7,7 @@ use super::dead_letter::Reason;
 use super::{Delivery, OnRejected, Task, TaskFailure};
 use crate::connectors::Fetched;
 use crate::model::{Batch, InputIndex, MessageRef, Position};
-use crate::runtime::{EndProgress, Fault, Instance, Rejection, World};
+use crate::runtime::{EndProgress, Fault, Instance, Rejection, World, clean};
 
 /// A batch of several calls ends when it has staged so much: as much as one call may.
 const BATCH_BYTES: usize = 16 << 20;
@@ -157,7 +157,8 @@ impl Task {
                     Undo::Rejected { index, reason } => {
                         let at = offset(index);
                         let reason = format!(
-                            "offset {at} was rejected and `on-rejected` is \"fail\": {reason}"
+                            "offset {at} was rejected and `on-rejected` is \"fail\": {}",
+                            clean(&reason)
                         );
                         self.fail("rejected", Some(input), Some(range), reason)
                     }
@@ -374,7 +375,11 @@ impl Task {
         let (context, made) = Instance::new(&self.component, context);
         self.context = Some(context);
         self.figures.instances.fetch_add(1, Ordering::Relaxed);
-        self.instance = Some(made.map_err(Undo::Fault)?);
+        let given_up = control.give_up.load(Ordering::Relaxed);
+        self.instance = Some(made.map_err(|fault| match given_up {
+            true => Undo::GivenUp,
+            false => Undo::Fault(fault),
+        })?);
         Ok(())
     }
 
@@ -438,7 +443,12 @@ impl Task {
             }
             Ok(Some(Err(reason))) => {
                 self.context_mut().undo_batch();
-                self.fail("on-end", None, None, format!("`on-end` failed: {reason}"))
+                self.fail(
+                    "on-end",
+                    None,
+                    None,
+                    format!("`on-end` failed: {}", clean(&reason)),
+                )
             }
             Err(undo) => {
                 self.context_mut().undo_batch();

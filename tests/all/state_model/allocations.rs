@@ -88,7 +88,7 @@ unsafe impl GlobalAlloc for Counting {
 #[test]
 fn every_allocation_of_the_thread_is_counted() {
     let (kept, counts) = count(|| {
-        drop(Box::new([0_u8; 100]));
+        drop(std::hint::black_box(Box::new([0_u8; 100])));
         vec![0_u8; 1000]
     });
     let expected = Allocations {

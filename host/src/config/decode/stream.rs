@@ -17,6 +17,8 @@ use crate::config::units::ByteSize;
 /// A stream with tens of thousands of partitions is a mistake: each is a task or a file.
 const PARTITIONS: RangeInclusive<u32> = 1..=65_536;
 
+/// What the 15 digits of a generated key can tell apart.
+const GENERATED_KEYS_MAX: u64 = 1_000_000_000_000_000;
 /// What one call may hand to a guest, and a guest to the host.
 const RECORD_BYTES_MAX: ByteSize = ByteSize::mib(16);
 
@@ -219,6 +221,11 @@ fn file_input(table: &mut Table<'_>) -> Option<FileInput> {
     }
     let path = path?;
     let name = path.to_string_lossy();
+    if let Err(error) = glob::Pattern::new(&name) {
+        let problem = Problem::new(format!("this pattern cannot be read: {}", error.msg));
+        let help = "in names `*`, `?` and `[…]` stand for characters; `[*]` is a star itself";
+        table.cx.error(&table.span_of("path"), problem.help(help));
+    }
     if name.ends_with(ZSTD) {
         let problem = Problem::new("zstd files are not supported yet");
         let help = "compress with gzip, or decompress first";
@@ -390,6 +397,10 @@ fn output_format(table: &mut Table<'_>) -> Setting<OutputFormat> {
 
 fn stdin(table: &mut Table<'_>) -> Option<Stdin> {
     let format = table.text::<InputFormat>("format");
+    if format.as_deref() == Some(&InputFormat::Csv) {
+        let problem = Problem::new("standard input is read as `lines` or `jsonl`");
+        table.cx.error(&table.span_of("format"), problem);
+    }
     let fields = fields(table, format.as_deref().copied());
     Some(Stdin {
         format: format.unwrap_or(InputFormat::Lines.into()),
@@ -410,7 +421,9 @@ fn generate(table: &mut Table<'_>) -> Generate {
     Generate {
         count: table.integer("count", 1..=any),
         rate: table.text("rate"),
-        keys: table.integer("keys", 1..=any).unwrap_or(1000),
+        keys: table
+            .integer("keys", 1..=GENERATED_KEYS_MAX)
+            .unwrap_or(1000),
         distribution: table
             .text("distribution")
             .unwrap_or(Distribution::Uniform.into()),

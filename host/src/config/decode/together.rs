@@ -159,9 +159,18 @@ fn start(cx: &Context<'_>, declared: &Declared<'_>, start: &Start, at: &Range<us
             Problem::new("generated messages have no end and no past to start at")
                 .help("leave `start` out, or write { offset = N }")
         }
+        Some(SystemName::File) if at_time && lacks_timestamp(declared) => {
+            Problem::new("a file can be read from a time on only where its records have one")
+                .help(format!("give [streams.{}] a `timestamp`", declared.key))
+        }
         _ => return,
     };
     cx.error(at, problem);
+}
+
+fn lacks_timestamp(declared: &Declared<'_>) -> bool {
+    let system = declared.stream.as_ref().map(|stream| &stream.system);
+    matches!(system, Some(System::FileInput(file)) if file.timestamp.is_none())
 }
 
 fn dead_letters(

@@ -16,6 +16,17 @@ pub enum FileFormat {
     Lines,
 }
 
+impl FileFormat {
+    /// As in the job file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            FileFormat::Csv => "csv",
+            FileFormat::Jsonl => "jsonl",
+            FileFormat::Lines => "lines",
+        }
+    }
+}
+
 /// What a record turned out to be.
 pub(crate) enum Decoded<'a> {
     /// A message of the reader's partition.

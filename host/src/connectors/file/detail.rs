@@ -9,6 +9,8 @@
 //!   beginning             of that file, as below
 //!   record    u64         its number in the stream; records from the position's offset up to it, if any, are of other
 //!                         partitions
+//!   division  8 bytes     how records are divided among partitions: the first bytes of the SHA-256 of the format's name,
+//!                         a zero byte and the key; zeros where there is one partition
 //! files                   postcard: a list, in the order of first discovery; each
 //!   path       bytes      relative to the fixed folder of the pattern, where it lies below it
 //!   device     u64
@@ -88,6 +90,7 @@ pub(super) struct Cursor {
     pub line: u64,
     pub beginning: Beginning,
     pub record: u64,
+    pub division: [u8; 8],
 }
 
 /// A file as it is recorded.

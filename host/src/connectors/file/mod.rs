@@ -51,6 +51,8 @@ pub use output::{FileOutput, FileOutputOptions};
 pub(crate) use records::{Framing, Record, Records};
 pub use timestamp::{TimestampFormat, TimestampSpec};
 
+use sha2::{Digest as _, Sha256};
+
 use look::Pattern;
 use source::FileSource;
 
@@ -94,6 +96,19 @@ struct Config {
 }
 
 impl Config {
+    /// What decides about the partition of a record, in short; see [`detail`].
+    fn division(&self) -> [u8; 8] {
+        let mut division = [0; 8];
+        if self.options.partitions > 1 {
+            let mut hash = Sha256::new();
+            hash.update(self.options.format.name());
+            hash.update([0]);
+            hash.update(self.options.key.as_deref().unwrap_or_default());
+            division.copy_from_slice(&hash.finalize()[..8]);
+        }
+        division
+    }
+
     fn decoder(&self, share: Share) -> Result<Decoder, String> {
         let options = &self.options;
         Decoder::new(

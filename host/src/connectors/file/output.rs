@@ -130,7 +130,7 @@ impl FileSink {
     }
 
     /// Nothing was ever recorded: there must be no file yet, or the empty one that an earlier first start left.
-    fn start(&self) -> Result<Open, SinkError> {
+    fn check_start(&self) -> Result<(), SinkError> {
         let folder = &self.options.folder;
         let path = self.path_of(0);
         for (name, partition, _) in self.files()? {
@@ -147,6 +147,13 @@ impl FileSink {
                 ));
             }
         }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<Open, SinkError> {
+        self.check_start()?;
+        let folder = &self.options.folder;
+        let path = self.path_of(0);
         self.disk.create_folder(folder)?;
         let file = self.disk.create(&path, folder)?;
         let metadata = file.metadata().map_err(failed("look at", &path))?;
@@ -158,22 +165,20 @@ impl FileSink {
         Ok(Open { file, path, state })
     }
 
-    /// Cuts the file back to what was recorded.
-    fn resume(&self, recorded: &[u8], undelivered: u64) -> Result<Open, SinkError> {
+    /// Whether the file is the one that was recorded, and holds nothing but what the job can have written. Returns its length.
+    fn check_resume(&self, state: State, undelivered: u64) -> Result<u64, SinkError> {
         let folder = &self.options.folder;
-        let state = State::decode(recorded).map_err(|what| refused(folder, &what))?;
         let path = self.path_of(state.number);
-        let file = match OpenOptions::new().write(true).open(&path) {
-            Ok(file) => file,
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refused(
                     &path,
                     "the job has written this file, and it is gone; bring it back, or `wasm-host reset`",
                 ));
             }
-            Err(error) => return Err(failed("open", &path)(error)),
+            Err(error) => return Err(failed("look at", &path)(error)),
         };
-        let metadata = file.metadata().map_err(failed("look at", &path))?;
         let length = metadata.len();
         let most = state.length.saturating_add(undelivered);
         let what = if metadata.ino() != state.inode {
@@ -204,6 +209,20 @@ impl FileSink {
                 ));
             }
         }
+        Ok(length)
+    }
+
+    fn decode(&self, recorded: &[u8]) -> Result<State, SinkError> {
+        State::decode(recorded).map_err(|what| refused(&self.options.folder, &what))
+    }
+
+    /// Cuts the file back to what was recorded.
+    fn resume(&self, recorded: &[u8], undelivered: u64) -> Result<Open, SinkError> {
+        let state = self.decode(recorded)?;
+        let length = self.check_resume(state, undelivered)?;
+        let path = self.path_of(state.number);
+        let file = OpenOptions::new().write(true).open(&path);
+        let file = file.map_err(failed("open", &path))?;
         if length > state.length {
             self.disk.truncate(&file, &path, state.length)?;
         }
@@ -234,6 +253,15 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
+    fn check(&self, recorded: Option<&[u8]>, undelivered: u64) -> Result<(), SinkError> {
+        match recorded {
+            None => self.check_start(),
+            Some(recorded) => self
+                .check_resume(self.decode(recorded)?, undelivered)
+                .map(drop),
+        }
+    }
+
     fn recover(&mut self, recorded: Option<&[u8]>, undelivered: u64) -> Result<Vec<u8>, SinkError> {
         let open = match recorded {
             None => self.start()?,

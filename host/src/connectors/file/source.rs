@@ -37,6 +37,8 @@ pub(super) struct FileSource {
     /// A record that is no message, found after messages that had to be given first.
     undecodable: Option<Undecodable>,
     made: Option<(Place, Arc<[u8]>)>,
+    /// Where the end was, for a reader that began there.
+    begins_at: Option<Position>,
     /// Entries, bytes of keys and bytes of values of the last fetch: the next is likely to be alike.
     last: (usize, usize, usize),
 }
@@ -77,6 +79,7 @@ impl FileSource {
             since: None,
             undecodable: None,
             made: None,
+            begins_at: None,
             last: (0, 0, 0),
             config,
         };
@@ -93,7 +96,14 @@ impl FileSource {
                     "a file stream can start at a time only if it has a `timestamp`".to_owned(),
                 ));
             }
-            OpenAt::Start(StartAt::Latest) => source.pass_over_all()?,
+            OpenAt::Start(StartAt::Latest) => {
+                source.pass_over_all()?;
+                let detail = source.detail_at(source.place())?;
+                source.begins_at = Some(Position {
+                    next: source.next,
+                    detail: Some(detail),
+                });
+            }
         }
         Ok(source)
     }
@@ -116,6 +126,13 @@ impl FileSource {
                 SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
             };
             let (cursor, files) = detail::decode(detail).map_err(unusable)?;
+            if cursor.division != config.division() {
+                return Err(unusable(
+                    "`key` or `format` has changed, and with them which records belong to which partition; change them back, \
+                     or reset the job"
+                        .to_owned(),
+                ));
+            }
             // Records between the position's offset and the cursor's, if any, are of other partitions.
             self.record = cursor.record;
             let reading = cursor.file.map(|file| file as usize);
@@ -393,6 +410,7 @@ impl FileSource {
             position: place.position,
             line: place.line,
             record: place.record,
+            division: self.config.division(),
             beginning: beginning.unwrap_or_default(),
         };
         let detail = detail::encode(&cursor, self.table.encoded());
@@ -465,6 +483,10 @@ impl Source for FileSource {
             ),
             _ => Box::pin(std::future::ready(())),
         }
+    }
+
+    fn begins_at(&self) -> Option<Position> {
+        self.begins_at.clone()
     }
 
     fn progress(&self) -> Option<Progress> {

@@ -72,13 +72,9 @@ struct StdoutSink {
 }
 
 impl Sink for StdoutSink {
-    fn recover(
-        &mut self,
-        recorded: Option<&[u8]>,
-        _undelivered: u64,
-    ) -> Result<Vec<u8>, SinkError> {
+    fn check(&self, recorded: Option<&[u8]>, _undelivered: u64) -> Result<(), SinkError> {
         match recorded {
-            None | Some([1]) => Ok(STATE.to_vec()),
+            None | Some([1]) => Ok(()),
             Some(other) => Err(SinkError::Refused {
                 path: path(),
                 what: format!(
@@ -87,6 +83,11 @@ impl Sink for StdoutSink {
                 ),
             }),
         }
+    }
+
+    fn recover(&mut self, recorded: Option<&[u8]>, undelivered: u64) -> Result<Vec<u8>, SinkError> {
+        self.check(recorded, undelivered)?;
+        Ok(STATE.to_vec())
     }
 
     fn encode(&self, first: Offset, messages: &Messages, into: &mut Vec<u8>) {

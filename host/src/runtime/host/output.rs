@@ -7,7 +7,7 @@ use super::state::{ColumnView, GuestColumn};
 use super::{Guest, with_memory};
 use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{HEADERS, HEADERS_BYTES};
+use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES};
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
@@ -209,7 +209,7 @@ fn stage(
         "the headers of a message may have {HEADERS_BYTES} bytes, and these have {header_bytes}"
     );
     context
-        .stage_bytes(key + value + header_bytes)
+        .stage_bytes(key + value + header_bytes + (1 + headers) * ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
     let partitions = context.info.outputs[port.index()].partitions;
     let partition = match partition {

@@ -12,7 +12,7 @@ use crate::model::StoreIndex;
 use crate::model::{Column, iterate};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, STORE_HANDLES};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, STORE_HANDLES};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -214,7 +214,7 @@ fn increment(
         let key = key.as_le_slice(memory);
         check_key(context, key)?;
         context
-            .stage_bytes(key.len() + 8)
+            .stage_bytes(key.len() + 8 + ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
         match context.state.increment(index(&store)?, key, by) {
             Ok(sum) => Ok((sum,)),
@@ -286,7 +286,7 @@ fn delete_range(
         let (start, end) = bounds(context, &range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
         context
-            .stage_bytes(bytes + 64)
+            .stage_bytes(bytes + 2 * ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
         context.state.delete_range(index(&store)?, start, end);
         Ok(())
@@ -373,7 +373,7 @@ fn write(
         "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
     );
     context
-        .stage_bytes(key.len() + bytes)
+        .stage_bytes(key.len() + bytes + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
     context.state.put(store, key, value);
     Ok(())

@@ -1,0 +1,188 @@
+//! Commands and job files that are wrong in ways that only a look at the world shows, and what they leave alone.
+
+use std::net::TcpListener;
+
+use crate::harness::{Job, wait_until};
+use crate::jobs::{COUNT_LINES, COUNT_LOG};
+
+const STATE: &str = ".wasm-host/count";
+
+#[test]
+fn more_tasks_than_instances() {
+    let lines = "[streams.lines]\nsystem = \"file\"\npath = \"in.txt\"\nformat = \"lines\"";
+    let generated = "[streams.lines]\nsystem = \"generate\"\ncount = 3000\nkeys = 3000\npartitions = 700\ndistribution = \"sequential\"";
+    let job = Job::new(
+        &COUNT_LINES
+            .replace(lines, generated)
+            .replace("[checkpoint]", "workers = 4\n[checkpoint]"),
+    );
+    job.run().expect(0);
+    assert_eq!(job.text("out/out-0-0").lines().count(), 3000);
+}
+
+#[test]
+fn another_key_would_divide_the_records_otherwise() {
+    let text = COUNT_LINES.replace("in.txt", "in.csv").replace(
+        "format = \"lines\"\n[streams.out]",
+        "format = \"csv\"\nkey = \"a\"\npartitions = 3\n[streams.out]",
+    );
+    let job = Job::new(&text);
+    job.write("in.csv", b"a,b\n1,2\n3,4\n5,6\n");
+    job.run().expect(0);
+    job.append("in.csv", b"7,8\n");
+    job.write_job(&text.replace("key = \"a\"", "key = \"b\""));
+    job.run().expect(3).says("`key` or `format` has changed");
+    job.write_job(&text);
+    job.run().expect(0);
+    assert_eq!(job.text("out/out-0-0").lines().count(), 4);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_not_cut() {
+    let job = Job::new(COUNT_LOG);
+    let mut lines = b"first\n".to_vec();
+    lines.resize(lines.len() + (33 << 20), b'x');
+    job.feed(&["log", "produce", "in"], &lines)
+        .expect(2)
+        .says("line 2: it has 33554432 bytes or more");
+    assert_eq!(job.log("in"), "", "nothing of the batch is appended");
+}
+
+#[test]
+fn an_address_in_use_costs_no_input() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address");
+    let job = Job::new(&COUNT_LINES.replace(
+        "[checkpoint]",
+        &format!("listen = \"{address}\"\n[checkpoint]"),
+    ));
+    job.write("in.txt", b"a\n");
+    job.run().expect(2).says(&format!("listen on {address}"));
+    assert!(!job.path(STATE).exists());
+}
+
+#[test]
+fn what_run_would_refuse_validate_refuses() {
+    let job = Job::new(COUNT_LINES);
+    job.write("in.txt", b"a\n");
+    job.call(&["validate"]).expect(0);
+    assert!(!job.path(STATE).exists(), "a look makes nothing");
+    job.write("out/out-0-0", b"of somebody else\n");
+    for command in ["validate", "run"] {
+        job.call(&[command])
+            .expect(4)
+            .says("that this job has not written");
+        assert!(!job.path(STATE).exists());
+    }
+    std::fs::remove_dir_all(job.path("out")).expect("the folder can be removed");
+    job.run().expect(0);
+    job.call(&["validate"]).expect(0);
+    let other = COUNT_LINES.replace(
+        "name = \"count\"\n[checkpoint]",
+        "name = \"other\"\nstate-dir = \".wasm-host/count\"\n[checkpoint]",
+    );
+    assert_ne!(other, COUNT_LINES);
+    job.write_job(&other);
+    for command in ["validate", "run"] {
+        job.call(&[command])
+            .expect(4)
+            .says("it belongs to job \"count\"");
+    }
+}
+
+#[test]
+fn an_input_that_is_not_there_yet_is_said() {
+    let job = Job::new(COUNT_LINES);
+    job.call(&["validate"])
+        .expect(0)
+        .says("stream \"lines\": no file matches");
+}
+
+#[test]
+fn a_folder_that_cannot_be_granted_is_found_before_anything_is_read() {
+    let job = Job::new(&COUNT_LINES.replace(
+        "[stage.stores.counts]",
+        "[[stage.capabilities.directories]]\nhost = \"nowhere\"\nguest = \"/data\"\n[stage.stores.counts]",
+    ));
+    job.write("in.txt", b"a\n");
+    job.run().expect(2).says("nowhere");
+    assert!(!job.path(STATE).exists());
+}
+
+#[test]
+fn stores_are_listed_while_the_job_runs() {
+    let job = Job::new(COUNT_LOG);
+    let running = job.start();
+    wait_until("the job answers", || job.call(&["status"]).code == 0);
+    let listed = job.call(&["state", "stores"]).expect(0).stdout;
+    assert!(listed.contains("count  counts      2"), "{listed}");
+    running.terminate().expect(0);
+    assert_eq!(job.call(&["state", "stores"]).expect(0).stdout, listed);
+}
+
+#[test]
+fn ports_of_one_stream_take_turns_across_restarts() {
+    let job = Job::new(
+        &COUNT_LOG
+            .replace("{guest:counter}", "{guest:obey}")
+            .replace(
+                "[streams.in]\nsystem = \"log\"\npartitions = 2",
+                "[streams.in]\nsystem = \"log\"",
+            )
+            .replace(
+                "[streams.out]\nsystem = \"log\"\npartitions = 2",
+                "[streams.out]\nsystem = \"log\"\npartitions = 3",
+            )
+            .replace(
+                "outputs = [\"out\"]",
+                "outputs = { out = \"out\", more = \"out\" }",
+            ),
+    );
+    for line in ["one", "port more", "two", "port more"] {
+        job.feed(&["log", "produce", "in"], format!("{line}\n").as_bytes())
+            .expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+    }
+    let partitions: Vec<String> = (0..3)
+        .map(|partition| {
+            let partition = partition.to_string();
+            job.call(&["log", "consume", "out", "--partition", &partition])
+                .expect(0)
+                .stdout
+        })
+        .collect();
+    assert_eq!(partitions, ["one 1\nx\n", "x\n", "two 2\n"]);
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused() {
+    let job = Job::new(COUNT_LINES);
+    job.write("in.txt", b"a\n");
+    job.call(&["run", "--log-level", "warning"])
+        .expect(2)
+        .says("valid are off, error, warn, info, debug, trace");
+    job.call(&["run", "--log-level", "wasm_host=debug,warn"])
+        .expect(0);
+}
+
+#[test]
+fn control_characters_of_a_guest_do_not_reach_the_terminal() {
+    let job = Job::new(&COUNT_LINES.replace("{guest:counter}", "{guest:obey}"));
+    job.write("in.txt", b"reject \x1b[31mred\x07\n");
+    let done = job.run().expect(3);
+    assert!(!done.stderr.contains(['\x1b', '\x07']), "{:?}", done.stderr);
+    assert!(
+        done.stderr.contains("\\u{1b}[31mred\\u{7}"),
+        "{:?}",
+        done.stderr
+    );
+}
+
+#[test]
+fn an_offset_that_does_not_exist_yet_is_said() {
+    let job = Job::new(COUNT_LOG);
+    job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
+    job.call(&["log", "consume", "in", "--partition", "0", "--from", "7"])
+        .expect(2)
+        .says("--from 7: partition 0 holds offsets 0 to before 1");
+}
