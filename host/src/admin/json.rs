@@ -102,7 +102,7 @@ pub struct Checkpoint {
     pub trigger: String,
     /// When the barrier was set, milliseconds since the Unix epoch.
     pub time: i64,
-    /// From the barrier to the decision point, microseconds.
+    /// From the barrier until the checkpoint was durable, microseconds.
     pub duration_us: u64,
     /// The longest pause of a task, microseconds.
     pub pause_us: u64,

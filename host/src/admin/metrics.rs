@@ -116,7 +116,7 @@ pub(super) fn render(status: &Status) -> String {
         family(
             "checkpoint_last_duration_seconds",
             "gauge",
-            "From the barrier to the decision point.",
+            "From the barrier until the checkpoint was durable.",
             timed(last.map(|last| last.duration_us)),
         ),
         family(

@@ -7,6 +7,7 @@
 //! | `GET /checkpoints` | the last 100 |
 //! | `GET /offsets` | committed positions |
 //! | `GET /logs` | log streams |
+//! | `GET /stores` | stores |
 //! | `GET /logs/{stream}` | messages, one JSON object a line; `partition`, `from`, `limit`; socket only |
 //! | `POST /checkpoints` | takes one and waits; socket only |
 //! | `POST /logs/{stream}` | appends messages, one JSON object a line, all or nothing; socket only |

@@ -175,7 +175,8 @@ impl Catalog {
             if record.partitions != declared.partitions {
                 differences.push(format!(
                     "stage {name:?} has {} tasks in the state and {} in the job file (the number of tasks is fixed: give its \
-                     inputs {} partitions, or copy the input to a stream with another number and begin with a new state-dir)",
+                     inputs {} partitions, or copy the input to a stream with another number and give the stage another name, with \
+                     --drop-stage for this one)",
                     record.partitions, declared.partitions, record.partitions
                 ));
             }

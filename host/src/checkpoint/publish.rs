@@ -454,7 +454,7 @@ impl Committer {
             .commit(self.durability)
             .map_err(CommitError::Write)?;
         let (removed, stamps, readers) = (prepared.removed, prepared.stamps, prepared.readers);
-        let (record, outgoing) = (prepared.record, prepared.outgoing);
+        let (mut record, outgoing) = (prepared.record, prepared.outgoing);
         let written = Written {
             commit: prepared.commit,
             appended: prepared.appended,
@@ -462,7 +462,10 @@ impl Committer {
         self.write(written)?;
         self.stamps.extend(stamps.iter().copied());
         self.note_positions(readers);
-        self.with_checkpoint.clear();
+        // The record is part of the write, so what the write itself took is known to the next checkpoint only.
+        record.duration_us = micros(sealed.began.elapsed());
+        let corrected = (meta::checkpoint_key(sealed.epoch), meta::encode(&record));
+        self.with_checkpoint = vec![corrected];
         let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
         for (state, removed) in states.zip(&removed) {
             state.publish(removed)?;

@@ -37,7 +37,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             rows.extend(found.iter().map(row));
             output::table(&rows)?;
             if !found.is_empty() {
-                eprintln!("only the newest of them can be restored");
+                eprintln!("a job goes on from the newest of them");
             }
             Ok(())
         }
@@ -63,7 +63,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
                 return output::json(shown);
             }
             let text = format!(
-                "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from barrier to decision: {} us\n  longest pause of a task: {} us\n  \
+                "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from the barrier until durable: {} us\n  longest pause of a task: {} us\n  \
                  tasks: {}\n  entries of stores: {}\n  messages sent: {}\n  bytes written: {}\n  failed attempts before it: {}\n",
                 shown.epoch,
                 output::time(shown.time),

@@ -39,7 +39,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
             && !input.rewindable()
         {
             tracing::warn!(
-                "stream {name:?} cannot be rewound: what was read since the last checkpoint is lost in a crash"
+                "stream {name:?} cannot be rewound: what was read since the last checkpoint is lost in a crash, and what was read ahead when the job stops"
             );
         }
         if let StreamKind::External {

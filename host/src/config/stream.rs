@@ -101,7 +101,7 @@ impl SystemName {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LogStream {
-    /// Default: 1. More is a decision, because it is fixed once the log holds messages.
+    /// Default: 1. More is a decision, because it is fixed at the first start.
     pub partitions: u32,
     /// What may be deleted. Default: nothing, because deleting is a thing to be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

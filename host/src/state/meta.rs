@@ -116,7 +116,7 @@ pub struct CheckpointRecord {
     pub trigger: String,
     /// When the barrier was set.
     pub time: TimestampMs,
-    /// Microseconds from the barrier to the decision point.
+    /// Microseconds from the barrier until the checkpoint was durable; in the newest record, until its write was built.
     pub duration_us: u64,
     /// The longest pause of a task, microseconds.
     pub pause_us: u64,

@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::hash_table;
 
 use super::arena::{Arena, Record, Ref};
 use super::ranges::Cover;
@@ -68,6 +68,9 @@ pub(super) enum Lookup<'a> {
     /// Nothing: ask the layer below.
     Unknown,
 }
+
+/// A key with its value; `None` is a tombstone.
+type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A point to which writes can be undone.
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,7 +179,7 @@ impl Overlay {
             |slot| slot.hash().spread(),
         );
         match entry {
-            Entry::Occupied(mut entry) => {
+            hash_table::Entry::Occupied(mut entry) => {
                 let before = entry.get().at();
                 if arena.get(before).number >= overwritable_from
                     && arena.overwrite(before, number, value)
@@ -187,7 +190,7 @@ impl Overlay {
                 *entry.get_mut() = Slot::new(hash, at);
                 self.journal.push(at);
             }
-            Entry::Vacant(entry) => {
+            hash_table::Entry::Vacant(entry) => {
                 let at = arena.insert(number, Ref::NONE, key, value);
                 entry.insert(Slot::new(hash, at));
                 self.journal.push(at);
@@ -285,7 +288,7 @@ impl Overlay {
     }
 
     /// What must be written: the ranges first, then the entries that survive them, in any order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         assert!(
             self.journal.is_empty(),
             "a layer is committed inside a batch"
@@ -297,15 +300,16 @@ impl Overlay {
     }
 
     /// What [`Overlay::entries`] gives, by key.
-    pub(super) fn entries_sorted(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let mut entries: Vec<(u64, &[u8], Option<&[u8]>)> =
-            self.entries().map(|(key, value)| (0, key, value)).collect();
-        let common = common_prefix(entries.iter().map(|(_, key, _)| *key));
-        for (rank, key, _) in &mut entries {
+    pub(super) fn entries_sorted(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut entries: Vec<(u64, Entry<'_>)> = self.entries().map(|entry| (0, entry)).collect();
+        let common = common_prefix(entries.iter().map(|(_, (key, _))| *key));
+        for (rank, (key, _)) in &mut entries {
             *rank = rank_of(&key[common..]);
         }
-        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)));
-        entries.into_iter().map(|(_, key, value)| (key, value))
+        entries.sort_unstable_by(|(a, (left, _)), (b, (right, _))| {
+            a.cmp(b).then_with(|| left.cmp(right))
+        });
+        entries.into_iter().map(|(_, entry)| entry)
     }
 
     /// The deleted ranges: start, end (`None`: open).

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::limits::{CALL_BYTES, METRIC_NAMES, at_most, check_metric_name, trap};
+use super::limits::{CALL_BYTES, ENTRY_BYTES, METRIC_NAMES, at_most, check_metric_name, trap};
 use super::ports::{self, Ports};
 use super::stores::Stores;
 use crate::log::Level;
@@ -133,13 +133,13 @@ impl Host {
         self.stop = mark.stop;
     }
 
-    /// Accounts for a write or a send, which only a batch may do.
+    /// Accounts for writes or sends, which only a batch may do: entries, messages and headers, and their bytes.
     #[track_caller]
-    pub(super) fn stage(&mut self, what: &str, bytes: usize) {
+    pub(super) fn stage(&mut self, what: &str, entries: usize, bytes: usize) {
         if !self.in_batch {
             trap(format_args!("{what} outside of a batch"));
         }
-        self.staged_bytes += bytes;
+        self.staged_bytes += entries * ENTRY_BYTES + bytes;
         at_most(
             "writes and sends of one call, in bytes,",
             CALL_BYTES,

@@ -65,7 +65,7 @@ pub(crate) mod state {
             self.call(
                 |calls| calls.put += 1,
                 |host, name| {
-                    host.stage("put", key.len() + value.len());
+                    host.stage("put", 1, key.len() + value.len());
                     host.stores
                         .write(name, key, Some(value), expires_ms(host.now_ms, options));
                 },
@@ -76,7 +76,7 @@ pub(crate) mod state {
             self.call(
                 |calls| calls.delete += 1,
                 |host, name| {
-                    host.stage("delete", key.len());
+                    host.stage("delete", 1, key.len());
                     host.stores.write(name, key, None, None);
                 },
             );
@@ -86,7 +86,7 @@ pub(crate) mod state {
             self.call(
                 |calls| calls.increment += 1,
                 |host, name| {
-                    host.stage("increment", key.len() + 8);
+                    host.stage("increment", 1, key.len() + 8);
                     host.stores.increment(name, key, by, host.now_ms)
                 },
             )
@@ -132,7 +132,8 @@ pub(crate) mod state {
             self.call(
                 |calls| calls.put_many += 1,
                 |host, name| {
-                    host.stage("put-many", keys.data.len() + values.data.len());
+                    let bytes = keys.data.len() + values.data.len();
+                    host.stage("put-many", keys.count(), bytes);
                     for place in 0..keys.count() {
                         let expires_ms = expires_ms(host.now_ms, options);
                         host.stores
@@ -146,7 +147,8 @@ pub(crate) mod state {
             self.call(
                 |calls| calls.delete_range += 1,
                 |host, name| {
-                    host.stage("delete-range", 0);
+                    let bound = |key: &Option<Vec<u8>>| key.as_ref().map_or(0, Vec::len);
+                    host.stage("delete-range", 2, bound(&range.start) + bound(&range.end));
                     // Expired entries may stay: they read as absent.
                     for (key, _) in host.stores.scan(name, range, false, host.now_ms) {
                         host.stores.write(name, &key, None, None);
@@ -260,11 +262,11 @@ pub(crate) mod output {
         let shared = host::current();
         let host = &mut *shared.borrow_mut();
         host.calls.send_many += 1;
-        host.stage("sending", 0);
-        let bytes = host
-            .ports
-            .send_many(port, messages, partitions, host.default_timestamp_ms);
-        host.stage("sending", bytes);
+        host.stage("sending", 0, 0);
+        let (entries, bytes) =
+            host.ports
+                .send_many(port, messages, partitions, host.default_timestamp_ms);
+        host.stage("sending", entries, bytes);
     }
 }
 

@@ -5,6 +5,8 @@ use crate::backend::types::BytesColumn;
 pub(super) const KEY_BYTES: usize = 8 << 10;
 pub(super) const VALUE_BYTES: usize = 1 << 20;
 pub(super) const CALL_BYTES: usize = 16 << 20;
+/// What an entry, a message or a header counts beside its bytes.
+pub(super) const ENTRY_BYTES: usize = 32;
 pub(super) const HEADERS: usize = 64;
 pub(super) const HEADER_BYTES: usize = 16 << 10;
 pub(super) const CURSORS: usize = 16;

@@ -60,20 +60,20 @@ impl Ports {
         }
     }
 
-    /// Sends, and returns how many bytes that staged.
+    /// Sends, and returns how many messages and headers that staged, and their bytes.
     pub(super) fn send_many(
         &mut self,
         port: &str,
         messages: &Messages,
         partitions: Option<&[u32]>,
         default_timestamp_ms: i64,
-    ) -> usize {
+    ) -> (usize, usize) {
         let Some(port) = self.0.get_mut(port) else {
             trap(format_args!("the stage declares no output {port:?}"))
         };
         let count = messages.values.count();
         check_lengths(messages, partitions, count);
-        let mut bytes = 0;
+        let (mut entries, mut bytes) = (count, 0);
         for place in 0..count {
             let key = messages.keys.as_ref().and_then(|keys| keys.entry(place));
             let value = messages.values.entry(place);
@@ -84,6 +84,11 @@ impl Ports {
                 .headers
                 .as_ref()
                 .map_or_else(Vec::new, |column| headers_of(column, place));
+            entries += headers.len();
+            bytes += headers
+                .iter()
+                .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len))
+                .sum::<usize>();
             let explicit = partitions
                 .and_then(|partitions| partitions.get(place))
                 .copied();
@@ -100,7 +105,7 @@ impl Ports {
             };
             port.sent.push(sent);
         }
-        bytes
+        (entries, bytes)
     }
 }
 

@@ -256,7 +256,7 @@ fn repartition(system: &System, stream: &str, other: &str, partitions: u32) -> S
              or put its lines into a log of {partitions} with `wasm-host log produce`"
         ),
         System::Log(_) => format!(
-            "set partitions = {partitions} in [streams.{stream}] while it is empty, \
+            "set partitions = {partitions} in [streams.{stream}] before the first start, \
              or copy it to a log of {partitions} with `wasm-host log consume` and `log produce`"
         ),
     }
