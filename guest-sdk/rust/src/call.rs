@@ -6,6 +6,7 @@
 //! it fails the call instead: the host undoes all of it and gives the messages again one by one, where the failing call
 //! holds that message only. Whichever way it goes, the outcome is the one that the contract has for a rejected message.
 
+use std::any::Any;
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::rc::Rc;
 
@@ -13,7 +14,6 @@ use crate::backend::{state, types};
 use crate::column::index;
 use crate::outbox::Outbox;
 use crate::scratch::KeyScratch;
-use crate::store::OpenStore;
 use crate::{Error, Message};
 
 /// The message was rejected.
@@ -256,5 +256,23 @@ impl Call {
         let result = work(&mut bytes);
         self.bytes.replace(bytes);
         result
+    }
+}
+
+/// What all handles of a store share.
+pub(crate) struct OpenStore {
+    pub(crate) name: String,
+    pub(crate) handle: state::Store,
+    /// Slots of the last update, of the type of that update's values.
+    pub(crate) slots: RefCell<Option<Box<dyn Any>>>,
+}
+
+impl OpenStore {
+    pub(crate) fn new(name: &str, handle: state::Store) -> Self {
+        Self {
+            name: name.to_owned(),
+            handle,
+            slots: RefCell::new(None),
+        }
     }
 }

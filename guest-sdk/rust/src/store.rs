@@ -1,13 +1,11 @@
 //! Typed stores: single operations and many at once.
 
-use std::any::Any;
 use std::borrow::Borrow;
-use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
 use crate::backend::{state, types::BytesColumn};
-use crate::call::Call;
+use crate::call::{Call, OpenStore};
 use crate::codec::{I64, decode};
 use crate::column::Column as _;
 use crate::range::Range;
@@ -27,24 +25,6 @@ pub struct Store<K, V> {
     pub(crate) call: Rc<Call>,
     pub(crate) ttl_ms: Option<u64>,
     codecs: PhantomData<fn() -> (K, V)>,
-}
-
-/// What all handles of a store share.
-pub(crate) struct OpenStore {
-    pub(crate) name: String,
-    pub(crate) handle: state::Store,
-    /// Slots of the last update, of the type of that update's values.
-    pub(crate) slots: RefCell<Option<Box<dyn Any>>>,
-}
-
-impl OpenStore {
-    pub(crate) fn new(name: &str, handle: state::Store) -> Self {
-        Self {
-            name: name.to_owned(),
-            handle,
-            slots: RefCell::new(None),
-        }
-    }
 }
 
 impl<K, V> Clone for Store<K, V> {

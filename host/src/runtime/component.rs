@@ -1,6 +1,5 @@
 //! A component: compiled, linked, and checked against the contract.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use wasmtime::component::{Component as Code, InstancePre};
 use super::Runtime;
 use super::bindings::exports::wasm_host::task as exports;
 use super::host::{self, Guest};
-use super::limits::Limits;
+use super::options::ComponentOptions;
 
 /// Which handler a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,30 +51,6 @@ pub enum ComponentError {
         /// What it lacks, or what it wants.
         why: String,
     },
-}
-
-/// A folder that a stage may use.
-#[derive(Debug, Clone)]
-pub struct DirectoryGrant {
-    /// On this machine.
-    pub host: PathBuf,
-    /// As the guest sees it.
-    pub guest: String,
-    /// Whether it may write there.
-    pub write: bool,
-}
-
-/// What a stage gives its component.
-#[derive(Debug, Clone, Default)]
-pub struct ComponentOptions {
-    /// The SHA-256 that the file must have.
-    pub sha256: Option<String>,
-    /// `wasi:config/store`.
-    pub config: BTreeMap<String, String>,
-    /// Folders.
-    pub directories: Vec<DirectoryGrant>,
-    /// What its instances may use.
-    pub limits: Limits,
 }
 
 /// The exports that the host may call, where the component has them.

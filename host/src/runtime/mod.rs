@@ -18,11 +18,10 @@ mod instance;
 mod limits;
 mod logs;
 mod metrics;
+mod options;
 
 pub use code::CodeCache;
-pub use component::{
-    Component, ComponentError, ComponentOptions, DirectoryGrant, Inspection, World, inspect,
-};
+pub use component::{Component, ComponentError, Inspection, World, inspect};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
@@ -30,3 +29,4 @@ pub use instance::{EndProgress, Instance, Rejection, is_in_call};
 pub use limits::Limits;
 pub use logs::clean;
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};
+pub use options::{ComponentOptions, DirectoryGrant};

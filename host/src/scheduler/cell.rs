@@ -1,5 +1,6 @@
 //! A task in the scheduler: its lock, where it stands, and what it was asked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -125,4 +126,15 @@ impl Cell {
             }
         }
     }
+}
+
+/// What a worker thread shows to the watchdog.
+#[derive(Default)]
+pub(super) struct Beat {
+    /// The task it runs.
+    pub(super) cell: Mutex<Option<Arc<Cell>>>,
+    /// Its place was taken away.
+    pub(super) taken: AtomicBool,
+    /// Tasks run so far.
+    pub(super) runs: AtomicU64,
 }

@@ -22,9 +22,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use cell::Cell;
+use cell::{Beat, Cell};
 use queue::Queue;
-use watchdog::Beat;
 
 use crate::model::{Epoch, TaskId};
 use crate::runtime::Requests;

@@ -1,13 +1,11 @@
 //! Looks at the workers, and gives the place of one whose guest's call lasts to a parked thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::cell::Cell;
+use super::cell::Beat;
 use super::queue::NeedsThread;
 use super::{Shared, worker};
 
@@ -15,17 +13,6 @@ use super::{Shared, worker};
 const LOOK: Duration = Duration::from_millis(5);
 /// Threads beyond the workers: so many guests may be slow at a time without delaying others.
 pub(super) const SPARE_THREADS: usize = 64;
-
-/// What a worker thread shows to the watchdog.
-#[derive(Default)]
-pub(super) struct Beat {
-    /// The task it runs.
-    pub(super) cell: Mutex<Option<Arc<Cell>>>,
-    /// Its place was taken away.
-    pub(super) taken: AtomicBool,
-    /// Tasks run so far.
-    pub(super) runs: AtomicU64,
-}
 
 /// Stands for a thread that runs nothing.
 const NO_CALL: u64 = u64::MAX;

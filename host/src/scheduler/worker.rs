@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cell::Cell;
-use super::watchdog::Beat;
+use super::cell::{Beat, Cell};
 use super::{Notice, Shared};
 use crate::runtime::Requests;
 use crate::task::{Outcome, Task};

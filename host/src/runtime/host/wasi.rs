@@ -19,10 +19,10 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView, async_trait};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::Guest;
-use crate::runtime::component::ComponentOptions;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::limits::RANDOM_BYTES;
 use crate::runtime::logs::{Level, TaskLog};
+use crate::runtime::options::ComponentOptions;
 
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {

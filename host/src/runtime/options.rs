@@ -1,0 +1,30 @@
+//! What a stage gives its component.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::limits::Limits;
+
+/// A folder that a stage may use.
+#[derive(Debug, Clone)]
+pub struct DirectoryGrant {
+    /// On this machine.
+    pub host: PathBuf,
+    /// As the guest sees it.
+    pub guest: String,
+    /// Whether it may write there.
+    pub write: bool,
+}
+
+/// What a stage gives its component.
+#[derive(Debug, Clone, Default)]
+pub struct ComponentOptions {
+    /// The SHA-256 that the file must have.
+    pub sha256: Option<String>,
+    /// `wasi:config/store`.
+    pub config: BTreeMap<String, String>,
+    /// Folders.
+    pub directories: Vec<DirectoryGrant>,
+    /// What its instances may use.
+    pub limits: Limits,
+}
