@@ -344,6 +344,16 @@ impl Running {
     pub fn stderr(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// Waits until it has said something.
+    #[track_caller]
+    pub fn until_says(&mut self, text: &str) {
+        wait_until(text, || {
+            let said = self.stderr().contains(text);
+            assert!(said || self.is_running(), "it ended: {}", self.stderr());
+            said
+        });
+    }
 }
 
 impl Drop for Running {

@@ -14,6 +14,12 @@ impl Obey {
         let (word, argument) = text.split_once(' ').unwrap_or((text, ""));
         let number = || argument.parse::<u64>().unwrap_or_default();
         let store = cx.store::<Raw, Raw>("counts")?;
+        if word == "await" {
+            println!("waits for {argument}");
+            while !std::path::Path::new(argument).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
         match word {
             "panic" => panic!("the guest says no: {argument}"),
             "spin" => {
@@ -39,6 +45,11 @@ impl Obey {
             }
             "ttl" => store.ttl_ms(number()).put(b"k", b"v")?,
             "port" => cx.output::<Raw, Raw>(argument).send_value(b"x")?,
+            "from" => {
+                let port = &cx.inputs()[message.input() as usize].port;
+                let line = format!("{argument} from {port}/{}", message.partition());
+                cx.output::<Raw, Raw>("out").send_value(line.as_bytes())?;
+            }
             "partition" => {
                 cx.output::<Raw, Raw>("out")
                     .draft()

@@ -1,0 +1,335 @@
+//! A disk without room: what waits, what ends, and that nothing is lost by either.
+//!
+//! The disk is a small tmpfs, which only root may mount.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::checkpoints::answering;
+use crate::harness::{Job, Running, wait_until};
+use crate::jobs::COUNT_LINES;
+
+const MIB: u64 = 1 << 20;
+
+/// A file system of 64 MiB.
+struct Disk {
+    folder: TempDir,
+}
+
+impl Disk {
+    /// `None`, and a line that says so, where it cannot be mounted.
+    fn mount() -> Option<Disk> {
+        let folder = tempfile::Builder::new()
+            .prefix("wasm-host-disk-")
+            .tempdir()
+            .expect("a temporary folder");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+            .arg(folder.path())
+            .output();
+        let why = match done {
+            Ok(done) if done.status.success() => return Some(Disk { folder }),
+            Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        let root = rustix::process::geteuid().is_root();
+        assert!(
+            !(root && std::env::var_os("CI").is_some()),
+            "root cannot mount a tmpfs: {why}"
+        );
+        println!("NOT TESTED: a tmpfs cannot be mounted here: {}", why.trim());
+        None
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn free(&self) -> u64 {
+        let stat = statvfs(self.folder.path()).expect("the disk can be asked");
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// Takes all room but this.
+    fn leave(&self, bytes: u64) {
+        let file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.folder.path().join("ballast"))
+            .expect("a file");
+        let length = file.metadata().expect("its length").len();
+        let more = self.free().checked_sub(bytes).expect("so much is free");
+        fallocate(&file, FallocateFlags::empty(), length, more).expect("room");
+        assert!(self.free() <= bytes, "{} bytes are free", self.free());
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.folder.path().join("ballast")).expect("the ballast");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.folder.path())
+            .status();
+    }
+}
+
+/// Lines through the counter to lines, with the state on the disk.
+fn counting(disk: &Disk, job: &str, checkpoint: &str) -> Job {
+    let state = disk.state();
+    let text = COUNT_LINES
+        .replace(
+            "[checkpoint]",
+            &format!("state-dir = {state:?}\n{job}\n[checkpoint]\n{checkpoint}"),
+        )
+        .replace("path = \"in.txt\"", "path = \"in.txt\"\nfollow = true");
+    Job::new(&text)
+}
+
+fn status(job: &Job) -> Value {
+    job.json(&["status"]).remove(0)
+}
+
+/// A job that has committed `a 1`, and then has no room for what it has processed since.
+fn waiting_to_commit(disk: &Disk, job: &Job) -> Running {
+    job.write("in.txt", b"a\n");
+    let mut running = answering(job);
+    wait_until("the first line is out", || {
+        job.text("out/out-0-0") == "a 1\n"
+    });
+    disk.leave(4 * MIB);
+    job.append("in.txt", b"b\na\n");
+    running.until_says("waits for room");
+    running
+}
+
+#[test]
+fn a_start_waits_for_the_reserve() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"8MiB\"", "");
+    job.write("in.txt", b"a\nb\na\n");
+    disk.leave(4 * MIB);
+    let mut running = job.start_with(&["run", "--until-idle"]);
+    running.until_says("fewer than disk-reserve = 8388608 bytes; waiting for room");
+    assert!(running.is_running());
+    assert!(
+        !disk.state().exists(),
+        "nothing is made before there is room"
+    );
+    disk.make_room();
+    running.wait().expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
+    // The same where there is state already.
+    job.append("in.txt", b"b\n");
+    disk.leave(4 * MIB);
+    let mut running = job.start_with(&["run", "--until-idle"]);
+    running.until_says("waiting for room");
+    disk.make_room();
+    running.wait().expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\nb 2\n");
+}
+
+#[test]
+fn checkpoints_wait_for_the_reserve() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"8MiB\"", "");
+    let running = waiting_to_commit(&disk, &job);
+    let waiting = status(&job);
+    assert_eq!(waiting["state"], "running");
+    assert_eq!(
+        waiting["tasks"][0]["processed"], 3,
+        "guests do not wait for the disk"
+    );
+    assert!(waiting["sealed-bytes"].as_u64() > Some(0), "{waiting}");
+    assert_eq!(waiting["failed-attempts"], 0, "to wait is not to fail");
+    job.append("in.txt", b"c\n");
+    wait_until("more is processed", || {
+        status(&job)["tasks"][0]["processed"] == 4
+    });
+    assert_eq!(
+        job.text("out/out-0-0"),
+        "a 1\n",
+        "what is not committed is not seen"
+    );
+    assert_eq!(status(&job)["epoch"], waiting["epoch"]);
+    disk.make_room();
+    wait_until("all of it is out", || {
+        job.text("out/out-0-0") == "a 1\nb 1\na 2\nc 1\n"
+    });
+    running.terminate().expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\nc 1\n");
+    assert_eq!(job.state("counts").lines().count(), 3);
+}
+
+#[test]
+fn a_crash_while_a_checkpoint_waits_repeats_what_it_held() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"8MiB\"", "");
+    waiting_to_commit(&disk, &job).kill();
+    disk.make_room();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
+}
+
+#[test]
+fn a_full_disk_ends_the_process_and_costs_nothing() {
+    let Some(disk) = Disk::mount() else { return };
+    let text = counting(&disk, "disk-reserve = \"0B\"", "")
+        .text("job.toml")
+        .replace("follow = true", "")
+        .replace("path = \"out\"\nformat = \"lines\"", "")
+        .replace(
+            "[streams.out]\nsystem = \"file\"",
+            "[streams.out]\nsystem = \"log\"",
+        );
+    let job = Job::new(&text);
+    // Keys that do not compress away, a few hundred of them; each line goes out again with its count.
+    let key = |at: usize| {
+        let hash = |part: usize| {
+            use sha2::Digest;
+            let hash = sha2::Sha256::digest(format!("{at} {part}"));
+            hash.iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        (0..16).map(hash).collect::<String>()
+    };
+    let keys: Vec<String> = (0..300).map(key).collect();
+    let lines: Vec<&str> = (0..12_000).map(|at| keys[at * 7 % 300].as_str()).collect();
+    job.write("in.txt", (lines.join("\n") + "\n").as_bytes());
+    disk.leave(12 * MIB);
+    let done = job.run().expect(75);
+    assert!(
+        done.stderr.contains("No space left on device"),
+        "{}",
+        done.stderr
+    );
+    // A restart meets the same disk, and says the same.
+    job.run().expect(75);
+    disk.make_room();
+    job.run().expect(0);
+    let expected: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .map(|(at, key)| format!("{key} {}", at / 300 + 1))
+        .collect();
+    assert!(job.values("out") == expected, "the output differs");
+    let counts = job.state("counts");
+    assert_eq!(counts.lines().count(), 300);
+    let forty = 40i64.to_le_bytes().escape_ascii().to_string();
+    for line in counts.lines() {
+        assert!(line.ends_with(&format!("\t{forty}")), "{line}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_start_that_waits() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"8MiB\"\ndrain-timeout = \"1s\"", "");
+    job.write("in.txt", b"a\n");
+    disk.leave(4 * MIB);
+    let mut running = job.start();
+    running.until_says("waiting for room");
+    let sent = Instant::now();
+    let done = running.terminate();
+    assert!(
+        matches!(done.code, 0 | 75),
+        "in good order, not by the signal: {done:?}"
+    );
+    assert!(
+        sent.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        sent.elapsed()
+    );
+    disk.make_room();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\n");
+}
+
+#[test]
+fn a_signal_ends_a_checkpoint_that_waits() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"8MiB\"\ndrain-timeout = \"1s\"", "");
+    let mut running = waiting_to_commit(&disk, &job);
+    running.signal(rustix::process::Signal::TERM);
+    let sent = Instant::now();
+    wait_until("it ends", || !running.is_running());
+    assert!(
+        sent.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        sent.elapsed()
+    );
+    running.wait().expect(75).says("disk-reserve");
+    disk.make_room();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(
+        job.text("out/out-0-0"),
+        "a 1\nb 1\na 2\n",
+        "what was not committed is processed again"
+    );
+}
+
+#[test]
+fn attempts_that_find_no_room_are_counted() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(
+        &disk,
+        "disk-reserve = \"8MiB\"",
+        "timeout = \"1s\"\ntolerate-failures = 1000",
+    );
+    let text = job.text("job.toml").replace(
+        "[stage.stores.counts]",
+        "[stage.limits]\ncall-deadline = \"200ms\"\n[stage.stores.counts]",
+    );
+    job.write("job.toml", text.as_bytes());
+    let mut running = waiting_to_commit(&disk, &job);
+    running.until_says("attempt 2 failed");
+    let failed = status(&job)["failed-attempts"].as_u64().expect("a count");
+    assert!(failed >= 2, "{failed}");
+    disk.make_room();
+    wait_until("all of it is out", || {
+        job.text("out/out-0-0") == "a 1\nb 1\na 2\n"
+    });
+    let failed = status(&job)["failed-attempts"].clone();
+    running.terminate().expect(0);
+    let recorded: Vec<Value> = job
+        .json(&["checkpoint", "list"])
+        .iter()
+        .map(|checkpoint| checkpoint["failed-attempts"].clone())
+        .filter(|failed| *failed != 0)
+        .collect();
+    assert_eq!(recorded, [failed]);
+}
+
+#[test]
+fn too_many_failed_attempts_end_the_job() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(
+        &disk,
+        "disk-reserve = \"8MiB\"",
+        "timeout = \"1s\"\ntolerate-failures = 2",
+    );
+    let text = job.text("job.toml").replace(
+        "[stage.stores.counts]",
+        "[stage.limits]\ncall-deadline = \"200ms\"\n[stage.stores.counts]",
+    );
+    job.write("job.toml", text.as_bytes());
+    let done = waiting_to_commit(&disk, &job)
+        .wait()
+        .expect(1)
+        .says("attempt 3 failed")
+        .says("too many checkpoints failed");
+    assert!(!done.stderr.contains("attempt 4"), "{}", done.stderr);
+    disk.make_room();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
+}

@@ -1,0 +1,101 @@
+//! Stopping a job whose guest does not return.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Job, Running, wait_until};
+use crate::jobs::COUNT_LOG;
+
+/// A job in a call that lasts until the file `gate/open` is there.
+fn in_a_call(drain_timeout: &str) -> (Job, Running) {
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:obey}")
+        .replace("partitions = 2", "partitions = 1")
+        .replace(
+            "[checkpoint]",
+            &format!("drain-timeout = \"{drain_timeout}\"\n[checkpoint]"),
+        )
+        .replace(
+            "[stage.stores.counts]",
+            "batch-messages = 1\n[stage.limits]\ncall-deadline = \"10m\"\n[stage.capabilities]\n\
+             directories = [{ host = \"gate\", guest = \"/gate\" }]\n[stage.stores.counts]",
+        );
+    let job = Job::new(&text);
+    job.write("gate/closed", b"");
+    job.feed(&["log", "produce", "in"], b"one\nawait /gate/open\nthree\n")
+        .expect(0);
+    let mut running = job.start();
+    wait_until("the job answers", || job.call(&["status"]).code == 0);
+    running.until_says("waits for /gate/open");
+    (job, running)
+}
+
+/// Runs it once more, with the gate open: each message has its effect once.
+fn goes_on_exactly(job: &Job) {
+    job.write("gate/open", b"");
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(
+        job.values("out"),
+        ["one 1", "await /gate/open 2", "three 3"]
+    );
+    assert_eq!(job.json(&["status"])[0]["tasks"][0]["processed"], 3);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (first, second) in [
+        (Signal::TERM, Signal::INT),
+        (Signal::INT, Signal::TERM),
+        (Signal::INT, Signal::INT),
+    ] {
+        let (job, mut running) = in_a_call("10m");
+        running.signal(first);
+        running.until_says("a second signal ends at once");
+        assert!(running.is_running(), "{first:?} waits for the call");
+        let sent = Instant::now();
+        running.signal(second);
+        running.wait().expect(130);
+        assert!(
+            sent.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            sent.elapsed()
+        );
+        goes_on_exactly(&job);
+    }
+}
+
+#[test]
+fn a_call_that_outlasts_the_drain_is_undone_and_is_no_fault() {
+    let (job, running) = in_a_call("300ms");
+    let sent = Instant::now();
+    let done = running.terminate().expect(0);
+    assert!(
+        sent.elapsed() >= Duration::from_millis(300),
+        "the call had no time to end"
+    );
+    let done = done.says("drain-timeout has passed");
+    assert!(!done.stderr.contains("ERROR"), "{}", done.stderr);
+    assert_eq!(
+        job.values("out"),
+        ["one 1"],
+        "what came before is in the last checkpoint"
+    );
+    assert_eq!(job.json(&["offsets", "show"])[0]["position"], 1);
+    goes_on_exactly(&job);
+}
+
+#[test]
+fn a_call_that_ends_in_time_is_kept() {
+    let (job, mut running) = in_a_call("10m");
+    running.signal(Signal::TERM);
+    running.until_says("stopping");
+    job.write("gate/open", b"");
+    running.wait().expect(0);
+    assert_eq!(
+        job.values("out"),
+        ["one 1", "await /gate/open 2"],
+        "no batch starts in a drain"
+    );
+    goes_on_exactly(&job);
+}

@@ -1,0 +1,134 @@
+//! Jobs that sync less, or not at all, and the way back: a crash of the process costs nothing that was committed.
+
+use std::fs;
+
+use crate::checkpoints::answering;
+use crate::harness::{Job, wait_until};
+use crate::jobs::{COUNT_LINES, COUNT_LOG};
+
+const STATE: &str = ".wasm-host/count";
+
+fn set(job: &Job, from: &str, to: &str) {
+    let text = job.text("job.toml");
+    assert!(text.contains(from), "{from:?} is not in {text}");
+    job.write("job.toml", text.replace(from, to).as_bytes());
+}
+
+fn produce(job: &Job, lines: &str) {
+    job.feed(
+        &["log", "produce", "in", "--key-separator", "="],
+        lines.as_bytes(),
+    )
+    .expect(0);
+}
+
+#[test]
+fn without_syncs_a_crash_of_the_process_costs_nothing() {
+    let text = COUNT_LOG.replace("partitions = 2", "partitions = 1");
+    let job = Job::new(&text);
+    produce(&job, "a=1\n");
+    job.call(&["run", "--until-idle"]).expect(0);
+    set(
+        &job,
+        "[checkpoint]",
+        "[checkpoint]\ndurability = \"process\"",
+    );
+    let mut expected = vec!["a 1".to_owned()];
+    for round in 2..=4 {
+        let running = answering(&job);
+        produce(&job, "a=1\n");
+        expected.push(format!("a {round}"));
+        wait_until("it is committed", || job.values("out") == expected);
+        running.kill();
+        assert_eq!(job.values("out"), expected, "what was seen stays");
+    }
+    // What was committed without syncs is as good for a job that syncs.
+    set(&job, "durability = \"process\"", "durability = \"sync\"");
+    let running = answering(&job);
+    produce(&job, "a=1\nb=1\n");
+    expected.extend(["a 5".to_owned(), "b 1".to_owned()]);
+    wait_until("it is committed", || job.values("out") == expected);
+    running.kill();
+    assert_eq!(job.values("out"), expected);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), expected);
+    assert_eq!(job.state("counts").lines().count(), 2);
+}
+
+#[test]
+fn back_at_sync_lost_commits_are_seen_again() {
+    let job =
+        Job::new(&COUNT_LINES.replace("[checkpoint]", "[checkpoint]\ndurability = \"process\""));
+    job.write("in.txt", b"a\nb\n");
+    job.run().expect(0);
+    set(&job, "durability = \"process\"", "durability = \"sync\"");
+    job.append("in.txt", b"a\n");
+    job.run().expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
+    let mut logs: Vec<_> = fs::read_dir(job.path(STATE).join("db"))
+        .expect("the database")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == "log"))
+        .collect();
+    logs.sort();
+    let newest = logs.pop().expect("a write-ahead log");
+    let length = fs::metadata(&newest).expect("its length").len();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&newest)
+        .and_then(|log| log.set_len(length - 100))
+        .expect("it can be cut");
+    job.run().expect(4).says("commits are lost");
+}
+
+#[test]
+fn without_checkpoints_a_crash_goes_back_to_the_last_and_the_result_is_the_same() {
+    let follow = COUNT_LINES.replace("path = \"in.txt\"", "path = \"in.txt\"\nfollow = true");
+    let job = Job::new(&follow.replace(
+        "interval = \"100ms\"",
+        "interval = \"100ms\"\nenabled = false",
+    ));
+    let processed = |job: &Job| job.json(&["status"])[0]["tasks"][0]["processed"].clone();
+    job.write("in.txt", b"a\nb\na\n");
+    let running = answering(&job);
+    wait_until("three are processed", || processed(&job) == 3);
+    running.terminate().expect(0);
+    assert_eq!(
+        job.text("out/out-0-0"),
+        "a 1\nb 1\na 2\n",
+        "a drain commits"
+    );
+    let last = job.json(&["checkpoint", "list"]);
+    let last: Vec<_> = last.iter().map(|found| &found["trigger"]).collect();
+    assert!(last.iter().all(|trigger| *trigger == "drain"), "{last:?}");
+
+    job.append("in.txt", b"c\na\n");
+    let running = answering(&job);
+    wait_until("all are processed", || processed(&job) == 5);
+    running.kill();
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
+    assert_eq!(processed(&job), 3, "what was not committed is undone");
+
+    // On demand there are checkpoints all the same.
+    let running = answering(&job);
+    wait_until("all are processed", || processed(&job) == 5);
+    job.call(&["checkpoint", "trigger"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\nc 1\na 3\n");
+    job.append("in.txt", b"b\n");
+    wait_until("one more is processed", || processed(&job) == 6);
+    running.kill();
+
+    set(&job, "enabled = false", "enabled = true");
+    let running = answering(&job);
+    job.append("in.txt", b"b\n");
+    wait_until("checkpoints come by time again", || {
+        job.text("out/out-0-0") == "a 1\nb 1\na 2\nc 1\na 3\nb 2\nb 3\n"
+    });
+    running.kill();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(
+        job.text("out/out-0-0"),
+        "a 1\nb 1\na 2\nc 1\na 3\nb 2\nb 3\n"
+    );
+    assert_eq!(processed(&job), 7);
+}
