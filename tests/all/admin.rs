@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::checkpoints::answering;
 use crate::harness::{Job, wait_until};
 use crate::jobs::COUNT_LOG;
 
@@ -41,7 +40,8 @@ fn ask(mut connection: impl Read + Write, method: &str, path: &str, body: &str) 
 
 /// The socket of a running job, as its lock file names it.
 fn socket(job: &Job) -> PathBuf {
-    let lock: Value = serde_json::from_str(&job.text(".wasm-host/count/lock")).expect("JSON");
+    let lock = std::fs::read(job.state_dir().join("lock")).expect("the lock file");
+    let lock: Value = serde_json::from_slice(&lock).expect("JSON");
     PathBuf::from(lock["socket"].as_str().expect("a path"))
 }
 
@@ -136,7 +136,7 @@ fn metrics_are_prometheus_text_and_move() {
             "on-rejected = \"skip\"\nbatch-messages = 1\n[stage.stores.counts]",
         );
     let job = Job::new(&text);
-    let running = answering(&job);
+    let running = job.answering();
     let idle = metrics(&job);
     for partition in 0..2 {
         for series in [
@@ -209,7 +209,7 @@ fn metrics_are_prometheus_text_and_move() {
 #[test]
 fn other_routes_and_methods_are_refused() {
     let job = Job::new(COUNT_LOG);
-    let running = answering(&job);
+    let running = job.answering();
     for path in ["/", "/health", "/metrics/", "/logs/in/0", "/state"] {
         assert_eq!(on_socket(&job, "GET", path, "").code, 404, "{path}");
     }
@@ -263,7 +263,7 @@ fn other_routes_and_methods_are_refused() {
 #[test]
 fn messages_are_appended_and_read_by_http() {
     let job = Job::new(COUNT_LOG);
-    let running = answering(&job);
+    let running = job.answering();
     let body = "{\"partition\":1,\"key\":\"k\",\"value\":\"v\",\"timestamp\":5}\n{\"partition\":1,\"key\":\"k\",\"value\":null,\"timestamp\":6}\n";
     let places = on_socket(&job, "POST", "/logs/in", body);
     assert_eq!(places.code, 200, "{}", places.body);
@@ -297,7 +297,7 @@ fn tcp_only_reads() {
         "[checkpoint]",
         &format!("listen = \"{address}\"\n[checkpoint]"),
     ));
-    let running = answering(&job);
+    let running = job.answering();
     let over_tcp = |method: &str, path: &str| {
         let connection = TcpStream::connect(address).expect("the port");
         ask(connection, method, path, "")
@@ -320,7 +320,7 @@ fn tcp_only_reads() {
 fn the_socket_is_private_and_goes_with_the_job() {
     use std::os::unix::fs::PermissionsExt;
     let job = Job::new(COUNT_LOG);
-    let running = answering(&job);
+    let running = job.answering();
     let socket = socket(&job);
     let folder = socket.parent().expect("a folder");
     let mode = folder.metadata().expect("the folder").permissions().mode();

@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 use crate::harness::{Job, wait_until};
 use crate::jobs::COUNT_LOG;
 
-/// The job, as soon as it can be asked.
-pub fn answering(job: &Job) -> crate::harness::Running {
-    let running = job.start();
-    wait_until("the job answers", || job.call(&["status"]).code == 0);
-    running
+fn answering(job: &Job) -> crate::harness::Running {
+    job.answering()
 }
 
 #[test]

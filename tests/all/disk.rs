@@ -11,7 +11,6 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::checkpoints::answering;
 use crate::harness::{Job, Running, wait_until};
 use crate::jobs::COUNT_LINES;
 
@@ -102,7 +101,7 @@ fn status(job: &Job) -> Value {
 /// A job that has committed `a 1`, and then has no room for what it has processed since.
 fn waiting_to_commit(disk: &Disk, job: &Job) -> Running {
     job.write("in.txt", b"a\n");
-    let mut running = answering(job);
+    let mut running = job.answering();
     wait_until("the first line is out", || {
         job.text("out/out-0-0") == "a 1\n"
     });

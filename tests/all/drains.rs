@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Job, Running, wait_until};
+use crate::harness::{Job, Running};
 use crate::jobs::COUNT_LOG;
 
 /// A job in a call that lasts until the file `gate/open` is there.
@@ -25,8 +25,7 @@ fn in_a_call(drain_timeout: &str) -> (Job, Running) {
     job.write("gate/closed", b"");
     job.feed(&["log", "produce", "in"], b"one\nawait /gate/open\nthree\n")
         .expect(0);
-    let mut running = job.start();
-    wait_until("the job answers", || job.call(&["status"]).code == 0);
+    let mut running = job.answering();
     running.until_says("waits for /gate/open");
     (job, running)
 }

@@ -2,11 +2,8 @@
 
 use std::fs;
 
-use crate::checkpoints::answering;
 use crate::harness::{Job, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG};
-
-const STATE: &str = ".wasm-host/count";
 
 fn set(job: &Job, from: &str, to: &str) {
     let text = job.text("job.toml");
@@ -35,7 +32,7 @@ fn without_syncs_a_crash_of_the_process_costs_nothing() {
     );
     let mut expected = vec!["a 1".to_owned()];
     for round in 2..=4 {
-        let running = answering(&job);
+        let running = job.answering();
         produce(&job, "a=1\n");
         expected.push(format!("a {round}"));
         wait_until("it is committed", || job.values("out") == expected);
@@ -44,7 +41,7 @@ fn without_syncs_a_crash_of_the_process_costs_nothing() {
     }
     // What was committed without syncs is as good for a job that syncs.
     set(&job, "durability = \"process\"", "durability = \"sync\"");
-    let running = answering(&job);
+    let running = job.answering();
     produce(&job, "a=1\nb=1\n");
     expected.extend(["a 5".to_owned(), "b 1".to_owned()]);
     wait_until("it is committed", || job.values("out") == expected);
@@ -65,7 +62,7 @@ fn back_at_sync_lost_commits_are_seen_again() {
     job.append("in.txt", b"a\n");
     job.run().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
-    let mut logs: Vec<_> = fs::read_dir(job.path(STATE).join("db"))
+    let mut logs: Vec<_> = fs::read_dir(job.state_dir().join("db"))
         .expect("the database")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|found| found == "log"))
@@ -90,7 +87,7 @@ fn without_checkpoints_a_crash_goes_back_to_the_last_and_the_result_is_the_same(
     ));
     let processed = |job: &Job| job.json(&["status"])[0]["tasks"][0]["processed"].clone();
     job.write("in.txt", b"a\nb\na\n");
-    let running = answering(&job);
+    let running = job.answering();
     wait_until("three are processed", || processed(&job) == 3);
     running.terminate().expect(0);
     assert_eq!(
@@ -103,14 +100,14 @@ fn without_checkpoints_a_crash_goes_back_to_the_last_and_the_result_is_the_same(
     assert!(last.iter().all(|trigger| *trigger == "drain"), "{last:?}");
 
     job.append("in.txt", b"c\na\n");
-    let running = answering(&job);
+    let running = job.answering();
     wait_until("all are processed", || processed(&job) == 5);
     running.kill();
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
     assert_eq!(processed(&job), 3, "what was not committed is undone");
 
     // On demand there are checkpoints all the same.
-    let running = answering(&job);
+    let running = job.answering();
     wait_until("all are processed", || processed(&job) == 5);
     job.call(&["checkpoint", "trigger"]).expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\nc 1\na 3\n");
@@ -119,7 +116,7 @@ fn without_checkpoints_a_crash_goes_back_to_the_last_and_the_result_is_the_same(
     running.kill();
 
     set(&job, "enabled = false", "enabled = true");
-    let running = answering(&job);
+    let running = job.answering();
     job.append("in.txt", b"b\n");
     wait_until("checkpoints come by time again", || {
         job.text("out/out-0-0") == "a 1\nb 1\na 2\nc 1\na 3\nb 2\nb 3\n"

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::checkpoints::answering;
 use crate::harness::{Job, wait_until};
 use crate::jobs::COUNT_LOG;
 
-/// One partition of `in` with these settings; whatever the interval is, only what stops the job takes a checkpoint.
+/// One partition of `in` with these settings. Only what stops the job takes a checkpoint.
 fn keeping(settings: &str) -> Job {
     let text = COUNT_LOG
         .replace("partitions = 2", "partitions = 1")
@@ -50,6 +49,15 @@ fn append_chunks(job: &Job, count: usize) {
         .expect(0);
 }
 
+/// Runs the job until so many messages are processed in all, and stops it: one checkpoint.
+fn run_to(job: &Job, processed: u64) {
+    let running = job.answering();
+    wait_until("all are processed", || {
+        job.json(&["status"])[0]["tasks"][0]["processed"] == processed
+    });
+    running.terminate().expect(0);
+}
+
 /// The first offset that is there, and the one after the last.
 fn bounds(job: &Job, stream: &str) -> (u64, u64) {
     let logs = job.json(&["log", "list"]);
@@ -66,14 +74,14 @@ fn by_bytes_the_oldest_chunks_go_and_what_is_unread_stays() {
     let job = keeping("retention = { bytes = \"100kB\" }");
     append_chunks(&job, 10);
     assert_eq!(bounds(&job, "in"), (0, 10), "a command removes nothing");
-    job.call(&["run", "--until-idle"]).expect(0);
+    run_to(&job, 10);
     assert_eq!(
         bounds(&job, "in"),
         (0, 10),
         "at the first checkpoint nothing was read yet"
     );
     append_chunks(&job, 5);
-    job.call(&["run", "--until-idle"]).expect(0);
+    run_to(&job, 15);
     // Of 15 chunks 3 fit; those from 10 on were unread when the checkpoint was taken.
     assert_eq!(bounds(&job, "in"), (10, 15));
     assert_eq!(job.values("out").len(), 15);
@@ -81,7 +89,7 @@ fn by_bytes_the_oldest_chunks_go_and_what_is_unread_stays() {
     assert_eq!(left.lines().count(), 5);
     assert!(left.starts_with("{\"stream\":\"in\",\"partition\":0,\"offset\":10,"));
     append_chunks(&job, 1);
-    job.call(&["run", "--until-idle"]).expect(0);
+    run_to(&job, 16);
     assert_eq!(bounds(&job, "in"), (13, 16), "three fit");
     assert_eq!(job.values("out").last().map(String::as_str), Some("k 16"));
 }
@@ -90,13 +98,13 @@ fn by_bytes_the_oldest_chunks_go_and_what_is_unread_stays() {
 fn who_asks_for_what_is_gone_is_told_what_there_is() {
     let job = keeping("retention = { bytes = \"100kB\" }\ndrop-unread = true");
     append_chunks(&job, 10);
-    job.call(&["run", "--until-idle"]).expect(0);
+    run_to(&job, 10);
     assert_eq!(bounds(&job, "in"), (7, 10), "three fit");
     assert_eq!(job.values("out").len(), 10, "and all were read in time");
     let from = ["log", "consume", "in", "--from", "2"];
     let says = "--from 2: partition 0 holds offsets 7 to before 10";
     job.call(&from).expect(2).says(says);
-    let running = answering(&job);
+    let running = job.answering();
     job.call(&from).expect(2).says(says);
     running.terminate().expect(0);
     let oldest = job.call(&["log", "consume", "in", "--json", "--limit", "1"]);
@@ -136,8 +144,10 @@ fn a_task_that_stopped_finds_its_messages_unless_they_may_be_dropped() {
 fn a_new_input_that_begins_before_the_log_does_is_told() {
     let job = keeping("retention = { bytes = \"100kB\" }\ndrop-unread = true");
     append_chunks(&job, 10);
-    job.call(&["run", "--until-idle"]).expect(0);
-    let text = job.text("job.toml");
+    run_to(&job, 10);
+    let text = job
+        .text("job.toml")
+        .replace("interval = \"1h\"", "interval = \"50ms\"");
     let begun = |start: &str| {
         text.replace(
             "name = \"count\"\ncomponent",
@@ -174,7 +184,7 @@ fn by_age_what_is_old_goes_with_a_checkpoint() {
         );
     job.write("job.toml", text.as_bytes());
     append_chunks(&job, 3);
-    let running = answering(&job);
+    let running = job.answering();
     wait_until("the first three have gone", || {
         append_chunks(&job, 1);
         std::thread::sleep(Duration::from_millis(100));

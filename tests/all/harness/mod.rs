@@ -200,6 +200,41 @@ impl Job {
         self.start_with(&["run"])
     }
 
+    /// Starts the job and waits until it can be asked. Not by asking: while nobody holds the state, a command that looks at it
+    /// holds it.
+    #[track_caller]
+    pub fn answering(&self) -> Running {
+        let mut running = self.start();
+        let lock = self.state_dir().join("lock");
+        wait_until("the job can be asked", || {
+            assert!(running.is_running(), "it ended: {}", running.stderr());
+            let text = fs::read_to_string(&lock).unwrap_or_default();
+            let holder: Value = serde_json::from_str(&text).unwrap_or_default();
+            holder["pid"] == running.pid()
+                && holder["socket"]
+                    .as_str()
+                    .is_some_and(|path| Path::new(path).exists())
+        });
+        running
+    }
+
+    /// Where its job file puts the state.
+    pub fn state_dir(&self) -> PathBuf {
+        let text = self.text("job.toml");
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            Some(
+                line.trim_start_matches([' ', '='])
+                    .trim_matches('"')
+                    .to_owned(),
+            )
+        };
+        match value("state-dir") {
+            Some(path) => self.path(&path),
+            None => self.path(".wasm-host").join(value("name").expect("a name")),
+        }
+    }
+
     pub fn start_with(&self, arguments: &[&str]) -> Running {
         let log = fs::File::create(self.path("stderr.log")).expect("a log file");
         let child = self
