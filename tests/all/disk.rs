@@ -324,9 +324,9 @@ fn too_many_failed_attempts_end_the_job() {
     job.write("job.toml", text.as_bytes());
     let done = waiting_to_commit(&disk, &job)
         .wait()
-        .expect(1)
+        .expect(75)
         .says("attempt 3 failed")
-        .says("too many checkpoints failed");
+        .says("disk-reserve");
     assert!(!done.stderr.contains("attempt 4"), "{}", done.stderr);
     disk.make_room();
     job.call(&["run", "--until-idle"]).expect(0);

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -84,10 +83,11 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
         pid: std::process::id(),
         socket: socket.as_ref().map(|socket| socket.path().to_owned()),
     };
+    let opened = Arc::new(OnceLock::new());
+    io.spawn(on_signals(Arc::clone(&opened)));
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
-    let signals = Arc::new(AtomicU8::new(0));
-    io.spawn(on_signals(handle.clone(), Arc::clone(&signals)));
+    let _ = opened.set(handle.clone());
     if let Some(socket) = &socket {
         let _entered = io.enter();
         let serving = socket
@@ -173,8 +173,9 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
     }
 }
 
-/// The first signal drains, the second ends the process at once.
-async fn on_signals(handle: Handle, seen: Arc<AtomicU8>) {
+/// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
+/// whatever step the opening has come to is one that a crash could have ended.
+async fn on_signals(opened: Arc<OnceLock<Handle>>) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -182,15 +183,23 @@ async fn on_signals(handle: Handle, seen: Arc<AtomicU8>) {
         tracing::warn!("signals cannot be waited for");
         return;
     };
-    loop {
+    for number in 1.. {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        if seen.fetch_add(1, Ordering::SeqCst) > 0 {
-            exit::leave(exit::INTERRUPTED);
+        match opened.get() {
+            None => {
+                tracing::info!("stopped before the job was opened");
+                exit::leave(0);
+            }
+            Some(handle) if number == 1 => {
+                tracing::info!(
+                    "stopping: a final checkpoint is taken; a second signal ends at once"
+                );
+                handle.stop();
+            }
+            Some(_) => exit::leave(exit::INTERRUPTED),
         }
-        tracing::info!("stopping: a final checkpoint is taken; a second signal ends at once");
-        handle.stop();
     }
 }
