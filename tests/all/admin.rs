@@ -309,9 +309,6 @@ fn tcp_only_reads() {
     assert_eq!(over_tcp("POST", "/checkpoints").code, 405);
     assert_eq!(over_tcp("POST", "/logs/in").code, 404);
     assert_eq!(over_tcp("GET", "/logs/in?partition=0&from=0").code, 404);
-    // The port belongs to this job as long as it runs.
-    let other = Job::new(&job.text("job.toml"));
-    other.run().expect(2).says(&format!("listen on {address}"));
     running.terminate().expect(0);
     assert!(TcpStream::connect(address).is_err(), "nobody listens");
 }
