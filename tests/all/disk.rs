@@ -125,7 +125,7 @@ fn a_start_waits_for_the_reserve() {
         "nothing is made before there is room"
     );
     disk.make_room();
-    running.wait().expect(0);
+    running.ends().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
     // The same where there is state already.
     job.append("in.txt", b"b\n");
@@ -133,7 +133,7 @@ fn a_start_waits_for_the_reserve() {
     let mut running = job.start_with(&["run", "--until-idle"]);
     running.until_says("waiting for room");
     disk.make_room();
-    running.wait().expect(0);
+    running.ends().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\nb 2\n");
 }
 
@@ -258,16 +258,16 @@ fn a_signal_ends_a_start_that_waits() {
 fn a_signal_ends_a_checkpoint_that_waits() {
     let Some(disk) = Disk::mount() else { return };
     let job = counting(&disk, "disk-reserve = \"8MiB\"\ndrain-timeout = \"1s\"", "");
-    let mut running = waiting_to_commit(&disk, &job);
+    let running = waiting_to_commit(&disk, &job);
     running.signal(rustix::process::Signal::TERM);
     let sent = Instant::now();
-    wait_until("it ends", || !running.is_running());
+    let done = running.ends();
     assert!(
         sent.elapsed() < Duration::from_secs(5),
         "{:?}",
         sent.elapsed()
     );
-    running.wait().expect(75).says("disk-reserve");
+    done.expect(75).says("disk-reserve");
     disk.make_room();
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(
@@ -323,10 +323,10 @@ fn too_many_failed_attempts_end_the_job() {
     );
     job.write("job.toml", text.as_bytes());
     let done = waiting_to_commit(&disk, &job)
-        .wait()
+        .ends()
         .expect(75)
         .says("attempt 3 failed")
-        .says("disk-reserve");
+        .says("fewer than disk-reserve = 8388608 bytes; make room");
     assert!(!done.stderr.contains("attempt 4"), "{}", done.stderr);
     disk.make_room();
     job.call(&["run", "--until-idle"]).expect(0);

@@ -54,7 +54,7 @@ fn a_second_signal_ends_at_once() {
         assert!(running.is_running(), "{first:?} waits for the call");
         let sent = Instant::now();
         running.signal(second);
-        running.wait().expect(130);
+        running.ends().expect(130);
         assert!(
             sent.elapsed() < Duration::from_secs(5),
             "{:?}",
@@ -68,7 +68,8 @@ fn a_second_signal_ends_at_once() {
 fn a_call_that_outlasts_the_drain_is_undone_and_is_no_fault() {
     let (job, running) = in_a_call("300ms");
     let sent = Instant::now();
-    let done = running.terminate().expect(0);
+    running.signal(Signal::TERM);
+    let done = running.ends().expect(0);
     assert!(
         sent.elapsed() >= Duration::from_millis(300),
         "the call had no time to end"
@@ -90,7 +91,7 @@ fn a_call_that_ends_in_time_is_kept() {
     running.signal(Signal::TERM);
     running.until_says("stopping");
     job.write("gate/open", b"");
-    running.wait().expect(0);
+    running.ends().expect(0);
     assert_eq!(
         job.values("out"),
         ["one 1", "await /gate/open 2"],

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Done, Job, Running, wait_until};
+use crate::harness::{Job, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG};
 
 fn processed(job: &Job) -> u64 {
@@ -15,13 +15,6 @@ fn processed(job: &Job) -> u64 {
         .iter()
         .map(|task| task["processed"].as_u64().expect("a count"))
         .sum()
-}
-
-/// Waits for a job that ends by itself.
-#[track_caller]
-fn ends(mut running: Running) -> Done {
-    wait_until("the job ends", || !running.is_running());
-    running.wait()
 }
 
 fn gzip(bytes: &[u8], path: &Path) {
@@ -234,12 +227,12 @@ fn until_idle_ends_when_all_is_read_and_committed() {
     let followed = COUNT_LINES.replace("path = \"in.txt\"", "path = \"in.txt\"\nfollow = true");
     let job = Job::new(&followed);
     job.write("in.txt", b"a\nb\nhalf");
-    ends(job.start_with(&["run", "--until-idle"])).expect(0);
+    job.start_with(&["run", "--until-idle"]).ends().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\n");
-    ends(job.start_with(&["run", "--until-idle"])).expect(0);
+    job.start_with(&["run", "--until-idle"]).ends().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\n");
     job.append("in.txt", b" a line\n");
-    ends(job.start_with(&["run", "--until-idle"])).expect(0);
+    job.start_with(&["run", "--until-idle"]).ends().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\nhalf a line 1\n");
 }
 
@@ -252,7 +245,7 @@ fn until_idle_does_not_wait_for_a_checkpoint_by_time() {
             b"a=1\na=2\n",
         )
         .expect(0);
-        ends(job.start_with(&["run", "--until-idle"])).expect(0);
+        job.start_with(&["run", "--until-idle"]).ends().expect(0);
         assert_eq!(job.values("out"), ["a 1", "a 2"]);
     }
 }

@@ -370,6 +370,13 @@ impl Running {
         }
     }
 
+    /// Waits until it ends, but not for ever.
+    #[track_caller]
+    pub fn ends(mut self) -> Done {
+        wait_until("the job ends", || !self.is_running());
+        self.wait()
+    }
+
     /// Stops it with SIGTERM.
     pub fn terminate(self) -> Done {
         self.signal(rustix::process::Signal::TERM);
