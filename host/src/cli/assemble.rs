@@ -1,9 +1,9 @@
 //! From the job file to what the coordinator takes: each module's options from the typed job.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::stopped::Pinned;
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
@@ -51,7 +51,7 @@ pub(super) fn job(
     job: &Job,
     runtime: &Runtime,
     steps: &Arc<dyn Steps>,
-    pinned: &BTreeMap<String, PathBuf>,
+    pinned: &BTreeMap<String, Pinned>,
 ) -> Result<JobOptions, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut streams = BTreeMap::new();
@@ -117,7 +117,7 @@ pub(super) fn check_components(options: &JobOptions) -> Result<(), Failure> {
 fn component(
     declared: &config::Stage,
     runtime: &Runtime,
-    pinned: Option<&PathBuf>,
+    pinned: Option<&Pinned>,
 ) -> Result<Arc<Component>, Failure> {
     let directories = declared
         .capabilities
@@ -128,11 +128,12 @@ fn component(
             guest: directory.guest.to_string(),
             write: directory.write,
         });
+    let demanded = declared
+        .sha256
+        .as_ref()
+        .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect());
     let options = ComponentOptions {
-        sha256: declared
-            .sha256
-            .as_ref()
-            .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect()),
+        sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),
         config: declared
             .config
             .iter()
@@ -141,7 +142,7 @@ fn component(
         directories: directories.collect(),
         limits: limits(&declared.limits),
     };
-    let path = pinned.map_or(&**declared.component, PathBuf::as_path);
+    let path = pinned.map_or(&**declared.component, |pinned| &pinned.path);
     Component::load(runtime, path, options).map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(
@@ -163,7 +164,7 @@ fn limits(declared: &config::Limits) -> Limits {
 fn stage(
     declared: &config::Stage,
     runtime: &Runtime,
-    pinned: Option<&PathBuf>,
+    pinned: Option<&Pinned>,
 ) -> Result<StageOptions, Failure> {
     let store = |(name, store): (&String, &config::Store)| {
         let kind = match *store.kind {

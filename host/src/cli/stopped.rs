@@ -96,17 +96,27 @@ pub(super) fn view(job: &Job) -> Result<(Looking, View), Failure> {
     Ok((looking, view))
 }
 
+/// The component of a stage's last checkpoint.
+pub(super) struct Pinned {
+    /// Where it is kept.
+    pub(super) path: PathBuf,
+    /// What it must be.
+    pub(super) sha256: String,
+}
+
 /// The components of the last checkpoint, by stage.
-pub(super) fn pinned(job: &Job) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let (directory, view) = view(job)?;
+pub(super) fn pinned(job: &Job) -> Result<BTreeMap<String, Pinned>, Failure> {
+    let (looking, view) = view(job)?;
     let catalog = view
         .catalog()
         .map_err(|error| Failure::of(exit::STATE, &error))?;
-    let path = |sha256: &str| directory::code_path(&directory.path, sha256);
-    Ok(catalog
-        .stages
-        .iter()
-        .map(|(name, stage)| (name.clone(), path(&stage.component)))
+    let pinned = |sha256: String| Pinned {
+        path: directory::code_path(&looking.path, &sha256),
+        sha256,
+    };
+    let stages = catalog.stages.into_iter();
+    Ok(stages
+        .map(|(name, stage)| (name, pinned(stage.component)))
         .collect())
 }
 

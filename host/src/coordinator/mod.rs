@@ -263,7 +263,7 @@ impl Coordinator {
             }
             until = Some(until.map_or(now + LOOK, |until| until.min(now + LOOK)));
         } else if self.until_idle && !self.draining {
-            if self.is_idle() {
+            if self.is_read() {
                 let _ = self.sender.send(Message::Idle);
             }
             until = Some(until.map_or(now + 4 * LOOK, |until| until.min(now + 4 * LOOK)));
@@ -286,7 +286,11 @@ impl Coordinator {
             Message::Done(done) => self.done(done),
             Message::Stop => Event::Stop,
             Message::Quiet => Event::Quiet,
-            Message::Idle if self.is_idle() => Event::Idle,
+            // What was processed is committed first: it may be published to what the job reads.
+            Message::Idle if self.is_read() && self.core.is_changed() => {
+                Event::Wanted(Trigger::EndOfInput)
+            }
+            Message::Idle if self.is_read() => Event::Idle,
             Message::Idle => Event::Tick,
             Message::Request(Request::Status(reply)) => {
                 let _ = reply.send(self.status());
@@ -447,7 +451,7 @@ impl Coordinator {
     }
 
     /// Whether every input is read to its end, and nothing is on its way.
-    fn is_idle(&self) -> bool {
+    fn is_read(&self) -> bool {
         let input_is_idle = |input: &InputEntry, figures: &TaskFigures, at: usize| {
             if input.is_log {
                 let (_, end) = self.logs.bounds(input.id, input.partition);
@@ -459,7 +463,6 @@ impl Coordinator {
             idle || reader.ended.load(Ordering::Acquire)
         };
         !self.core.is_committing()
-            && !self.core.is_changed()
             && !self.scheduler.is_busy()
             && self.tasks.iter().all(|task| {
                 task.inbox.is_empty()
