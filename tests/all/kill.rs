@@ -1,21 +1,37 @@
-//! kill -9 again and again on the real binary: state, positions and output are those of a run without kills.
+//! kill -9 again and again: state, positions and output are those of a run without kills.
 //!
-//! `SOAK_KILLS` sets how many, `SOAK_SEED` replays.
+//! Half of the kills come at random times. The others are aimed: at a guest's call, or at a step of a commit, where `strace` kills the
+//! host as it enters a system call, or a host that waits before a step is killed there. Whether that step was hit is read from what
+//! is left on the disk. `SOAK_KILLS` sets how many, `SOAK_SEED` replays.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 
-use crate::harness::{Job, wait_until};
-use crate::jobs::COUNT_LOG;
+use crate::harness::found::{Found, Phase, state_dir};
+use crate::harness::{Job, host, steps, wait_until};
+use crate::jobs::{COUNT_LINES, COUNT_LOG};
 
+/// Kills of all tests here together.
 fn kills() -> usize {
-    std::env::var("SOAK_KILLS")
-        .ok()
-        .and_then(|kills| kills.parse().ok())
-        .unwrap_or(100)
+    let kills = std::env::var("SOAK_KILLS").ok();
+    kills.map_or(100, |kills| kills.parse().expect("SOAK_KILLS is a number"))
+}
+
+/// Kills at random times, in each of the two tests that have them.
+fn at_random() -> usize {
+    kills() / 4
+}
+
+/// Kills at each aim of each test.
+fn at_each() -> usize {
+    kills().div_ceil(20)
 }
 
 fn seed(what: &str) -> StdRng {
@@ -27,137 +43,339 @@ fn seed(what: &str) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-/// Keys and values of `count` messages.
-fn messages(count: usize) -> Vec<(String, String)> {
-    (0..count)
-        .map(|at| (format!("k{}", at * 31 % 97), format!("v{at}")))
-        .collect()
+/// When the host is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Aim {
+    AtRandom,
+    /// All tasks have sealed an epoch; its write has not begun.
+    Sealed,
+    /// In the write of an epoch, before its bytes are in the write-ahead log.
+    Write,
+    /// In the write of an epoch, before its bytes are synced.
+    Sync,
+    /// The epoch is written, and the witness is not.
+    Witness,
+    /// In delivery, before the bytes are in the file.
+    Deliver,
+    /// In delivery, before the bytes in the file are synced.
+    DeliverSync,
 }
 
-fn counted(keys: impl Iterator<Item = String>) -> (Vec<String>, BTreeMap<String, i64>) {
-    let mut counts = BTreeMap::new();
-    let lines = keys.map(|key| {
-        let count = counts.entry(key.clone()).or_insert(0i64);
-        *count += 1;
-        format!("{key} {count}")
+const IN_COMMIT: &[Aim] = &[Aim::Sealed, Aim::Write, Aim::Sync, Aim::Witness];
+const IN_DELIVERY: &[Aim] = &[Aim::Deliver, Aim::DeliverSync];
+
+/// Each aim equally often among kills at random times, in an order that the seed gives.
+fn schedule(aims: &[&[Aim]], random: &mut StdRng) -> Vec<Aim> {
+    let mut schedule = vec![Aim::AtRandom; at_random()];
+    for aim in aims.iter().copied().flatten() {
+        schedule.extend(std::iter::repeat_n(*aim, at_each()));
+    }
+    schedule.shuffle(random);
+    schedule
+}
+
+/// Kills a job at each aim of the schedule, and reads from the disk that it was hit.
+fn kill_at_each(job: &mut Job, schedule: &[Aim], arguments: &[&str], random: &mut StdRng) {
+    // The first start registers names.
+    kill_before("commit.write", job, arguments);
+    let (mut hit, mut phases) = (BTreeMap::new(), BTreeMap::new());
+    for aim in schedule {
+        let before = Found::of(job).expect("a state directory").epoch();
+        aim.kill(job, arguments, random);
+        let found = Found::of(job).expect("a state directory");
+        aim.check(job, before, &found);
+        *hit.entry(aim).or_insert(0) += 1;
+        if *aim == Aim::AtRandom {
+            *phases.entry(found.phase()).or_insert(0) += 1;
+        }
+    }
+    println!("hit {hit:?}; at random times {phases:?}");
+    assert!(hit.values().all(|count| *count >= 5 || kills() < 100));
+}
+
+impl Aim {
+    fn kill(self, job: &mut Job, arguments: &[&str], random: &mut StdRng) {
+        let at = random.random_range(1..=4);
+        let out = [job.path("out/out-0-0")];
+        match self {
+            Aim::AtRandom => {
+                let mut running = job.start_with(arguments);
+                std::thread::sleep(Duration::from_millis(random.random_range(0..220)));
+                assert!(running.is_running(), "it ended: {}", running.stderr());
+                running.kill();
+            }
+            Aim::Sealed => kill_before("commit.write", job, arguments),
+            Aim::Write => kill_in_log("write", at, job, arguments),
+            Aim::Sync => kill_in_log("fdatasync", at, job, arguments),
+            Aim::Witness => {
+                let witness = state_dir(job).expect("a state directory").join("witness");
+                job.killed_in("pwrite64", at, &[witness], arguments);
+            }
+            Aim::Deliver => job.killed_in("pwrite64", at, &out, arguments),
+            Aim::DeliverSync => job.killed_in("fdatasync", at, &out, arguments),
+        }
+    }
+
+    /// Whether what is on the disk is what such a kill leaves.
+    fn check(self, job: &Job, before: u64, found: &Found) {
+        let phase = found.phase();
+        let steps = job.text("steps.log");
+        let begun = steps.lines().filter(|step| *step == "commit.write").count() as u64;
+        match self {
+            Aim::AtRandom => {}
+            Aim::Sealed => {
+                assert_eq!((found.epoch(), begun), (before, 1));
+                assert_ne!(phase, Phase::BeforeWitness);
+                let listed = job.json(&["checkpoint", "list"]);
+                let last = listed
+                    .last()
+                    .map_or(0, |last| last["epoch"].as_u64().expect("a number"));
+                assert_eq!(last, before);
+            }
+            Aim::Write => {
+                assert_eq!(steps.lines().last(), Some("commit.write"));
+                assert_eq!(found.epoch(), before + begun - 1, "the epoch is not there");
+                assert_ne!(phase, Phase::BeforeWitness);
+            }
+            Aim::Sync => {
+                assert_eq!(steps.lines().last(), Some("commit.write"));
+                assert_eq!(found.epoch(), before + begun, "the epoch is there");
+                assert_eq!(phase, Phase::BeforeWitness);
+            }
+            Aim::Witness => {
+                assert_eq!(phase, Phase::BeforeWitness);
+                assert_eq!(found.witness.epoch, found.epoch() - 1);
+            }
+            Aim::Deliver => assert_eq!(phase, Phase::InDelivery),
+            Aim::DeliverSync => assert_eq!(phase, Phase::Delivered),
+        }
+    }
+}
+
+/// Runs the host that tells of its steps.
+fn with_steps<R>(job: &mut Job, run: impl FnOnce(&mut Job) -> R) -> R {
+    let log = job.path("steps.log");
+    let _ = fs::remove_file(&log);
+    job.binary = steps();
+    job.env("STEPS_LOG", log.to_str().expect("UTF-8"));
+    let result = run(job);
+    job.clear_env();
+    job.binary = host();
+    result
+}
+
+/// Kills it while it waits before a step.
+fn kill_before(step: &str, job: &mut Job, arguments: &[&str]) {
+    with_steps(job, |job| {
+        job.env("STEPS_HOLD", &format!("{step}:60000"));
+        let running = job.start_with(arguments);
+        wait_until(step, || job.text("steps.log").lines().last() == Some(step));
+        running.kill();
     });
-    let lines = lines.collect();
-    (lines, counts)
 }
 
-fn shown(counts: &BTreeMap<String, i64>) -> Vec<String> {
-    counts
-        .iter()
-        .map(|(key, count)| format!("{key}\t{}", count.to_le_bytes().escape_ascii()))
-        .collect()
+/// Kills it in a system call to the database's write-ahead log, whose name is the next number or one soon after it.
+fn kill_in_log(call: &str, at: u64, job: &mut Job, arguments: &[&str]) {
+    let db = state_dir(job).expect("a state directory").join("db");
+    let number = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        let digits = name
+            .to_str()?
+            .split(['-', '.'])
+            .find_map(|part| part.parse::<u64>().ok());
+        digits
+    };
+    let last = fs::read_dir(&db)
+        .expect("the database")
+        .filter_map(number)
+        .max();
+    let last = last.expect("files of the database");
+    let logs = (1..=24).map(|more| db.join(format!("{:06}.log", last + more)));
+    let logs: Vec<PathBuf> = logs.collect();
+    with_steps(job, |job| job.killed_in(call, at, &logs, arguments))
+}
+
+/// What a job has made of its input.
+#[derive(PartialEq)]
+struct Outcome {
+    output: String,
+    state: String,
+    positions: Vec<Value>,
+}
+
+impl Outcome {
+    fn of(job: &Job) -> Outcome {
+        let mut positions = job.json(&["offsets", "show"]);
+        for position in &mut positions {
+            // How many epochs it took is not the same.
+            let epoch = position
+                .as_object_mut()
+                .and_then(|fields| fields.remove("epoch"));
+            assert!(epoch.is_some_and(|epoch| epoch.as_u64() > Some(0)));
+        }
+        Outcome {
+            output: match job.path("out").is_dir() {
+                true => job.text("out/out-0-0"),
+                false => job.log("out"),
+            },
+            state: job.state("counts"),
+            positions,
+        }
+    }
+
+    #[track_caller]
+    fn is(&self, other: &Outcome) {
+        assert_eq!(self.positions, other.positions);
+        assert_eq!(self.state, other.state);
+        let lines = self.output.lines().zip(other.output.lines());
+        if let Some((ours, theirs)) = lines.clone().find(|(ours, theirs)| ours != theirs) {
+            panic!("the output differs: {ours:?} instead of {theirs:?}");
+        }
+        assert!(self.output == other.output, "one output is longer");
+        assert!(!self.output.is_empty());
+    }
+}
+
+/// Slow enough for all of the kills.
+const MAX_RATE: &str = "max-rate = \"1000/s\"";
+
+fn slowly(text: &str, stream: &str) -> String {
+    let stream = format!("[streams.{stream}]\n");
+    text.replace(&stream, &format!("{stream}{MAX_RATE}\n"))
+}
+
+fn at_full_speed(job: &Job) {
+    job.write_job(&job.text("job.toml").replace(MAX_RATE, ""));
+}
+
+/// More than is read in the time that the kills take.
+fn messages() -> usize {
+    20_000 + kills() * 1000
 }
 
 #[test]
 fn from_file_to_file() {
     let mut random = seed("from_file_to_file");
-    let kills = kills() / 2;
-    let lines = 40_000 + kills * 400;
-    let job = Job::new(
-        &crate::jobs::COUNT_LINES
-            .replace("interval = \"100ms\"", "interval = \"20ms\"")
-            .replace(
-                "format = \"lines\"\n[streams.out]",
-                "format = \"lines\"\nmax-rate = \"8000/s\"\n[streams.out]",
-            ),
-    );
-    let keys: Vec<String> = messages(lines).into_iter().map(|(key, _)| key).collect();
-    job.write("in.txt", (keys.join("\n") + "\n").as_bytes());
-    let mut done = 0;
-    while done < kills {
-        let mut running = job.start();
-        std::thread::sleep(Duration::from_millis(random.random_range(0..220)));
-        if !running.is_running() {
-            running.wait().expect(0);
-            break;
-        }
-        running.kill();
-        done += 1;
-    }
-    println!("{done} kills");
-    assert!(done * 2 >= kills, "the input ended after {done} kills");
-    // What is left is read at full speed.
-    job.write_job(&job.text("job.toml").replace("max-rate = \"8000/s\"", ""));
+    let text = COUNT_LINES.replace("100ms", "20ms");
+    let lines: String = (0..messages())
+        .map(|at| format!("k{}\n", at * 31 % 97))
+        .collect();
+    let mut job = Job::new(&slowly(&text, "lines"));
+    job.write("in.txt", lines.as_bytes());
+    let schedule = schedule(&[IN_COMMIT, IN_DELIVERY], &mut random);
+    kill_at_each(&mut job, &schedule, &["run"], &mut random);
+    at_full_speed(&job);
     job.run().expect(0);
-    let (out, counts) = counted(keys.into_iter());
-    assert!(
-        job.text("out/out-0-0") == out.join("\n") + "\n",
-        "the output differs"
-    );
-    assert_eq!(
-        job.state("counts").lines().collect::<Vec<_>>(),
-        shown(&counts)
-    );
+
+    let uninterrupted = Job::new(&text);
+    uninterrupted.write("in.txt", lines.as_bytes());
+    uninterrupted.run().expect(0);
+    Outcome::of(&job).is(&Outcome::of(&uninterrupted));
 }
 
 #[test]
 fn from_log_to_log() {
     let mut random = seed("from_log_to_log");
-    let kills = kills() - kills() / 2;
-    let text = COUNT_LOG.replace("interval = \"50ms\"", "interval = \"20ms\"");
-    let job = Job::new(&text.replace(
-        "system = \"log\"\npartitions = 2\n[streams.out]",
-        "system = \"log\"\npartitions = 2\nmax-rate = \"8000/s\"\n[streams.out]",
-    ));
-    let messages = messages(30_000 + kills * 400);
-    let lines: String = messages
-        .iter()
-        .map(|(key, value)| format!("{key}={value}\n"))
+    let text = COUNT_LOG.replace("50ms", "20ms");
+    let lines: String = (0..messages())
+        .map(|at| {
+            format!(
+                "{{\"timestamp\":{at},\"key\":\"k{}\",\"value\":\"v{at}\"}}\n",
+                at * 31 % 97
+            )
+        })
         .collect();
-    job.feed(
-        &["log", "produce", "in", "--key-separator", "="],
-        lines.as_bytes(),
-    )
-    .expect(0);
-    for _ in 0..kills {
-        let running = job.start();
-        std::thread::sleep(Duration::from_millis(random.random_range(0..220)));
-        running.kill();
-    }
-    job.write_job(&job.text("job.toml").replace("max-rate = \"8000/s\"", ""));
+    let produce = |job: &Job| {
+        let done = job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes());
+        done.expect(0);
+    };
+    let mut job = Job::new(&slowly(&text, "in"));
+    produce(&job);
+    let schedule = schedule(&[IN_COMMIT], &mut random);
+    kill_at_each(&mut job, &schedule, &["run"], &mut random);
+    at_full_speed(&job);
     job.call(&["run", "--until-idle"]).expect(0);
-    let (_, counts) = counted(messages.iter().map(|(key, _)| key.clone()));
-    let mut state: Vec<String> = job.state("counts").lines().map(str::to_owned).collect();
-    state.sort();
-    assert_eq!(state, shown(&counts));
-    // Each key belongs to one task, and a task's output is in its order.
-    let mut seen = BTreeMap::new();
-    for value in job.values("out") {
-        let (key, count) = value.split_once(' ').expect("a key and a count");
-        let last = seen.entry(key.to_owned()).or_insert(0i64);
-        assert_eq!(count, (*last + 1).to_string(), "key {key}");
-        *last += 1;
-    }
-    assert_eq!(seen, counts);
+
+    let uninterrupted = Job::new(&text);
+    produce(&uninterrupted);
+    uninterrupted.call(&["run", "--until-idle"]).expect(0);
+    Outcome::of(&job).is(&Outcome::of(&uninterrupted));
+}
+
+fn obey() -> String {
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:obey}")
+        .replace("partitions = 2", "partitions = 1")
+        .replace("50ms", "20ms");
+    text.replace("[stage.stores", "batch-messages = 3\n[stage.stores")
 }
 
 #[test]
 fn in_a_guest_call() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1");
-    for _ in 0..5 {
-        let job = Job::new(&text);
-        job.feed(&["log", "produce", "in"], b"one\ntwo\n").expect(0);
-        let running = job.start();
-        wait_until("two are counted", || {
-            let done = job.call(&["log", "consume", "out"]);
-            done.code == 0 && done.stdout.lines().count() == 2
-        });
-        job.feed(&["log", "produce", "in"], b"three\nsleep 700\nfour\n")
+    let job = Job::new(&obey());
+    let (mut lines, mut hit, mut round) = (Vec::new(), 0, 0);
+    let produce = |job: &Job, lines: &[String]| {
+        let text: String = lines
+            .iter()
+            .map(|line| format!("{{\"timestamp\":5,\"value\":\"{line}\"}}\n"))
+            .collect();
+        job.feed(&["log", "produce", "in", "--jsonl"], text.as_bytes())
             .expect(0);
-        std::thread::sleep(Duration::from_millis(200));
+    };
+    while hit < at_each() {
+        round += 1;
+        assert!(round <= 3 * at_each(), "{hit} kills hit a call");
+        let more = [
+            "one",
+            "two",
+            &format!("say round {round}"),
+            "sleep 700",
+            "five",
+        ];
+        let more = more.map(str::to_owned);
+        produce(&job, &more);
+        lines.extend(more);
+        let running = job.start();
+        wait_until("the guest sleeps", || {
+            running.stderr().contains(&format!("round {round} task="))
+        });
         running.kill();
-        assert_eq!(
-            job.values("out"),
-            ["one 1", "two 2"],
-            "the batch that slept is not in any checkpoint"
-        );
-        job.call(&["run", "--until-idle"]).expect(0);
-        assert_eq!(job.values("out"), ["one 1", "two 2", "three 3", "four 4"]);
+        // The batch of the message that sleeps is in no checkpoint.
+        let position = Found::of(&job).and_then(|found| found.positions.get("count/0").copied());
+        let slept = position > Some(lines.len() as u64 - 2);
+        hit += usize::from(!slept);
     }
+    println!("{hit} kills in a call");
+    job.call(&["run", "--until-idle"]).expect(0);
+
+    let uninterrupted = Job::new(&obey());
+    produce(&uninterrupted, &lines);
+    uninterrupted.call(&["run", "--until-idle"]).expect(0);
+    Outcome::of(&job).is(&Outcome::of(&uninterrupted));
+}
+
+#[test]
+fn in_the_middle_of_a_large_write() {
+    let mut job = Job::new(&obey().replace("20ms", "500ms"));
+    job.feed(&["log", "produce", "in"], b"one\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let large: Vec<String> = (0..3).map(|at| at.to_string().repeat(900_000)).collect();
+    job.feed(&["log", "produce", "in"], large.join("\n").as_bytes())
+        .expect(0);
+    let before = Found::of(&job).expect("a state directory").epoch();
+    // The first 1 MiB is in the log, or the first two.
+    for at in [2, 3, 2, 3, 2] {
+        kill_in_log("write", at, &mut job, &["run", "--until-idle"]);
+        assert_eq!(job.text("steps.log").lines().last(), Some("commit.write"));
+        let found = Found::of(&job).expect("a state directory");
+        assert_eq!(found.epoch(), before);
+        assert_eq!(found.phase(), Phase::Between);
+    }
+    job.call(&["run", "--until-idle"]).expect(0);
+    let large = large
+        .iter()
+        .zip(2..)
+        .map(|(text, count)| format!("{text} {count}"));
+    let expected: Vec<String> = std::iter::once("one 1".to_owned()).chain(large).collect();
+    assert!(job.values("out") == expected, "the output differs");
 }

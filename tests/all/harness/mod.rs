@@ -1,5 +1,7 @@
 //! Running the real binary on real jobs.
 
+pub mod found;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -78,7 +80,8 @@ pub fn guest(name: &str) -> PathBuf {
 /// A job in a folder of its own.
 pub struct Job {
     pub folder: TempDir,
-    binary: PathBuf,
+    /// The host that runs it.
+    pub binary: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -171,6 +174,37 @@ impl Job {
                 .output()
                 .expect("the host can be started"),
         )
+    }
+
+    /// Runs the job under `strace`, which kills it with SIGKILL as it enters the `at`-th call of this name to one of these
+    /// files.
+    pub fn killed_in(&self, call: &str, at: u64, files: &[PathBuf], arguments: &[&str]) {
+        let command = self.command(arguments);
+        let trace = self.path("trace");
+        let mut traced = Command::new("strace");
+        traced
+            .args(["-f", "-qq", "-y", "-o"])
+            .arg(&trace)
+            .args(["-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:signal=KILL:when={at}")]);
+        for file in files {
+            traced.arg("-P").arg(file);
+        }
+        traced.arg(command.get_program()).args(command.get_args());
+        let set = |(name, value): (_, Option<_>)| Some((name, value?));
+        traced.envs(command.get_envs().filter_map(set));
+        let output = traced
+            .stdin(Stdio::null())
+            .output()
+            .expect("strace: scripts/setup --tests installs it");
+        let done = Done::of(&output);
+        assert_eq!(
+            done.code,
+            KILLED,
+            "{call} number {at} of {files:?}: {}\n{}",
+            done.stderr,
+            self.text("trace")
+        );
     }
 
     /// Runs a command with standard input.
@@ -289,6 +323,11 @@ impl Job {
 fn cache() -> PathBuf {
     steps().with_file_name("test-cache")
 }
+
+/// The exit code of a process that aborted.
+pub const ABORTED: i32 = 128 + 6;
+/// The exit code of a process that was killed with SIGKILL.
+pub const KILLED: i32 = 128 + 9;
 
 /// A command that has ended.
 #[derive(Debug)]
