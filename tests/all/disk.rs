@@ -241,14 +241,11 @@ fn a_signal_ends_a_start_that_waits() {
     let sent = Instant::now();
     let done = running.terminate();
     assert!(
-        matches!(done.code, 0 | 75),
-        "in good order, not by the signal: {done:?}"
-    );
-    assert!(
         sent.elapsed() < Duration::from_secs(3),
         "{:?}",
         sent.elapsed()
     );
+    done.expect(0).says("stopped before the job was opened");
     disk.make_room();
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\n");
