@@ -179,11 +179,9 @@ fn kill_in_log(call: &str, at: u64, job: &mut Job, arguments: &[&str]) {
     let db = state_dir(job).expect("a state directory").join("db");
     let number = |entry: std::io::Result<fs::DirEntry>| {
         let name = entry.expect("an entry").file_name();
-        let digits = name
-            .to_str()?
+        name.to_str()?
             .split(['-', '.'])
-            .find_map(|part| part.parse::<u64>().ok());
-        digits
+            .find_map(|part| part.parse::<u64>().ok())
     };
     let last = fs::read_dir(&db)
         .expect("the database")

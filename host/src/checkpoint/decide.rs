@@ -105,10 +105,13 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
     }
 }
 
-/// How long to wait before attempt number `failed + 1`: doubling from 100 ms to 10 s.
+/// The longest wait between two attempts.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How long to wait before attempt number `failed + 1`: doubling from 100 ms to [`BACKOFF_MAX`].
 pub fn backoff(failed: u32) -> Duration {
     let doubled = 100u64.saturating_mul(1 << failed.saturating_sub(1).min(20));
-    Duration::from_millis(doubled.min(10_000))
+    Duration::from_millis(doubled).min(BACKOFF_MAX)
 }
 
 #[cfg(test)]

@@ -98,6 +98,10 @@ impl From<OpenError> for Failure {
                 source: StateError::Db(source),
                 ..
             } if source.no_space() => NO_SPACE,
+            OpenError::State {
+                source: StateError::MemoryStoresTooLarge { .. },
+                ..
+            } => USAGE,
             OpenError::State { .. } => STATE,
             OpenError::Sink {
                 source: SinkError::Write { source, .. },
@@ -121,7 +125,11 @@ impl From<OpenError> for Failure {
 
 impl From<CommitError> for Failure {
     fn from(error: CommitError) -> Failure {
-        let code = if error.no_space() { NO_SPACE } else { HOST };
+        let code = match &error {
+            CommitError::State(StateError::MemoryStoresTooLarge { .. }) => USAGE,
+            error if error.no_space() => NO_SPACE,
+            _ => HOST,
+        };
         Failure::of(code, &error)
     }
 }

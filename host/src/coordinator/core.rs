@@ -212,9 +212,7 @@ impl Core {
             Some((_, began)) if !self.gave_up => Some(began + self.options.drain_timeout),
             _ => None,
         };
-        let stuck = self
-            .committing
-            .map(|(_, began)| began + self.options.timeout + self.options.timeout);
+        let stuck = self.committing.map(|(_, began)| began + self.stuck_after());
         [due, drain, stuck].into_iter().flatten().min()
     }
 
@@ -231,6 +229,11 @@ impl Core {
     /// Whether the open epoch has changes.
     pub fn is_changed(&self) -> bool {
         self.changed
+    }
+
+    /// An attempt that is not yet at its write ends by itself in `timeout`, after a wait; one that takes longer is stuck in it.
+    fn stuck_after(&self) -> Duration {
+        decide::BACKOFF_MAX + 2 * self.options.timeout
     }
 
     fn facts(&self) -> Facts {
@@ -303,9 +306,8 @@ impl Core {
             return;
         }
         if let Some((_, began)) = self.committing
-            && now >= began + self.options.timeout + self.options.timeout
+            && now >= began + self.stuck_after()
         {
-            // An attempt that is not yet at its write fails by itself in time; this one is stuck in it.
             return self.exit(Ending::Host, commands);
         }
         if let Some((ending, began)) = self.stopping

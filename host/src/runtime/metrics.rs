@@ -74,6 +74,16 @@ impl StageMetrics {
                 "metric {name:?}: a name has 1 to 64 characters of a-z, 0-9, - and _, a letter first"
             ));
         }
+        let shown = |name: &str| name.replace('-', "_");
+        if let Some(known) = registry
+            .ids
+            .keys()
+            .find(|known| shown(known) == shown(name))
+        {
+            return Err(format!(
+                "metric {name:?} and metric {known:?} would have the same name in /metrics"
+            ));
+        }
         if registry.kept.len() == METRIC_NAMES {
             return Err(format!(
                 "metric {name:?}: a stage may use {METRIC_NAMES} names"
@@ -249,7 +259,10 @@ mod tests {
         let mut task = TaskMetrics::new(stage, PartitionId(0));
         assert!(task.add("Upper", 1).is_err());
         assert!(task.add("", 1).is_err());
-        for name in 0..METRIC_NAMES {
+        task.add("n-0", 1).expect("a good name");
+        assert!(task.add("n_0", 1).is_err(), "the same to Prometheus");
+        task.undo_batch();
+        for name in 1..METRIC_NAMES {
             task.add(&format!("n{name}"), 1).expect("within the bound");
         }
         assert!(task.add("one-more", 1).is_err());
