@@ -1,9 +1,12 @@
 //! When checkpoints come, what they hold up, and what they do not.
 
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Job, wait_until};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::{COUNT_LINES, COUNT_LOG};
 
 fn answering(job: &Job) -> crate::harness::Running {
     job.answering()
@@ -11,25 +14,40 @@ fn answering(job: &Job) -> crate::harness::Running {
 
 #[test]
 fn a_lone_message_after_silence_comes_out_within_its_epoch() {
-    let job = Job::new(&COUNT_LOG.replace("interval = \"50ms\"", "interval = \"200ms\""));
-    let _running = answering(&job);
-    std::thread::sleep(Duration::from_millis(500));
+    let epoch = Duration::from_millis(200);
+    let text = COUNT_LINES
+        .replace("100ms", "200ms")
+        .replace("system = \"file\"\npath = \"in.txt\"", "system = \"stdin\"");
+    let job = Job::new(&text);
+    let mut command = job.command(&["run"]);
+    let command = command.stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut running = command.spawn().expect("the host can be started");
+    let mut stdin = running.stdin.take().expect("a pipe");
+    let length = || fs::metadata(job.path("out/out-0-0")).map_or(0, |file| file.len());
     let mut times = Vec::new();
-    for at in 1..=5 {
-        job.feed(&["log", "produce", "in", "--key-separator", "="], b"k=v\n")
-            .expect(0);
-        let appended = Instant::now();
-        wait_until("it comes out", || job.values("out").len() == at);
-        times.push(appended.elapsed());
-        std::thread::sleep(Duration::from_millis(300));
+    for at in 0..6 {
+        // A silence of more than an epoch.
+        std::thread::sleep(epoch + Duration::from_millis(150));
+        let before = length();
+        let written = Instant::now();
+        stdin.write_all(b"k\n").expect("the job reads");
+        while length() == before {
+            assert!(
+                written.elapsed() < Duration::from_secs(60),
+                "it never comes out"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The first also waits for the job's start.
+        if at > 0 {
+            times.push(written.elapsed());
+        }
     }
-    // The command line that looks takes a few tens of milliseconds itself, and other tests run beside this one: of five
-    // messages the middle one counts.
+    drop(stdin);
+    assert!(running.wait().expect("the host ends").success());
+    // Other tests run beside this one: of five messages the middle one counts.
     times.sort();
-    assert!(
-        times[2] < Duration::from_millis(200 + 50 + 150),
-        "{times:?}"
-    );
+    assert!(times[2] <= epoch + Duration::from_millis(50), "{times:?}");
 }
 
 #[test]
@@ -176,52 +194,96 @@ fn a_guest_and_an_operator_can_ask_for_one() {
     assert_eq!(triggers, ["guest", "operator"]);
 }
 
-#[test]
-fn a_slow_guest_delays_only_itself() {
-    // Partitions 0 and 1 sleep and spin for a second each; the others must not wait for them.
+/// How many of its neighbours' messages wait longer than 50 ms beside a guest that sleeps for a second and one that spins, of a
+/// hundred that come at times of chance. Of messages at even distances each stands for the time since the one before.
+fn late_beside_slow_guests() -> f64 {
+    const NEIGHBOURS: usize = 4;
+    // Readers take turns message by message. Each is a millisecond of work: half of the one core that is left.
+    const RATE: usize = 500;
     let text = COUNT_LOG
         .replace("{guest:counter}", "{guest:obey}")
         .replace("partitions = 2", "partitions = 6")
         .replace("interval = \"50ms\"", "interval = \"20ms\"")
         .replace(
-            "[stage.stores.counts]",
-            "[stage.limits]\ncall-deadline = \"5s\"\n[stage.stores.counts]",
+            "[streams.out]",
+            &format!("max-rate = \"{RATE}/s\"\n[streams.out]"),
+        )
+        .replace(
+            "name = \"count\"\n[checkpoint]",
+            "name = \"count\"\nworkers = 2\n[checkpoint]",
+        )
+        .replace(
+            "[stage.stores",
+            "batch-messages = 1\n[stage.limits]\ncall-deadline = \"5s\"\n[stage.stores",
         );
-    let job = Job::new(&text.replace(
-        "name = \"count\"\n[checkpoint]",
-        "name = \"count\"\nworkers = 2\n[checkpoint]",
-    ));
-    let _running = answering(&job);
-    let to = |partition: u32, text: &str| {
+    let job = Job::new(&text);
+    let produce = |lines: &str| {
+        job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+            .expect(0);
+    };
+    let to = |partition: usize, text: &str| {
         format!("{{\"partition\":{partition},\"value\":\"{text}\"}}\n")
     };
-    job.feed(
-        &["log", "produce", "in", "--jsonl"],
-        (0..6).map(|p| to(p, "warm")).collect::<String>().as_bytes(),
-    )
-    .expect(0);
-    wait_until("all are warm", || job.values("out").len() == 6);
-    let slow = to(0, "sleep 1500") + &to(1, "spin 1500");
-    job.feed(&["log", "produce", "in", "--jsonl"], slow.as_bytes())
-        .expect(0);
-    let began = Instant::now();
-    let processed = || -> u64 {
-        let status = job.json(&["status"]).remove(0);
-        status["tasks"].as_array().expect("tasks")[2..]
-            .iter()
-            .map(|task| task["processed"].as_u64().unwrap_or(0))
-            .sum()
-    };
-    let before = processed();
-    let others: String = (0..400)
-        .map(|at| to(2 + at % 4, &format!("m{at}")))
-        .collect();
-    job.feed(&["log", "produce", "in", "--jsonl"], others.as_bytes())
-        .expect(0);
-    wait_until("the others are processed", || processed() == before + 400);
-    let took = began.elapsed();
-    assert!(
-        took < Duration::from_millis(1000),
-        "the others waited {took:?} beside guests that take 1.5 s"
+    let steady = (0..RATE * 20).map(|at| 2 + at % NEIGHBOURS);
+    produce(
+        &steady
+            .map(|task| to(task, &format!("work {task}")))
+            .collect::<String>(),
     );
+    let running = job.start();
+    // A command that comes before the job is open would hold the directory itself.
+    wait_until("the job is open", || {
+        job.text(".wasm-host/count/lock").contains("socket")
+    });
+    wait_until("the neighbours work", || {
+        let done = job.call(&["log", "consume", "out"]);
+        done.stdout.lines().count() > 100
+    });
+    let slow = [(0, "sleep 1000"), (1, "spin 1000")].map(|(task, slow)| {
+        to(task, &format!("work {task}")) + &to(task, slow) + &to(task, &format!("work {task}"))
+    });
+    produce(&slow.concat());
+    let when = || {
+        let mut when = vec![Vec::new(); 2 + NEIGHBOURS];
+        for value in job.values("out") {
+            let (task, micros) = value.split_once(' ').expect("a task and a time");
+            let task: usize = task.parse().expect("a task");
+            when[task].push(micros.parse::<f64>().expect("microseconds") / 1e3);
+        }
+        when
+    };
+    wait_until("the slow ones are done", || {
+        when()[..2].iter().all(|slow| slow.len() == 2)
+    });
+    running.terminate().expect(0);
+    let mut when = when();
+    let began = when[0][0].max(when[1][0]);
+    let ended = when[0][1].min(when[1][1]);
+    assert!(ended - began > 500.0, "they were slow at the same time");
+    let allowed = 50.0 + 1e3 * NEIGHBOURS as f64 / RATE as f64;
+    let late = when[2..].iter_mut().map(|when| {
+        when.sort_by(f64::total_cmp);
+        let gaps = when
+            .windows(2)
+            .map(|pair| (pair[0].max(began), pair[1].min(ended)));
+        let gaps: Vec<f64> = gaps
+            .map(|(from, to)| to - from)
+            .filter(|gap| *gap > 0.0)
+            .collect();
+        gaps.iter().map(|gap| (gap - allowed).max(0.0)).sum::<f64>()
+    });
+    100.0 * late.sum::<f64>() / (NEIGHBOURS as f64 * (ended - began))
+}
+
+#[test]
+fn a_slow_guest_delays_only_itself() {
+    // Other tests run beside this one: a second measurement may do.
+    let late = late_beside_slow_guests();
+    if late > 1.0 {
+        let again = late_beside_slow_guests();
+        assert!(
+            again <= 1.0,
+            "{late} % and {again} % of the messages waited longer than 50 ms"
+        );
+    }
 }

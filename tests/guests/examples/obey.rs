@@ -1,4 +1,5 @@
-//! Does what each message says, one at a time; anything else is counted and sent on.
+//! Does what each message says, one at a time; anything else is counted and sent on. `work` takes a millisecond, and tells when
+//! it was done.
 
 use wasm_host_sdk::prelude::*;
 
@@ -67,6 +68,15 @@ impl Obey {
                 let found = std::fs::read_to_string(argument)
                     .map_err(|error| Error::new(format!("file: {error}")));
                 cx.output::<Raw, Raw>("out").send_value(found?.as_bytes())?;
+            }
+            "work" => {
+                let began = std::time::Instant::now();
+                while began.elapsed() < std::time::Duration::from_millis(1) {
+                    std::hint::black_box(0);
+                }
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                let line = format!("{argument} {}", now.unwrap_or_default().as_micros());
+                cx.output::<Raw, Raw>("out").send_value(line.as_bytes())?;
             }
             "write" => std::fs::write(argument, "written")
                 .map_err(|error| Error::new(format!("write: {error}")))?,
