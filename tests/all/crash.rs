@@ -1,12 +1,19 @@
-//! A crash before every durable step: count the steps of a whole run, then end the process before each of them and start
-//! again.
+//! A crash before every durable step: of a first run, of the run after a crash, and of that after a change of the job. The
+//! process is ended by `abort`, started again, and what comes of it is what comes of a run without crashes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
-use crate::harness::Job;
+use wasm_host::state::meta::{self, StageRecord};
+use wasm_host::state::{Db, DbOptions};
 
-/// File to file, log and dead letters, in several epochs.
-const JOB: &str = r#"
+use crate::harness::found::{Found, Phase, state_dir};
+use crate::harness::{ABORTED, Job, guest, in_repository};
+use crate::jobs::COUNT_LOG;
+
+/// File to file.
+const FILES: &str = r#"
 [job]
 name = "crash"
 disk-reserve = "1MiB"
@@ -31,139 +38,548 @@ batch-messages = 20
 type = "rocksdb"
 "#;
 
-const LINES: usize = 160;
+/// File to log, with dead letters in another.
+const LOGS: &str = r#"
+[job]
+name = "crash"
+disk-reserve = "1MiB"
+[checkpoint]
+interval = "15ms"
+[streams.lines]
+system = "file"
+path = "in.txt"
+format = "lines"
+max-rate = "2000/s"
+[streams.out]
+system = "log"
+[streams.rejected]
+system = "log"
+[[stage]]
+name = "count"
+component = "{guest:obey}"
+inputs = ["lines"]
+outputs = ["out"]
+batch-messages = 20
+on-rejected = "dead-letter"
+dead-letters = "rejected"
+[stage.stores.counts]
+type = "rocksdb"
+"#;
 
-fn job() -> Job {
-    let job = Job::new(JOB).with_steps();
-    let lines: String = (0..LINES)
-        .map(|line| format!("k{}\n", line * 7 % 23))
-        .collect();
-    job.write("in.txt", lines.as_bytes());
-    job
+const MAX_RATE: &str = "max-rate = \"2000/s\"";
+
+/// A job over a file of lines, and what must come of it.
+#[derive(Clone, Copy)]
+struct Case {
+    text: &'static str,
+    lines: usize,
 }
 
-fn expected() -> (String, String) {
-    let mut counts = BTreeMap::new();
-    let mut out = String::new();
-    for line in 0..LINES {
-        let key = format!("k{}", line * 7 % 23);
-        let count = counts.entry(key.clone()).or_insert(0i64);
-        *count += 1;
-        out += &format!("{key} {count}\n");
+/// So many that chains of crashes do not come to their end.
+const FROM_FILE_TO_FILE: Case = Case {
+    text: FILES,
+    lines: 3000,
+};
+const FROM_FILE_TO_LOGS: Case = Case {
+    text: LOGS,
+    lines: 3000,
+};
+
+impl Case {
+    fn line(self, at: usize) -> String {
+        match self.text == LOGS && at % 10 == 3 {
+            true => format!("reject line {at}"),
+            false => format!("k{}", at * 7 % 23),
+        }
     }
-    let state = counts
-        .iter()
-        .map(|(key, count)| format!("{key}\t{}\n", count.to_le_bytes().escape_ascii()))
-        .collect();
-    (out, state)
+
+    fn job(self) -> Job {
+        let job = Job::new(self.text).with_steps();
+        let lines: String = (0..self.lines).map(|at| self.line(at) + "\n").collect();
+        job.write("in.txt", lines.as_bytes());
+        job
+    }
+
+    /// Runs the job to its end at full speed, and compares.
+    #[track_caller]
+    fn finish(self, job: &Job, what: &str) {
+        job.write_job(&job.text("job.toml").replace(MAX_RATE, ""));
+        job.run().expect(0);
+        let position = &job.json(&["offsets", "show"])[0]["position"];
+        assert_eq!(position.as_u64(), Some(self.lines as u64), "{what}");
+        let (out, rejected, state) = self.expected();
+        if self.text == LOGS {
+            assert!(job.values("out") == out, "{what}: the output differs");
+            assert_eq!(job.values("rejected"), rejected, "{what}");
+        } else {
+            let out: String = out.iter().map(|line| format!("{line}\n")).collect();
+            assert!(job.text("out/out-0-0") == out, "{what}: the output differs");
+        }
+        assert_eq!(job.state("counts"), state, "{what}");
+    }
+
+    /// Output, dead letters and state.
+    fn expected(self) -> (Vec<String>, Vec<String>, String) {
+        let mut counts = BTreeMap::new();
+        let (mut out, mut rejected) = (Vec::new(), Vec::new());
+        for line in (0..self.lines).map(|at| self.line(at)) {
+            if line.starts_with("reject") {
+                rejected.push(line);
+                continue;
+            }
+            // The guest of the job over logs counts all messages together.
+            let key = if self.text == LOGS { "count" } else { &line };
+            let count = counts.entry(key.to_owned()).or_insert(0i64);
+            *count += 1;
+            out.push(format!("{line} {count}"));
+        }
+        let state = counts
+            .iter()
+            .map(|(key, count)| format!("{key}\t{}\n", count.to_le_bytes().escape_ascii()));
+        (out, rejected, state.collect())
+    }
 }
 
-fn steps_of(job: &mut Job) -> Vec<String> {
-    let log = job.path("steps.log");
-    job.env("STEPS_LOG", log.to_str().expect("UTF-8"));
-    job.run().expect(0);
-    job.clear_env();
-    job.text("steps.log").lines().map(str::to_owned).collect()
-}
-
+/// Runs a command until it aborts before a step: a number, or a name and which of that name. The steps of the run; `None`:
+/// the command came to its end before.
 #[track_caller]
-fn check(job: &Job, what: &str) {
-    job.run().expect(0);
-    let (out, state) = expected();
-    assert_eq!(job.text("out/out-0-0"), out, "{what}");
-    assert_eq!(job.state("counts"), state, "{what}");
+fn crash_in(job: &mut Job, arguments: &[&str], before: &str) -> Option<Vec<String>> {
+    let (done, steps) = watched(job, before, |job| job.call(arguments));
+    match done.code {
+        ABORTED => Some(steps),
+        0 => None,
+        code => panic!(
+            "{arguments:?} before {before}: exit {code}: {}",
+            done.stderr
+        ),
+    }
 }
 
-const ABORTED: i32 = 128 + 6;
+fn watched<R>(job: &mut Job, abort: &str, run: impl FnOnce(&Job) -> R) -> (R, Vec<String>) {
+    let log = job.path("steps.log");
+    let _ = fs::remove_file(&log);
+    job.env("STEPS_LOG", log.to_str().expect("UTF-8"));
+    // A name alone is the first of it.
+    let abort = match abort.contains(':') || abort.parse::<u64>().is_ok() {
+        true => abort.to_owned(),
+        false => format!("{abort}:1"),
+    };
+    job.env("STEPS_ABORT", &abort);
+    let result = run(job);
+    job.clear_env();
+    let steps = job.text("steps.log").lines().map(str::to_owned).collect();
+    (result, steps)
+}
 
-#[test]
-fn a_crash_before_every_step_loses_and_repeats_nothing() {
-    let mut counted = job();
-    let steps = steps_of(&mut counted);
-    check(&counted, "no crash at all");
-    for name in [
-        "init.make",
+/// Runs a job, which must abort before a step.
+#[track_caller]
+fn crash(job: &mut Job, before: &str) -> String {
+    let steps = crash_in(job, &["run"], before);
+    let steps = steps.unwrap_or_else(|| panic!("the job ended before {before}"));
+    steps.last().expect("a step").clone()
+}
+
+/// The names of steps before which a process was ended.
+type Aborted = BTreeSet<String>;
+
+/// Whether a run has come so far that nothing new can come.
+type IsEnough = fn(&[String]) -> bool;
+
+/// The first epoch after an opening is delivered.
+fn one_epoch(steps: &[String]) -> bool {
+    steps.iter().filter(|step| *step == "commit.write").count() == 2
+}
+
+/// A state directory is open.
+fn opened(steps: &[String]) -> bool {
+    steps.iter().any(|step| step == "open.database")
+}
+
+/// The job is open.
+fn begun(steps: &[String]) -> bool {
+    steps.iter().any(|step| step == "commit.write")
+}
+
+impl Case {
+    /// A crash before each step of a first run.
+    fn first_run(self) -> Aborted {
+        let mut aborted = Aborted::new();
+        for number in 1.. {
+            let mut job = self.job();
+            let steps = crash_in(&mut job, &["run"], &number.to_string());
+            self.finish(&job, &format!("a crash before step {number}, of {steps:?}"));
+            match steps {
+                Some(steps) => aborted.extend(steps.last().cloned()),
+                None => break,
+            }
+        }
+        aborted
+    }
+
+    /// After crashes before these steps, one a run, a crash before each step of the next run, until it is enough. One job is
+    /// crashed again and again, and a new one taken when there is nothing left in it that could crash in this way.
+    fn after(self, crashes: &[&str], is_enough: IsEnough) -> Aborted {
+        let mut aborted = Aborted::new();
+        let (mut job, mut is_new, mut number) = (self.job(), true, 1);
+        loop {
+            let mut hit = crashes.iter().map(|at| crash_in(&mut job, &["run"], at));
+            let all_hit = hit.all(|steps| steps.is_some());
+            let next = match all_hit {
+                true => crash_in(&mut job, &["run"], &number.to_string()),
+                false => None,
+            };
+            let what = format!("crashes before {crashes:?}, then before step {number}: {next:?}");
+            match next {
+                Some(steps) => {
+                    aborted.extend(steps.last().cloned());
+                    if is_enough(&steps) {
+                        self.finish(&job, &what);
+                        return aborted;
+                    }
+                    (is_new, number) = (false, number + 1);
+                }
+                None => {
+                    assert!(!is_new, "{what}");
+                    self.finish(&job, &what);
+                    (job, is_new) = (self.job(), true);
+                }
+            }
+        }
+    }
+}
+
+fn first_runs() -> Aborted {
+    let short = |case: Case| Case { lines: 80, ..case }.first_run();
+    let cases = [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS];
+    cases.into_iter().flat_map(short).collect()
+}
+
+// Below, the first crashes are before those steps that leave different things behind.
+
+fn making() -> Aborted {
+    let steps = [
         "init.database",
         "init.commit",
-        "witness.write",
         "witness.sync",
         "init.format",
-        "init.sync",
         "init.rename",
+    ];
+    let case = Case {
+        lines: 200,
+        ..FROM_FILE_TO_FILE
+    };
+    let aborted = steps.iter().map(|step| case.after(&[step], opened));
+    aborted.flatten().collect()
+}
+
+fn opening() -> Aborted {
+    let steps = [
         "init.sync-parent",
-        "open.database",
-        "commit.write",
-        "commit.witness",
-        "commit.publish",
-        "deliver",
-        "sink.write",
+        "sink.create-folder",
         "sink.sync",
+        "append.write",
+        "commit.witness",
+    ];
+    let case = Case {
+        lines: 200,
+        ..FROM_FILE_TO_FILE
+    };
+    let aborted = steps.iter().map(|step| case.after(&[step], begun));
+    aborted.flatten().collect()
+}
+
+fn committing() -> Aborted {
+    let steps: [&[&str]; 6] = [
+        &["commit.write:2"],
+        &["commit.witness:2"],
+        &["witness.sync:3"],
+        &["deliver:2"],
+        &["sink.sync:3"],
+        // Only a file that is longer than recorded is cut back.
+        &["sink.sync:3", "sink.truncate"],
+    ];
+    let case = FROM_FILE_TO_FILE;
+    let aborted = steps.iter().map(|steps| case.after(steps, one_epoch));
+    aborted.flatten().collect()
+}
+
+fn committing_to_logs() -> Aborted {
+    let steps = [
+        "append.write",
+        "commit.write:2",
+        "commit.witness:2",
+        "commit.publish:2",
+    ];
+    let case = FROM_FILE_TO_LOGS;
+    let aborted = steps.iter().map(|step| case.after(&[step], one_epoch));
+    aborted.flatten().collect()
+}
+
+/// A crash before each step with a component that is new, twice in a row where it is kept; it is the checkpoint's component
+/// from the first commit on and not before.
+fn with_another_component() -> Aborted {
+    let case = FROM_FILE_TO_FILE;
+    let mut aborted = Aborted::new();
+    // The same code with a custom section is another component.
+    let old = fs::read(guest("counter")).expect("a component");
+    let new = [old.as_slice(), b"\x00\x04\x03new".as_slice()].concat();
+    let recorded = |job: &Job| {
+        let folder = state_dir(job).expect("a state directory");
+        let db = Db::open_read_only(&folder.join("db"), &DbOptions::default());
+        let stage: Option<StageRecord> =
+            meta::get(&db.expect("the database opens"), b"stage/count").expect("a record");
+        stage.expect("the stage is recorded").component
+    };
+    for steps in [
+        [
+            "commit.publish:2",
+            "code.write",
+            "code.write",
+            "commit.write",
+        ],
+        ["deliver:2", "code.write", "sink.sync", "commit.write"],
+        ["sink.sync:3", "code.write", "sink.truncate", "commit.write"],
     ] {
-        assert!(
-            steps.iter().any(|step| step == name),
-            "step {name:?} was not seen in {steps:?}"
-        );
-    }
-    // The number of epochs differs from run to run, so the last steps may not come.
-    let mut crashed = 0;
-    for number in 1..=steps.len() {
-        let mut job = job();
-        job.env("STEPS_ABORT", &number.to_string());
-        let done = job.run();
-        job.clear_env();
-        match done.code {
-            ABORTED => crashed += 1,
-            0 => {}
-            code => panic!("before step {number}: exit {code}: {}", done.stderr),
+        let mut job = case.job();
+        let path = guest("counter");
+        let text = job.text("job.toml");
+        aborted.insert(crash(&mut job, steps[0]));
+        let before = recorded(&job);
+        job.write("new.wasm", &new);
+        job.write_job(&text.replace(path.to_str().expect("UTF-8"), "new.wasm"));
+        for step in &steps[1..] {
+            aborted.insert(crash(&mut job, step));
+            assert_eq!(recorded(&job), before, "{step}: nothing is committed yet");
         }
-        check(
-            &job,
-            &format!(
-                "a crash before step {number}, {:?} in the first run",
-                steps[number - 1]
-            ),
-        );
+        aborted.insert(crash(&mut job, "commit.witness"));
+        assert_ne!(recorded(&job), before, "an epoch is");
+        case.finish(&job, &format!("another component, {steps:?}"));
     }
-    assert!(
-        crashed >= steps.len() * 2 / 3,
-        "{crashed} crashes in {} runs",
-        steps.len()
-    );
+    aborted
+}
+
+/// A crash before each step from synced commits to such that are not, and back.
+fn without_sync_and_back() -> Aborted {
+    let case = FROM_FILE_TO_FILE;
+    let mut aborted = Aborted::new();
+    let mut job = case.job();
+    let synced = job.text("job.toml");
+    let unsynced = synced.replace("[checkpoint]", "[checkpoint]\ndurability = \"process\"");
+    for (from, to) in [(&synced, &unsynced), (&unsynced, &synced)] {
+        for number in 1.. {
+            job.write_job(from);
+            aborted.insert(crash(&mut job, "commit.publish:2"));
+            job.write_job(to);
+            let steps = crash_in(&mut job, &["run"], &number.to_string());
+            let steps = steps.expect("the input does not end");
+            aborted.extend(steps.last().cloned());
+            if one_epoch(&steps) {
+                assert!(steps.contains(&"begin.write".to_owned()), "{steps:?}");
+                break;
+            }
+        }
+        // Three times in a row at the write that makes the change.
+        job.write_job(from);
+        crash(&mut job, "commit.publish:2");
+        job.write_job(to);
+        for step in [
+            "begin.write",
+            "witness.write",
+            "witness.sync",
+            "begin.write",
+        ] {
+            aborted.insert(crash(&mut job, step));
+        }
+    }
+    job.write_job(&synced);
+    case.finish(&job, "synced, not synced, and synced again");
+    aborted
+}
+
+/// A crash before each step of an append to a job that does not run: wholly there, or not at all.
+fn appending_to_a_stopped_job() -> Aborted {
+    let mut aborted = Aborted::new();
+    let mut job = Job::new(&COUNT_LOG.replace("partitions = 2", "partitions = 1")).with_steps();
+    let (mut round, mut number, mut is_registered, mut expected) = (0, 1, false, Vec::new());
+    loop {
+        round += 1;
+        let lines = [format!("a{round}"), format!("b{round}")];
+        let text = lines.join("\n");
+        let (done, steps) = watched(&mut job, &number.to_string(), |job| {
+            job.feed(&["log", "produce", "in"], text.as_bytes())
+        });
+        // The first write registers the stream's name.
+        let written = steps
+            .iter()
+            .filter(|step| *step == "commit.witness")
+            .count();
+        let was_registered = is_registered;
+        is_registered |= written > 0;
+        if written > usize::from(!was_registered) {
+            expected.extend(lines);
+        }
+        if done.code == ABORTED {
+            aborted.extend(steps.last().cloned());
+            number += 1;
+            continue;
+        }
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert_eq!(
+            job.values("in"),
+            expected,
+            "a crash before each of {steps:?}"
+        );
+        if was_registered && number == steps.len() + 1 {
+            return aborted;
+        }
+        number = 1;
+    }
+}
+
+/// A crash in a write of a job that has nothing to do but to let go of old messages, which it does every half minute. What was
+/// to be deleted is there, or it is gone; nothing else is.
+fn retention_of_an_idle_job() -> Aborted {
+    let text = COUNT_LOG
+        .replace("partitions = 2", "partitions = 1")
+        .replace(
+            "[streams.out]",
+            "retention = { age = \"1s\" }\n[streams.out]",
+        );
+    // The first writes register names and make the epoch.
+    let steps = [
+        ("append.write:2", 0),
+        ("commit.witness:3", 3),
+        ("witness.write:3", 3),
+        ("witness.sync:3", 3),
+        ("commit.publish:3", 3),
+    ];
+    let jobs = steps.map(|(step, oldest)| {
+        let mut job = Job::new(&text).with_steps();
+        job.feed(&["log", "produce", "in"], b"a\nb\na\n").expect(0);
+        job.env("STEPS_ABORT", step);
+        let running = job.start();
+        job.clear_env();
+        (job, running, step, oldest)
+    });
+    for (job, running, step, oldest) in jobs {
+        let done = running.wait();
+        assert_eq!(done.code, ABORTED, "{step}: {}", done.stderr);
+        let logs = job.json(&["log", "list"]);
+        let log = logs
+            .iter()
+            .find(|log| log["stream"] == "in")
+            .expect("the stream");
+        assert_eq!(
+            (&log["oldest"], &log["end"]),
+            (&oldest.into(), &3.into()),
+            "{step}"
+        );
+        job.feed(&["log", "produce", "in"], b"b\n").expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert_eq!(job.values("out"), ["a 1", "b 1", "a 2", "b 2"], "{step}");
+    }
+    let name = |(step, _): (&str, _)| step.split_once(':').map(|(name, _)| name.to_owned());
+    steps.into_iter().filter_map(name).collect()
+}
+
+/// Every step of the host's sources.
+fn steps_of_the_sources() -> Aborted {
+    fn collect(folder: &Path, found: &mut Aborted) {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, found);
+                continue;
+            }
+            let text = fs::read_to_string(&path).expect("a source");
+            let calls = text.split(".before(\"").skip(1);
+            found.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    let mut found = Aborted::new();
+    collect(&in_repository("host/src"), &mut found);
+    found
+}
+
+#[test]
+fn a_crash_before_any_step_loses_and_repeats_nothing() {
+    let scenarios: [&[fn() -> Aborted]; 4] = [
+        &[first_runs, with_another_component],
+        &[committing, appending_to_a_stopped_job],
+        &[making, opening, committing_to_logs, without_sync_and_back],
+        &[retention_of_an_idle_job],
+    ];
+    let aborted = std::thread::scope(|scope| {
+        let run = |scenarios: &'static [fn() -> Aborted]| {
+            scope.spawn(move || -> Aborted { scenarios.iter().flat_map(|run| run()).collect() })
+        };
+        let threads = scenarios.map(run);
+        let aborted = threads.map(|thread| thread.join().expect("a thread's crashes"));
+        aborted.into_iter().flatten().collect::<Aborted>()
+    });
+    assert_eq!(aborted, steps_of_the_sources());
 }
 
 #[test]
 fn crashes_in_a_row_between_write_and_witness() {
-    for name in ["commit.witness", "witness.write", "witness.sync"] {
-        let mut job = job();
-        // The first witness is that of the new directory.
-        for at in [3, 1, 1, 2] {
-            job.env("STEPS_ABORT", &format!("{name}:{at}"));
-            let done = job.run();
-            assert!(
-                done.code == ABORTED || done.code == 0,
-                "{name}: {}",
-                done.stderr
+    for name in ["commit.witness", "witness.write"] {
+        let case = FROM_FILE_TO_FILE;
+        let mut job = case.job();
+        // A new directory has a witness, and so has the write that registers names.
+        crash(&mut job, &format!("{name}:4"));
+        let first = Found::of(&job).expect("a state directory");
+        assert_ne!(first.epoch(), 0);
+        // Recovery writes the witness before anything else, and is ended there again and again.
+        for at in ["witness.write", "witness.write", "witness.sync"] {
+            crash(&mut job, at);
+            let found = Found::of(&job).expect("a state directory");
+            assert_eq!(
+                found.commit, first.commit,
+                "{name}: no write before the witness"
             );
         }
-        job.clear_env();
-        check(&job, name);
+        for step in ["commit.witness:2", "commit.witness", "commit.witness"] {
+            crash(&mut job, step);
+            let found = Found::of(&job).expect("a state directory");
+            assert_eq!(found.phase(), Phase::BeforeWitness);
+            assert_eq!(found.witness.epoch, found.epoch() - 1);
+        }
+        case.finish(&job, name);
     }
 }
 
 #[test]
 fn crashes_in_a_row_in_delivery() {
-    for name in ["deliver", "sink.write", "sink.sync", "sink.truncate"] {
-        let mut job = job();
-        for at in [2, 1, 1, 3] {
-            job.env("STEPS_ABORT", &format!("{name}:{at}"));
-            let done = job.run();
-            assert!(
-                done.code == ABORTED || done.code == 0,
-                "{name}: {}",
-                done.stderr
-            );
+    for (steps, phase) in [
+        (
+            ["deliver:2", "sink.write", "sink.write", "deliver:2"],
+            Phase::InDelivery,
+        ),
+        (
+            ["sink.write:3", "sink.write", "deliver", "sink.write:2"],
+            Phase::InDelivery,
+        ),
+        (
+            [
+                "sink.sync:4",
+                "sink.truncate",
+                "sink.truncate",
+                "sink.sync:2",
+            ],
+            Phase::Delivered,
+        ),
+        (
+            ["sink.sync:4", "sink.sync", "sink.write", "sink.sync:2"],
+            Phase::Delivered,
+        ),
+    ] {
+        let case = FROM_FILE_TO_FILE;
+        let mut job = case.job();
+        crash(&mut job, steps[0]);
+        assert_eq!(Found::of(&job).map(|found| found.phase()), Some(phase));
+        for step in &steps[1..] {
+            crash(&mut job, step);
         }
-        job.clear_env();
-        check(&job, name);
+        case.finish(&job, &format!("{steps:?}"));
     }
 }
