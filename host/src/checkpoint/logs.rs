@@ -404,3 +404,65 @@ impl LogReader for Logs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::catalog::{Catalog, StreamShape};
+    use crate::checkpoint::directory::{self, DirectoryOptions};
+    use crate::checkpoint::publish::Committer;
+    use crate::connectors::conformance::check_input;
+    use crate::connectors::log::LogInput;
+    use crate::connectors::testing::Folder;
+    use crate::model::{MessageRef, partition_of_key};
+    use crate::state::{DbOptions, Durability};
+
+    #[test]
+    fn a_log_is_read_as_every_input_is() {
+        let folder = Folder::new();
+        let path = folder.path().join("state");
+        let directory = directory::open_or_create(&DirectoryOptions {
+            path: path.clone(),
+            job: "log".into(),
+            disk_reserve: 0,
+            db: DbOptions::default(),
+            steps: Arc::new(()),
+            check: Box::new(|_| Ok(())),
+        })
+        .expect("a new directory");
+        let partitions = 3;
+        let shape = StreamShape {
+            partitions,
+            system: "log".into(),
+        };
+        let catalog =
+            Catalog::resolve_stream(&path, &directory.db, "in", shape).expect("a new stream");
+        let id = catalog.streams["in"].id;
+        let stream = LogStream {
+            id,
+            partitions,
+            retention: Retention::default(),
+        };
+        let steps = Arc::new(());
+        let mut committer =
+            Committer::open(directory, &[stream], &[], &[], Durability::Process, steps)
+                .expect("a committer");
+        committer.register(&catalog).expect("the name is new");
+        let input = LogInput::new(committer.logs(), id, partitions);
+        check_input(&input, 0);
+        // Chunks of one message, of a few, and more than one chunk at once.
+        let mut count = 0;
+        for (messages, bytes) in [(1, 10), (5, 100), (300, 1000), (3, 100_000), (1, 0)] {
+            let mut appended: BTreeMap<PartitionId, Messages> = BTreeMap::new();
+            for _ in 0..messages {
+                let (key, value) = (format!("key {count}"), "v".repeat(bytes));
+                let partition = PartitionId(partition_of_key(key.as_bytes(), partitions));
+                let message = MessageRef::new(Some(key.as_bytes()), Some(value.as_bytes()), 7);
+                appended.entry(partition).or_default().push(message);
+                count += 1;
+            }
+            committer.append(id, &appended, 7).expect("it is appended");
+            check_input(&input, count);
+        }
+    }
+}

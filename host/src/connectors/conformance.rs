@@ -18,15 +18,18 @@ use super::file::{
 };
 use super::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
 use super::log::{LogInput, LogRead, LogReader};
-use super::stdio::{StdoutOptions, StdoutOutput};
+use super::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use super::testing::{ALL, Folder, Item, Random, Reading, drain, gzip, oldest, read};
-use super::{FetchBounds, Input, OpenAt, Output, OutputFormat, Ready, SourceError};
+use super::{
+    FetchBounds, Input, OpenAt, Output, OutputFormat, Polled, Progress, Ready, Source, SourceError,
+};
 use crate::model::{
     ManualClock, MessageRef, Messages, Offset, PartitionId, StartAt, Steps, StreamId, TimestampMs,
     partition_of_key,
 };
 
-fn check_input(input: &dyn Input, expected: usize) {
+/// What every input must do, with so many messages in it.
+pub(crate) fn check_input(input: &dyn Input, expected: usize) {
     let partitions = input.partitions();
     let readings: Vec<Reading> = (0..partitions)
         .map(|partition| check_partition(input, partition))
@@ -72,6 +75,17 @@ fn check_partition(input: &dyn Input, partition: u32) -> Reading {
         assert_eq!(parts.end, whole.end);
         positions.extend(parts.positions);
     }
+    let mut source = input.open(PartitionId(partition), oldest()).unwrap();
+    drain(source.as_mut(), ALL).unwrap();
+    let again = drain(source.as_mut(), ALL).unwrap();
+    assert_eq!(again.items, [], "nothing comes twice");
+    assert_eq!(again.end, whole.end);
+    if let Some(progress) = source.progress() {
+        assert_eq!(progress.done, progress.total);
+    }
+    if !input.rewindable() {
+        return whole;
+    }
     positions.sort_by(|a, b| (a.next, &a.detail).cmp(&(b.next, &b.detail)));
     positions.dedup();
     let after = |next| whole.items.iter().filter(move |item| item.offset() >= next);
@@ -114,14 +128,6 @@ fn check_partition(input: &dyn Input, partition: u32) -> Reading {
     let latest = read(input, partition, OpenAt::Start(StartAt::Latest), ALL).unwrap();
     assert_eq!(latest.items, []);
     assert_eq!(latest.end, whole.end);
-    let mut source = input.open(PartitionId(partition), oldest()).unwrap();
-    drain(source.as_mut(), ALL).unwrap();
-    let again = drain(source.as_mut(), ALL).unwrap();
-    assert_eq!(again.items, [], "nothing comes twice");
-    assert_eq!(again.end, whole.end);
-    if let Some(progress) = source.progress() {
-        assert_eq!(progress.done, progress.total);
-    }
     whole
 }
 
@@ -271,6 +277,80 @@ fn synthetic_messages() {
             one, four,
             "what a stream holds does not depend on its partitions"
         );
+    }
+}
+
+/// A new pipe with the same bytes for each reader.
+struct Piped(Vec<u8>, FileFormat);
+
+impl Input for Piped {
+    fn partitions(&self) -> u32 {
+        1
+    }
+
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn rewindable(&self) -> bool {
+        false
+    }
+
+    fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError> {
+        let options = StdinOptions {
+            format: self.1,
+            key: (self.1 == FileFormat::Jsonl).then(|| "key".to_owned()),
+            timestamp: None,
+            record_bytes: 1000,
+        };
+        let pipe = Box::new(std::io::Cursor::new(self.0.clone()));
+        let clock = Arc::new(ManualClock::new(9));
+        let input = StdinInput::from_reader(&options, clock, pipe).unwrap();
+        Ok(Box::new(Patient(input.open(partition, at)?)))
+    }
+}
+
+/// Waits where there is nothing yet.
+struct Patient(Box<dyn Source>);
+
+impl Source for Patient {
+    fn poll(&mut self, bounds: FetchBounds) -> Result<Polled, SourceError> {
+        loop {
+            match self.0.poll(bounds)? {
+                Polled::Idle => tokio::runtime::Builder::new_current_thread()
+                    .build()
+                    .unwrap()
+                    .block_on(self.0.ready()),
+                polled => return Ok(polled),
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Ready<'_> {
+        self.0.ready()
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        self.0.progress()
+    }
+}
+
+#[test]
+fn standard_input() {
+    let mut random = Random(5);
+    for format in [FileFormat::Lines, FileFormat::Jsonl] {
+        for count in [0, 1, 30, 2000] {
+            for final_line_end in [true, false] {
+                let bytes = records(format, &mut random, count, final_line_end);
+                let whole = read(&Piped(bytes.clone(), format), 0, oldest(), ALL).unwrap();
+                assert!(
+                    whole.items.len() as u64 >= count / 2,
+                    "{}",
+                    whole.items.len()
+                );
+                check_input(&Piped(bytes, format), whole.items.len());
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::{FetchBounds, Input, OpenAt, Polled, Source, SourceError};
 use crate::model::{PartitionId, Position, StartAt};
 
 /// A folder of its own, removed with everything in it.
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> Folder {
