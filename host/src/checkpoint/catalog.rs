@@ -105,6 +105,21 @@ impl Catalog {
     ) -> Result<Catalog, OpenError> {
         let known = Self::known(path, db)?;
         let mut differences = Vec::new();
+        for stage in drops
+            .stages
+            .iter()
+            .filter(|stage| shape.stages.contains_key(*stage))
+        {
+            differences.push(format!("--drop-stage {stage}: the job file declares it"));
+        }
+        for (stage, store) in &drops.stores {
+            let declared = shape.stages.get(stage);
+            if declared.is_some_and(|declared| declared.stores.contains(store)) {
+                differences.push(format!(
+                    "--drop-store {stage}/{store}: the job file declares it"
+                ));
+            }
+        }
         let mut catalog = Catalog::default();
         catalog.resolve_stages(&known, shape, drops, &mut differences);
         catalog.resolve_streams(&known, &shape.streams, &mut differences);

@@ -122,8 +122,8 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
     let mut input = std::io::stdin().lock();
     let (mut number, mut appended) = (0, 0);
     loop {
-        let mut batch = Vec::new();
-        while batch.len() < args.batch {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < args.batch && bytes < BATCH_BYTES {
             let mut line = Vec::new();
             let read = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
             let read = read.map_err(|error| {
@@ -133,6 +133,7 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
                 break;
             }
             number += 1;
+            bytes += line.len();
             let message = match line.pop_if(|last| *last == b'\n') {
                 None if read as u64 == MAX_LINE => Err(format!("it has {MAX_LINE} bytes or more")),
                 _ => parse(args, &line),
@@ -159,6 +160,8 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
     }
 }
 
+/// A batch is appended at so many bytes, however few lines it has.
+const BATCH_BYTES: usize = 16 << 20;
 /// A line must be shorter.
 const MAX_LINE: u64 = 32 << 20;
 

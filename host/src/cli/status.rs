@@ -51,6 +51,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
         "PROCESSED",
         "REJECTED",
         "UNDONE",
+        "COMPONENT",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for task in &status.tasks {
@@ -65,6 +66,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
                 task.processed.to_string(),
                 task.rejected.to_string(),
                 task.undone.to_string(),
+                task.component.chars().take(12).collect(),
             ]);
         }
     }

@@ -182,6 +182,14 @@ fn compile(runtime: &Runtime, bytes: &[u8], sha256: &str) -> Result<Code, String
 
 const PACKAGE: &str = "wasm-host:task/";
 
+/// The exports of ours that this host calls.
+const CALLED: [&str; 4] = [
+    "message-handler",
+    "batch-handler",
+    "lifecycle",
+    "end-of-input",
+];
+
 /// Finds the world, and says everything that is missing or not known here.
 fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
     let ty = code.component_type();
@@ -191,6 +199,9 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
         if let Some(interface) = name.strip_prefix(PACKAGE) {
             let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
             if version.starts_with("0.1.") {
+                if !CALLED.contains(&interface) {
+                    problems.push(format!("it exports `{name}`, which is not supported yet"));
+                }
                 ours.push(interface.to_owned());
             } else {
                 problems.push(format!(
