@@ -200,7 +200,9 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
             let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
             if version.starts_with("0.1.") {
                 if !CALLED.contains(&interface) {
-                    problems.push(format!("it exports `{name}`, which is not supported yet"));
+                    problems.push(format!(
+                        "it exports `{name}`, which this host does not know"
+                    ));
                 }
                 ours.push(interface.to_owned());
             } else {
