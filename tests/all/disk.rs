@@ -274,6 +274,15 @@ fn a_signal_ends_a_checkpoint_that_waits() {
     );
 }
 
+/// A checkpoint's `timeout` must be longer than a call may last.
+fn shorten_calls(job: &Job) {
+    let text = job.text("job.toml").replace(
+        "[stage.stores.counts]",
+        "[stage.limits]\ncall-deadline = \"200ms\"\n[stage.stores.counts]",
+    );
+    job.write("job.toml", text.as_bytes());
+}
+
 #[test]
 fn attempts_that_find_no_room_are_counted() {
     let Some(disk) = Disk::mount() else { return };
@@ -282,11 +291,7 @@ fn attempts_that_find_no_room_are_counted() {
         "disk-reserve = \"8MiB\"",
         "timeout = \"1s\"\ntolerate-failures = 1000",
     );
-    let text = job.text("job.toml").replace(
-        "[stage.stores.counts]",
-        "[stage.limits]\ncall-deadline = \"200ms\"\n[stage.stores.counts]",
-    );
-    job.write("job.toml", text.as_bytes());
+    shorten_calls(&job);
     let mut running = waiting_to_commit(&disk, &job);
     running.until_says("attempt 2 failed");
     let failed = status(&job)["failed-attempts"].as_u64().expect("a count");
@@ -314,11 +319,7 @@ fn too_many_failed_attempts_end_the_job() {
         "disk-reserve = \"8MiB\"",
         "timeout = \"1s\"\ntolerate-failures = 2",
     );
-    let text = job.text("job.toml").replace(
-        "[stage.stores.counts]",
-        "[stage.limits]\ncall-deadline = \"200ms\"\n[stage.stores.counts]",
-    );
-    job.write("job.toml", text.as_bytes());
+    shorten_calls(&job);
     let done = waiting_to_commit(&disk, &job)
         .ends()
         .expect(75)

@@ -1,23 +1,7 @@
 //! Directories of formats that landed: every later host opens them, reads what is in them, and goes on.
 
-use std::fs;
-use std::path::Path;
-
-use crate::harness::{Job, in_repository};
+use crate::harness::{Job, copy, in_repository};
 use crate::jobs::COUNT_LOG;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
-}
 
 #[test]
 fn a_state_directory_of_format_1_is_continued() {

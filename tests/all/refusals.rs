@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::harness::Job;
+use crate::harness::{Job, copy};
 use crate::jobs::COUNT_LINES;
 
 const STATE: &str = ".wasm-host/count";
@@ -189,19 +189,6 @@ fn a_copy_of_a_stopped_directory_is_a_backup() {
     // Its state is that of the copy, but the output file has gone on with the other.
     job.call(&["status"]).expect(0);
     job.run().expect(4).says("out-0-0");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
 }
 
 #[test]

@@ -286,12 +286,10 @@ impl Coordinator {
             Message::Done(done) => self.done(done),
             Message::Stop => Event::Stop,
             Message::Quiet => Event::Quiet,
+            Message::Idle if !self.is_read() => Event::Tick,
             // What was processed is committed first: it may be published to what the job reads.
-            Message::Idle if self.is_read() && self.core.is_changed() => {
-                Event::Wanted(Trigger::EndOfInput)
-            }
-            Message::Idle if self.is_read() => Event::Idle,
-            Message::Idle => Event::Tick,
+            Message::Idle if self.core.is_changed() => Event::Wanted(Trigger::EndOfInput),
+            Message::Idle => Event::Idle,
             Message::Request(Request::Status(reply)) => {
                 let _ = reply.send(self.status());
                 Event::Tick

@@ -53,27 +53,24 @@ pub enum DbError {
 impl DbError {
     /// Whether the disk is full.
     pub fn no_space(&self) -> bool {
-        match self {
-            DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source) => {
-                let text = source.to_string();
-                text.contains("No space left on device") || text.contains("NoSpace")
-            }
-        }
+        self.says(&["No space left on device", "NoSpace"])
     }
-}
 
-impl DbError {
     /// Whether the system refused, which says nothing about the files.
     pub fn is_environment(&self) -> bool {
-        const SYSTEM: [&str; 4] = [
+        self.says(&[
             "Permission denied",
             "Too many open files",
             "Read-only file system",
             "Cannot allocate memory",
-        ];
+        ])
+    }
+
+    /// RocksDB tells the system's errors apart in its text only.
+    fn says(&self, reasons: &[&str]) -> bool {
         let (DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source)) = self;
         let text = source.to_string();
-        SYSTEM.iter().any(|reason| text.contains(reason))
+        reasons.iter().any(|reason| text.contains(reason))
     }
 }
 

@@ -72,6 +72,20 @@ pub fn components() -> &'static Path {
     })
 }
 
+/// Copies a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
 /// The component of one of the guests for tests.
 pub fn guest(name: &str) -> PathBuf {
     components().join("examples").join(format!("{name}.wasm"))
