@@ -106,7 +106,8 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
     found
 }
 
-fn metrics(job: &Job) -> BTreeMap<String, f64> {
+/// The samples of a running job's metrics.
+pub fn metrics(job: &Job) -> BTreeMap<String, f64> {
     let answer = on_socket(job, "GET", "/metrics", "");
     assert_eq!(answer.code, 200);
     assert!(

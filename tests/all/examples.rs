@@ -1,6 +1,7 @@
 //! The examples, against what scripts in another language expect.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Job, components, in_repository};
@@ -54,19 +55,34 @@ fn entries(job: &Job, store: &str) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-#[test]
-fn word_count() {
+/// The job of the word count with another component.
+pub fn word_count_job(component: &Path) -> Job {
     let job = example("word-count");
-    job.run().expect(0);
+    let ours = "${COMPONENTS:-../../target/wasm32-wasip2/release}/word_count.wasm";
+    let text = job.text("job.toml");
+    assert!(text.contains(ours), "{text}");
+    job.write_job(&text.replace(ours, component.to_str().expect("UTF-8")));
+    job
+}
+
+/// Whether a word count has left what it should.
+pub fn check_word_count(job: &Job) {
     assert!(
         job.text("out/counts-0-0") == expected("word-count", "counts.jsonl"),
         "the counts differ"
     );
     assert_eq!(job.text("out/top-0-0"), expected("word-count", "top.jsonl"));
     assert!(
-        entries(&job, "counts") == expected("word-count", "counts.tsv"),
+        entries(job, "counts") == expected("word-count", "counts.tsv"),
         "the store differs"
     );
+}
+
+#[test]
+fn word_count() {
+    let job = example("word-count");
+    job.run().expect(0);
+    check_word_count(&job);
 }
 
 #[test]

@@ -78,6 +78,12 @@ pub(super) fn render(status: &Status) -> String {
             by_task(&|task| task.instances),
         ),
         family(
+            "instances_recycled_total",
+            "counter",
+            "Instances replaced by [stage.limits] since the start of the process.",
+            by_task(&|task| task.recycled),
+        ),
+        family(
             "input_position",
             "gauge",
             "The offset of the next message.",

@@ -19,7 +19,7 @@ use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
 use crate::model::{Clock, Steps, SystemClock};
 use crate::runtime::{
-    CodeCache, Component, ComponentOptions, DirectoryGrant, Instance, Limits, Runtime,
+    CodeCache, Component, ComponentOptions, DirectoryGrant, Instance, Limits, Recycle, Runtime,
     RuntimeOptions,
 };
 use crate::scheduler::threads_max;
@@ -158,6 +158,11 @@ fn limits(declared: &config::Limits) -> Limits {
         call_deadline: *declared.call_deadline,
         key_bytes: size(declared.key_bytes.bytes()),
         value_bytes: size(declared.value_bytes.bytes()),
+        recycle: Recycle {
+            memory_bytes: size(declared.recycle_memory.bytes()),
+            messages: declared.recycle_messages,
+            age: declared.recycle_age.as_deref().copied(),
+        },
     }
 }
 

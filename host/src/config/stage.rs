@@ -194,15 +194,35 @@ pub struct Limits {
     pub key_bytes: Setting<ByteSize>,
     /// The longest value of a store or message. Default: 1 MiB.
     pub value_bytes: Setting<ByteSize>,
+    /// An instance with more linear memory is replaced by a new one after its batch. Default: three quarters of `memory`, so
+    /// that a guest that leaks is replaced before it fails.
+    pub recycle_memory: Setting<ByteSize>,
+    /// An instance is replaced after so many messages. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recycle_messages: Option<u64>,
+    /// An instance of this age is replaced after its batch. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recycle_age: Option<Setting<Duration>>,
+}
+
+impl Limits {
+    /// The default of [`Limits::recycle_memory`].
+    pub(super) fn recycle_memory_of(memory: ByteSize) -> ByteSize {
+        ByteSize(memory.0 / 4 * 3)
+    }
 }
 
 impl Default for Limits {
     fn default() -> Limits {
+        let memory = ByteSize::mib(64);
         Limits {
-            memory: ByteSize::mib(64).into(),
+            memory: memory.into(),
             call_deadline: Duration::from_secs(1).into(),
             key_bytes: ByteSize::kib(8).into(),
             value_bytes: ByteSize::mib(1).into(),
+            recycle_memory: Limits::recycle_memory_of(memory).into(),
+            recycle_messages: None,
+            recycle_age: None,
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::connectors::log::LogReader;
 use crate::model::{Clock, Epoch, PartitionId, StreamId};
 use crate::runtime::StageMetrics;
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
-use crate::state::{CleanCache, Db, Family, SealedTask, meta::CheckpointRecord};
+use crate::state::{CleanCache, Db, SealedTask, meta::CheckpointRecord};
 use crate::task::{Inbox, TaskFailure, TaskFigures};
 use commit::{CommitThread, Done, Job};
 use readers::ReaderFigures;
@@ -514,96 +514,5 @@ impl Coordinator {
             };
             let _ = reply.send(answer);
         });
-    }
-
-    fn status(&self) -> Status {
-        let (open, sealed) = self.scheduler.uncommitted();
-        let properties = [
-            ("write-stopped", "rocksdb.is-write-stopped"),
-            ("delayed-write-rate", "rocksdb.actual-delayed-write-rate"),
-            (
-                "pending-compaction-bytes",
-                "rocksdb.estimate-pending-compaction-bytes",
-            ),
-            ("state-bytes", "rocksdb.live-sst-files-size"),
-            ("memtable-bytes", "rocksdb.cur-size-all-mem-tables"),
-            ("background-errors", "rocksdb.background-errors"),
-        ];
-        let database = properties
-            .into_iter()
-            .filter_map(|(name, property)| Some((name, self.db.property(Family::State, property)?)))
-            .collect();
-        Status {
-            job: self.job.clone(),
-            draining: self.draining,
-            epoch: self.epoch,
-            last_checkpoint: self.last_checkpoint.clone(),
-            checkpoints: self.checkpoints,
-            failed_attempts: self.failed_attempts,
-            open_bytes: open as u64,
-            sealed_bytes: sealed as u64,
-            bytes_max: self.bytes_max as u64,
-            cache: self.cache.usage(),
-            instances: self.scheduler.instances() as u64,
-            started: self.started,
-            tasks: self
-                .tasks
-                .iter()
-                .map(|task| self.task_status(task))
-                .collect(),
-            failures: self.failures.clone(),
-            metrics: self
-                .metrics
-                .iter()
-                .map(|(stage, metrics)| (stage.clone(), metrics.snapshot()))
-                .collect(),
-            database,
-        }
-    }
-
-    fn task_status(&self, task: &TaskEntry) -> TaskStatus {
-        let figures = &task.figures;
-        let input = |(at, input): (usize, &InputEntry)| {
-            let position = figures.positions[at].load(Ordering::Relaxed);
-            let reader = &input.reader;
-            let progress = reader.known.load(Ordering::Acquire).then(|| {
-                let done = reader.done.load(Ordering::Relaxed);
-                (
-                    done,
-                    reader.total.load(Ordering::Relaxed),
-                    reader.bytes.load(Ordering::Relaxed),
-                )
-            });
-            let lag = if input.is_log {
-                Some(
-                    self.logs
-                        .bounds(input.id, input.partition)
-                        .1
-                        .saturating_sub(position),
-                )
-            } else {
-                match progress {
-                    Some((done, total, false)) => Some(total.saturating_sub(done)),
-                    _ => None,
-                }
-            };
-            InputStatus {
-                stream: input.stream.clone(),
-                position,
-                progress,
-                lag,
-                ended: reader.ended.load(Ordering::Acquire),
-            }
-        };
-        TaskStatus {
-            task: task.name.clone(),
-            component: task.component.clone(),
-            processed: figures.processed.load(Ordering::Relaxed),
-            rejected: figures.rejected.load(Ordering::Relaxed),
-            batches: figures.batches.load(Ordering::Relaxed),
-            undone: figures.undone.load(Ordering::Relaxed),
-            instances: figures.instances.load(Ordering::Relaxed),
-            inputs: task.inputs.iter().enumerate().map(input).collect(),
-        }
     }
 }

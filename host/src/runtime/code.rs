@@ -10,14 +10,16 @@
 //! | rest | wasmtime's serialized code |
 //!
 //! Loading it runs it, so it is trusted only where nobody else can write: the folder is this user's with mode 0700, and each
-//! file's hash is checked before it is loaded. Whatever does not fit is compiled again. Safe to delete at any time.
+//! file's hash is checked before it is loaded. Whatever does not fit is compiled again. Safe to delete at any time. An empty file
+//! `lock` is held by the process that compiles.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -65,6 +67,20 @@ impl CodeCache {
             return None;
         }
         Some(CodeCache { folder })
+    }
+
+    /// Waits until no other process of this user compiles; lasts until it is dropped, or the process ends. `None` where the
+    /// folder has no place for a lock: then nobody waits.
+    pub(super) fn turn(&self) -> Option<File> {
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.folder.join("lock"))
+            .ok()?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).ok()?;
+        Some(lock)
     }
 
     fn path(&self, engine: &Engine, component: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use wasmtime::component::{Component as Code, InstancePre};
 
 use super::Runtime;
 use super::bindings::exports::wasm_host::task as exports;
+use super::compile::compile;
 use super::host::{self, Guest};
 use super::options::ComponentOptions;
 
@@ -97,7 +98,7 @@ impl Component {
             path: path.to_owned(),
             why,
         };
-        let code = compile(runtime, &bytes, &sha256).map_err(unfit)?;
+        let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
         let linker = host::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
         let world = check(runtime, &code).map_err(unfit)?;
         let pre = linker
@@ -154,30 +155,6 @@ fn sha256(bytes: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
-}
-
-fn compile(runtime: &Runtime, bytes: &[u8], sha256: &str) -> Result<Code, String> {
-    if let Some(code) = runtime
-        .cache
-        .as_ref()
-        .and_then(|cache| cache.load(&runtime.engine, sha256))
-    {
-        return Ok(code);
-    }
-    if bytes.starts_with(b"\0asm\x01\0\0\0") {
-        return Err("it is a core module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`".into());
-    }
-    if !bytes.starts_with(b"\0asm") {
-        return Err("it is no WebAssembly: it does not begin with `\\0asm`".into());
-    }
-    let code = Code::from_binary(&runtime.engine, bytes)
-        .map_err(|error| format!("it does not compile: {error:#}"))?;
-    if let Some(cache) = &runtime.cache
-        && let Ok(serialized) = code.serialize()
-    {
-        cache.store(&runtime.engine, sha256, &serialized);
-    }
-    Ok(code)
 }
 
 const PACKAGE: &str = "wasm-host:task/";
@@ -295,7 +272,7 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
         path: path.to_owned(),
         why,
     };
-    let code = compile(runtime, &bytes, &sha256).map_err(unfit)?;
+    let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
     let ty = code.component_type();
     let imports: Vec<String> = ty
         .imports(&runtime.engine)

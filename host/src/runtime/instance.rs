@@ -39,6 +39,19 @@ pub enum EndProgress {
     Again,
 }
 
+/// Why an instance is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wear {
+    /// It has grown beyond `recycle-memory`.
+    Memory,
+    /// It had more than `recycle-memory` from the beginning.
+    TooLarge,
+    /// It has processed `recycle-messages`.
+    Messages,
+    /// It is older than `recycle-age`.
+    Age,
+}
+
 struct Handlers {
     message: Option<exports::message_handler::Guest>,
     batch: Option<exports::batch_handler::Guest>,
@@ -52,6 +65,11 @@ pub struct Instance {
     store: Store<Guest>,
     handlers: Handlers,
     log: Arc<Mutex<TaskLog>>,
+    made: Instant,
+    /// What its memories had when it was made.
+    bytes_made: usize,
+    /// Messages it was given.
+    messages: u64,
 }
 
 /// A call gives the task's context back, whatever happened.
@@ -132,10 +150,13 @@ impl Instance {
         drop(running);
         match made {
             Ok(handlers) => Ok(Instance {
+                bytes_made: store.data().memory.bytes,
                 component: Arc::clone(component),
                 store,
                 handlers,
                 log: Arc::clone(log),
+                made: Instant::now(),
+                messages: 0,
             }),
             Err(error) => {
                 let mut fault = Fault::from_error(
@@ -156,6 +177,27 @@ impl Instance {
         }
     }
 
+    /// Whether it has served long enough.
+    pub fn worn(&self) -> Option<Wear> {
+        let recycle = &self.component.options.limits.recycle;
+        if self.bytes_made > recycle.memory_bytes {
+            Some(Wear::TooLarge)
+        } else if self.store.data().memory.bytes > recycle.memory_bytes {
+            Some(Wear::Memory)
+        } else if recycle.messages.is_some_and(|most| self.messages >= most) {
+            Some(Wear::Messages)
+        } else if recycle.age.is_some_and(|most| self.made.elapsed() >= most) {
+            Some(Wear::Age)
+        } else {
+            None
+        }
+    }
+
+    /// Messages that it was given.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
     /// Processes a batch in one call.
     ///
     /// # Panics
@@ -168,6 +210,7 @@ impl Instance {
         let Some(handler) = self.handlers.batch.take() else {
             panic!("a batch is given to a component without a batch handler");
         };
+        self.messages += batch.len() as u64;
         let keys = batch.messages.keys.as_ref().map(column);
         let headers = batch
             .messages
@@ -213,6 +256,7 @@ impl Instance {
         let Some(handler) = self.handlers.message.take() else {
             panic!("a message is given to a component without a message handler");
         };
+        self.messages += 1;
         let message = batch.messages.get(index);
         let headers: Vec<types::HeaderParam<'_>> = match &batch.messages.headers {
             None => Vec::new(),

@@ -13,6 +13,20 @@ pub struct Limits {
     pub key_bytes: usize,
     /// A value. Default 1 MiB.
     pub value_bytes: usize,
+    /// When an instance is replaced by a new one.
+    pub recycle: Recycle,
+}
+
+/// When an instance is worn out: between two batches it is dropped in good order, and the next batch has a new one. State is not
+/// in it, so nobody notices but a guest that leaks.
+#[derive(Debug, Clone)]
+pub struct Recycle {
+    /// Its memories have more than this. Default 48 MiB, three quarters of the limit.
+    pub memory_bytes: usize,
+    /// It has processed so many messages. Default: never.
+    pub messages: Option<u64>,
+    /// It is so old. Default: never.
+    pub age: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -22,6 +36,11 @@ impl Default for Limits {
             call_deadline: Duration::from_secs(1),
             key_bytes: 8 << 10,
             value_bytes: 1 << 20,
+            recycle: Recycle {
+                memory_bytes: 48 << 20,
+                messages: None,
+                age: None,
+            },
         }
     }
 }

@@ -14,6 +14,15 @@ pub(super) enum Level {
     Error,
 }
 
+/// Where an instance writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
 /// The log of one task.
 #[derive(Debug)]
 pub(super) struct TaskLog {
@@ -21,6 +30,8 @@ pub(super) struct TaskLog {
     window: Instant,
     lines: u32,
     dropped: u64,
+    /// What has been written of the next line of standard output and of standard error.
+    begun: [Vec<u8>; 2],
     /// The end of what the instance wrote to standard error.
     tail: Vec<u8>,
 }
@@ -32,6 +43,7 @@ impl TaskLog {
             window: Instant::now(),
             lines: 0,
             dropped: 0,
+            begun: [Vec::new(), Vec::new()],
             tail: Vec::new(),
         }
     }
@@ -66,36 +78,58 @@ impl TaskLog {
         }
     }
 
-    /// Takes what the guest wrote to standard output or error.
-    pub(super) fn written(&mut self, level: Level, bytes: &[u8]) {
-        if level == Level::Error {
+    /// Takes what the guest wrote to standard output or error: any piece of a line, or many lines. A line is logged when its end
+    /// has come, when it is as long as a line may be, or with the end of the instance.
+    pub(super) fn written(&mut self, to: Stream, bytes: &[u8]) {
+        if to == Stream::Error {
             let keep = STDERR_TAIL_BYTES.saturating_sub(bytes.len());
             let cut = self.tail.len().saturating_sub(keep);
             self.tail.drain(..cut);
             let from = bytes.len().saturating_sub(STDERR_TAIL_BYTES);
             self.tail.extend_from_slice(&bytes[from..]);
         }
-        let level = if level == Level::Error {
-            Level::Warn
-        } else {
-            level
-        };
-        for line in bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            self.line(level, "", &String::from_utf8_lossy(line));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = LOG_LINE_BYTES - self.begun[to as usize].len();
+            let end = rest.iter().take(room).position(|byte| *byte == b'\n');
+            let piece = end.unwrap_or(room.min(rest.len()));
+            self.begun[to as usize].extend_from_slice(&rest[..piece]);
+            if end.is_some() || piece == room {
+                self.end_line(to);
+            }
+            rest = &rest[piece + usize::from(end.is_some())..];
         }
+    }
+
+    fn end_line(&mut self, of: Stream) {
+        let line = std::mem::take(&mut self.begun[of as usize]);
+        if line.is_empty() {
+            return;
+        }
+        let level = match of {
+            Stream::Output => Level::Info,
+            Stream::Error => Level::Warn,
+        };
+        self.line(level, "", &String::from_utf8_lossy(&line));
     }
 
     /// What standard error ended with.
     pub(super) fn take_tail(&mut self) -> String {
+        self.end_line(Stream::Output);
+        self.end_line(Stream::Error);
         let tail = std::mem::take(&mut self.tail);
         String::from_utf8_lossy(&tail)
             .lines()
             .map(clean)
             .collect::<Vec<_>>()
             .join("\n")
+    }
+}
+
+impl Drop for TaskLog {
+    fn drop(&mut self) {
+        self.end_line(Stream::Output);
+        self.end_line(Stream::Error);
     }
 }
 
@@ -129,10 +163,27 @@ mod tests {
     #[test]
     fn the_tail_keeps_the_end() {
         let mut log = TaskLog::new("t/0".into());
-        log.written(Level::Error, &vec![b'a'; STDERR_TAIL_BYTES * 3]);
-        log.written(Level::Error, b"the end");
+        log.written(Stream::Error, &vec![b'a'; STDERR_TAIL_BYTES * 3]);
+        log.written(Stream::Error, b"the end");
         let tail = log.take_tail();
         assert!(tail.ends_with("the end") && tail.len() <= STDERR_TAIL_BYTES);
         assert_eq!(log.take_tail(), "");
+    }
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut log = TaskLog::new("t/0".into());
+        log.written(Stream::Output, b"one ");
+        log.written(Stream::Error, b"other");
+        assert_eq!(log.lines, 0);
+        log.written(Stream::Output, b"line\n\ntwo\nthr");
+        assert_eq!((log.lines, log.begun[0].as_slice()), (2, b"thr".as_slice()));
+        log.written(Stream::Output, &vec![b'x'; LOG_LINE_BYTES]);
+        assert_eq!((log.lines, log.begun[0].len()), (3, 3));
+        log.take_tail();
+        assert_eq!(
+            (log.lines, log.begun[0].len(), log.begun[1].len()),
+            (5, 0, 0)
+        );
     }
 }

@@ -9,6 +9,7 @@
 
 mod bindings;
 mod code;
+mod compile;
 mod component;
 mod context;
 mod engine;
@@ -25,8 +26,8 @@ pub use component::{Component, ComponentError, Inspection, World, inspect};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
-pub use instance::{EndProgress, Instance, Rejection, is_in_call};
-pub use limits::Limits;
+pub use instance::{EndProgress, Instance, Rejection, Wear, is_in_call};
+pub use limits::{Limits, Recycle};
 pub use logs::clean;
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};
 pub use options::{ComponentOptions, DirectoryGrant};

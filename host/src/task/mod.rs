@@ -72,6 +72,8 @@ pub struct TaskFigures {
     pub undone: AtomicU64,
     /// Instances made.
     pub instances: AtomicU64,
+    /// Instances that were replaced because they were worn out.
+    pub recycled: AtomicU64,
     /// The offset of the next message of each input.
     pub positions: Vec<AtomicU64>,
 }

@@ -7,7 +7,7 @@ use super::dead_letter::Reason;
 use super::{Delivery, OnRejected, Task, TaskFailure};
 use crate::connectors::Fetched;
 use crate::model::{Batch, InputIndex, MessageRef, Position};
-use crate::runtime::{EndProgress, Fault, Instance, Rejection, World, clean};
+use crate::runtime::{EndProgress, Fault, Instance, Rejection, Wear, World, clean};
 
 /// A batch of several calls ends when it has staged so much: as much as one call may.
 const BATCH_BYTES: usize = 16 << 20;
@@ -127,6 +127,7 @@ impl Task {
             .copied()
             .max()
             .unwrap_or_default();
+        self.recycle(control);
         self.begin_batch(latest);
         match self.run(&batch, control) {
             Ok(processed) => {
@@ -165,6 +166,25 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Drops an instance that is worn out; the batch makes a new one.
+    fn recycle(&mut self, control: &StepControl) {
+        let Some(instance) = &self.instance else {
+            return;
+        };
+        let Some(wear) = instance.worn() else { return };
+        let messages = instance.messages();
+        let recycled = self.figures.recycled.fetch_add(1, Ordering::Relaxed);
+        if recycled == 0 && wear == Wear::TooLarge {
+            tracing::warn!(
+                task = %self.name(),
+                "an instance has more than `recycle-memory` as soon as it is made, so each batch has a new one: raise it, or `memory`, in [stage.limits]"
+            );
+        }
+        tracing::debug!(task = %self.name(), messages, ?wear, "an instance is replaced");
+        control.begin_call();
+        self.drop_instance();
     }
 
     fn begin_batch(&mut self, latest: i64) {

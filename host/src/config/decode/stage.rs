@@ -222,13 +222,32 @@ fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
     let call_deadline = positive(&mut table, "call-deadline");
     let key_bytes = size_in(&mut table, "key-bytes", ByteSize(1), KEY_BYTES_MAX);
     let value_bytes = size_in(&mut table, "value-bytes", ByteSize(1), VALUE_BYTES_MAX);
+    let recycle_memory = size_in(&mut table, "recycle-memory", ByteSize(1), MEMORY_MAX);
+    let recycle_messages = table.integer("recycle-messages", 1..=u64::MAX);
+    let recycle_age = positive(&mut table, "recycle-age");
     table.finish(|key| at_home(key, "[stage.limits]"));
+    let memory = memory.unwrap_or(default.memory);
+    let recycle_memory =
+        recycle_memory.unwrap_or_else(|| Limits::recycle_memory_of(*memory).into());
     let limits = Limits {
-        memory: memory.unwrap_or(default.memory),
+        memory,
         call_deadline: call_deadline.unwrap_or(default.call_deadline),
         key_bytes: key_bytes.unwrap_or(default.key_bytes),
         value_bytes: value_bytes.unwrap_or(default.value_bytes),
+        recycle_memory,
+        recycle_messages,
+        recycle_age,
     };
+    if *limits.recycle_memory > *limits.memory {
+        let problem = Problem::new(format!(
+            "`recycle-memory` of {} is never reached: the guest's `memory` is {}",
+            limits.recycle_memory, limits.memory
+        ));
+        table.cx.error(
+            &table.span_of("recycle-memory"),
+            problem.help("make it smaller"),
+        );
+    }
     if *limits.value_bytes >= *limits.memory {
         let problem = Problem::new(format!(
             "`value-bytes` of {} does not fit in the guest's `memory` of {}",

@@ -4,6 +4,7 @@
 //! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
 
 mod context;
+mod keyvalue;
 mod logging;
 mod metrics;
 mod output;
@@ -22,7 +23,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::Runtime;
 use super::context::TaskContext;
-use super::limits::{RESOURCES, TABLE_ELEMENTS};
+use super::limits::{RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
 use super::logs::TaskLog;
 pub(super) use wasi::Wasi;
 
@@ -38,6 +39,8 @@ pub(super) struct Guest {
     interrupted: tokio::sync::watch::Receiver<bool>,
     /// Handles to stores that the guest holds.
     pub(super) store_handles: u32,
+    /// Where listings of `wasi:keyvalue` go on.
+    places: keyvalue::Places,
     wasi: WasiCtx,
     table: ResourceTable,
     config: Arc<WasiConfigVariables>,
@@ -59,6 +62,7 @@ impl Guest {
             deadline: Instant::now(),
             interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
+            places: keyvalue::Places::default(),
             wasi: wasi.ctx,
             table,
             config: wasi.config,
@@ -71,6 +75,17 @@ impl Guest {
             Some(context) => Ok(context),
             None => bail!("a host function was called outside of any call"),
         }
+    }
+
+    /// Counts a handle to a store that is about to be given out.
+    fn one_more_store_handle(&mut self) -> wasmtime::Result<()> {
+        if self.store_handles >= STORE_HANDLES {
+            bail!(
+                "a task may hold {STORE_HANDLES} handles to stores; drop those that are not needed"
+            );
+        }
+        self.store_handles += 1;
+        Ok(())
     }
 
     /// The task's context for writing and sending.
@@ -128,6 +143,7 @@ pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
     metrics::link(&mut linker)?;
     state::link(&mut linker)?;
     output::link(&mut linker)?;
+    keyvalue::link(&mut linker)?;
     Ok(linker)
 }
 
@@ -138,6 +154,9 @@ pub(super) fn provides(import: &str) -> bool {
     match name.split_once('/') {
         Some(("wasm-host:task", interface)) => {
             OURS.contains(&interface) && version.starts_with("0.1.")
+        }
+        Some(("wasi:keyvalue", "store" | "atomics" | "batch")) => {
+            matches!(version, "0.2.0-draft" | "0.2.0-draft2")
         }
         Some(("wasi:config", "store")) => version == "0.2.0-rc.1",
         Some(("wasi:logging", "logging")) => version == "0.1.0-draft",
@@ -153,7 +172,8 @@ pub(super) fn provides(import: &str) -> bool {
 /// All linear memories of an instance together, and its tables.
 pub(super) struct MemoryLimit {
     bytes_max: usize,
-    bytes: usize,
+    /// What they have.
+    pub(super) bytes: usize,
     elements: usize,
     /// What was asked for when it was refused.
     pub(super) refused: Option<usize>,

@@ -12,7 +12,7 @@ use crate::model::StoreIndex;
 use crate::model::{Column, iterate};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, STORE_HANDLES};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -156,11 +156,7 @@ fn open(
     let Some(index) = stores.iter().position(|store| *store == name) else {
         return Ok((Err(OpenError::NoSuchStore),));
     };
-    ensure!(
-        guest.store_handles < STORE_HANDLES,
-        "a task may hold {STORE_HANDLES} handles to stores; drop those that are not needed"
-    );
-    guest.store_handles += 1;
+    guest.one_more_store_handle()?;
     Ok((Ok(Resource::new_own(u32::try_from(index)?)),))
 }
 
@@ -173,7 +169,7 @@ fn get(
         check_key(context, key)?;
         Ok((context
             .state
-            .get(index(&store)?, key)
+            .get(index(store.rep())?, key)
             .map_err(host_failed)?,))
     })
 }
@@ -191,7 +187,7 @@ fn put(
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
         let (key, value) = (key.as_le_slice(memory), value.as_le_slice(memory));
-        write(context, index(&store)?, key, Some(value))
+        write(context, index(store.rep())?, key, Some(value))
     })
 }
 
@@ -201,7 +197,7 @@ fn delete(
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("delete")?;
     with_memory(call, |context, memory| {
-        write(context, index(&store)?, key.as_le_slice(memory), None)
+        write(context, index(store.rep())?, key.as_le_slice(memory), None)
     })
 }
 
@@ -216,7 +212,7 @@ fn increment(
         context
             .stage_bytes(key.len() + 8 + ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        match context.state.increment(index(&store)?, key, by) {
+        match context.state.increment(index(store.rep())?, key, by) {
             Ok(sum) => Ok((sum,)),
             Err(IncrementError::State(error)) => Err(host_failed(error)),
             Err(error) => Err(format_err!("increment: {error}")),
@@ -229,7 +225,7 @@ fn get_many(
     (store, keys): (Resource<Store>, GuestColumn),
 ) -> wasmtime::Result<(HostColumn,)> {
     with_memory(call, |context, memory| {
-        let store = index(&store)?;
+        let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
         let mut found = Column::with_capacity(keys.len(), keys.len() * 32);
         for key in keys.iter() {
@@ -261,7 +257,7 @@ fn put_many(
     call.data_mut().batch("put-many")?;
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
-        let store = index(&store)?;
+        let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
         let values = values.view(memory, "values")?;
         ensure!(
@@ -288,7 +284,7 @@ fn delete_range(
         context
             .stage_bytes(bytes + 2 * ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        context.state.delete_range(index(&store)?, start, end);
+        context.state.delete_range(index(store.rep())?, start, end);
         Ok(())
     })
 }
@@ -311,7 +307,7 @@ fn scan(
             },
             keys_only: options.keys_only,
         };
-        let id = context.state.scan(index(&store)?, start, end, options);
+        let id = context.state.scan(index(store.rep())?, start, end, options);
         Ok((Resource::new_own(id.to_bits()),))
     })
 }
@@ -341,8 +337,9 @@ fn next(
     }
 }
 
-fn index(store: &Resource<Store>) -> wasmtime::Result<StoreIndex> {
-    Ok(StoreIndex(u16::try_from(store.rep())?))
+/// The store of a handle.
+pub(super) fn index(rep: u32) -> wasmtime::Result<StoreIndex> {
+    Ok(StoreIndex(u16::try_from(rep)?))
 }
 
 fn present(key: Option<&[u8]>) -> wasmtime::Result<&[u8]> {
@@ -359,7 +356,7 @@ fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn write(
+pub(super) fn write(
     context: &mut TaskContext,
     store: StoreIndex,
     key: &[u8],
@@ -401,7 +398,7 @@ fn check_options(options: Option<&PutOptions>) -> wasmtime::Result<()> {
     }
 }
 
-fn host_failed(error: StateError) -> wasmtime::Error {
+pub(super) fn host_failed(error: StateError) -> wasmtime::Error {
     if matches!(error, StateError::TimeOver) {
         return wasmtime::Error::new(DeadlinePassed);
     }

@@ -21,7 +21,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::Guest;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::limits::RANDOM_BYTES;
-use crate::runtime::logs::{Level, TaskLog};
+use crate::runtime::logs::{Stream, TaskLog};
 use crate::runtime::options::ComponentOptions;
 
 /// What an instance is given of WASI.
@@ -42,8 +42,8 @@ impl Wasi {
         ctx.allow_udp(false);
         ctx.allow_ip_name_lookup(false);
         ctx.max_random_size(RANDOM_BYTES);
-        ctx.stdout(Writer::new(Level::Info, &log));
-        ctx.stderr(Writer::new(Level::Error, &log));
+        ctx.stdout(Writer::new(Stream::Output, &log));
+        ctx.stderr(Writer::new(Stream::Error, &log));
         for grant in &options.directories {
             let perms = if grant.write {
                 FsPerms::ReadWrite
@@ -145,14 +145,14 @@ impl poll::HostPollable for Timed<'_> {
 /// Standard output or error of an instance.
 #[derive(Clone)]
 struct Writer {
-    level: Level,
+    stream: Stream,
     log: Arc<Mutex<TaskLog>>,
 }
 
 impl Writer {
-    fn new(level: Level, log: &Arc<Mutex<TaskLog>>) -> Writer {
+    fn new(stream: Stream, log: &Arc<Mutex<TaskLog>>) -> Writer {
         Writer {
-            level,
+            stream,
             log: Arc::clone(log),
         }
     }
@@ -182,7 +182,7 @@ impl Pollable for Writer {
 #[async_trait]
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.log.lock().written(self.level, &bytes);
+        self.log.lock().written(self.stream, &bytes);
         Ok(())
     }
 
