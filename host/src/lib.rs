@@ -4,6 +4,7 @@
 
 #[cfg(not(all(
     target_os = "linux",
+    target_endian = "little",
     any(target_arch = "x86_64", target_arch = "aarch64")
 )))]
 compile_error!("wasm-host runs on Linux, x86-64 and aarch64");

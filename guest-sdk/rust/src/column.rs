@@ -1,6 +1,7 @@
-//! Columns: many byte strings in two flat lists, built and read in place.
+//! Columns: many byte strings in a few flat lists, built and read in place.
 
 use crate::backend::types::BytesColumn;
+use crate::packed;
 
 /// A buffer that grew beyond this is given back after the call instead of being kept for the next one.
 pub(crate) const RETAIN_BYTES: usize = 1 << 20;
@@ -79,22 +80,22 @@ impl Column for BytesColumn {
 
     #[inline]
     fn count(&self) -> usize {
-        self.ends.len()
+        packed::count::<4>(&self.ends)
     }
 
     #[inline]
     fn bytes(&self, index: usize) -> &[u8] {
         let start = match index.checked_sub(1) {
-            Some(before) => self.ends.get(before).copied().unwrap_or(u32::MAX),
+            Some(before) => packed::get(&self.ends, before).map_or(u32::MAX, u32::from_le_bytes),
             None => 0,
         };
-        let end = self.ends.get(index).copied().unwrap_or(0);
+        let end = packed::get(&self.ends, index).map_or(0, u32::from_le_bytes);
         self.data.get(start as usize..end as usize).unwrap_or(&[])
     }
 
     #[inline]
     fn entry(&self, index: usize) -> Option<&[u8]> {
-        if index >= self.ends.len() || self.is_absent(index) {
+        if index >= self.count() || self.is_absent(index) {
             None
         } else {
             Some(self.bytes(index))
@@ -103,7 +104,8 @@ impl Column for BytesColumn {
 
     #[inline]
     fn close(&mut self) {
-        self.ends.push(self::index(self.data.len()));
+        let end = self::index(self.data.len());
+        self.ends.extend_from_slice(&end.to_le_bytes());
     }
 
     #[inline]
@@ -113,30 +115,28 @@ impl Column for BytesColumn {
     }
 
     fn push_absent(&mut self) {
-        self.absent.push(self::index(self.ends.len()));
+        let index = self::index(self.count());
+        self.absent.extend_from_slice(&index.to_le_bytes());
         self.close();
     }
 
     fn extend_from_start(&mut self, from: &Self, count: usize) {
-        self.ends.extend(from.ends.iter().take(count));
-        let bytes = self.ends.last().copied().unwrap_or(0) as usize;
-        self.data.extend(from.data.iter().take(bytes));
+        let ends = from.ends.get(..count * size_of::<u32>());
+        self.ends.extend_from_slice(ends.unwrap_or(&from.ends));
+        let data = from.data.get(..self.end());
+        self.data.extend_from_slice(data.unwrap_or(&from.data));
     }
 
     fn discard(&mut self) {
-        self.data
-            .truncate(self.ends.last().copied().unwrap_or(0) as usize);
+        self.data.truncate(self.end());
     }
 
     fn pop(&mut self) {
-        self.ends.pop();
+        packed::pop::<4>(&mut self.ends);
         self.discard();
-        if self
-            .absent
-            .last()
-            .is_some_and(|&last| last as usize == self.ends.len())
-        {
-            self.absent.pop();
+        let last_absent = packed::last(&self.absent).map(u32::from_le_bytes);
+        if last_absent.is_some_and(|last| last as usize == self.count()) {
+            packed::pop::<4>(&mut self.absent);
         }
     }
 
@@ -154,6 +154,16 @@ impl BytesColumn {
     /// Hardly any column has absent entries, so the usual answer costs one comparison.
     #[inline]
     fn is_absent(&self, index: usize) -> bool {
-        !self.absent.is_empty() && self.absent.binary_search(&self::index(index)).is_ok()
+        let (absent, _) = self.absent.as_chunks();
+        !absent.is_empty()
+            && absent
+                .binary_search_by_key(&self::index(index), |&bytes| u32::from_le_bytes(bytes))
+                .is_ok()
+    }
+
+    /// Where the last entry ends.
+    #[inline]
+    fn end(&self) -> usize {
+        packed::last(&self.ends).map_or(0, u32::from_le_bytes) as usize
     }
 }

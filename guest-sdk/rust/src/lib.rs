@@ -26,6 +26,7 @@ pub mod log;
 mod message;
 mod outbox;
 mod output;
+mod packed;
 mod range;
 mod scratch;
 mod store;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::backend::types;
 use crate::column::{Column as _, index};
-use crate::{Codec, Error, OrReject as _};
+use crate::{Codec, Error, OrReject as _, packed};
 
 /// Messages of one partition of one input, in their order there; at least one.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ impl<'a> Batch<'a> {
         reason = "a batch has at least one message"
     )]
     pub fn len(&self) -> usize {
-        self.raw.offsets.len()
+        packed::count::<8>(&self.raw.offsets)
     }
 
     /// A message by its place in the batch.
@@ -141,7 +141,9 @@ impl<'a> Message<'a> {
     /// The position in the partition.
     pub fn offset(&self) -> u64 {
         match self.source {
-            Source::Batch(batch) => batch.offsets.get(self.index()).copied().unwrap_or_default(),
+            Source::Batch(batch) => {
+                packed::get(&batch.offsets, self.index()).map_or(0, u64::from_le_bytes)
+            }
             Source::Row(row) => row.offset,
         }
     }
@@ -150,12 +152,9 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn timestamp_ms(&self) -> i64 {
         match self.source {
-            Source::Batch(batch) => batch
-                .messages
-                .timestamps
-                .get(self.index())
-                .copied()
-                .unwrap_or_default(),
+            Source::Batch(batch) => {
+                packed::get(&batch.messages.timestamps, self.index()).map_or(0, i64::from_le_bytes)
+            }
             Source::Row(row) => row.timestamp,
         }
     }
@@ -229,7 +228,9 @@ impl<'a> Message<'a> {
             Source::Batch(batch) => match &batch.messages.headers {
                 None => (HeaderSource::Row(&[]), 0, 0),
                 Some(column) => {
-                    let end = |place: usize| column.ends.get(place).map_or(0, |&end| end as usize);
+                    let end = |place: usize| {
+                        packed::get(&column.ends, place).map_or(0, u32::from_le_bytes) as usize
+                    };
                     let start = self.index().checked_sub(1).map_or(0, end);
                     (HeaderSource::Columns(column), start, end(self.index()))
                 }

@@ -4,9 +4,9 @@
 //! without a timestamp or an explicit partition mix, because a column has them for all or for none). A journal of
 //! the ports in the order of the sends lets the sends of one message be taken back.
 
-use crate::Error;
 use crate::backend::{output, types};
 use crate::column::{Column as _, RETAIN_BYTES, index};
+use crate::{Error, packed};
 
 /// A message on its way into a buffer, but for key and value, which are encoded in place.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(crate) struct Envelope<'a> {
 }
 
 /// How a column of messages leaves: the import of the contract.
-type SendMany = fn(&str, &types::Messages, Option<&[u32]>);
+type SendMany = fn(&str, &types::Messages, Option<&[u8]>);
 
 #[derive(Default)]
 pub(crate) struct Outbox {
@@ -37,7 +37,8 @@ struct Port {
 /// Messages that all have a timestamp or none, and all a partition or none.
 struct Run {
     messages: types::Messages,
-    partitions: Vec<u32>,
+    /// Packed, one for each message or none.
+    partitions: Vec<u8>,
 }
 
 impl Outbox {
@@ -177,14 +178,19 @@ impl Run {
         } else {
             values.push_absent()
         }
-        self.messages.timestamps.extend(timestamp_ms);
-        self.partitions.extend(envelope.partition);
+        if let Some(timestamp_ms) = timestamp_ms {
+            let timestamps = &mut self.messages.timestamps;
+            timestamps.extend_from_slice(&timestamp_ms.to_le_bytes());
+        }
+        if let Some(partition) = envelope.partition {
+            self.partitions.extend_from_slice(&partition.to_le_bytes());
+        }
         if self.messages.headers.is_some() || !envelope.headers.is_empty() {
             let headers = self
                 .messages
                 .headers
                 .get_or_insert_with(|| types::HeadersColumn {
-                    ends: vec![0; before],
+                    ends: vec![0; before * size_of::<u32>()],
                     names: types::BytesColumn::empty(),
                     values: types::BytesColumn::empty(),
                 });
@@ -195,7 +201,8 @@ impl Run {
                     None => headers.values.push_absent(),
                 }
             }
-            headers.ends.push(index(headers.names.count()));
+            let end = index(headers.names.count());
+            headers.ends.extend_from_slice(&end.to_le_bytes());
         }
         Ok(())
     }
@@ -205,11 +212,11 @@ impl Run {
             keys.pop();
         }
         self.messages.values.pop();
-        self.messages.timestamps.pop();
-        self.partitions.pop();
+        packed::pop::<8>(&mut self.messages.timestamps);
+        packed::pop::<4>(&mut self.partitions);
         if let Some(headers) = &mut self.messages.headers {
-            headers.ends.pop();
-            let left = headers.ends.last().copied().unwrap_or(0) as usize;
+            packed::pop::<4>(&mut headers.ends);
+            let left = packed::last(&headers.ends).map_or(0, u32::from_le_bytes) as usize;
             while headers.names.count() > left {
                 headers.names.pop();
                 headers.values.pop();
@@ -222,7 +229,7 @@ impl Run {
         let keyless = self
             .messages
             .keys
-            .take_if(|keys| keys.absent.len() == keys.count());
+            .take_if(|keys| keys.absent.len() == keys.ends.len());
         let partitions = (!self.partitions.is_empty()).then_some(self.partitions.as_slice());
         send_many(port, &self.messages, partitions);
         if keyless.is_some() {
@@ -236,7 +243,7 @@ impl Run {
         }
         self.messages.values.reset();
         self.messages.headers = None;
-        if self.messages.timestamps.capacity() * size_of::<i64>() > RETAIN_BYTES {
+        if self.messages.timestamps.capacity() > RETAIN_BYTES {
             *self = Self::new();
         }
         self.messages.timestamps.clear();

@@ -4,9 +4,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
 
-use crate::Error;
 use crate::backend::types::BytesColumn;
 use crate::column::{Column as _, RETAIN_BYTES, index};
+use crate::{Error, packed};
 
 /// The distinct keys of a batch, in the order of their first appearance, and the columns to write.
 pub(crate) struct KeyScratch {
@@ -74,14 +74,13 @@ impl KeyScratch {
 }
 
 #[inline]
-fn entry<'a>(data: &'a [u8], ends: &[u32], place: u32) -> &'a [u8] {
+fn entry<'a>(data: &'a [u8], ends: &[u8], place: u32) -> &'a [u8] {
     let place = place as usize;
     let start = place
         .checked_sub(1)
-        .and_then(|before| ends.get(before))
-        .copied()
-        .unwrap_or(0);
-    let end = ends.get(place).copied().unwrap_or(0);
+        .and_then(|before| packed::get(ends, before))
+        .map_or(0, u32::from_le_bytes);
+    let end = packed::get(ends, place).map_or(0, u32::from_le_bytes);
     data.get(start as usize..end as usize).unwrap_or(&[])
 }
 

@@ -77,8 +77,9 @@ impl<T: Task> Instance<T> {
 
     /// Processes a batch.
     pub fn batch(&mut self, raw: &types::Batch) -> Result<Vec<types::Rejection>, Error> {
-        self.call.begin(raw.offsets.len());
-        let result = self.task.batch(&Batch::new(raw), &mut self.context);
+        let batch = Batch::new(raw);
+        self.call.begin(batch.len());
+        let result = self.task.batch(&batch, &mut self.context);
         self.call.finish(result).map(|((), rejections)| rejections)
     }
 

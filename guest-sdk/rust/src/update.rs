@@ -7,7 +7,7 @@ use crate::backend::types::BytesColumn;
 use crate::call::Call;
 use crate::column::{Column as _, RETAIN_BYTES};
 use crate::scratch::{KeyScratch, Slot};
-use crate::{Codec, Error, Message, Outcome, Store};
+use crate::{Codec, Error, Message, Outcome, Store, packed};
 
 impl<K: Codec, V: Codec> Store<K, V>
 where
@@ -227,7 +227,7 @@ where
             (slot.absent, slot.loaded, slot.applied) = (false, false, false);
         }
         slots.resize_with(count, Slot::new);
-        for &place in &stored.absent {
+        for place in packed::iter(&stored.absent).map(u32::from_le_bytes) {
             if let Some(slot) = slots.get_mut(place as usize) {
                 slot.absent = true;
             }

@@ -202,44 +202,69 @@ impl<'a> FromIterator<Option<&'a [u8]>> for Column {
     }
 }
 
+/// A number of a column: as it is here, or packed, as guests have it.
+pub(crate) trait Number: Copy {
+    /// The number.
+    fn get(self) -> u32;
+}
+
+impl Number for u32 {
+    fn get(self) -> u32 {
+        self
+    }
+}
+
+impl Number for [u8; 4] {
+    fn get(self) -> u32 {
+        u32::from_le_bytes(self)
+    }
+}
+
 /// Checks the parts of a column against its rules.
 ///
 /// # Errors
 /// The first rule that they break.
-pub(crate) fn check_parts(ends: &[u32], data: usize, absent: &[u32]) -> Result<(), ColumnError> {
-    if let Some(at) = ends.windows(2).position(|pair| pair[1] < pair[0]) {
+pub(crate) fn check_parts<N: Number>(
+    ends: &[N],
+    data: usize,
+    absent: &[N],
+) -> Result<(), ColumnError> {
+    let decreases = |pair: &[N]| pair[1].get() < pair[0].get();
+    if let Some(at) = ends.windows(2).position(decreases) {
         return Err(ColumnError::Decreasing(at + 1));
     }
-    let end = ends.last().copied().unwrap_or(0);
+    let end = ends.last().map_or(0, |end| end.get());
     if end as usize != data {
         return Err(ColumnError::Length { end, data });
     }
     for (at, entry) in absent.iter().enumerate() {
-        let previous = at.checked_sub(1).map(|before| absent[before]);
-        if *entry as usize >= ends.len() || previous.is_some_and(|previous| previous >= *entry) {
+        let entry = entry.get();
+        let previous = at.checked_sub(1).map(|before| absent[before].get());
+        if entry as usize >= ends.len() || previous.is_some_and(|previous| previous >= entry) {
             return Err(ColumnError::Absent(at));
         }
         let start = entry
             .checked_sub(1)
-            .map_or(0, |before| ends[before as usize]);
-        if ends[*entry as usize] != start {
-            return Err(ColumnError::AbsentBytes(*entry));
+            .map_or(0, |before| ends[before as usize].get());
+        if ends[entry as usize].get() != start {
+            return Err(ColumnError::AbsentBytes(entry));
         }
     }
     Ok(())
 }
 
 /// The entries of checked parts in order.
-pub(crate) fn iterate<'a>(
-    ends: &'a [u32],
+pub(crate) fn iterate<'a, N: Number>(
+    ends: &'a [N],
     data: &'a [u8],
-    absent: &'a [u32],
+    absent: &'a [N],
 ) -> impl Iterator<Item = Option<&'a [u8]>> + 'a {
     let mut start = 0;
-    let mut absent = absent.iter().copied().peekable();
+    let mut absent = absent.iter().map(|absent| absent.get()).peekable();
     ends.iter().enumerate().map(move |(index, end)| {
-        let bytes = &data[start..*end as usize];
-        start = *end as usize;
+        let end = end.get() as usize;
+        let bytes = &data[start..end];
+        start = end;
         match absent.next_if(|next| *next as usize == index) {
             Some(_) => None,
             None => Some(bytes),

@@ -90,6 +90,12 @@ impl Fault {
                 Some(wasmtime::Trap::Interrupt) => {
                     (FaultKind::Deadline, deadline_message(deadline_ms))
                 }
+                Some(trap @ wasmtime::Trap::CannotLeaveComponent) => (
+                    FaultKind::Trap,
+                    format!(
+                        "{trap}: it called an import, WASI included, while the host asked it for memory (`cabi_realloc`); a garbage collector that reads the clock does that"
+                    ),
+                ),
                 Some(trap) => (FaultKind::Trap, trap.to_string()),
                 // With a backtrace, the contexts around the cause are that backtrace, which is shown below.
                 None if backtrace.is_some() => (FaultKind::Trap, error.root_cause().to_string()),

@@ -217,18 +217,18 @@ impl Instance {
             .headers
             .as_ref()
             .map(|headers| types::HeadersColumnParam {
-                ends: &headers.ends,
+                ends: bytemuck::cast_slice(&headers.ends),
                 names: column(&headers.names),
                 values: column(&headers.values),
             });
         let argument = types::Batch {
             input: u32::from(batch.input.0),
             partition: batch.partition.0,
-            offsets: &batch.offsets,
+            offsets: bytemuck::cast_slice(&batch.offsets),
             messages: types::MessagesParam {
                 keys,
                 values: column(&batch.messages.values),
-                timestamps: &batch.messages.timestamps,
+                timestamps: bytemuck::cast_slice(&batch.messages.timestamps),
                 headers,
             },
         };
@@ -377,7 +377,11 @@ fn arm(store: &mut Store<Guest>, deadline: Duration) {
 
 fn column(column: &Column) -> types::BytesColumnParam<'_> {
     let (ends, data, absent) = column.parts();
-    types::BytesColumnParam { ends, data, absent }
+    types::BytesColumnParam {
+        ends: bytemuck::cast_slice(ends),
+        data,
+        absent: bytemuck::cast_slice(absent),
+    }
 }
 
 fn headers_of(column: &HeadersColumn, index: usize) -> Vec<types::HeaderParam<'_>> {

@@ -36,10 +36,11 @@ fn scan(store: &Store) -> Cursor {
 }
 
 fn column(ends: &[u32], data: &[u8], absent: &[u32]) -> BytesColumn {
+    let packed = |numbers: &[u32]| numbers.iter().copied().flat_map(u32::to_le_bytes).collect();
     BytesColumn {
-        ends: ends.to_vec(),
+        ends: packed(ends),
         data: data.to_vec(),
-        absent: absent.to_vec(),
+        absent: packed(absent),
     }
 }
 

@@ -7,7 +7,7 @@ use super::messages::{self, Incoming, Rejected, Sent};
 use super::{Entries, limits};
 use crate::backend::types::Rejection;
 use crate::task::Instance;
-use crate::{Codec, Error, Progress, Shape, Task};
+use crate::{Codec, Error, Progress, Shape, Task, packed};
 
 /// A task and its host in memory. Made by [`Setup::start`](super::Setup::start).
 pub struct Harness<T: Task> {
@@ -96,7 +96,9 @@ impl<T: Task> Harness<T> {
     ) -> Result<Vec<Rejected>, Error> {
         let (partition, clock_ms) = self.place();
         let batch = messages::batch(messages, input, partition, offset, clock_ms);
-        let latest_ms = batch.messages.timestamps.iter().copied().max();
+        let latest_ms = packed::iter(&batch.messages.timestamps)
+            .map(i64::from_le_bytes)
+            .max();
         self.latest_timestamp_ms = self.latest_timestamp_ms.max(latest_ms);
         let rejections = self.call(latest_ms, |instance| instance.batch(&batch))?;
         let mut seen = vec![false; messages.len()];

@@ -258,7 +258,7 @@ pub(crate) mod output {
     use crate::backend::types::Messages;
     use crate::testing::host;
 
-    pub(crate) fn send_many(port: &str, messages: &Messages, partitions: Option<&[u32]>) {
+    pub(crate) fn send_many(port: &str, messages: &Messages, partitions: Option<&[u8]>) {
         let shared = host::current();
         let host = &mut *shared.borrow_mut();
         host.calls.send_many += 1;

@@ -1,6 +1,8 @@
 //! The contract's limits at their defaults, and the traps of who breaks them.
 
 use crate::backend::types::BytesColumn;
+use crate::column::Column as _;
+use crate::packed;
 
 pub(super) const KEY_BYTES: usize = 8 << 10;
 pub(super) const VALUE_BYTES: usize = 1 << 20;
@@ -28,16 +30,33 @@ pub(super) fn at_most(limit: &str, max: usize, asked: usize) {
     }
 }
 
-/// A column's rules; there are as many entries as asked for.
+/// Packed numbers are whole.
+#[track_caller]
+pub(super) fn check_packed<const SIZE: usize>(what: &str, packed: &[u8]) {
+    if !packed.len().is_multiple_of(SIZE) {
+        trap(format_args!(
+            "{what}: {} bytes are no packed numbers of {SIZE} bytes",
+            packed.len()
+        ));
+    }
+}
+
+/// A column's rules.
 #[track_caller]
 pub(super) fn check_column(what: &str, column: &BytesColumn) {
-    let ends_grow = column.ends.is_sorted();
-    let ends_meet = column.ends.last().copied().unwrap_or(0) as usize == column.data.len();
-    let absent_grow = column.absent.is_sorted_by(|a, b| a < b);
-    let absent_exist = column
-        .absent
-        .last()
-        .is_none_or(|&last| (last as usize) < column.ends.len());
+    check_packed::<4>(what, &column.ends);
+    check_packed::<4>(what, &column.absent);
+    let ends_grow = packed::iter(&column.ends)
+        .map(u32::from_le_bytes)
+        .is_sorted();
+    let last_end = packed::last(&column.ends).map_or(0, u32::from_le_bytes);
+    let ends_meet = last_end as usize == column.data.len();
+    let absent_grow = packed::iter(&column.absent)
+        .map(u32::from_le_bytes)
+        .is_sorted_by(|a, b| a < b);
+    let absent_exist = packed::last(&column.absent)
+        .map(u32::from_le_bytes)
+        .is_none_or(|last| (last as usize) < column.count());
     if !(ends_grow && ends_meet && absent_grow && absent_exist) {
         trap(format_args!("malformed column of {what}"));
     }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Codec;
 use crate::backend::types;
-use crate::column::Column as _;
+use crate::column::{Column as _, index};
 
 /// A message to feed to a task. A pair of key and value becomes one, and so does a value alone in [`Incoming::value`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,23 +168,26 @@ pub(super) fn batch(
             headers.names.push(name.as_bytes());
             push(&mut headers.values, value);
         }
-        headers
-            .ends
-            .push(crate::column::index(headers.names.count()));
+        let end = index(headers.names.count());
+        headers.ends.extend_from_slice(&end.to_le_bytes());
     }
     // What all messages lack is left out, as a host does.
-    let keys = (keys.absent.len() < messages.len()).then_some(keys);
+    let keys = (keys.absent.len() < keys.ends.len()).then_some(keys);
     let headers = (headers.names.count() > 0).then_some(headers);
     types::Batch {
         input,
         partition,
-        offsets: (offset..).take(messages.len()).collect(),
+        offsets: (offset..)
+            .take(messages.len())
+            .flat_map(u64::to_le_bytes)
+            .collect(),
         messages: types::Messages {
             keys,
             values,
             timestamps: messages
                 .iter()
                 .map(|message| message.timestamp_ms.unwrap_or(timestamp_ms))
+                .flat_map(i64::to_le_bytes)
                 .collect(),
             headers,
         },

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{HEADER_BYTES, HEADERS, KEY_BYTES, VALUE_BYTES, at_most, check_column, trap};
+use super::limits::{
+    HEADER_BYTES, HEADERS, KEY_BYTES, VALUE_BYTES, at_most, check_column, check_packed, trap,
+};
 use super::messages::Sent;
 use super::partition;
 use crate::backend::types::{BytesColumn, HeadersColumn, Messages};
 use crate::column::Column as _;
+use crate::packed;
 
 #[derive(Default)]
 pub(super) struct Ports(BTreeMap<String, Port>);
@@ -65,7 +68,7 @@ impl Ports {
         &mut self,
         port: &str,
         messages: &Messages,
-        partitions: Option<&[u32]>,
+        partitions: Option<&[u8]>,
         default_timestamp_ms: i64,
     ) -> (usize, usize) {
         let Some(port) = self.0.get_mut(port) else {
@@ -90,17 +93,14 @@ impl Ports {
                 .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len))
                 .sum::<usize>();
             let explicit = partitions
-                .and_then(|partitions| partitions.get(place))
-                .copied();
+                .and_then(|partitions| packed::get(partitions, place))
+                .map(u32::from_le_bytes);
             let sent = Sent {
                 partition: port.partition(key, explicit),
                 key: key.map(<[u8]>::to_vec),
                 value: value.map(<[u8]>::to_vec),
-                timestamp_ms: messages
-                    .timestamps
-                    .get(place)
-                    .copied()
-                    .unwrap_or(default_timestamp_ms),
+                timestamp_ms: packed::get(&messages.timestamps, place)
+                    .map_or(default_timestamp_ms, i64::from_le_bytes),
                 headers,
             };
             port.sent.push(sent);
@@ -127,7 +127,7 @@ impl Port {
     }
 }
 
-fn check_lengths(messages: &Messages, partitions: Option<&[u32]>, count: usize) {
+fn check_lengths(messages: &Messages, partitions: Option<&[u8]>, count: usize) {
     let check = |what: &str, length: usize| {
         if length != count {
             trap(format_args!("{length} {what} for {count} messages"));
@@ -139,27 +139,28 @@ fn check_lengths(messages: &Messages, partitions: Option<&[u32]>, count: usize) 
         check("keys", keys.count());
     }
     if !messages.timestamps.is_empty() {
-        check("timestamps", messages.timestamps.len());
+        check_packed::<8>("timestamps", &messages.timestamps);
+        check("timestamps", packed::count::<8>(&messages.timestamps));
     }
     if let Some(headers) = &messages.headers {
         check_column("header names", &headers.names);
         check_column("header values", &headers.values);
-        check("ends of headers", headers.ends.len());
-        let last = headers.ends.last().copied().unwrap_or(0) as usize;
-        if !headers.ends.is_sorted()
-            || last != headers.names.count()
-            || last != headers.values.count()
-        {
+        check_packed::<4>("ends of headers", &headers.ends);
+        check("ends of headers", packed::count::<4>(&headers.ends));
+        let ends = packed::iter(&headers.ends).map(u32::from_le_bytes);
+        let last = packed::last(&headers.ends).map_or(0, u32::from_le_bytes) as usize;
+        if !ends.is_sorted() || last != headers.names.count() || last != headers.values.count() {
             trap("malformed column of headers");
         }
     }
     if let Some(partitions) = partitions {
-        check("partitions", partitions.len());
+        check_packed::<4>("partitions", partitions);
+        check("partitions", packed::count::<4>(partitions));
     }
 }
 
 fn headers_of(column: &HeadersColumn, place: usize) -> Vec<(String, Option<Vec<u8>>)> {
-    let end = |place: usize| column.ends.get(place).map_or(0, |&end| end as usize);
+    let end = |place| packed::get(&column.ends, place).map_or(0, u32::from_le_bytes) as usize;
     let range = place.checked_sub(1).map_or(0, end)..end(place);
     at_most("the number of headers", HEADERS, range.len());
     let bytes = |column: &BytesColumn| {

@@ -3,7 +3,7 @@
 use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
 use wasmtime::{StoreContextMut, ensure, format_err};
 
-use super::state::{ColumnView, GuestColumn};
+use super::state::{ColumnView, GuestColumn, packed};
 use super::{Guest, with_memory};
 use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId};
 use crate::runtime::context::TaskContext;
@@ -29,7 +29,7 @@ struct Outgoing {
 #[derive(ComponentType, Lift)]
 #[component(record)]
 struct GuestHeaders {
-    ends: WasmList<u32>,
+    ends: WasmList<u8>,
     names: GuestColumn,
     values: GuestColumn,
 }
@@ -39,7 +39,7 @@ struct GuestHeaders {
 struct GuestMessages {
     keys: Option<GuestColumn>,
     values: GuestColumn,
-    timestamps: WasmList<i64>,
+    timestamps: WasmList<u8>,
     headers: Option<GuestHeaders>,
 }
 
@@ -79,7 +79,7 @@ fn send(mut call: Call<'_>, (port, message): (WasmStr, Outgoing)) -> wasmtime::R
 
 fn send_many(
     mut call: Call<'_>,
-    (port, messages, partitions): (WasmStr, GuestMessages, Option<WasmList<u32>>),
+    (port, messages, partitions): (WasmStr, GuestMessages, Option<WasmList<u8>>),
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("send-many")?;
     with_memory(call, |context, memory| {
@@ -90,7 +90,7 @@ fn send_many(
             Some(keys) => Some(same_length(keys.view(memory, "keys")?, len, "keys")?),
             None => None,
         };
-        let timestamps = messages.timestamps.as_le_slice(memory);
+        let timestamps = packed(&messages.timestamps, memory, &"`timestamps`")?;
         ensure!(
             timestamps.is_empty() || timestamps.len() == len,
             "send-many has {} timestamps for {len} values",
@@ -98,7 +98,8 @@ fn send_many(
         );
         let partitions = partitions
             .as_ref()
-            .map(|partitions| partitions.as_le_slice(memory));
+            .map(|partitions| packed(partitions, memory, &"`partitions`"))
+            .transpose()?;
         if let Some(partitions) = partitions {
             ensure!(
                 partitions.len() == len,
@@ -113,7 +114,8 @@ fn send_many(
         let mut keys = keys.as_ref().map(ColumnView::iter);
         for (index, value) in values.iter().enumerate() {
             let key = keys.as_mut().and_then(Iterator::next).flatten();
-            let timestamp = timestamps.get(index).copied().unwrap_or(context.timestamp);
+            let timestamp = timestamps.get(index).copied();
+            let timestamp = timestamp.map_or(context.timestamp, i64::from_le_bytes);
             let mut message = MessageRef::new(key, value, timestamp);
             if let Some(headers) = &headers {
                 message = message.with_headers(headers, index);
@@ -121,7 +123,7 @@ fn send_many(
             stage(
                 context,
                 port,
-                partitions.map(|partitions| partitions[index]),
+                partitions.map(|partitions| u32::from_le_bytes(partitions[index])),
                 message,
             )?;
         }
@@ -147,8 +149,9 @@ fn own_headers(
     memory: &StoreContextMut<'_, Guest>,
     messages: usize,
 ) -> wasmtime::Result<HeadersColumn> {
+    let ends = packed(&headers.ends, memory, &"`ends` of headers")?;
     let column = HeadersColumn {
-        ends: headers.ends.as_le_slice(memory).to_vec(),
+        ends: ends.iter().copied().map(u32::from_le_bytes).collect(),
         names: headers.names.view(memory, "header names")?.iter().collect(),
         values: headers
             .values

@@ -54,18 +54,18 @@ struct Options {
 #[derive(ComponentType, Lift)]
 #[component(record)]
 pub(super) struct GuestColumn {
-    ends: WasmList<u32>,
+    ends: WasmList<u8>,
     data: WasmList<u8>,
-    absent: WasmList<u32>,
+    absent: WasmList<u8>,
 }
 
 /// A column on its way to the guest.
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct HostColumn {
-    ends: Vec<u32>,
+    ends: Vec<u8>,
     data: Vec<u8>,
-    absent: Vec<u32>,
+    absent: Vec<u8>,
 }
 
 #[derive(ComponentType, Lower)]
@@ -78,16 +78,20 @@ struct Entries {
 impl From<Column> for HostColumn {
     fn from(column: Column) -> HostColumn {
         let (ends, data, absent) = column.into_parts();
-        HostColumn { ends, data, absent }
+        HostColumn {
+            ends: bytemuck::cast_slice(&ends).to_vec(),
+            data,
+            absent: bytemuck::cast_slice(&absent).to_vec(),
+        }
     }
 }
 
 /// A guest's column, checked and borrowed.
 #[derive(Clone, Copy)]
 pub(super) struct ColumnView<'a> {
-    pub(super) ends: &'a [u32],
-    pub(super) data: &'a [u8],
-    pub(super) absent: &'a [u32],
+    ends: &'a [[u8; 4]],
+    data: &'a [u8],
+    absent: &'a [[u8; 4]],
 }
 
 impl<'a> ColumnView<'a> {
@@ -107,14 +111,30 @@ impl GuestColumn {
         what: &str,
     ) -> wasmtime::Result<ColumnView<'a>> {
         let view = ColumnView {
-            ends: self.ends.as_le_slice(store),
+            ends: packed(&self.ends, store, &format_args!("`ends` of {what}"))?,
             data: self.data.as_le_slice(store),
-            absent: self.absent.as_le_slice(store),
+            absent: packed(&self.absent, store, &format_args!("`absent` of {what}"))?,
         };
         crate::model::check_parts(view.ends, view.data.len(), view.absent)
             .map_err(|error| format_err!("the column of {what}: {error}"))?;
         Ok(view)
     }
+}
+
+/// Packed numbers of `N` bytes each, in the guest's memory.
+pub(super) fn packed<'a, const N: usize>(
+    list: &WasmList<u8>,
+    store: &'a StoreContextMut<'_, Guest>,
+    what: &dyn std::fmt::Display,
+) -> wasmtime::Result<&'a [[u8; N]]> {
+    let bytes = list.as_le_slice(store);
+    let (numbers, rest) = bytes.as_chunks::<N>();
+    ensure!(
+        rest.is_empty(),
+        "{what} has {} bytes, which are no whole number of packed numbers of {N} bytes",
+        bytes.len()
+    );
+    Ok(numbers)
 }
 
 type Call<'a> = StoreContextMut<'a, Guest>;

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, missing_docs, reason = "generated bindings")]
 
-use wasm_host_language_guests::columns::{entries, headers_of};
+use wasm_host_language_guests::columns::{entries, headers_of, offsets, timestamps};
 use wasm_host_language_guests::conformance::{self, Refused};
 
 wit_bindgen::generate!({
@@ -28,21 +28,23 @@ struct Conformance;
 impl batch_handler::Guest for Conformance {
     fn process(batch: Batch) -> Result<Vec<Rejection>, String> {
         let messages = &batch.messages;
+        let offsets: Vec<u64> = offsets(&batch.offsets).collect();
+        let timestamps: Vec<i64> = timestamps(&messages.timestamps).collect();
         let keys: Vec<_> = match &messages.keys {
             Some(keys) => entries(keys).collect(),
-            None => vec![None; batch.offsets.len()],
+            None => vec![None; offsets.len()],
         };
         let headers = match &messages.headers {
             Some(headers) => headers_of(headers),
-            None => vec![Vec::new(); batch.offsets.len()],
+            None => vec![Vec::new(); offsets.len()],
         };
         let mut rejections = Vec::new();
         for (index, value) in entries(&messages.values).enumerate() {
             let seen = conformance::Message {
                 input: batch.input,
                 partition: batch.partition,
-                offset: batch.offsets[index],
-                timestamp: messages.timestamps[index],
+                offset: offsets[index],
+                timestamp: timestamps[index],
                 key: keys[index],
                 value,
                 headers: &headers[index],

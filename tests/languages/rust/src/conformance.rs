@@ -299,10 +299,14 @@ fn send_many(port: &str, timestamps: &str, partitions: &str, messages: &[&str]) 
     let messages = Messages {
         keys: has_keys.then(|| column(keys)),
         values: column(values),
-        timestamps: numbers(timestamps).unwrap_or_default(),
+        timestamps: packed(timestamps, i64::to_le_bytes).unwrap_or_default(),
         headers: has_headers.then(|| headers_column(&headers)),
     };
-    output::send_many(port, &messages, numbers(partitions).as_deref());
+    output::send_many(
+        port,
+        &messages,
+        packed(partitions, u32::to_le_bytes).as_deref(),
+    );
 }
 
 fn entries_text(found: &Entries) -> String {
@@ -370,8 +374,16 @@ fn optional<N: std::str::FromStr>(word: &str) -> Option<N> {
     (word != "~").then(|| number(word))
 }
 
-fn numbers<N: std::str::FromStr>(word: &str) -> Option<Vec<N>> {
-    (word != "~").then(|| word.split(',').map(number).collect())
+/// Packed numbers.
+fn packed<N: std::str::FromStr, const LEN: usize>(
+    word: &str,
+    bytes: impl Fn(N) -> [u8; LEN],
+) -> Option<Vec<u8>> {
+    (word != "~").then(|| {
+        word.split(',')
+            .flat_map(|word| bytes(number(word)))
+            .collect()
+    })
 }
 
 fn text(word: &str) -> String {
