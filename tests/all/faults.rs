@@ -215,6 +215,16 @@ fn malformed_arguments_trap_with_a_sentence() {
     let cases = [
         ("decreasing", "`ends` decreases at index 1"),
         (
+            "cut-end",
+            "`ends` of keys has 7 bytes, which are no whole number of packed numbers of 4 bytes",
+        ),
+        ("cut-absent", "`absent` of keys has 1 bytes"),
+        (
+            "cut-time",
+            "`timestamps` has 7 bytes, which are no whole number of packed numbers of 8 bytes",
+        ),
+        ("cut-partition", "`partitions` has 2 bytes"),
+        (
             "too-long",
             "the last of `ends` is 9, but `data` has 2 bytes",
         ),

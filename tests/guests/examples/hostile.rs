@@ -12,7 +12,9 @@ wit_bindgen::generate!({
 use std::cell::RefCell;
 
 use exports::wasm_host::task::message_handler::{Guest, Message};
+use wasm_host::task::output;
 use wasm_host::task::state::{BytesColumn, Cursor, Range, ScanOptions, Store};
+use wasm_host::task::types::Messages;
 
 struct Hostile;
 
@@ -72,6 +74,25 @@ impl Guest for Hostile {
             }
             "too-long" => {
                 store.get_many(&column(&[9], b"ab", &[]));
+            }
+            "cut-end" => {
+                let mut keys = column(&[1, 2], b"ab", &[]);
+                keys.ends.pop();
+                store.get_many(&keys);
+            }
+            "cut-absent" => {
+                let mut keys = column(&[1], b"a", &[]);
+                keys.absent.push(0);
+                store.get_many(&keys);
+            }
+            "cut-time" | "cut-partition" => {
+                let messages = Messages {
+                    keys: None,
+                    values: column(&[1], b"a", &[]),
+                    timestamps: vec![0; if text == "cut-time" { 7 } else { 8 }],
+                    headers: None,
+                };
+                output::send_many("out", &messages, Some(&[0, 0]));
             }
             "absent-key" => {
                 store.get_many(&column(&[0], b"", &[0]));
