@@ -281,7 +281,7 @@ function u32(word) {
 }
 
 function packedPartitions(word) {
-  return packed(Uint32Array.from(word.split(","), Number));
+  return packed(Uint32Array.from(word.split(","), number));
 }
 
 function list(word) {

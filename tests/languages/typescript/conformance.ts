@@ -291,7 +291,7 @@ function u32(word: string): number {
 }
 
 function packedPartitions(word: string): Uint8Array {
-  return packed(Uint32Array.from(word.split(","), Number));
+  return packed(Uint32Array.from(word.split(","), number));
 }
 
 function list(word: string): string[] | null {
