@@ -1,10 +1,15 @@
-//! Components that cannot be tasks: each is refused by `validate` with what it lacks.
+//! Components: those that cannot be tasks are refused by `validate` with what they lack; those with WASI of any 0.2 version run;
+//! the code of each is compiled once.
 //!
 //! `tests/components/wrong/NAME.wat` and `NAME.expected`; `UPDATE_GOLDEN=1` writes the latter anew.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
-use crate::harness::{Job, in_repository};
+use rustix::fs::FlockOperation;
+
+use crate::harness::{Job, guest, in_repository};
+use crate::jobs::COUNT_LOG;
 
 const JOB: &str = r#"
 [job]
@@ -74,14 +79,7 @@ fn a_flipped_byte_in_the_cache_compiles_again() {
     let cache = job.path("cache");
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
     job.call(&["validate"]).expect(0);
-    let files: Vec<_> = fs::read_dir(cache.join("wasm-host"))
-        .expect("the cache")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "code")
-        })
-        .collect();
+    let files = code_files(&cache);
     assert_eq!(files.len(), 1, "{files:?}");
     let whole = fs::read(&files[0]).expect("compiled code");
     for at in [0, 20, 100, whole.len() - 1] {
@@ -95,5 +93,155 @@ fn a_flipped_byte_in_the_cache_compiles_again() {
             fs::read(&files[0]).expect("compiled code") == whole,
             "byte {at}"
         );
+    }
+}
+
+/// The compiled code in a cache.
+fn code_files(cache: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cache.join("wasm-host")).expect("the cache");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "code")
+        })
+        .collect()
+}
+
+#[test]
+fn processes_take_turns_to_compile_and_one_does_it_for_all() {
+    let cache = tempfile::tempdir().expect("a folder");
+    fs::create_dir(cache.path().join("wasm-host")).expect("a folder");
+    let lock = File::create(cache.path().join("wasm-host/lock")).expect("the lock");
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("nobody compiles yet");
+    let jobs = [(); 2].map(|()| {
+        let mut job = Job::new(&JOB.replace("component.wasm", "{guest:counter}"));
+        job.env("XDG_CACHE_HOME", cache.path().to_str().expect("UTF-8"));
+        job
+    });
+    let processes = jobs.each_ref().map(|job| {
+        let mut process = job.start_with(&["validate"]);
+        process.until_says("waiting for another process to compile, before ");
+        process
+    });
+    assert_eq!(code_files(cache.path()), Vec::<PathBuf>::new());
+    drop(lock);
+    let said = processes.map(|process| process.ends().expect(0).stderr);
+    let taken = said
+        .iter()
+        .filter(|said| said.contains("another process has compiled it, after "));
+    assert_eq!(taken.count(), 1, "one compiles, the other waits: {said:?}");
+    assert_eq!(code_files(cache.path()).len(), 1);
+}
+
+#[test]
+fn a_component_that_compiles_for_seconds_is_talked_about() {
+    let mut job = Job::new(JOB);
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    // A function of a million instructions beside the task.
+    let mut more = String::from("(core module (func (param i32) (result i32)");
+    for number in 0..200_000 {
+        more += &format!(" local.get 0 local.get 0 i32.const {number} i32.mul i32.xor local.set 0");
+    }
+    more += " local.get 0))";
+    job.write("component.wasm", &with_more(&guest("counter"), &more));
+    job.call(&["validate"])
+        .expect(0)
+        .says("component.wasm (")
+        .says(" MB); its code is kept for the next start, 1 s so far")
+        .says("compiled, after ");
+    let again = job.call(&["validate"]).expect(0);
+    assert!(!again.stderr.contains("compil"), "{}", again.stderr);
+}
+
+/// What `inspect` says of the job's component.
+fn inspected(job: &Job) -> String {
+    let path = job.path("component.wasm");
+    let path = path.to_str().expect("UTF-8");
+    job.call(&["inspect", path]).expect(0).stdout
+}
+
+/// A component with more in it, at its end.
+fn with_more(component: &Path, more: &str) -> Vec<u8> {
+    let text = wasmprinter::print_file(component).expect("a component");
+    let text = text.trim_end().strip_suffix(')').expect("its end");
+    wat::parse_str(format!("{text}{more})")).expect("WAT")
+}
+
+#[test]
+fn extra_exports_are_ignored() {
+    let job = Job::new(
+        &COUNT_LOG
+            .replace("{guest:counter}", "component.wasm")
+            .replace("partitions = 2", "partitions = 1"),
+    );
+    let more = r#"
+        (core module $extra (func (export "answer") (result i32) i32.const 42))
+        (core instance $extra (instantiate $extra))
+        (func $answer (result u32) (canon lift (core func $extra "answer")))
+        (instance $answers (export "answer" (func $answer)))
+        (export "answer" (func $answer))
+        (export "my:own/answers@1.2.3" (instance $answers))"#;
+    job.write("component.wasm", &with_more(&guest("counter"), more));
+    let inspected = inspected(&job);
+    assert!(inspected.contains("my:own/answers@1.2.3"), "{inspected}");
+    job.feed(&["log", "produce", "in"], b"a\na\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "a 2"]);
+}
+
+/// A component with other versions of its imports of WASI, by turns, and how many imports these are.
+fn with_wasi_of(versions: &[&str], component: &Path) -> (Vec<u8>, usize) {
+    let text = wasmprinter::print_file(component).expect("a component");
+    let mut versions = versions.iter().cycle();
+    let mut imports = 0;
+    let mut changed = String::new();
+    for line in text.lines() {
+        let import = line.strip_prefix("  (import \"wasi:");
+        let split = import.and_then(|rest| {
+            let (name, rest) = rest.split_once('@')?;
+            let (was, rest) = rest.split_once('"')?;
+            // Those with a suffix are drafts, which hosts compare letter by letter.
+            (was.starts_with("0.2.") && !was.contains('-')).then_some((name, rest))
+        });
+        if let Some((name, rest)) = split {
+            let version = versions.next().expect("they never end");
+            imports += 1;
+            changed += &format!("  (import \"wasi:{name}@{version}\"{rest}\n");
+        } else {
+            changed += line;
+            changed += "\n";
+        }
+    }
+    (wat::parse_str(&changed).expect("WAT"), imports)
+}
+
+#[test]
+fn wasi_of_any_0_2_version_is_linked() {
+    let mixed: Vec<String> = (0..=12).map(|patch| format!("0.2.{patch}")).collect();
+    let mixed: Vec<&str> = mixed.iter().map(String::as_str).collect();
+    for versions in [&["0.2.0"], &["0.2.99"], &mixed[..]] {
+        let job = Job::new(
+            &COUNT_LOG
+                .replace("{guest:counter}", "component.wasm")
+                .replace("partitions = 2", "partitions = 1"),
+        );
+        let (component, imports) = with_wasi_of(versions, &guest("obey"));
+        assert!(imports >= mixed.len(), "{imports} imports of WASI");
+        job.write("component.wasm", &component);
+        let inspected = inspected(&job);
+        for version in versions {
+            let version = format!("@{version}");
+            assert!(inspected.contains(&version), "{version}: {inspected}");
+        }
+        // They read the clock and the environment, besides what Rust does by itself.
+        job.feed(&["log", "produce", "in"], b"one\nwork done\nenv\n")
+            .expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+        let out = job.values("out");
+        assert_eq!(out.len(), 3, "{versions:?}: {out:?}");
+        assert_eq!((&out[0][..], &out[2][..]), ("one 1", "0"), "{versions:?}");
+        assert!(out[1].starts_with("done 1"), "{versions:?}: {out:?}");
     }
 }

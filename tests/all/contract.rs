@@ -1,18 +1,20 @@
 //! The contract is frozen: `wit/` is a superset of 0.1.0, and components that were built against 0.1.0 run on this host.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 
-use crate::harness::in_repository;
+use crate::harness::{host, in_repository};
 
 /// The items of all WIT files of a folder: each type, function, import and export as text, with the interface, world or resource
 /// that it is in. Comments and white space are left out.
 fn items(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
+    for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "wit") {
-            let text = std::fs::read_to_string(&path).expect("WIT");
+            let text = fs::read_to_string(&path).expect("WIT");
             let code = text.lines().filter(|line| {
                 let line = line.trim_start();
                 !line.starts_with("//") && !line.starts_with("@since")
@@ -106,9 +108,9 @@ fn a_change_of_the_contract_is_noticed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         crate::harness::copy(&frozen, folder.path());
         let path = folder.path().join(file);
-        let text = std::fs::read_to_string(&path).expect("WIT");
+        let text = fs::read_to_string(&path).expect("WIT");
         assert!(text.contains(from), "{from:?} is not in {file}");
-        std::fs::write(&path, text.replacen(from, to, 1)).expect("WIT");
+        fs::write(&path, text.replacen(from, to, 1)).expect("WIT");
         broken(&frozen, folder.path())
     };
     let get = "get: func(key: list<u8>) -> option<list<u8>>;";
@@ -141,4 +143,72 @@ fn a_change_of_the_contract_is_noticed() {
     // An imported interface may grow.
     let more = format!("{get}\n    has: func(key: list<u8>) -> bool;");
     assert_eq!(changed("imports.wit", get, &more), Vec::<String>::new());
+}
+
+/// Runs the conformance scripts on a component.
+#[track_caller]
+pub fn check_conformance(component: &Path, options: &[&str]) {
+    let done = Command::new("python3")
+        .arg(in_repository("tests/languages/conformance/run.py"))
+        .arg(component)
+        .arg("--host")
+        .arg(host())
+        .args(options)
+        .output()
+        .expect("python3");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {said}", component.display());
+}
+
+/// What JavaScript lacks: numbers above 2^53.
+const NARROW: [&str; 2] = ["--without", "wide"];
+
+/// A conformance guest that was built against 0.1.0.
+fn still_conforms(name: &str, without: &[&str]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let component = folder.path().join(format!("{name}.wasm"));
+    let packed = in_repository("tests/fixtures/contract-0.1.0/components");
+    let packed = File::open(packed.join(format!("{name}.wasm.gz"))).expect("a component");
+    let mut unpacked = File::create(&component).expect("a file");
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut unpacked).expect("whole");
+    check_conformance(&component, &[&["--batch", "500"], without].concat());
+}
+
+macro_rules! frozen {
+    ($($test:ident $name:literal $without:expr;)*) => {
+        const FROZEN: &[&str] = &[$($name),*];
+
+        mod frozen {
+            $(
+                #[test]
+                fn $test() {
+                    super::still_conforms($name, $without);
+                }
+            )*
+        }
+    };
+}
+
+frozen! {
+    c_batch "c-batch" &[];
+    c_message "c-message" &[];
+    cpp_batch "cpp-batch" &[];
+    go_batch "go-batch" &[];
+    javascript_message "javascript-message" &super::NARROW;
+    rust_batch "rust-batch" &[];
+    rust_message "rust-message" &[];
+    typescript_batch "typescript-batch" &super::NARROW;
+}
+
+#[test]
+fn every_frozen_component_is_run() {
+    let folder = in_repository("tests/fixtures/contract-0.1.0/components");
+    let entries = fs::read_dir(folder).expect("the components");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = names
+        .map(|name| name.into_string().expect("UTF-8"))
+        .filter_map(|name| Some(name.strip_suffix(".wasm.gz")?.to_owned()))
+        .collect();
+    names.sort();
+    assert_eq!(names, FROZEN);
 }

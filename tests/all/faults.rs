@@ -65,6 +65,20 @@ fn a_batch_is_undone_whole() {
 }
 
 #[test]
+fn a_clock_that_is_read_while_the_host_asks_for_memory_is_explained() {
+    let text = obey("").text("job.toml");
+    let job = Job::new(&text.replace("obey.wasm", "clock_allocator.wasm"));
+    let done = stopped_by(&job, "three");
+    for says in [
+        "cannot leave component instance",
+        "`cabi_realloc`",
+        "a garbage collector that reads the clock does that",
+    ] {
+        assert!(done.stderr.contains(says), "{says}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn loops_and_sleeps_end_at_the_deadline() {
     for bad in ["spin 0", "sleep 60000"] {
         let job = obey("[stage.limits]\ncall-deadline = \"100ms\"");

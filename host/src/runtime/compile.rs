@@ -38,11 +38,19 @@ pub(super) fn compile(
     if !bytes.starts_with(b"\0asm") {
         return Err("it is no WebAssembly: it does not begin with `\\0asm`".into());
     }
-    let progress = Progress::start(path, bytes.len());
+    let what = format!("{} ({:.1} MB)", path.display(), bytes.len() as f64 / 1e6);
+    let waiting = Progress::start(format!(
+        "waiting for another process to compile, before {what}"
+    ));
     let _turn = cache.and_then(|cache| cache.turn());
     if let Some(code) = cached() {
+        waiting.end("another process has compiled it");
         return Ok(code);
     }
+    drop(waiting);
+    let compiling = Progress::start(format!(
+        "compiling {what}; its code is kept for the next start"
+    ));
     let code = Component::from_binary(&runtime.engine, bytes)
         .map_err(|error| format!("it does not compile: {error:#}"))?;
     if let Some(cache) = cache
@@ -50,41 +58,43 @@ pub(super) fn compile(
     {
         cache.store(&runtime.engine, sha256, &serialized);
     }
-    drop(progress);
+    compiling.end("compiled");
     Ok(code)
 }
 
-/// Says now and then that something is being compiled, until it is dropped.
+/// Says now and then what takes so long, until it is dropped.
 struct Progress {
+    began: Instant,
     done: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Progress {
-    fn start(path: &Path, bytes: usize) -> Progress {
+    fn start(what: String) -> Progress {
         let (done, wait) = channel();
-        let path = path.to_owned();
         let began = Instant::now();
         let thread = thread::Builder::new().name("progress".into());
         let thread = thread.spawn(move || {
             let mut pause = QUIET;
             while wait.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                tracing::info!(
-                    "compiling {} ({:.1} MB), {} s so far; its code is kept for the next start",
-                    path.display(),
-                    bytes as f64 / 1e6,
-                    began.elapsed().as_secs()
-                );
+                tracing::info!("{what}, {} s so far", began.elapsed().as_secs());
                 pause = EVERY;
-            }
-            if began.elapsed() >= QUIET {
-                tracing::info!("compiled in {:.1} s", began.elapsed().as_secs_f64());
             }
         });
         Progress {
+            began,
             done: Some(done),
             // Without a thread nothing is said, and nothing else is amiss.
             thread: thread.ok(),
+        }
+    }
+
+    /// Says how it ended, where something was said before.
+    fn end(self, how: &str) {
+        let took = self.began.elapsed();
+        drop(self);
+        if took >= QUIET {
+            tracing::info!("{how}, after {:.1} s", took.as_secs_f64());
         }
     }
 }
