@@ -8,22 +8,64 @@ use std::process::Command;
 use crate::harness::{host, in_repository};
 
 /// The items of all WIT files of a folder: each type, function, import and export as text, with the interface, world or resource
-/// that it is in. Comments and white space are left out.
+/// that it is in, and those of `deps` after the name of their folder. Comments, annotations, white space and the version of the
+/// package itself are left out.
 fn items(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    collect_files("", folder, &mut found);
+    let deps = fs::read_dir(folder.join("deps")).expect("deps");
+    for entry in deps {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        collect_files(&format!("{name}: "), &path, &mut found);
+    }
+    let version = version(folder);
+    let package = format!(
+        "package wasm-host:task@{}",
+        version.map_or(String::new(), dotted)
+    );
+    assert!(found.remove(&package), "no {package:?} in {found:#?}");
+    found
+}
+
+fn collect_files(within: &str, folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "wit") {
             let text = fs::read_to_string(&path).expect("WIT");
-            let code = text.lines().filter(|line| {
-                let line = line.trim_start();
-                !line.starts_with("//") && !line.starts_with("@since")
-            });
+            let code = text.lines().map(without_notes);
             let words: Vec<&str> = code.flat_map(str::split_whitespace).collect();
-            collect("", &words.join(" "), &mut found);
+            collect(within, &words.join(" "), found);
         }
     }
-    found
+}
+
+/// A line without what is said about it: `// …`, `@since(…)`.
+fn without_notes(line: &str) -> &str {
+    let line = line.trim_start();
+    if line.starts_with("//") {
+        ""
+    } else if line.starts_with('@') {
+        line.split_once(')')
+            .map_or("", |(_, rest)| without_notes(rest))
+    } else {
+        line
+    }
+}
+
+/// Major, minor and patch version of the package.
+fn version(folder: &Path) -> Option<[u32; 3]> {
+    let text = fs::read_to_string(folder.join("types.wit")).expect("WIT");
+    let package = text
+        .lines()
+        .find_map(|line| line.strip_prefix("package "))?;
+    let version = package.strip_prefix("wasm-host:task@")?.strip_suffix(';')?;
+    let parts = version.split('.').map(|part| part.parse().ok());
+    parts.collect::<Option<Vec<u32>>>()?.try_into().ok()
+}
+
+fn dotted(version: [u32; 3]) -> String {
+    version.map(|part| part.to_string()).join(".")
 }
 
 /// Collects the items of a block.
@@ -75,15 +117,20 @@ const EXPORTED: [&str; 4] = [
 
 /// What of the old contract the new one does not have, and where it has grown although it must not.
 fn broken(old: &Path, new: &Path) -> Vec<String> {
+    let versions = version(old).zip(version(new));
+    let compatible = versions.is_some_and(|(old, new)| old[..2] == new[..2] && old[2] <= new[2]);
+    let incompatible = (!compatible).then(|| format!("incompatible: {versions:?}"));
     let (old, new) = (items(old), items(new));
     let gone = old.difference(&new).map(|item| format!("gone: {item}"));
     let grown = new.difference(&old).filter(|item| {
-        EXPORTED
-            .iter()
-            .any(|name| item.starts_with(&format!("interface {name}:")))
+        // A world that exports more is one that guests of before do not fit; but `host` has all that there is.
+        let task = item.starts_with("world ") && !item.starts_with("world host:");
+        let more_to_export = task && item.contains(": export ");
+        let exported = |name| item.starts_with(&format!("interface {name}:"));
+        more_to_export || EXPORTED.into_iter().any(exported)
     });
-    gone.chain(grown.map(|item| format!("grown: {item}")))
-        .collect()
+    let changed = gone.chain(grown.map(|item| format!("grown: {item}")));
+    incompatible.into_iter().chain(changed).collect()
 }
 
 #[test]
@@ -114,34 +161,51 @@ fn a_change_of_the_contract_is_noticed() {
         broken(&frozen, folder.path())
     };
     let get = "get: func(key: list<u8>) -> option<list<u8>>;";
-    assert_eq!(
-        changed(
-            "imports.wit",
-            get,
-            "get: func(key: string) -> option<list<u8>>;"
-        ),
-        ["gone: interface state: resource store: get: func(key: list<u8>) -> option<list<u8>>"]
-    );
+    let gone =
+        "gone: interface state: resource store: get: func(key: list<u8>) -> option<list<u8>>";
+    let other = "get: func(key: string) -> option<list<u8>>;";
+    assert_eq!(changed("imports.wit", get, other), [gone]);
     assert_eq!(
         changed("types.wit", "absent: list<u8>,", "missing: list<u8>,"),
         [
             "gone: interface types: record bytes-column { ends: list<u8>, data: list<u8>, absent: list<u8>, }"
         ]
     );
+    let close = "close: func();";
     assert_eq!(
-        changed(
-            "task.wit",
-            "close: func();",
-            "close: func();\n  more: func();"
-        ),
+        changed("task.wit", close, &format!("{close}\n  more: func();")),
         ["grown: interface lifecycle: more: func()"]
     );
     assert_eq!(
         changed("task.wit", "  import metrics;\n", ""),
         ["gone: world imports: import metrics"]
     );
-    // An imported interface may grow.
-    let more = format!("{get}\n    has: func(key: list<u8>) -> bool;");
+    let export = "export message-handler;";
+    assert_eq!(
+        changed(
+            "task.wit",
+            export,
+            &format!("{export}\n  export lifecycle;")
+        ),
+        ["grown: world message-task: export lifecycle"]
+    );
+    assert_eq!(
+        changed("deps/config/store.wit", "get-all: func", "all: func"),
+        [
+            "gone: config: interface store: get-all: func() -> result<list<tuple<string, string>>, error>"
+        ]
+    );
+    let package = "package wasm-host:task@0.1.0;";
+    let minor = "package wasm-host:task@0.2.0;";
+    assert_eq!(
+        changed("types.wit", package, minor),
+        ["incompatible: Some(([0, 1, 0], [0, 2, 0]))"]
+    );
+    // An imported interface may grow, with the patch version.
+    let patch = "package wasm-host:task@0.1.1;";
+    assert_eq!(changed("types.wit", package, patch), Vec::<String>::new());
+    let more = "@since(version = 0.1.1)\n    has: func(key: list<u8>) -> bool;";
+    let more = format!("@deprecated(version = 0.1.1) {get}\n    {more}");
     assert_eq!(changed("imports.wit", get, &more), Vec::<String>::new());
 }
 

@@ -199,6 +199,15 @@ class Host:
             "RUST_LOG": "info,guest=trace",
         }
 
+    @staticmethod
+    def handler(command, component):
+        """Which handler a component exports: `message` or `batch`."""
+        done = subprocess.run([command, "inspect", str(component), "--json"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{component}: {done.stderr}")
+        exports = json.loads(done.stdout)["exports"]
+        return "batch" if any("/batch-handler@" in name for name in exports) else "message"
+
     def command_line(self, *arguments):
         return [self.command, *arguments, "--job", str(self.folder)]
 
@@ -374,15 +383,6 @@ def compare(what, expected, found):
     return wrong
 
 
-def handler_of(command, component):
-    """`message` or `batch`."""
-    done = subprocess.run([command, "inspect", str(component), "--json"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{component}: {done.stderr}")
-    exports = json.loads(done.stdout)["exports"]
-    return "batch" if any("/batch-handler@" in name for name in exports) else "message"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("component", type=pathlib.Path)
@@ -393,7 +393,7 @@ def main():
     parser.add_argument("--without", action="append", default=[], help="what the language cannot do")
     arguments = parser.parse_args()
     component = arguments.component.resolve()
-    handler = handler_of(arguments.host, component)
+    handler = Host.handler(arguments.host, component)
     scripts = arguments.scripts or sorted((HERE / "scripts").glob("*.script"))
     ran, wrong = 0, 0
     for script in map(Script, scripts):
