@@ -135,16 +135,34 @@ fn processes_take_turns_to_compile_and_one_does_it_for_all() {
 }
 
 #[test]
+fn a_start_that_waits_for_another_to_compile_can_be_stopped() {
+    let mut job = Job::new(&JOB.replace("component.wasm", "{guest:counter}"));
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    fs::create_dir_all(cache.join("wasm-host")).expect("a folder");
+    let lock = File::create(cache.join("wasm-host/lock")).expect("the lock");
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("nobody compiles yet");
+    let mut process = job.start();
+    process.until_says("waiting for another process to compile, before ");
+    process
+        .terminate()
+        .expect(0)
+        .says("stopped before the job was opened");
+}
+
+#[test]
 fn a_component_that_compiles_for_seconds_is_talked_about() {
     let mut job = Job::new(JOB);
     let cache = job.path("cache");
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
-    // A function of a million instructions beside the task.
-    let mut more = String::from("(core module (func (param i32) (result i32)");
-    for number in 0..200_000 {
-        more += &format!(" local.get 0 local.get 0 i32.const {number} i32.mul i32.xor local.set 0");
+    // Functions of a million instructions each beside the task, for seconds on any machine.
+    let mut function = String::from("(func (param i32) (result i32)");
+    for number in 0..300_000 {
+        function +=
+            &format!(" local.get 0 local.get 0 i32.const {number} i32.mul i32.xor local.set 0");
     }
-    more += " local.get 0))";
+    function += " local.get 0)";
+    let more = format!("(core module {})", function.repeat(4));
     job.write("component.wasm", &with_more(&guest("counter"), &more));
     job.call(&["validate"])
         .expect(0)
@@ -167,6 +185,34 @@ fn with_more(component: &Path, more: &str) -> Vec<u8> {
     let text = wasmprinter::print_file(component).expect("a component");
     let text = text.trim_end().strip_suffix(')').expect("its end");
     wat::parse_str(format!("{text}{more})")).expect("WAT")
+}
+
+#[test]
+fn a_component_of_a_later_patch_version_runs_unless_it_needs_what_is_new() {
+    let job = Job::new(
+        &COUNT_LOG
+            .replace("{guest:counter}", "component.wasm")
+            .replace("partitions = 2", "partitions = 1"),
+    );
+    let text = wasmprinter::print_file(guest("counter")).expect("a component");
+    let later = text.replace("@0.1.0\"", "@0.1.7\"");
+    assert_ne!(later, text);
+    job.write("component.wasm", &wat::parse_str(&later).expect("WAT"));
+    let inspected = inspected(&job);
+    assert!(
+        inspected.contains("wasm-host:task/batch-handler@0.1.7"),
+        "{inspected}"
+    );
+    job.feed(&["log", "produce", "in"], b"a\na\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "a 2"]);
+
+    let more = r#"(import "wasm-host:task/metrics@0.1.7" (instance (export "later" (func))))"#;
+    job.write("component.wasm", &with_more(&guest("counter"), more));
+    job.call(&["validate"])
+        .expect(2)
+        .says("wasm-host:task/metrics@0.1.7")
+        .says("later");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn expectations_are_what_their_scripts_make() {
     checked_by_its_script("flight-delays");
 }
 
-fn expected(name: &str, file: &str) -> String {
+pub fn expected(name: &str, file: &str) -> String {
     fs::read_to_string(in_repository(&format!("examples/{name}/expected/{file}")))
         .expect("an expectation")
 }

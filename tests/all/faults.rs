@@ -1,5 +1,7 @@
 //! Guests that break rules: what is kept, what is said, and where the job stops.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::{Done, Job};
 use crate::jobs::COUNT_LOG;
 
@@ -82,7 +84,7 @@ fn a_clock_that_is_read_while_the_host_asks_for_memory_is_explained() {
 fn loops_and_sleeps_end_at_the_deadline() {
     for bad in ["spin 0", "sleep 60000"] {
         let job = obey("[stage.limits]\ncall-deadline = \"100ms\"");
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let done = stopped_by(&job, bad);
         assert!(
             done.stderr.contains("`call-deadline` = 100 ms"),
@@ -224,6 +226,88 @@ fn writing_in_open_traps() {
         .says("put outside of a batch");
 }
 
+/// A job whose guest breaks the rule that a message names.
+fn hostile(limits: &str) -> Job {
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:hostile}")
+        .replace("partitions = 2", "partitions = 1");
+    Job::new(&text.replace(
+        "[stage.stores.counts]",
+        &format!("[stage.limits]\n{limits}\n[stage.stores.counts]"),
+    ))
+}
+
+#[test]
+fn a_call_of_the_host_ends_at_the_deadline_too() {
+    // Between two of its calls the guest would be interrupted; one takes longer than the deadline.
+    let job = hostile("memory = \"256MiB\"\ncall-deadline = \"100ms\"");
+    job.feed(&["log", "produce", "in"], b"slow-keys\n")
+        .expect(0);
+    let began = Instant::now();
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("the call took longer than `call-deadline` = 100 ms")
+        .says("get_many");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn rejections_that_are_none_trap_and_long_ones_are_cut() {
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:careless}")
+        .replace("partitions = 2", "partitions = 1")
+        .replace(
+            "[stage.stores.counts]",
+            "on-rejected = \"dead-letter\"\ndead-letters = \"dead\"\n[stage.stores.counts]",
+        )
+        .replace("[[stage]]", "[streams.dead]\nsystem = \"log\"\n[[stage]]");
+    for (lines, says) in [
+        (
+            "beyond\nb\n",
+            "a rejection of message 2, but the batch has 2",
+        ),
+        ("twice\nb\n", "message 0 is rejected twice"),
+    ] {
+        let job = Job::new(&text);
+        job.feed(&["log", "produce", "in"], lines.as_bytes())
+            .expect(0);
+        job.call(&["run", "--until-idle"]).expect(3).says(says);
+        assert_eq!(job.values("dead"), Vec::<String>::new());
+    }
+    let job = Job::new(&text);
+    job.feed(&["log", "produce", "in"], b"long\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let letter = job.log("dead");
+    let header = |name: &str, byte: &str, bytes: usize| {
+        format!("[\"wasm-host.{name}\",\"{}\"]", byte.repeat(bytes))
+    };
+    assert!(letter.contains(&header("reason", "x", 1 << 10)), "{letter}");
+    assert!(
+        letter.contains(&header("detail", "y", 16 << 10)),
+        "{letter}"
+    );
+}
+
+#[test]
+fn a_guest_that_may_stop_its_task_is_obeyed_after_the_batch() {
+    let job = obey("[stage.capabilities]\nrequest-stop = true");
+    job.feed(&["log", "produce", "in"], b"one\nstop all is said\nthree\n")
+        .expect(0);
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("task count/0 stopped")
+        .says("the guest asked to be stopped: all is said");
+    assert_eq!(job.values("out"), ["one 1"]);
+    let status = job.json(&["status"]);
+    assert_eq!(
+        status[0]["tasks"][0]["processed"], 2,
+        "the batch in which it asked is kept: {status:?}"
+    );
+    // A restart goes on behind it.
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["one 1", "three 2"]);
+}
+
 #[test]
 fn malformed_arguments_trap_with_a_sentence() {
     let cases = [
@@ -250,12 +334,28 @@ fn malformed_arguments_trap_with_a_sentence() {
         ("many-cursors", "may have 16 cursors open"),
         ("many-stores", "may hold 1000 handles"),
         ("keep-cursor\nuse-cursor", "the cursor has ended"),
+        ("headers-of-two", "headers of 2 messages for 1 messages"),
+        ("headers-beyond", "speak of 2 headers"),
+        ("headers-uneven", "there are 1 names and 2 values"),
+        (
+            "header-without-name",
+            "the name of header 0 is absent or not UTF-8",
+        ),
+        (
+            "header-not-text",
+            "the name of header 0 is absent or not UTF-8",
+        ),
+        (
+            "many-keys",
+            "get-many has 2097153 keys, and one call returns at most 2097152 values",
+        ),
+        (
+            "long-line",
+            "one call of the host copies at most 67108864 bytes out of the guest",
+        ),
     ];
     for (lines, says) in cases {
-        let text = COUNT_LOG
-            .replace("{guest:counter}", "{guest:hostile}")
-            .replace("partitions = 2", "partitions = 1");
-        let job = Job::new(&text);
+        let job = hostile("memory = \"256MiB\"");
         job.feed(&["log", "produce", "in"], lines.as_bytes())
             .expect(0);
         job.call(&["run", "--until-idle"]).expect(3).says(says);

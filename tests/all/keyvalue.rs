@@ -127,7 +127,24 @@ fn both_drafts_and_our_own_interface_see_one_store() {
         &job,
         &[
             ("get a", "2"),
-            ("increment n 0", "error: the counter is -1"),
+            (
+                "increment n 0",
+                "error: the counter would be -1, and this draft has no negative ones",
+            ),
+        ],
+    );
+    // What cannot be answered is not done either.
+    job.write_job(&text.replace("keyvalue_draft.wasm", "keyvalue_draft2.wasm"));
+    answers(&job, &[("increment n -9", "-10")]);
+    job.write_job(&text);
+    answers(
+        &job,
+        &[
+            (
+                "increment n 5",
+                "error: the counter would be -5, and this draft has no negative ones",
+            ),
+            ("increment n 15", "5"),
         ],
     );
 }

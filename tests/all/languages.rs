@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use crate::contract::check_conformance;
-use crate::examples::{check_counts, check_word_count, word_count_job};
+use crate::examples::{check_counts, check_word_count, expected, word_count_job};
 use crate::harness::{Job, components, copy, in_repository};
 
 /// A language, and what its toolchain is.
@@ -234,6 +234,9 @@ fn continues_the_other(name: &str) {
             before = guest;
         }
         check_counts(&job);
+        let top = job.text("out/top-0-0");
+        // The text has ended three times, and the last time it was whole.
+        assert!(top.ends_with(&expected("word-count", "top.jsonl")), "{top}");
     }
 }
 

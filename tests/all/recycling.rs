@@ -2,7 +2,7 @@
 
 use crate::admin::metrics;
 use crate::harness::{Job, wait_until};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::{COUNT_LINES, COUNT_LOG};
 
 /// A job whose guest does what each message says, one message a batch.
 fn obedient(limits: &str) -> Job {
@@ -40,6 +40,69 @@ fn a_guest_that_leaks_is_replaced_before_it_fails() {
     job.call(&["run", "--until-idle"])
         .expect(3)
         .says("its limit `memory` is 16777216");
+}
+
+/// As long as a batch may be, it is not one call.
+#[test]
+fn an_instance_is_replaced_within_a_batch_of_many_calls() {
+    let job = obedient("memory = \"16MiB\"");
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("batch-messages = 1", "batch-messages = 1000"));
+    job.feed(
+        &["log", "produce", "in"],
+        lines("hoard 1000000", 100).as_bytes(),
+    )
+    .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), expected(100));
+}
+
+/// Memory that grows in `open` and in `on-end`.
+fn growing(limits: &str, config: &str) -> Job {
+    let job = Job::new(
+        &COUNT_LINES
+            .replace("{guest:counter}", "{guest:grower}")
+            .replace(
+                "[stage.stores.counts]",
+                &format!("batch-messages = 1\n[stage.limits]\n{limits}\n[stage.config]\n{config}\n[stage.stores.counts]"),
+            ),
+    );
+    job.write("in.txt", b"a\nb\nc\n");
+    job
+}
+
+#[test]
+fn an_instance_is_replaced_between_two_calls_of_on_end() {
+    let calls: String = (1..=20).map(|call| format!("{call}\n")).collect();
+    let job = growing("memory = \"8MiB\"", "");
+    job.run().expect(0);
+    assert_eq!(job.text("out/out-0-0"), format!("a\nb\nc\n{calls}"));
+    let job = growing("memory = \"8MiB\"\nrecycle-memory = \"8MiB\"", "");
+    job.run().expect(3).says("its limit `memory` is 8388608");
+}
+
+#[test]
+fn an_instance_that_grows_too_large_in_open_is_said() {
+    let job = growing("recycle-memory = \"8MiB\"", "bytes-in-open = \"10000000\"");
+    job.run()
+        .expect(0)
+        .says("more than `recycle-memory` as soon as it is made and opened");
+}
+
+/// A limit of a task is none of an instance.
+#[test]
+fn a_new_instance_does_not_log_more() {
+    let job = obedient("recycle-messages = 1");
+    job.feed(
+        &["log", "produce", "in"],
+        lines("say so it is", 300).as_bytes(),
+    )
+    .expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(0);
+    let said = done.stderr.matches("so it is").count();
+    let dropped = done.stderr.matches("lines were dropped").count();
+    assert!(said >= 50, "{said}: {}", done.stderr);
+    assert!(said < 300 && dropped > 0, "{said} {dropped}");
 }
 
 /// How many instances were made and replaced while these limits held.
@@ -87,6 +150,6 @@ fn an_instance_that_begins_too_large_is_said() {
         .expect(0);
     job.call(&["run", "--until-idle"])
         .expect(0)
-        .says("more than `recycle-memory` as soon as it is made");
+        .says("more than `recycle-memory` as soon as it is made and opened");
     assert_eq!(job.values("out"), expected(5));
 }

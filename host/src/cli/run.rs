@@ -49,6 +49,10 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             ),
         ));
     }
+    // From here on a signal ends the process in good order, however long it compiles or waits.
+    let io = stopped::io_runtime()?;
+    let opened = Arc::new(OnceLock::new());
+    io.spawn(on_signals(Arc::clone(&opened)));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
         stopped::pinned(&job)?
@@ -72,7 +76,6 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     }
     assemble::check_components(&options)?;
     abort_on_panic();
-    let io = stopped::io_runtime()?;
     let listener = job.general.listen.as_ref().map(|listen| {
         io.block_on(tokio::net::TcpListener::bind(**listen))
             .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
@@ -83,8 +86,6 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
         pid: std::process::id(),
         socket: socket.as_ref().map(|socket| socket.path().to_owned()),
     };
-    let opened = Arc::new(OnceLock::new());
-    io.spawn(on_signals(Arc::clone(&opened)));
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
     let _ = opened.set(handle.clone());

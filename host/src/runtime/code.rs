@@ -18,14 +18,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 const MAGIC: &[u8; 8] = b"WHCODE01";
 const PREFIX: usize = 40;
+/// How often is looked whether the lock has become free.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A folder of compiled code.
 #[derive(Debug, Clone)]
@@ -70,8 +75,9 @@ impl CodeCache {
     }
 
     /// Waits until no other process of this user compiles; lasts until it is dropped, or the process ends. `None` where the
-    /// folder has no place for a lock: then nobody waits.
-    pub(super) fn turn(&self) -> Option<File> {
+    /// folder has no place for a lock, or after so much time: it may be held by a process that is itself held.
+    pub(super) fn turn(&self, patience: Duration) -> Option<File> {
+        let began = Instant::now();
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -79,8 +85,15 @@ impl CodeCache {
             .mode(0o600)
             .open(self.folder.join("lock"))
             .ok()?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).ok()?;
-        Some(lock)
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(lock),
+                Err(Errno::WOULDBLOCK) if began.elapsed() < patience => {
+                    thread::sleep(LOOK_AGAIN);
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     fn path(&self, engine: &Engine, component: &str) -> PathBuf {
@@ -137,5 +150,25 @@ impl CodeCache {
             );
             let _ = fs::remove_file(&temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_taken_and_patience_ends() {
+        let name = format!("wasm-host-code-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let cache = CodeCache::at(folder.clone()).expect("a cache");
+        let first = cache.turn(Duration::ZERO).expect("nobody holds it");
+        assert!(cache.turn(Duration::from_millis(120)).is_none());
+        let waiting = thread::spawn(move || cache.turn(Duration::from_secs(60)).is_some());
+        thread::sleep(Duration::from_millis(60));
+        assert!(!waiting.is_finished());
+        drop(first);
+        assert!(waiting.join().expect("no panic"));
+        fs::remove_dir_all(folder).expect("it can be removed");
     }
 }

@@ -1,7 +1,7 @@
 //! From a component's bytes to code: from the cache, or by Cranelift, one component at a time.
 //!
 //! Compiling uses all cores and, for a component with a language's whole runtime in it, hundreds of megabytes for seconds. So
-//! processes of one user that share a cache take turns, and whoever waited finds the code in the cache.
+//! processes of one user that share a cache take turns, and whoever waited for the same component finds its code in the cache.
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -16,6 +16,8 @@ use super::Runtime;
 const QUIET: Duration = Duration::from_secs(1);
 /// How often then.
 const EVERY: Duration = Duration::from_secs(5);
+/// So long others are waited for. Turns save work and memory; nothing is wrong without them.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The code of a component.
 ///
@@ -42,12 +44,16 @@ pub(super) fn compile(
     let waiting = Progress::start(format!(
         "waiting for another process to compile, before {what}"
     ));
-    let _turn = cache.and_then(|cache| cache.turn());
+    let turn = cache.and_then(|cache| cache.turn(PATIENCE));
     if let Some(code) = cached() {
         waiting.end("another process has compiled it");
         return Ok(code);
     }
-    drop(waiting);
+    if cache.is_some() && turn.is_none() {
+        waiting.end("it is compiled without waiting any longer");
+    } else {
+        drop(waiting);
+    }
     let compiling = Progress::start(format!(
         "compiling {what}; its code is kept for the next start"
     ));

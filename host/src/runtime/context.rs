@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::limits::{CALL_STAGES_BYTES, Limits};
+use super::logs::TaskLog;
 use super::metrics::TaskMetrics;
 use crate::model::{OutputIndex, PartitionId, Staged, StagedMark, TaskId, TimestampMs};
 use crate::state::TaskState;
@@ -81,6 +84,8 @@ pub struct TaskContext {
     pub(super) in_batch: bool,
     /// Bytes that the current call has staged.
     pub(super) call_bytes: usize,
+    /// Where its guest's lines go.
+    pub(super) log: Arc<Mutex<TaskLog>>,
     batch: Marks,
     message: Marks,
 }
@@ -110,6 +115,7 @@ impl TaskContext {
             ..Marks::default()
         };
         TaskContext {
+            log: Arc::new(Mutex::new(TaskLog::new(info.name()))),
             info,
             state,
             staged: Staged::default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::limits::CALL_LIFTS_BYTES;
 use crate::state::StateError;
 
 /// What kind of fault it was.
@@ -101,6 +102,13 @@ impl Fault {
                 None if backtrace.is_some() => (FaultKind::Trap, error.root_cause().to_string()),
                 None => (FaultKind::Trap, format!("{error:#}")),
             }
+        };
+        // wasmtime's error for it has no type that could be asked for, and does not say how much it was.
+        let message = match message.contains("fuel allocated for hostcalls") {
+            true => format!(
+                "one call of the host copies at most {CALL_LIFTS_BYTES} bytes out of the guest: pass less at a time"
+            ),
+            false => message,
         };
         Fault {
             kind,

@@ -66,7 +66,7 @@ pub struct Instance {
     handlers: Handlers,
     log: Arc<Mutex<TaskLog>>,
     made: Instant,
-    /// What its memories had when it was made.
+    /// What its memories had when it was made and opened.
     bytes_made: usize,
     /// Messages it was given.
     messages: u64,
@@ -78,8 +78,7 @@ type Returned<R> = (Box<TaskContext>, Result<R, Fault>);
 impl Instance {
     /// Makes an instance for the task of `context`, and opens it.
     pub fn new(component: &Arc<Component>, context: Box<TaskContext>) -> Returned<Instance> {
-        let log = Arc::new(Mutex::new(TaskLog::new(context.info.name())));
-        match Instance::make(component, &log) {
+        match Instance::make(component, &context.log) {
             Ok(mut instance) => match instance.handlers.lifecycle.take() {
                 None => (context, Ok(instance)),
                 Some(lifecycle) => {
@@ -87,7 +86,10 @@ impl Instance {
                         instance.call(context, Phase::Outside, |store| lifecycle.call_open(store));
                     instance.handlers.lifecycle = Some(lifecycle);
                     let opened = match opened {
-                        Ok(Ok(())) => Ok(instance),
+                        Ok(Ok(())) => {
+                            instance.bytes_made = instance.store.data().memory.bytes;
+                            Ok(instance)
+                        }
                         Ok(Err(reason)) => Err(Fault::new(
                             FaultKind::Instantiate,
                             format!("`open` failed: {}", clean(&reason)),
@@ -322,6 +324,7 @@ impl Instance {
         context.in_batch = phase == Phase::Batch;
         context.call_bytes = 0;
         self.store.data_mut().context = Some(context);
+        self.store.data_mut().memory.refused = None;
         let running = self.component.runtime.running();
         arm(&mut self.store, deadline);
         IN_CALL.set(true);
@@ -348,6 +351,13 @@ impl Instance {
             fault.message = format!("{} ({hint})", fault.message);
         }
         fault
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // What it began to write is not continued by the next one.
+        self.log.lock().take_tail();
     }
 }
 

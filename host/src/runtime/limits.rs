@@ -17,8 +17,8 @@ pub struct Limits {
     pub recycle: Recycle,
 }
 
-/// When an instance is worn out: between two batches it is dropped in good order, and the next batch has a new one. State is not
-/// in it, so nobody notices but a guest that leaks.
+/// When an instance is worn out: between two calls it is dropped in good order, and the next call has a new one. State is not in
+/// it, so nobody notices but a guest that leaks.
 #[derive(Debug, Clone)]
 pub struct Recycle {
     /// Its memories have more than this. Default 48 MiB, three quarters of the limit.

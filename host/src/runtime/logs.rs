@@ -23,7 +23,7 @@ pub(super) enum Stream {
     Error,
 }
 
-/// The log of one task.
+/// The log of one task, whichever instance serves it.
 #[derive(Debug)]
 pub(super) struct TaskLog {
     task: String,
@@ -53,10 +53,7 @@ impl TaskLog {
         if self.window.elapsed() >= Duration::from_secs(1) {
             self.window = Instant::now();
             self.lines = 0;
-            if self.dropped > 0 {
-                tracing::warn!(target: "guest", task = %self.task, "{} lines were dropped: more than {LOG_LINES_PER_SECOND} a second", self.dropped);
-                self.dropped = 0;
-            }
+            self.tell_dropped();
         }
         self.lines += 1;
         if self.lines > LOG_LINES_PER_SECOND {
@@ -75,6 +72,13 @@ impl TaskLog {
             Level::Info => tracing::info!(target: "guest", task = %self.task, "{text}"),
             Level::Warn => tracing::warn!(target: "guest", task = %self.task, "{text}"),
             Level::Error => tracing::error!(target: "guest", task = %self.task, "{text}"),
+        }
+    }
+
+    fn tell_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            tracing::warn!(target: "guest", task = %self.task, "{dropped} lines were dropped: more than {LOG_LINES_PER_SECOND} a second");
         }
     }
 
@@ -113,7 +117,7 @@ impl TaskLog {
         self.line(level, "", &String::from_utf8_lossy(&line));
     }
 
-    /// What standard error ended with.
+    /// What an instance wrote last to standard error. Lines that it began are ended.
     pub(super) fn take_tail(&mut self) -> String {
         self.end_line(Stream::Output);
         self.end_line(Stream::Error);
@@ -128,8 +132,7 @@ impl TaskLog {
 
 impl Drop for TaskLog {
     fn drop(&mut self) {
-        self.end_line(Stream::Output);
-        self.end_line(Stream::Error);
+        self.tell_dropped();
     }
 }
 

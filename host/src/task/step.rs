@@ -51,6 +51,13 @@ enum Undo {
     GivenUp,
 }
 
+/// Where an instance may be replaced.
+#[derive(PartialEq, Eq)]
+enum Between {
+    Batches,
+    Calls,
+}
+
 /// [`Position::detail`] of a place.
 type Detail = Option<Arc<[u8]>>;
 
@@ -127,7 +134,7 @@ impl Task {
             .copied()
             .max()
             .unwrap_or_default();
-        self.recycle(control);
+        self.recycle(control, Between::Batches);
         self.begin_batch(latest);
         match self.run(&batch, control) {
             Ok(processed) => {
@@ -168,18 +175,22 @@ impl Task {
         }
     }
 
-    /// Drops an instance that is worn out; the batch makes a new one.
-    fn recycle(&mut self, control: &StepControl) {
+    /// Drops an instance that is worn out; the next call has a new one.
+    fn recycle(&mut self, control: &StepControl, between: Between) {
         let Some(instance) = &self.instance else {
             return;
         };
         let Some(wear) = instance.worn() else { return };
+        // The next one would be no better, so a new one for each call is too dear.
+        if wear == Wear::TooLarge && between == Between::Calls {
+            return;
+        }
         let messages = instance.messages();
         let recycled = self.figures.recycled.fetch_add(1, Ordering::Relaxed);
         if recycled == 0 && wear == Wear::TooLarge {
             tracing::warn!(
                 task = %self.name(),
-                "an instance has more than `recycle-memory` as soon as it is made, so each batch has a new one: raise it, or `memory`, in [stage.limits]"
+                "an instance has more than `recycle-memory` as soon as it is made and opened, so each batch has a new one: raise it, or `memory`, in [stage.limits]"
             );
         }
         tracing::debug!(task = %self.name(), messages, ?wear, "an instance is replaced");
@@ -297,6 +308,8 @@ impl Task {
         control: &StepControl,
     ) -> Result<u64, Undo> {
         let one = batch.slice(index..index + 1);
+        self.recycle(control, Between::Calls);
+        self.ensure_instance(control)?;
         self.context_mut().mark_message();
         self.context_mut().timestamp = one.messages.timestamps[0];
         match self.call(control, |instance, context| {
@@ -314,6 +327,10 @@ impl Task {
         let mut rejected = 0;
         let before = self.open_bytes();
         for index in 0..batch.len() {
+            if index > 0 {
+                self.recycle(control, Between::Calls);
+                self.ensure_instance(control)?;
+            }
             let context = self.context_mut();
             context.mark_message();
             context.timestamp = batch.messages.timestamps[index];
@@ -444,6 +461,7 @@ impl Task {
             }
             return Outcome::Ended;
         }
+        self.recycle(control, Between::Calls);
         self.begin_batch(self.record.latest);
         let called = self
             .ensure_instance(control)

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use exports::wasm_host::task::message_handler::{Guest, Message};
 use wasm_host::task::output;
 use wasm_host::task::state::{BytesColumn, Cursor, Range, ScanOptions, Store};
-use wasm_host::task::types::Messages;
+use wasm_host::task::types::{HeadersColumn, Messages};
 
 struct Hostile;
 
@@ -35,6 +35,25 @@ fn scan(store: &Store) -> Cursor {
             keys_only: false,
         },
     )
+}
+
+/// One message to `out` with these headers.
+fn send_with(headers: HeadersColumn) {
+    let messages = Messages {
+        keys: None,
+        values: column(&[1], b"a", &[]),
+        timestamps: vec![0; 8],
+        headers: Some(headers),
+    };
+    output::send_many("out", &messages, None);
+}
+
+fn headers(ends: &[u32], names: BytesColumn, values: BytesColumn) -> HeadersColumn {
+    HeadersColumn {
+        ends: ends.iter().copied().flat_map(u32::to_le_bytes).collect(),
+        names,
+        values,
+    }
 }
 
 fn column(ends: &[u32], data: &[u8], absent: &[u32]) -> BytesColumn {
@@ -93,6 +112,36 @@ impl Guest for Hostile {
                     headers: None,
                 };
                 output::send_many("out", &messages, Some(&[0, 0]));
+            }
+            "headers-of-two" => {
+                let one = || column(&[1], b"n", &[]);
+                send_with(headers(&[1, 1], one(), one()));
+            }
+            "headers-beyond" => {
+                let one = || column(&[1], b"n", &[]);
+                send_with(headers(&[2], one(), one()));
+            }
+            "headers-uneven" => {
+                let two = column(&[1, 2], b"nn", &[]);
+                send_with(headers(&[1], column(&[1], b"n", &[]), two));
+            }
+            "header-without-name" => {
+                let none = column(&[0], b"", &[0]);
+                send_with(headers(&[1], none, column(&[1], b"v", &[])));
+            }
+            "header-not-text" => {
+                let name = column(&[1], b"\xff", &[]);
+                send_with(headers(&[1], name, column(&[1], b"v", &[])));
+            }
+            "many-keys" => {
+                store.get_many(&column(&vec![0; 2_097_153], b"", &[]));
+            }
+            "slow-keys" => loop {
+                store.get_many(&column(&vec![0; 2_000_000], b"", &[]));
+            },
+            "long-line" => {
+                let line = "x".repeat(70_000_000);
+                wasi::logging::logging::log(wasi::logging::logging::Level::Info, "", &line);
             }
             "absent-key" => {
                 store.get_many(&column(&[0], b"", &[0]));

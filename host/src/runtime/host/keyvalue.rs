@@ -13,7 +13,7 @@ use wasmtime::component::{
 };
 use wasmtime::{StoreContextMut, bail};
 
-use super::state::{host_failed, index, write};
+use super::state::{Time, host_failed, index, write};
 use super::{Guest, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
@@ -273,11 +273,19 @@ fn increment_unsigned(
         return Ok((Err(other("a counter ends at 2^63 - 1")),));
     };
     let sum = on_key(call, &bucket, key, |context, store, key| {
+        // The other draft, and `state`, may have left it below 0. What cannot be answered is not done either.
+        let now = context.state.get(store, key).map_err(host_failed)?;
+        let now = now.and_then(|now| Some(i64::from_le_bytes(now.try_into().ok()?)));
+        if let Some(sum) = now.and_then(|now| now.checked_add(delta))
+            && sum < 0
+        {
+            return Ok(Err(other(&format!(
+                "the counter would be {sum}, and this draft has no negative ones"
+            ))));
+        }
         add(context, store, key, delta)
     })?;
-    let unsigned =
-        |sum: i64| u64::try_from(sum).map_err(|_| other(&format!("the counter is {sum}")));
-    Ok((sum.0.and_then(|sum| sum).and_then(unsigned),))
+    Ok((sum.0.and_then(|sum| sum).map(i64::cast_unsigned),))
 }
 
 fn add(
@@ -320,9 +328,11 @@ fn many(
     (bucket, keys): (Resource<Bucket>, Vec<String>),
 ) -> wasmtime::Result<Result<Found, Error>> {
     let store = index(bucket.rep())?;
+    let mut time = Time::until(call.data().deadline);
     let context = call.data_mut().context()?;
-    let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {
+        time.check()?;
         if let Err(error) = check_key(context, key.as_bytes()) {
             return Ok(Err(error));
         }
@@ -330,7 +340,7 @@ fn many(
             .state
             .get(store, key.as_bytes())
             .map_err(host_failed)?;
-        bytes += value.as_ref().map_or(0, Vec::len);
+        bytes += key.len() + value.as_ref().map_or(0, Vec::len);
         if bytes > CALL_RETURNS_BYTES {
             return Ok(Err(other(&format!(
                 "one call returns at most {CALL_RETURNS_BYTES} bytes; ask for fewer keys"

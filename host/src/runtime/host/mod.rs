@@ -57,6 +57,7 @@ impl Guest {
                 bytes_max: memory_bytes,
                 bytes: 0,
                 elements: 0,
+                granted: 0,
                 refused: None,
             },
             deadline: Instant::now(),
@@ -175,7 +176,9 @@ pub(super) struct MemoryLimit {
     /// What they have.
     pub(super) bytes: usize,
     elements: usize,
-    /// What was asked for when it was refused.
+    /// What was granted last, of bytes or elements; wasmtime may still fail to provide it.
+    granted: usize,
+    /// What was asked for in this call when it was refused.
     pub(super) refused: Option<usize>,
 }
 
@@ -192,7 +195,14 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
             return Ok(false);
         }
         self.bytes = wanted;
+        self.granted = desired - current;
         Ok(true)
+    }
+
+    /// It is beyond the memory's own maximum, say. The guest is told, and goes on with what it has.
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.bytes -= std::mem::take(&mut self.granted);
+        Ok(())
     }
 
     fn table_growing(
@@ -206,7 +216,13 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
             return Ok(false);
         }
         self.elements = wanted;
+        self.granted = desired - current;
         Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.elements -= std::mem::take(&mut self.granted);
+        Ok(())
     }
 }
 
@@ -218,5 +234,37 @@ impl MemoryLimit {
             "the guest asked for {wanted} bytes of memory and its limit `memory` is {}",
             self.bytes_max
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::ResourceLimiter as _;
+
+    use super::*;
+
+    #[test]
+    fn memory_that_was_not_provided_does_not_count() -> wasmtime::Result<()> {
+        let mut limit = MemoryLimit {
+            bytes_max: 1_000,
+            bytes: 0,
+            elements: 0,
+            granted: 0,
+            refused: None,
+        };
+        assert!(limit.memory_growing(0, 600, None)?);
+        for _ in 0..3 {
+            // Beyond the memory's own maximum, which wasmtime looks at after it has asked.
+            assert!(limit.memory_growing(600, 900, Some(700))?);
+            limit.memory_grow_failed(wasmtime::format_err!("too large"))?;
+        }
+        assert_eq!((limit.bytes, limit.refused), (600, None));
+        assert!(limit.table_growing(0, 10, None)?);
+        assert!(limit.table_growing(10, 20, None)?);
+        limit.table_grow_failed(wasmtime::format_err!("too large"))?;
+        assert_eq!((limit.bytes, limit.elements), (600, 10));
+        assert!(!limit.memory_growing(600, 1_001, None)?);
+        assert_eq!(limit.refused, Some(1_001));
+        Ok(())
     }
 }

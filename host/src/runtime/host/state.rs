@@ -2,6 +2,8 @@
 //!
 //! A store's handle is the store's index, a cursor's its id: neither needs a table to be looked up in.
 
+use std::time::Instant;
+
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
 };
@@ -244,11 +246,22 @@ fn get_many(
     call: Call<'_>,
     (store, keys): (Resource<Store>, GuestColumn),
 ) -> wasmtime::Result<(HostColumn,)> {
+    let mut time = Time::until(call.data().deadline);
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
-        let mut found = Column::with_capacity(keys.len(), keys.len() * 32);
+        // A column without values says the same of two keys in 16 bytes.
+        let most = CALL_RETURNS_BYTES / 8;
+        ensure!(
+            keys.len() <= most,
+            "get-many has {} keys, and one call returns at most {most} values; ask for fewer keys",
+            keys.len()
+        );
+        // A first guess, which a guest cannot drive beyond 2 MiB.
+        let likely = keys.len().min(1 << 15);
+        let mut found = Column::with_capacity(likely, likely * 32);
         for key in keys.iter() {
+            time.check()?;
             let key = present(key)?;
             check_key(context, key)?;
             context
@@ -354,6 +367,27 @@ fn next(
             values: found.values.into(),
         },)),
         None => bail!("the cursor has ended: it lives as long as the call that opened it"),
+    }
+}
+
+/// The deadline of a call, for a host function whose work grows with what it is given: nothing else ends it.
+pub(super) struct Time {
+    until: Instant,
+    steps: u32,
+}
+
+impl Time {
+    pub(super) fn until(until: Instant) -> Time {
+        Time { until, steps: 0 }
+    }
+
+    /// One more step; the clock is read now and then.
+    pub(super) fn check(&mut self) -> wasmtime::Result<()> {
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(256) && Instant::now() >= self.until {
+            return Err(wasmtime::Error::new(DeadlinePassed));
+        }
+        Ok(())
     }
 }
 
