@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{host, in_repository};
@@ -224,12 +224,19 @@ fn a_change_of_the_contract_is_noticed() {
     assert_eq!(changed("imports.wit", get, &more), Vec::<String>::new());
 }
 
-/// Runs the conformance scripts on a component.
+/// Runs the conformance scripts of a folder on a component.
 #[track_caller]
-pub fn check_conformance(component: &Path, options: &[&str]) {
+pub fn check_conformance(component: &Path, scripts: &str, options: &[&str]) {
+    let entries = fs::read_dir(in_repository(scripts)).expect("the scripts");
+    let mut scripts: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a script").path())
+        .collect();
+    assert!(scripts.len() > 20, "{scripts:?}");
+    scripts.sort();
     let done = Command::new("python3")
         .arg(in_repository("tests/languages/conformance/run.py"))
         .arg(component)
+        .args(scripts)
         .arg("--host")
         .arg(host())
         .args(options)
@@ -238,6 +245,12 @@ pub fn check_conformance(component: &Path, options: &[&str]) {
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}: {said}", component.display());
 }
+
+/// The scripts as they are.
+pub const SCRIPTS: &str = "tests/languages/conformance/scripts";
+
+/// The scripts as they were when the contract was frozen.
+pub const FROZEN_SCRIPTS: &str = "tests/fixtures/contract-0.1.0/scripts";
 
 /// What JavaScript lacks: numbers above 2^53.
 const NARROW: [&str; 2] = ["--without", "wide"];
@@ -250,7 +263,8 @@ fn still_conforms(name: &str, without: &[&str]) {
     let packed = File::open(packed.join(format!("{name}.wasm.gz"))).expect("a component");
     let mut unpacked = File::create(&component).expect("a file");
     std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut unpacked).expect("whole");
-    check_conformance(&component, &[&["--batch", "500"], without].concat());
+    let options = [&["--batch", "500"], without].concat();
+    check_conformance(&component, FROZEN_SCRIPTS, &options);
 }
 
 macro_rules! frozen {

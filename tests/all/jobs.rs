@@ -152,6 +152,29 @@ fn on_end_is_called_until_it_is_done_and_again_when_inputs_grow() {
 }
 
 #[test]
+fn what_on_end_sends_has_the_latest_timestamp_even_before_1970() {
+    let job = Job::new(
+        &COUNT_LINES
+            .replace("{guest:counter}", "{guest:ender}")
+            .replace("in.txt\"\nformat = \"lines\"", "in.jsonl\"\nformat = \"jsonl\"\ntimestamp = { field = \"t\", format = \"unix-ms\" }")
+            .replace("path = \"out\"\nformat = \"lines\"", "path = \"out\"\nformat = \"message\""),
+    );
+    let sent = || job.text("out/out-0-0");
+    job.write("in.jsonl", b"{\"t\":-50}\n{\"t\":-20}\n{\"t\":-30}\n");
+    job.run().expect(0);
+    assert!(sent().contains("\"timestamp\":-20,"), "{}", sent());
+    assert_eq!(sent().lines().count(), 1);
+    job.append("in.jsonl", b"{\"t\":-40}\n");
+    job.run().expect(0);
+    let last = sent().lines().last().map(str::to_owned);
+    assert!(
+        last.is_some_and(|last| last.contains("\"timestamp\":-20,")),
+        "{}",
+        sent()
+    );
+}
+
+#[test]
 fn reset_moves_everything_aside() {
     let job = Job::new(COUNT_LINES);
     job.write("in.txt", b"a\n");

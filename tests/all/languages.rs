@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
-use crate::contract::check_conformance;
+use crate::contract::{FROZEN_SCRIPTS, SCRIPTS, check_conformance};
 use crate::examples::{check_counts, check_word_count, expected, word_count_job};
 use crate::harness::{Job, components, copy, in_repository};
 
@@ -173,7 +173,7 @@ fn conforms(name: &str) {
         .flat_map(|lack| ["--without", *lack]);
     let options: Vec<&str> = lacks.collect();
     for guest in guests(&folder, "conformance") {
-        check_conformance(&guest, &options);
+        check_conformance(&guest, SCRIPTS, &options);
     }
 }
 
@@ -321,7 +321,7 @@ fn python_conforms_when_built_against_the_frozen_contract() {
     for component in ["conformance-message", "conformance-batch"] {
         build(&languages, "python", folder.path(), &[component]);
         let component = folder.path().join(format!("{component}.wasm"));
-        check_conformance(&component, &["--batch", "500"]);
+        check_conformance(&component, FROZEN_SCRIPTS, &["--batch", "500"]);
     }
 }
 

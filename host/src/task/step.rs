@@ -239,7 +239,11 @@ impl Task {
         self.record
             .positions
             .insert(stream, Position { next, detail });
-        self.record.latest = self.record.latest.max(latest);
+        // Before the first it is 0, and a first one may be older than the epoch of Unix.
+        self.record.latest = match self.record.processed {
+            0 => latest,
+            _ => self.record.latest.max(latest),
+        };
         self.record.processed += done as u64;
         self.record.rejected += processed.rejected;
         self.record.ended = false;

@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 # Scripts
+
+LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "*")
 
 
 class Message:
@@ -61,7 +64,9 @@ class Script:
         self.out = []
         self.entries = []
         self.logs = []
+        self.silent = []
         self.metrics = []
+        self.on_request = False
         self.only = None
         self.batch = None
         self.needs = set()
@@ -108,9 +113,16 @@ class Script:
         elif word == "run":
             self.runs.append([])
         elif word == "logs":
-            self.logs.append(rest)
+            level, text = rest.split(" ", 1)
+            if level not in LEVELS:
+                raise ValueError("no such level")
+            self.logs.append((level, text))
+        elif word == "silent":
+            self.silent.append(rest)
         elif word == "metric":
             self.metrics.append(rest.split(" "))
+        elif word == "on-request":
+            self.on_request = True
         elif word == "only":
             self.only = rest
         elif word == "batch":
@@ -190,6 +202,8 @@ class Host:
         text = text.replace("[[stage]]\n", f"[[stage]]\nbatch-messages = {batch}\n")
         if self.bounded:
             text = text.replace('[streams.in]\nsystem = "log"', '[streams.in]\nsystem = "file"\npath = "in.txt"')
+        if script.on_request:
+            text += "\n[checkpoint]\nenabled = false\n"
         (folder / "job.toml").write_text(text)
         self.environment = {
             **os.environ,
@@ -240,6 +254,12 @@ class Host:
         """Runs until the input has been read. Exit code and error."""
         done = self.call("run", "--until-idle")
         return done.returncode, done.stderr
+
+    @staticmethod
+    def guest_lines(text):
+        """The lines of the guest's log that `run` yielded: level and text."""
+        lines = re.findall(r"^\S+Z +([A-Z]+) (.*) task=guest/0$", text, re.MULTILINE)
+        return [(level.lower(), line) for level, line in lines]
 
     def metrics(self, results):
         """The guest's metrics, by name, while the job runs and has sent so many results."""
@@ -292,7 +312,7 @@ class Failed(Exception):
 # Comparing
 
 
-def play(script, host):
+def play(script, host, handler, batch):
     """Gives a script to the host; returns what is not as it says."""
     log = ""
     for number, run in enumerate(script.runs, 1):
@@ -310,8 +330,25 @@ def play(script, host):
                 return [f"the job's error must say {script.fails!r}, and says:\n{error}"]
         elif code != 0:
             return [f"the job failed with exit code {code}:\n{error}"]
-    wrong = [f"the log must have {line!r}, and is:\n{log}" for line in script.logs if line not in log][:1]
-    return wrong + differences(script, host)
+    wrong = [f"{line}, and the log is:\n{log}" for line in compare_logs(script, host.guest_lines(log))][:1]
+    return wrong + differences(script, host, handler, batch)
+
+
+def compare_logs(script, lines):
+    """What is not logged as often as the script says, at the levels that it says."""
+    # A log may have no word for what is above an error.
+    worst = "critical" if any(level == "critical" for level, _ in lines) else "error"
+    expected = collections.defaultdict(list)
+    for level, text in script.logs:
+        expected[text].append(worst if level == "critical" else level)
+    for text, levels in expected.items():
+        found = [level for level, line in lines if text in line]
+        missing = collections.Counter(level for level in levels if level != "*") - collections.Counter(found)
+        if missing or len(found) != len(levels):
+            yield f"{text!r} must be logged at {levels}, and is at {found}"
+    for text in script.silent:
+        if any(text in line for _, line in lines):
+            yield f"{text!r} must not be logged"
 
 
 def compare_metrics(expected, found):
@@ -329,23 +366,52 @@ def compare_metrics(expected, found):
     return compare("metrics", [" ".join(metric) for metric in wanted], [" ".join(metric) for metric in shown])
 
 
-def differences(script, host):
+def differences(script, host, handler, batch):
     """What the host holds at the end that is not as the script says."""
     expected = [result for message in script.messages for result in message.results]
     results = host.stream("results")
     wrong = compare("results", expected, [(message.value or b"").decode() for message in results])
     wrong += [f"results: a key or a header in {message}" for message in results if message.key is not None or message.headers]
+    bounds = timestamps(script, results, alone=handler == "message" or batch == 1)
+    wrong += [
+        f"results: the timestamp must be from {least} to {most} in {message}"
+        for message, (least, most) in zip(results, bounds)
+        if not least <= message.timestamp <= most
+    ][:1]
     out = host.stream("out")
     for partition in range(4):
         of = lambda messages: [shown(message) for message in messages if message[0] == partition]
         wrong += compare(f"out/{partition}", of(script.out), of(out))
     rejected = [message for message in script.messages if message.rejected is not None]
-    wrong += compare("dead", [dead(message) for message in rejected], [dead_letter(letter) for letter in host.stream("dead")])
+    expected = [dead(message, handler) for message in rejected]
+    wrong += compare("dead", expected, [dead_letter(letter) for letter in host.stream("dead")])
     for store in ("a", "b"):
         expected = sorted((key, value) for name, key, value in script.entries if name == store)
         found = host.entries(store)
         wrong += compare(f"store {store}", [show_entry(*entry) for entry in expected], [show_entry(*entry) for entry in found])
     return wrong
+
+
+def timestamps(script, results, alone):
+    """Between what the timestamp of each result is: that of its message, and the latest that the message's batch can have."""
+    if script.bounded:
+        return bounded_timestamps(script, [message.timestamp for message in results])
+    bounds = []
+    for run in script.runs:
+        latest = max((message.timestamp for message in run), default=0)
+        for message in run:
+            bounds += [(message.timestamp, message.timestamp if alone else latest)] * len(message.results)
+    return bounds
+
+
+def bounded_timestamps(script, found):
+    """The same where the host gives messages their timestamps. What `on-end` sends has the latest of all that came before."""
+    bounds = []
+    for message in script.messages:
+        for index, _ in enumerate(message.results):
+            latest = max(found[: len(bounds)], default=0)
+            bounds.append((latest, latest) if index > 0 else (1, float("inf")))
+    return bounds
 
 
 def shown(message):
@@ -355,8 +421,9 @@ def shown(message):
     return f"{show(key)} {show(value)} {timestamp} {headers}"
 
 
-def dead(message):
-    return f"{message.rejected}: {show(message.key)} {show(message.value)} {message.timestamp} {show_headers(message.headers)}"
+def dead(message, handler):
+    reason = message.rejected if handler == "batch" else message.rejected.partition(" [")[0]
+    return f"{reason}: {show(message.key)} {show(message.value)} {message.timestamp} {show_headers(message.headers)}"
 
 
 def dead_letter(letter):
@@ -404,7 +471,7 @@ def main():
             with tempfile.TemporaryDirectory(prefix="wasm-host-conformance-") as folder:
                 host = Host(arguments.host, component, pathlib.Path(folder), script, batch, arguments.memory)
                 try:
-                    found = play(script, host)
+                    found = play(script, host, handler, batch)
                 except Failed as error:
                     found = [str(error)]
             for line in found:
