@@ -1,5 +1,5 @@
 //! What do rows, columns and packed columns cost, and state one entry at a time against many, in each language? One counter,
-//! written in five languages (`shapes/`) for every shape, with the engine's settings of the host and a hash table as state.
+//! written in seven languages (`shapes/`) for every shape, with the engine's settings of the host and a hash table as state.
 //!
 //! `shapes/build FOLDER` makes the components.
 
@@ -57,9 +57,11 @@ struct Args {
 enum Language {
     Rust,
     C,
+    Cpp,
     Go,
     Python,
     Javascript,
+    Typescript,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
