@@ -3,7 +3,6 @@
 // WebAssembly is little-endian, so a column and a packed column look the same in memory: one class reads both.
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -23,9 +22,7 @@ struct Message {
     std::int64_t timestamp;
 
     std::uint64_t first_byte() const { return value.empty() ? 0 : static_cast<std::uint8_t>(value.front()); }
-    std::uint64_t touch() const {
-        return key.size() + first_byte() + offset + static_cast<std::uint64_t>(timestamp);
-    }
+    std::uint64_t touch() const { return key.size() + first_byte() + offset + static_cast<std::uint64_t>(timestamp); }
 };
 
 // The state of a key, as it is stored.
@@ -54,19 +51,21 @@ template <auto free> class Owned;
 template <typename T, void (*free)(T *)> class Owned<free> {
 public:
     Owned() = default;
-    explicit Owned(T *value) : value_(*value) {}
+    explicit Owned(T value) : value_(value) {}
     Owned(const Owned &) = delete;
     Owned &operator=(const Owned &) = delete;
     ~Owned() { free(&value_); }
 
-    T *operator&() { return &value_; }
-    const T *operator->() const { return &value_; }
+    // For an import to write to.
+    T *out() { return &value_; }
     const T &operator*() const { return value_; }
+    const T *operator->() const { return &value_; }
 
 private:
     T value_{};
 };
 
+// The memory of a string or list of the bindings.
 template <typename List> std::string_view view(const List &list) {
     return {reinterpret_cast<const char *>(list.ptr), list.len * sizeof *list.ptr};
 }
@@ -212,7 +211,7 @@ struct Counted {
 // Counts messages with one read, one write and one send.
 template <typename Messages> void count_columns(const Messages &messages, store_bytes_column_t keys) {
     Owned<store_bytes_column_free> stored;
-    store_get_many(&keys, &stored);
+    store_get_many(&keys, stored.out());
     Counted counted(messages, Entries(*stored));
     auto states = counted.states_as<store_bytes_column_t>();
     store_put_many(&keys, &states);
@@ -222,7 +221,7 @@ template <typename Messages> void count_columns(const Messages &messages, store_
 
 void count_packed(const Batch &messages, store_packed_column_t keys) {
     Owned<store_packed_column_free> stored;
-    store_get_many_packed(&keys, &stored);
+    store_get_many_packed(&keys, stored.out());
     Counted counted(messages, Entries(*stored));
     auto states = counted.states_as<store_packed_column_t>();
     store_put_many_packed(&keys, &states);
@@ -234,27 +233,27 @@ void count_packed(const Batch &messages, store_packed_column_t keys) {
 } // namespace
 
 std::uint64_t exports_one_touch(exports_one_message_t *message) {
-    Owned<exports_one_message_free> row(message);
+    Owned<exports_one_message_free> row(*message);
     return Rows::of(*row).touch();
 }
 
 void exports_one_count_single(exports_one_message_t *message) {
-    Owned<exports_one_message_free> row(message);
+    Owned<exports_one_message_free> row(*message);
     count(Rows::of(*row));
 }
 
 std::uint64_t exports_rows_touch(exports_rows_list_message_t *messages) {
-    Owned<exports_rows_list_message_free> rows(messages);
+    Owned<exports_rows_list_message_free> rows(*messages);
     return touch(Rows(*rows));
 }
 
 void exports_rows_count_single(exports_rows_list_message_t *messages) {
-    Owned<exports_rows_list_message_free> rows(messages);
+    Owned<exports_rows_list_message_free> rows(*messages);
     count_each(Rows(*rows));
 }
 
 void exports_rows_count_many(exports_rows_list_message_t *messages) {
-    Owned<exports_rows_list_message_free> rows(messages);
+    Owned<exports_rows_list_message_free> rows(*messages);
     std::vector<std::uint32_t> ends;
     std::string keys;
     for (std::size_t i = 0; i < rows->len; i++) {
@@ -265,31 +264,31 @@ void exports_rows_count_many(exports_rows_list_message_t *messages) {
 }
 
 std::uint64_t exports_columns_touch(exports_columns_batch_t *messages) {
-    Owned<exports_columns_batch_free> batch(messages);
+    Owned<exports_columns_batch_free> batch(*messages);
     return touch(Batch(*batch));
 }
 
 void exports_columns_count_single(exports_columns_batch_t *messages) {
-    Owned<exports_columns_batch_free> batch(messages);
+    Owned<exports_columns_batch_free> batch(*messages);
     count_each(Batch(*batch));
 }
 
 void exports_columns_count_many(exports_columns_batch_t *messages) {
-    Owned<exports_columns_batch_free> batch(messages);
+    Owned<exports_columns_batch_free> batch(*messages);
     count_columns(Batch(*batch), batch->messages.keys.val);
 }
 
 std::uint64_t exports_packed_touch(exports_packed_packed_batch_t *messages) {
-    Owned<exports_packed_packed_batch_free> batch(messages);
+    Owned<exports_packed_packed_batch_free> batch(*messages);
     return touch(Batch(*batch));
 }
 
 void exports_packed_count_single(exports_packed_packed_batch_t *messages) {
-    Owned<exports_packed_packed_batch_free> batch(messages);
+    Owned<exports_packed_packed_batch_free> batch(*messages);
     count_each(Batch(*batch));
 }
 
 void exports_packed_count_many(exports_packed_packed_batch_t *messages) {
-    Owned<exports_packed_packed_batch_free> batch(messages);
+    Owned<exports_packed_packed_batch_free> batch(*messages);
     count_packed(Batch(*batch), batch->messages.keys.val);
 }

@@ -1,11 +1,7 @@
-// The counter in every shape of wit/shapes.wit, on the bindings of componentize-qjs: what its JavaScript says, checked.
+// The counter in every shape of wit/shapes.wit, on the bindings of componentize-qjs: the one in JavaScript, with types.
 
+import type { Batch, BytesColumn, Message, PackedBatch, PackedColumn } from "wasm-host-benches:shapes/types";
 import {
-  type Batch,
-  type Column,
-  type Message,
-  type PackedBatch,
-  type PackedColumn,
   get,
   getMany,
   getManyPacked,
@@ -65,18 +61,18 @@ function countOne(key: Uint8Array, first: number) {
   send(PORT, { key, value, headers: [], timestamp: null, partition: null });
 }
 
-/** A column, whichever it is. */
-type Entries = Pick<Column, "ends" | "data">;
+/** What a column of either kind is read as. */
+type Entries = Pick<BytesColumn, "ends" | "data">;
 
-/** An entry for each message: what it led to, and what it sends. */
-interface Counted {
-  states: Sending;
-  sent: Sending;
+/** A column that can be packed. */
+interface Packable extends BytesColumn {
+  ends: Uint32Array;
 }
 
-interface Sending {
-  ends: Uint32Array;
-  data: Uint8Array;
+/** An entry for each message: the state that it has led to, and what it sends. */
+interface Counted {
+  states: Packable;
+  sent: Packable;
 }
 
 /** Counts the messages of columns one by one. */
@@ -120,8 +116,8 @@ function countAll(keys: Entries, firstOf: (index: number) => number, stored: Ent
     storedStart = stored.ends[i];
   }
   return {
-    states: { ends: stateEnds, data: statesBytes },
-    sent: { ends: sentEnds, data: sent },
+    states: { ends: stateEnds, data: statesBytes, absent: [] },
+    sent: { ends: sentEnds, data: sent, absent: [] },
   };
 }
 
@@ -134,9 +130,9 @@ function firstIn({ ends, data }: Entries): (index: number) => number {
 }
 
 /** Writes and sends what was counted, under the keys of the messages. */
-function write(keys: Column, { states, sent }: Counted) {
-  putMany(keys, { ...states, absent: [] });
-  sendMany(PORT, { keys, values: { ...sent, absent: [] }, timestamps: [], headers: null }, null);
+function write(keys: BytesColumn, { states, sent }: Counted) {
+  putMany(keys, states);
+  sendMany(PORT, { keys, values: sent, timestamps: [], headers: null }, null);
 }
 
 function touchRow({ offset, timestamp, key, value }: Message): number {
@@ -201,7 +197,7 @@ function unpack({ ends, data }: PackedColumn): Entries {
   return { ends: words(ends), data };
 }
 
-function pack({ ends, data }: Sending): PackedColumn {
+function pack({ ends, data }: Packable): PackedColumn {
   return { ends: bytes(ends), data, absent: new Uint8Array() };
 }
 

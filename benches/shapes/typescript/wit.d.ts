@@ -1,8 +1,8 @@
-// What componentize-qjs makes of wit/shapes.wit, by hand. Lists of 32-bit numbers come as typed arrays and may go out as such;
-// numbers of 64 bits are numbers, which are exact up to 2^53.
+// What componentize-qjs makes of wit/shapes.wit, by hand. Numbers of 64 bits are numbers, which are exact up to 2^53.
 
-declare module "wasm-host-benches:shapes/store" {
-  export interface Column {
+// Here every message has a key and a value, and no message has headers.
+declare module "wasm-host-benches:shapes/types" {
+  export interface BytesColumn {
     ends: ArrayLike<number>;
     data: Uint8Array;
     absent: ArrayLike<number>;
@@ -35,10 +35,9 @@ declare module "wasm-host-benches:shapes/store" {
     partition: number | null;
   }
 
-  // Messages have no headers here, but the bindings want to be told.
   export interface Messages {
-    keys: Column;
-    values: Column;
+    keys: BytesColumn;
+    values: BytesColumn;
     timestamps: ArrayLike<number>;
     headers: null;
   }
@@ -59,12 +58,22 @@ declare module "wasm-host-benches:shapes/store" {
     offsets: Uint8Array;
     messages: PackedMessages;
   }
+}
+
+declare module "wasm-host-benches:shapes/store" {
+  import type {
+    BytesColumn,
+    Messages,
+    Outgoing,
+    PackedColumn,
+    PackedMessages,
+  } from "wasm-host-benches:shapes/types";
 
   export function get(key: Uint8Array): Uint8Array | null;
   export function put(key: Uint8Array, value: Uint8Array): void;
   export function send(port: string, message: Outgoing): void;
-  export function getMany(keys: Column): Column;
-  export function putMany(keys: Column, values: Column): void;
+  export function getMany(keys: BytesColumn): BytesColumn;
+  export function putMany(keys: BytesColumn, values: BytesColumn): void;
   export function sendMany(port: string, messages: Messages, partitions: ArrayLike<number> | null): void;
   export function getManyPacked(keys: PackedColumn): PackedColumn;
   export function putManyPacked(keys: PackedColumn, values: PackedColumn): void;
