@@ -93,7 +93,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE")
     parser.add_argument("--host", default=shutil.which("wasm-host"), help="the host's binary")
-    parser.add_argument("--times", type=int, default=20, help="how often the text is counted in a run")
+    parser.add_argument("--times", type=int, default=40, help="how often the text is counted in a run")
     parser.add_argument("--runs", type=int, default=3, help="the median of so many runs is shown")
     arguments = parser.parse_intermixed_args()
     if arguments.host is None:
