@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::harness::{Job, guest, in_repository};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::one_partition;
 
 const JOB: &str = r#"
 [job]
@@ -189,11 +189,7 @@ fn with_more(component: &Path, more: &str) -> Vec<u8> {
 
 #[test]
 fn a_component_of_a_later_patch_version_runs_unless_it_needs_what_is_new() {
-    let job = Job::new(
-        &COUNT_LOG
-            .replace("{guest:counter}", "component.wasm")
-            .replace("partitions = 2", "partitions = 1"),
-    );
+    let job = Job::new(&one_partition("component.wasm"));
     let text = wasmprinter::print_file(guest("counter")).expect("a component");
     let later = text.replace("@0.1.0\"", "@0.1.7\"");
     assert_ne!(later, text);
@@ -217,11 +213,7 @@ fn a_component_of_a_later_patch_version_runs_unless_it_needs_what_is_new() {
 
 #[test]
 fn extra_exports_are_ignored() {
-    let job = Job::new(
-        &COUNT_LOG
-            .replace("{guest:counter}", "component.wasm")
-            .replace("partitions = 2", "partitions = 1"),
-    );
+    let job = Job::new(&one_partition("component.wasm"));
     let more = r#"
         (core module $extra (func (export "answer") (result i32) i32.const 42))
         (core instance $extra (instantiate $extra))
@@ -268,11 +260,7 @@ fn wasi_of_any_0_2_version_is_linked() {
     let mixed: Vec<String> = (0..=12).map(|patch| format!("0.2.{patch}")).collect();
     let mixed: Vec<&str> = mixed.iter().map(String::as_str).collect();
     for versions in [&["0.2.0"], &["0.2.99"], &mixed[..]] {
-        let job = Job::new(
-            &COUNT_LOG
-                .replace("{guest:counter}", "component.wasm")
-                .replace("partitions = 2", "partitions = 1"),
-        );
+        let job = Job::new(&one_partition("component.wasm"));
         let (component, imports) = with_wasi_of(versions, &guest("obey"));
         assert!(imports >= mixed.len(), "{imports} imports of WASI");
         job.write("component.wasm", &component);

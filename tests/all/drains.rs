@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::harness::{Job, Running};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::one_partition;
 
 /// A job in a call that lasts until the file `gate/open` is there.
 fn in_a_call(drain_timeout: &str) -> (Job, Running) {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1")
+    let text = one_partition("{guest:obey}")
         .replace(
             "[checkpoint]",
             &format!("drain-timeout = \"{drain_timeout}\"\n[checkpoint]"),

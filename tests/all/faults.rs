@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{Done, Job};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::{COUNT_LOG, one_partition};
 
 fn obey(more: &str) -> Job {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition("{guest:obey}");
     Job::new(&text.replace(
         "[stage.stores.counts]",
         &format!("batch-messages = 1\n{more}\n[stage.stores.counts]"),
@@ -53,11 +51,7 @@ fn a_panic_stops_the_task_with_its_message_and_backtrace() {
 
 #[test]
 fn a_batch_is_undone_whole() {
-    let job = Job::new(
-        &COUNT_LOG
-            .replace("{guest:counter}", "{guest:obey}")
-            .replace("partitions = 2", "partitions = 1"),
-    );
+    let job = Job::new(&one_partition("{guest:obey}"));
     job.feed(&["log", "produce", "in"], b"one\ntwo\npanic x\nfour\n")
         .expect(0);
     let done = job.call(&["run", "--until-idle"]).expect(3);
@@ -183,9 +177,7 @@ fn a_rejected_message_leaves_nothing_behind_and_becomes_a_dead_letter() {
 
 #[test]
 fn a_batch_that_fails_is_processed_one_by_one() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:picky}")
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition("{guest:picky}");
     let text = text.replace(
         "[stage.stores.counts]",
         "on-rejected = \"skip\"\n[stage.stores.counts]",
@@ -201,9 +193,7 @@ fn a_batch_that_fails_is_processed_one_by_one() {
 
 #[test]
 fn rejected_with_fail_undoes_the_batch() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:picky}")
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition("{guest:picky}");
     let job = Job::new(&text);
     job.feed(&["log", "produce", "in"], b"a\nreject\nb\n")
         .expect(0);
@@ -228,9 +218,7 @@ fn writing_in_open_traps() {
 
 /// A job whose guest breaks the rule that a message names.
 fn hostile(limits: &str) -> Job {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:hostile}")
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition("{guest:hostile}");
     Job::new(&text.replace(
         "[stage.stores.counts]",
         &format!("[stage.limits]\n{limits}\n[stage.stores.counts]"),
@@ -253,9 +241,7 @@ fn a_call_of_the_host_ends_at_the_deadline_too() {
 
 #[test]
 fn rejections_that_are_none_trap_and_long_ones_are_cut() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:careless}")
-        .replace("partitions = 2", "partitions = 1")
+    let text = one_partition("{guest:careless}")
         .replace(
             "[stage.stores.counts]",
             "on-rejected = \"dead-letter\"\ndead-letters = \"dead\"\n[stage.stores.counts]",

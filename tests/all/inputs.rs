@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Job, wait_until};
-use crate::jobs::{COUNT_LINES, COUNT_LOG};
+use crate::jobs::{COUNT_LINES, COUNT_LOG, one_partition};
 
 fn processed(job: &Job) -> u64 {
     let status = job.json(&["status"]).remove(0);
@@ -142,9 +142,7 @@ fn followed_files_grow_by_halves_of_lines_and_in_number() {
 
 #[test]
 fn a_stage_reads_two_systems_and_knows_them_apart() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1")
+    let text = one_partition("{guest:obey}")
         .replace(
             "[streams.out]",
             "[streams.lines]\nsystem = \"file\"\npath = \"in.txt\"\nfollow = true\n[streams.out]",
@@ -196,9 +194,7 @@ fn a_stage_reads_two_systems_and_knows_them_apart() {
 
 #[test]
 fn each_output_port_has_its_stream() {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1")
+    let text = one_partition("{guest:obey}")
         .replace(
             "[streams.out]",
             "[streams.side]\nsystem = \"file\"\npath = \"side\"\n[streams.third]\nsystem = \"log\"\npartitions = 3\n[streams.out]",

@@ -46,6 +46,13 @@ outputs = ["out"]
 type = "rocksdb"
 "#;
 
+/// [`COUNT_LOG`] with another component, and one partition of its streams.
+pub fn one_partition(component: &str) -> String {
+    COUNT_LOG
+        .replace("{guest:counter}", component)
+        .replace("partitions = 2", "partitions = 1")
+}
+
 #[test]
 fn a_bounded_job_ends_and_says_so_again() {
     let job = Job::new(COUNT_LINES);

@@ -1,12 +1,10 @@
 //! Components that were built against the published `wasi:keyvalue` packages run unchanged on our stores.
 
 use crate::harness::Job;
-use crate::jobs::COUNT_LOG;
+use crate::jobs::one_partition;
 
 fn job(guest: &str) -> Job {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", &format!("{{guest:{guest}}}"))
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition(&format!("{{guest:{guest}}}"));
     Job::new(&format!("{text}\n[stage.config]\nunit = \"minutes\"\n"))
 }
 
@@ -151,11 +149,7 @@ fn both_drafts_and_our_own_interface_see_one_store() {
 
 #[test]
 fn a_key_that_is_no_text_is_said() {
-    let job = Job::new(
-        &COUNT_LOG
-            .replace("{guest:counter}", "{guest:raw_relay}")
-            .replace("partitions = 2", "partitions = 1"),
-    );
+    let job = Job::new(&one_partition("{guest:raw_relay}"));
     job.feed(
         &["log", "produce", "in", "--jsonl"],
         b"{\"key\":{\"base64\":\"/w==\"},\"value\":\"x\"}\n",

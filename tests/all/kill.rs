@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::harness::found::{Found, Phase, state_dir};
 use crate::harness::{Job, host, steps, wait_until};
-use crate::jobs::{COUNT_LINES, COUNT_LOG};
+use crate::jobs::{COUNT_LINES, COUNT_LOG, one_partition};
 
 /// Kills of all tests here together.
 fn kills() -> usize {
@@ -301,10 +301,7 @@ fn from_log_to_log() {
 }
 
 fn obey() -> String {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1")
-        .replace("50ms", "20ms");
+    let text = one_partition("{guest:obey}").replace("50ms", "20ms");
     text.replace("[stage.stores", "batch-messages = 3\n[stage.stores")
 }
 

@@ -2,13 +2,11 @@
 
 use crate::admin::metrics;
 use crate::harness::{Job, wait_until};
-use crate::jobs::{COUNT_LINES, COUNT_LOG};
+use crate::jobs::{COUNT_LINES, one_partition};
 
 /// A job whose guest does what each message says, one message a batch.
 fn obedient(limits: &str) -> Job {
-    let text = COUNT_LOG
-        .replace("{guest:counter}", "{guest:obey}")
-        .replace("partitions = 2", "partitions = 1");
+    let text = one_partition("{guest:obey}");
     Job::new(&text.replace(
         "[stage.stores.counts]",
         &format!("batch-messages = 1\n[stage.limits]\n{limits}\n[stage.stores.counts]"),

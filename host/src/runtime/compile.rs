@@ -49,10 +49,9 @@ pub(super) fn compile(
         waiting.end("another process has compiled it");
         return Ok(code);
     }
-    if cache.is_some() && turn.is_none() {
-        waiting.end("it is compiled without waiting any longer");
-    } else {
-        drop(waiting);
+    match turn {
+        Some(_) => drop(waiting),
+        None => waiting.end("it is compiled without waiting any longer"),
     }
     let compiling = Progress::start(format!(
         "compiling {what}; its code is kept for the next start"

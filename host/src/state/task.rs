@@ -151,6 +151,20 @@ impl TaskState {
             .delete_range(start.unwrap_or_default(), end, self.number);
     }
 
+    /// The value of a counter of 8 bytes, little-endian; an absent key counts as 0.
+    ///
+    /// # Errors
+    /// The value is no counter, or the database could not be read.
+    pub fn counter(&mut self, store: StoreIndex, key: &[u8]) -> Result<i64, IncrementError> {
+        self.get_with(store, key, |value| match value {
+            None => Ok(0),
+            Some(bytes) => match <[u8; 8]>::try_from(bytes) {
+                Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
+                Err(_) => Err(IncrementError::Length(bytes.len())),
+            },
+        })?
+    }
+
     /// Adds to a counter of 8 bytes, little-endian; an absent key counts as 0.
     ///
     /// # Errors
@@ -161,13 +175,7 @@ impl TaskState {
         key: &[u8],
         by: i64,
     ) -> Result<i64, IncrementError> {
-        let value = self.get_with(store, key, |value| match value {
-            None => Ok(0),
-            Some(bytes) => match <[u8; 8]>::try_from(bytes) {
-                Ok(bytes) => Ok(i64::from_le_bytes(bytes)),
-                Err(_) => Err(IncrementError::Length(bytes.len())),
-            },
-        })??;
+        let value = self.counter(store, key)?;
         let sum = value
             .checked_add(by)
             .ok_or(IncrementError::Overflow { value, by })?;

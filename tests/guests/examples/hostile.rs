@@ -37,6 +37,10 @@ fn scan(store: &Store) -> Cursor {
     )
 }
 
+fn packed(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().copied().flat_map(u32::to_le_bytes).collect()
+}
+
 /// One message to `out` with these headers.
 fn send_with(headers: HeadersColumn) {
     let messages = Messages {
@@ -50,14 +54,13 @@ fn send_with(headers: HeadersColumn) {
 
 fn headers(ends: &[u32], names: BytesColumn, values: BytesColumn) -> HeadersColumn {
     HeadersColumn {
-        ends: ends.iter().copied().flat_map(u32::to_le_bytes).collect(),
+        ends: packed(ends),
         names,
         values,
     }
 }
 
 fn column(ends: &[u32], data: &[u8], absent: &[u32]) -> BytesColumn {
-    let packed = |numbers: &[u32]| numbers.iter().copied().flat_map(u32::to_le_bytes).collect();
     BytesColumn {
         ends: packed(ends),
         data: data.to_vec(),

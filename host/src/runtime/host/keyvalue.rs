@@ -274,9 +274,9 @@ fn increment_unsigned(
     };
     let sum = on_key(call, &bucket, key, |context, store, key| {
         // The other draft, and `state`, may have left it below 0. What cannot be answered is not done either.
-        let now = context.state.get(store, key).map_err(host_failed)?;
-        let now = now.and_then(|now| Some(i64::from_le_bytes(now.try_into().ok()?)));
-        if let Some(sum) = now.and_then(|now| now.checked_add(delta))
+        let counted = counted(context.state.counter(store, key))?;
+        if let Ok(value) = counted
+            && let Some(sum) = value.checked_add(delta)
             && sum < 0
         {
             return Ok(Err(other(&format!(
@@ -297,8 +297,13 @@ fn add(
     context
         .stage_bytes(key.len() + 8 + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
-    match context.state.increment(store, key, delta) {
-        Ok(sum) => Ok(Ok(sum)),
+    counted(context.state.increment(store, key, delta))
+}
+
+/// Only what is wrong with the counter is told to the guest.
+fn counted(counter: Result<i64, IncrementError>) -> wasmtime::Result<Result<i64, Error>> {
+    match counter {
+        Ok(value) => Ok(Ok(value)),
         Err(IncrementError::State(error)) => Err(host_failed(error)),
         Err(error) => Ok(Err(other(&error.to_string()))),
     }

@@ -250,7 +250,7 @@ fn get_many(
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
-        // A column without values says the same of two keys in 16 bytes.
+        // Each takes up to 8 bytes beside its value: where it ends, and that it is absent.
         let most = CALL_RETURNS_BYTES / 8;
         ensure!(
             keys.len() <= most,
