@@ -99,6 +99,7 @@ pub(super) fn job(
         stages,
         drops: Drops::default(),
         until_idle: false,
+        last_resort: Arc::new(exit::leave_after),
         steps: Arc::clone(steps),
         clock,
     })

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Once;
+use std::time::Duration;
 
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
@@ -63,6 +65,21 @@ pub(super) fn leave(code: u8) -> ! {
     unsafe {
         libc::_exit(i32::from(code))
     }
+}
+
+/// Ends the process after a time, whatever it is doing then. Only the first call counts.
+pub(super) fn leave_after(time: Duration) {
+    static CALLED: Once = Once::new();
+    CALLED.call_once(|| {
+        let thread = std::thread::Builder::new().name("last-resort".into());
+        let leave = move || {
+            std::thread::sleep(time);
+            leave(HOST)
+        };
+        if let Err(error) = thread.spawn(leave) {
+            tracing::warn!("the end of the process is not bounded: no thread can be started: {error}");
+        }
+    });
 }
 
 /// An error and its causes, each once.

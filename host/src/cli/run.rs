@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,9 @@ use crate::coordinator::core::Ending;
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::model::Steps;
 use crate::runtime::is_in_call;
+
+/// The process is gone so long after `drain-timeout` at the latest.
+const LAST_RESORT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -52,7 +56,8 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     // From here on a signal ends the process in good order, however long it compiles or waits.
     let io = stopped::io_runtime()?;
     let opened = Arc::new(OnceLock::new());
-    io.spawn(on_signals(Arc::clone(&opened)));
+    let bound = *job.general.drain_timeout + LAST_RESORT;
+    io.spawn(on_signals(Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
         stopped::pinned(&job)?
@@ -164,6 +169,14 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
                 ),
             ))
         }
+        Ending::Stuck => Err(Failure::new(
+            exit::HOST,
+            format!(
+                "the job did not stop within drain-timeout and was abandoned at checkpoint {}: {}. A restart goes on there",
+                report.epoch,
+                report.stuck.as_deref().unwrap_or("its threads hang")
+            ),
+        )),
         Ending::Host => Err(match report.error {
             Some(error) => error.into(),
             None => Failure::new(
@@ -176,7 +189,7 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
 
 /// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
 /// whatever step the opening has come to is one that a crash could have ended.
-async fn on_signals(opened: Arc<OnceLock<Handle>>) {
+async fn on_signals(opened: Arc<OnceLock<Handle>>, bound: Duration) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -198,6 +211,7 @@ async fn on_signals(opened: Arc<OnceLock<Handle>>) {
                 tracing::info!(
                     "stopping: a final checkpoint is taken; a second signal ends at once"
                 );
+                exit::leave_after(bound);
                 handle.stop();
             }
             Some(_) => exit::leave(exit::INTERRUPTED),

@@ -47,8 +47,6 @@ pub enum Command {
     SetBarrier(Epoch, Trigger),
     /// Hand what was sealed to the commit.
     Commit(Epoch),
-    /// Tell the tasks that their epoch is committed.
-    Release(Epoch),
     /// No batch starts any more; readers stop.
     Drain,
     /// Interrupt the calls that still run: their batches are undone.
@@ -70,7 +68,12 @@ pub enum Ending {
     Failed,
     /// The host failed.
     Host,
+    /// It was to stop, and something did not.
+    Stuck,
 }
+
+/// A drain that was asked for ends so long after `drain-timeout`, whatever hangs.
+pub const STUCK_AFTER: Duration = Duration::from_secs(4);
 
 /// Settings of the decisions.
 #[derive(Debug, Clone)]
@@ -107,9 +110,10 @@ pub struct Core {
     last_barrier: Instant,
     last_end: Instant,
     ended: BTreeSet<TaskIndex>,
-    failed: bool,
     unrecorded: bool,
     stopping: Option<(Ending, Instant)>,
+    /// When somebody asked it to stop, or a task failed: what goes on then has an end.
+    hurried: Option<Instant>,
     gave_up: bool,
     quiet: bool,
     exited: bool,
@@ -129,9 +133,9 @@ impl Core {
             last_barrier: now,
             last_end: now,
             ended: BTreeSet::new(),
-            failed: false,
             unrecorded,
             stopping: None,
+            hurried: None,
             gave_up: false,
             quiet: false,
             exited: false,
@@ -154,13 +158,10 @@ impl Core {
             }
             Event::Failed(task) => {
                 self.ended.insert(*task);
-                self.failed = true;
+                self.hurried.get_or_insert(now);
                 self.stop(Ending::Failed, &mut commands, now);
             }
-            Event::Committed(epoch) => {
-                self.last_epoch = *epoch;
-                commands.push(Command::Release(*epoch));
-            }
+            Event::Committed(epoch) => self.last_epoch = *epoch,
             Event::Delivered(epoch, unrecorded) => {
                 assert_eq!(
                     self.committing.map(|(epoch, _)| epoch),
@@ -182,7 +183,11 @@ impl Core {
             }
             Event::CommitFailed => self.exit(Ending::Host, &mut commands),
             Event::Quiet => self.quiet = true,
-            Event::Stop | Event::Idle => self.stop(Ending::Drained, &mut commands, now),
+            Event::Stop => {
+                self.hurried.get_or_insert(now);
+                self.stop(Ending::Drained, &mut commands, now);
+            }
+            Event::Idle => self.stop(Ending::Drained, &mut commands, now),
         }
         if self.ended.len() == self.options.tasks && self.stopping.is_none() {
             self.stop(Ending::Finished, &mut commands, now);
@@ -213,12 +218,23 @@ impl Core {
             _ => None,
         };
         let stuck = self.committing.map(|(_, began)| began + self.stuck_after());
-        [due, drain, stuck].into_iter().flatten().min()
+        let end = self.hurried.map(|began| self.end_of_drain(began));
+        [due, drain, stuck, end].into_iter().flatten().min()
     }
 
     /// Whether a checkpoint is between its barrier and its delivery.
     pub fn is_committing(&self) -> bool {
         self.barrier.is_some() || self.committing.is_some()
+    }
+
+    /// Whether tasks have yet to seal.
+    pub fn awaits_seals(&self) -> bool {
+        self.barrier.is_some()
+    }
+
+    /// Since when it was asked to stop.
+    pub fn hurried(&self) -> Option<Instant> {
+        self.hurried
     }
 
     /// Whether it waits for [`Event::Quiet`].
@@ -234,6 +250,10 @@ impl Core {
     /// An attempt that is not yet at its write ends by itself in `timeout`, after a wait; one that takes longer is stuck in it.
     fn stuck_after(&self) -> Duration {
         decide::BACKOFF_MAX + 2 * self.options.timeout
+    }
+
+    fn end_of_drain(&self, began: Instant) -> Instant {
+        began + self.options.drain_timeout + STUCK_AFTER
     }
 
     fn facts(&self) -> Facts {
@@ -309,6 +329,12 @@ impl Core {
             && now >= began + self.stuck_after()
         {
             return self.exit(Ending::Host, commands);
+        }
+        if self
+            .hurried
+            .is_some_and(|began| now >= self.end_of_drain(began))
+        {
+            return self.exit(Ending::Stuck, commands);
         }
         if let Some((ending, began)) = self.stopping
             && self.drain(ending, began, commands, now)

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-pub use options::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
+pub use options::{InputOptions, JobOptions, LastResort, StageOptions, StreamKind, StreamOptions};
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Entry, Selection, TaskView, View};
@@ -132,6 +132,8 @@ pub struct Report {
     pub failures: Vec<TaskFailure>,
     /// What went wrong with the host, for [`Ending::Host`].
     pub error: Option<CommitError>,
+    /// What did not stop, for [`Ending::Stuck`].
+    pub stuck: Option<String>,
     /// Nothing new was found: the inputs had ended before.
     pub nothing_new: bool,
     /// Messages processed by this process.
@@ -187,11 +189,20 @@ pub struct Coordinator {
     /// What tasks have sealed for the barrier that is being set.
     sealed: Vec<SealedTask>,
     barrier: Option<(Trigger, Instant, i64)>,
+    /// A barrier that is not set by then is late, and is told of.
+    late_at: Instant,
+    /// See [`JobOptions::checkpoint_timeout`] and [`JobOptions::drain_timeout`].
+    timeout: Duration,
+    drain_timeout: Duration,
+    /// Called once when the job is asked to stop: see [`JobOptions::last_resort`].
+    last_resort: Option<LastResort>,
     /// Who asked for a checkpoint since the last barrier.
     waiting: Vec<oneshot::Sender<Result<Epoch, String>>>,
     /// Who asked before it.
     answering: Vec<oneshot::Sender<Result<Epoch, String>>>,
     draining: bool,
+    /// When the drain began.
+    stopped_at: Option<Instant>,
     last_checkpoint: Option<CheckpointRecord>,
     checkpoints: u64,
     failed_attempts: u64,
@@ -247,6 +258,12 @@ impl Coordinator {
                 Some(message) => self.hear(message),
             };
             ending = self.obey(commands);
+            self.tell_late();
+            if self.core.hurried().is_some()
+                && let Some(last_resort) = self.last_resort.take()
+            {
+                last_resort(self.drain_timeout + core::STUCK_AFTER + Duration::from_secs(1));
+            }
         }
         let Some(ending) = ending else {
             unreachable!("the loop ends with an ending")
@@ -254,9 +271,45 @@ impl Coordinator {
         self.close(ending)
     }
 
+    /// A barrier that takes longer than a checkpoint may: says who has not sealed and why.
+    fn tell_late(&mut self) {
+        if !self.core.awaits_seals() || Instant::now() < self.late_at {
+            return;
+        }
+        self.late_at += self.timeout;
+        let began = self.barrier.map_or(self.late_at, |(_, began, _)| began);
+        let awaited = self.scheduler.awaited();
+        tracing::warn!(
+            "checkpoint {} has waited for {:.1} s for {} to seal: {}",
+            self.epoch.next(),
+            began.elapsed().as_secs_f64(),
+            match awaited.len() {
+                1 => "a task".to_owned(),
+                tasks => format!("{tasks} tasks"),
+            },
+            self.describe(&awaited)
+        );
+    }
+
+    /// What tasks do, for a person: the first few of them.
+    fn describe(&self, tasks: &[(TaskIndex, String)]) -> String {
+        const SHOWN: usize = 5;
+        let one = |(task, doing): &(TaskIndex, String)| {
+            format!("task {}: {doing}", self.tasks[task.0].name)
+        };
+        let mut shown: Vec<String> = tasks.iter().take(SHOWN).map(one).collect();
+        if tasks.len() > SHOWN {
+            shown.push(format!("and {} more", tasks.len() - SHOWN));
+        }
+        shown.join("; ")
+    }
+
     fn wait(&self, now: Instant) -> Result<Message, RecvTimeoutError> {
         const LOOK: Duration = Duration::from_millis(5);
         let mut until = self.core.wake_at(now);
+        if self.core.awaits_seals() {
+            until = Some(until.map_or(self.late_at, |until| until.min(self.late_at)));
+        }
         if self.draining && self.core.awaits_quiet() {
             if !self.scheduler.is_busy() {
                 let _ = self.sender.send(Message::Quiet);
@@ -358,7 +411,7 @@ impl Coordinator {
                 self.error = None;
                 self.checkpoints += 1;
                 self.last_checkpoint = Some(*record);
-                self.scheduler.released(tasks, epoch);
+                self.scheduler.released(tasks);
                 Event::Committed(epoch)
             }
             Done::Delivered(epoch, unrecorded) => Event::Delivered(epoch, unrecorded),
@@ -380,7 +433,9 @@ impl Coordinator {
         for command in commands {
             match command {
                 Command::SetBarrier(epoch, trigger) => {
-                    self.barrier = Some((trigger, Instant::now(), self.clock.now_ms()));
+                    let now = Instant::now();
+                    self.barrier = Some((trigger, now, self.clock.now_ms()));
+                    self.late_at = now + self.timeout;
                     self.answering.append(&mut self.waiting);
                     let tasks = self.scheduler.barrier(epoch);
                     let more = self.core.barrier_set(tasks, Instant::now());
@@ -400,10 +455,9 @@ impl Coordinator {
                         tasks: std::mem::take(&mut self.sealed),
                     })));
                 }
-                // Done with the news, which names the tasks.
-                Command::Release(_) => {}
                 Command::Drain => {
                     self.draining = true;
+                    self.stopped_at = Some(Instant::now());
                     self.readers.iter().for_each(tokio::task::JoinHandle::abort);
                     self.scheduler.drain();
                 }
@@ -431,20 +485,39 @@ impl Coordinator {
             .iter()
             .map(|task| task.figures.processed.load(Ordering::Relaxed) - task.processed_before)
             .sum();
-        if ending == Ending::Host {
-            // The outcome of a write is unknown: nothing is waited for, nothing is closed in order.
+        let stuck = (ending == Ending::Stuck).then(|| self.what_is_stuck());
+        if matches!(ending, Ending::Host | Ending::Stuck) {
+            // The outcome of a write is unknown, or something hangs: nothing is waited for, nothing is closed in order.
             std::mem::forget(self.scheduler);
         } else {
-            self.scheduler.stop();
+            let began = self.stopped_at.unwrap_or_else(Instant::now);
+            self.scheduler.stop(began + self.drain_timeout);
             self.commit.stop();
         }
         Report {
+            stuck,
             ending,
             epoch: self.epoch,
             failures: self.failures,
             error: self.error,
             nothing_new: self.checkpoints == 0 && processed == 0,
             processed,
+        }
+    }
+
+    /// Why a drain has not ended, in words.
+    fn what_is_stuck(&self) -> String {
+        let running = self.scheduler.running();
+        if self.core.awaits_seals() {
+            let awaited = self.scheduler.awaited();
+            format!("checkpoint {} waits for tasks to seal: {}", self.epoch.next(), self.describe(&awaited))
+        } else if self.core.is_committing() {
+            format!(
+                "checkpoint {} is still being written, or its output delivered",
+                self.epoch.next()
+            )
+        } else {
+            format!("tasks still run: {}", self.describe(&running))
         }
     }
 

@@ -14,6 +14,9 @@ use crate::runtime::{Component, Limits};
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
 
+/// Ends the process after a time, if it has not ended by itself.
+pub type LastResort = Arc<dyn Fn(Duration) + Send + Sync>;
+
 /// A job.
 pub struct JobOptions {
     /// Its name.
@@ -48,6 +51,8 @@ pub struct JobOptions {
     pub drops: Drops,
     /// End when all inputs are read and nothing is to be done.
     pub until_idle: bool,
+    /// Called once when the job is asked to stop, or a task has failed, with the time that the end may take at most.
+    pub last_resort: LastResort,
     /// Told of each durable step.
     pub steps: Arc<dyn Steps>,
     /// The wall clock.

@@ -1,29 +1,40 @@
 //! Worker threads: which task runs, for how long, and who takes over from a slow one.
 //!
 //! Runnable tasks wait in one queue that all workers share. A worker runs a task for a slice of time and puts it back. A
-//! watchdog looks at the workers: where a single call of a guest lasts, it gives the worker's place to another thread,
+//! watchdog looks at the workers: where a single call of a guest lasts, it gives the worker's seat to another thread,
 //! so a slow guest delays nobody but itself. Must never know checkpoints, connectors or configuration: a barrier is a
 //! number, and what a task seals is handed on.
 //!
-//! Invariants: a task is run by one thread at a time; at most [`SchedulerOptions::workers`] threads hold a place; a task
-//! that is woken is looked at again, whatever it was doing.
+//! [`lists`] decides who runs, [`room`] how much may be uncommitted, [`instances`] which instances live.
+//!
+//! Invariants: a task is run by one thread at a time; at most [`SchedulerOptions::workers`] threads run tasks with short calls,
+//! and so many begin tasks with long ones; a task that is woken is looked at again, whatever it was doing.
 
 mod cell;
+mod instances;
+mod lists;
 mod queue;
+mod room;
 mod watchdog;
 mod worker;
 
+#[cfg(test)]
+mod interleavings;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread::{JoinHandle, Thread};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use cell::{Beat, Cell};
+use instances::Instances;
+pub use lists::TaskIndex;
 use queue::Queue;
+use room::Room;
 
 use crate::model::{Epoch, TaskId};
 use crate::runtime::Requests;
@@ -47,12 +58,8 @@ pub struct SchedulerOptions {
 
 /// Threads that may run tasks at a time, slow ones included: so many instances more than the bound may live for a moment.
 pub fn threads_max(workers: usize) -> usize {
-    workers + watchdog::SPARE_THREADS
+    2 * workers + watchdog::SPARE_THREADS
 }
-
-/// A task by its place in the scheduler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskIndex(pub usize);
 
 /// What the scheduler has to say.
 pub enum Notice {
@@ -78,14 +85,8 @@ struct Shared {
     notices: Box<dyn Fn(Notice) + Send + Sync>,
     /// Tasks with changes in the open epoch.
     dirty: Mutex<Vec<TaskIndex>>,
-    /// Bytes of open epochs.
-    open_bytes: AtomicUsize,
-    /// Bytes of the epoch that is sealed or being committed.
-    sealed_bytes: AtomicUsize,
-    /// `Notice::Bytes` has been sent for the open epoch.
-    bytes_said: AtomicBool,
-    /// Instances alive.
-    instances: AtomicUsize,
+    room: Room,
+    instances: Instances,
     /// No batch starts any more.
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -94,10 +95,6 @@ struct Shared {
     /// The watchdog sleeps because nobody works.
     asleep: AtomicBool,
     watchdog: std::sync::OnceLock<Thread>,
-    /// Threads that run a task.
-    running: AtomicUsize,
-    /// Counts uses of instances.
-    uses: AtomicU64,
 }
 
 /// The scheduler. Dropping it stops its threads after the calls that run.
@@ -134,24 +131,21 @@ impl Scheduler {
         let workers = options.workers;
         let shared = Arc::new(Shared {
             by_id: cells.iter().map(|cell| (cell.id, cell.index)).collect(),
+            queue: Queue::new(cells.len(), workers),
             cells,
-            queue: Queue::new(workers),
+            room: Room::new(options.bytes_max),
+            instances: Instances::new(options.instances_max),
             options,
             notices,
             dirty: Mutex::default(),
-            open_bytes: AtomicUsize::new(0),
-            sealed_bytes: AtomicUsize::new(0),
-            bytes_said: AtomicBool::new(false),
-            instances: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             threads: Mutex::default(),
             beats: Mutex::default(),
             asleep: AtomicBool::new(false),
             watchdog: std::sync::OnceLock::new(),
-            running: AtomicUsize::new(0),
-            uses: AtomicU64::new(1),
         });
-        for _ in 0..workers {
+        // One for each seat.
+        for _ in 0..2 * workers {
             worker::spawn(&shared);
         }
         let watchdog = watchdog::spawn(Arc::clone(&shared));
@@ -170,26 +164,65 @@ impl Scheduler {
     /// Sets a barrier: every task with changes seals, and answers with [`Notice::Sealed`]. Returns how many will.
     pub fn barrier(&self, epoch: Epoch) -> usize {
         // Said again for the next epoch, however much of it is there by the time the last task has sealed.
-        self.shared.bytes_said.store(false, Ordering::Release);
+        self.shared.room.begin_epoch();
         let dirty = std::mem::take(&mut *self.shared.dirty.lock());
+        let now = Instant::now();
         for index in &dirty {
-            self.shared.cells[index.0].ask_to_seal(epoch, Instant::now());
-            self.shared.queue.push_control(&self.shared.cells[index.0]);
+            self.shared.cells[index.0].ask_to_seal(epoch, now);
+            self.shared.queue.ask(*index);
         }
         dirty.len()
     }
 
     /// The epoch is committed: the tasks in it give up their sealed layers, and processing may go on.
-    pub fn released(&self, tasks: impl IntoIterator<Item = TaskId>, epoch: Epoch) {
-        self.shared.sealed_bytes.store(0, Ordering::Release);
+    pub fn released(&self, tasks: impl IntoIterator<Item = TaskId>) {
+        self.shared.room.release();
         for task in tasks {
             if let Some(index) = self.shared.by_id.get(&task) {
-                let cell = &self.shared.cells[index.0];
-                cell.ask_to_release(epoch);
-                self.shared.queue.push_control(cell);
+                self.shared.cells[index.0].ask_to_release();
+                self.shared.queue.ask(*index);
             }
         }
-        self.shared.queue.reopen(!self.shared.is_full());
+        self.shared.queue.release();
+    }
+
+    /// The tasks that have yet to seal, and what each of them does, in words.
+    pub fn awaited(&self) -> Vec<(TaskIndex, String)> {
+        let awaited = |cell: &&Arc<Cell>| cell.awaited().is_some();
+        let cells = self.shared.cells.iter().filter(awaited);
+        cells.map(|cell| (cell.index, self.doing(cell))).collect()
+    }
+
+    /// The tasks that run, and what each of them does, in words.
+    pub fn running(&self) -> Vec<(TaskIndex, String)> {
+        let beats = self.shared.beats.lock().clone();
+        let cells = beats.iter().filter_map(|beat| beat.cell.lock().clone());
+        cells
+            .map(|cell| (cell.index, self.doing(&cell)))
+            .collect()
+    }
+
+    fn doing(&self, cell: &Arc<Cell>) -> String {
+        let beats = self.shared.beats.lock().clone();
+        let at_it = |beat: &&Arc<Beat>| {
+            let running = beat.cell.lock();
+            running.as_ref().is_some_and(|other| Arc::ptr_eq(other, cell))
+        };
+        let Some(beat) = beats.iter().find(at_it) else {
+            return self.shared.queue.describe(cell.index).to_owned();
+        };
+        let since = *beat.since.lock();
+        match since {
+            None => "it runs".to_owned(),
+            Some(since) => format!(
+                "a call of its guest has lasted for {:.1} s and {}",
+                since.elapsed().as_secs_f64(),
+                match watchdog::uses_processor(beat) {
+                    true => "computes",
+                    false => "waits for something",
+                }
+            ),
+        }
     }
 
     /// No batch starts any more, and the ones that run end after their running call.
@@ -202,7 +235,7 @@ impl Scheduler {
 
     /// Whether a thread runs a task, slow ones included. What it had to say was said before it is no longer counted.
     pub fn is_busy(&self) -> bool {
-        self.shared.running.load(Ordering::SeqCst) > 0
+        self.shared.queue.is_busy()
     }
 
     /// The drain's time is over: calls that are interrupted from now on are undone, and that is no fault.
@@ -215,26 +248,49 @@ impl Scheduler {
 
     /// Uncommitted bytes: of the open epoch, and of the one that is being committed.
     pub fn uncommitted(&self) -> (usize, usize) {
-        (
-            self.shared.open_bytes.load(Ordering::Relaxed),
-            self.shared.sealed_bytes.load(Ordering::Relaxed),
-        )
+        self.shared.room.uncommitted()
     }
 
     /// Instances alive.
     pub fn instances(&self) -> usize {
-        self.shared.instances.load(Ordering::Relaxed)
+        self.shared.instances.alive()
     }
 
-    /// Stops the threads and ends the instances in good order, unless the time for that is over. A call that runs is waited
-    /// for.
-    pub fn stop(mut self) {
+    /// Stops the threads and ends the instances in good order, as far as that is done until `until`. A call that runs is
+    /// waited for.
+    pub fn stop(mut self, until: Instant) {
         self.halt();
-        for cell in &self.shared.cells {
-            if !cell.control.give_up.load(Ordering::SeqCst) {
-                cell.task.lock().drop_instance();
+        let next = AtomicUsize::new(0);
+        let close = || {
+            let _io = self.shared.options.io.enter();
+            while Instant::now() < until
+                && let Some(cell) = self.shared.cells.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                if !cell.control.give_up.load(Ordering::SeqCst) {
+                    cell.task.lock().drop_instance();
+                }
             }
-        }
+        };
+        let (done, all_done) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            for _ in 0..self.shared.options.workers {
+                let done = done.clone();
+                let thread = std::thread::Builder::new().stack_size(worker::STACK);
+                // Where no thread can be had, instances end with the process.
+                let _ = thread.spawn_scoped(scope, move || {
+                    close();
+                    drop(done);
+                });
+            }
+            drop(done);
+            let left = until.saturating_duration_since(Instant::now());
+            if all_done.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                tracing::warn!(
+                    "drain-timeout has passed: instances that are still being closed are dropped"
+                );
+                self.give_up();
+            }
+        });
     }
 
     fn halt(&mut self) {
@@ -265,18 +321,11 @@ pub struct Waker(Arc<Shared>);
 impl Waker {
     /// The task has something to do.
     pub fn wake(&self, task: TaskIndex) {
-        self.0.queue.push(&self.0.cells[task.0]);
+        self.0.queue.wake(task);
     }
 }
 
 impl Shared {
-    /// Whether no batch may start because too much is uncommitted.
-    fn is_full(&self) -> bool {
-        let open = self.open_bytes.load(Ordering::Acquire);
-        let sealed = self.sealed_bytes.load(Ordering::Acquire);
-        open.saturating_add(sealed) >= self.options.bytes_max
-    }
-
     /// A worker has found work.
     fn wake_watchdog(&self) {
         if self.asleep.load(Ordering::SeqCst)

@@ -1,100 +1,77 @@
-//! The run queue, and the places of the workers.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! The run queue as threads see it: [`Lists`] under a lock, and a place to wait.
 
 use parking_lot::{Condvar, Mutex};
 
-use super::cell::Cell;
+use super::TaskIndex;
+use super::lists::{After, Lists, Seat, Taken};
 
-#[derive(Default)]
 struct Waiting {
-    /// Tasks that were asked something: served first, also while no batch may start.
-    control: VecDeque<Arc<Cell>>,
-    run: VecDeque<Arc<Cell>>,
-    /// Threads that hold a place.
-    active: usize,
-    /// Threads that wait for one.
+    lists: Lists,
+    /// Threads that wait for a task.
     parked: usize,
-    /// Whether batches may start.
-    open: bool,
     stopped: bool,
 }
 
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
-    places: usize,
+}
+
+/// What a run came to.
+pub(super) struct Run {
+    pub(super) task: TaskIndex,
+    pub(super) after: After,
+    /// Whether a call in it used the processor for long; `None` where no batch was processed.
+    pub(super) heavy: Option<bool>,
 }
 
 impl Queue {
-    pub(super) fn new(places: usize) -> Queue {
+    /// Of so many idle tasks, with so many seats of each kind.
+    pub(super) fn new(tasks: usize, seats: usize) -> Queue {
         let waiting = Waiting {
-            open: true,
-            ..Waiting::default()
+            lists: Lists::new(tasks, seats),
+            parked: 0,
+            stopped: false,
         };
         Queue {
             waiting: Mutex::new(waiting),
             changed: Condvar::new(),
-            places,
         }
     }
 
-    /// Wakes a task.
-    pub(super) fn push(&self, cell: &Arc<Cell>) {
-        if cell.wake() {
-            self.waiting.lock().run.push_back(Arc::clone(cell));
+    /// There may be something for the task to process.
+    pub(super) fn wake(&self, task: TaskIndex) {
+        if self.waiting.lock().lists.wake(task) {
             self.changed.notify_one();
         }
     }
 
-    /// Wakes a task that was asked something.
-    pub(super) fn push_control(&self, cell: &Arc<Cell>) {
-        if cell.wake() {
-            self.waiting.lock().control.push_back(Arc::clone(cell));
-            self.changed.notify_one();
-            return;
-        }
-        // It waits in the queue already, perhaps behind others or a closed gate: it comes first now.
-        let mut waiting = self.waiting.lock();
-        if let Some(at) = waiting
-            .run
-            .iter()
-            .position(|other| Arc::ptr_eq(other, cell))
-            && let Some(cell) = waiting.run.remove(at)
-        {
-            waiting.control.push_back(cell);
+    /// The task was asked something. What it was lies where its run finds it.
+    pub(super) fn ask(&self, task: TaskIndex) {
+        if self.waiting.lock().lists.ask(task) {
             self.changed.notify_one();
         }
     }
 
-    /// Puts a task back that has more to do.
-    pub(super) fn push_again(&self, cell: &Arc<Cell>) {
+    /// Ends a run and takes the next task; `seat` says where the thread sits, which the watchdog changes under the same lock. `None`:
+    /// the thread is to end.
+    pub(super) fn next(&self, ended: Option<Run>, seat: &Mutex<Seat>) -> Option<Taken> {
         let mut waiting = self.waiting.lock();
-        if cell.is_asked() {
-            waiting.control.push_back(Arc::clone(cell));
-        } else {
-            waiting.run.push_back(Arc::clone(cell));
+        if let Some(run) = ended {
+            let seat = std::mem::replace(&mut *seat.lock(), Seat::None);
+            waiting.lists.end(run.task, seat, run.after, run.heavy);
+            // What is put back may be for another kind of seat than this thread takes next.
+            if waiting.parked > 0 && waiting.lists.has_waiting() {
+                self.changed.notify_one();
+            }
         }
-        self.changed.notify_one();
-    }
-
-    /// The next task, and a place to run it. `None`: the threads are to end.
-    pub(super) fn take(&self) -> Option<Arc<Cell>> {
-        let mut waiting = self.waiting.lock();
         loop {
             if waiting.stopped {
                 return None;
             }
-            if waiting.active < self.places {
-                let open = waiting.open;
-                let next = waiting.control.pop_front();
-                if let Some(cell) =
-                    next.or_else(|| if open { waiting.run.pop_front() } else { None })
-                {
-                    waiting.active += 1;
-                    return Some(cell);
-                }
+            if let Some(taken) = waiting.lists.take() {
+                *seat.lock() = taken.seat;
+                return Some(taken);
             }
             waiting.parked += 1;
             self.changed.wait(&mut waiting);
@@ -102,41 +79,43 @@ impl Queue {
         }
     }
 
-    /// A thread gives its place back, unless the watchdog took it away: both decide under the same lock.
-    pub(super) fn give_back(&self, was_taken: impl FnOnce() -> bool) {
+    /// The call of a task on a thread lasts: it gives its seat away, if `still` says so. Whether a thread must be made to use it.
+    pub(super) fn move_over(
+        &self,
+        seat: &Mutex<Seat>,
+        uses_processor: bool,
+        still: impl FnOnce() -> bool,
+    ) -> bool {
         let mut waiting = self.waiting.lock();
-        if !was_taken() {
-            waiting.active -= 1;
-            self.changed.notify_one();
-        }
-    }
-
-    /// Takes the place of a thread that is slow, if `still` says so. Returns whether a thread must be made to use it.
-    pub(super) fn take_place(&self, still: impl FnOnce() -> bool) -> Option<NeedsThread> {
-        let mut waiting = self.waiting.lock();
+        let mut seat = seat.lock();
         if !still() {
-            return None;
+            return false;
         }
-        waiting.active -= 1;
+        *seat = waiting.lists.move_over(*seat, uses_processor);
         self.changed.notify_one();
-        Some(NeedsThread(waiting.parked == 0))
+        waiting.parked == 0
     }
 
-    /// Whether others wait for a place.
-    pub(super) fn has_waiting(&self) -> bool {
-        let waiting = self.waiting.lock();
-        !waiting.run.is_empty() || !waiting.control.is_empty()
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        self.waiting.lock().active > 0
-    }
-
-    pub(super) fn reopen(&self, open: bool) {
-        self.waiting.lock().open = open;
-        if open {
+    /// Memory was released: tasks that wait for it may try again.
+    pub(super) fn release(&self) {
+        if self.waiting.lock().lists.release() {
             self.changed.notify_all();
         }
+    }
+
+    /// Whether others wait for a seat.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.lock().lists.has_waiting()
+    }
+
+    /// Whether a task runs.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting.lock().lists.running() > 0
+    }
+
+    /// Where a task stands, in words.
+    pub(super) fn describe(&self, task: TaskIndex) -> &'static str {
+        self.waiting.lock().lists.describe(task)
     }
 
     pub(super) fn stop(&self) {
@@ -148,6 +127,3 @@ impl Queue {
         self.waiting.lock().stopped
     }
 }
-
-/// Whether no thread is parked.
-pub(super) struct NeedsThread(pub(super) bool);

@@ -1,21 +1,23 @@
-//! Looks at the workers, and gives the place of one whose guest's call lasts to a parked thread.
+//! Looks at the workers, and gives away the seat of one whose guest's call lasts.
+//!
+//! What the call does decides which seat it has from then on. The kernel knows: the thread of a guest that computes is running or
+//! waits for a processor, that of one that waits sleeps.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cell::Beat;
-use super::queue::NeedsThread;
 use super::{Shared, worker};
 
 /// How often workers are looked at. A call that is the same in two looks has lasted at least as long.
 const LOOK: Duration = Duration::from_millis(5);
-/// Threads beyond the workers: so many guests may be slow at a time without delaying others.
+/// Threads beyond those with seats: so many guests may wait at a time without delaying others.
 pub(super) const SPARE_THREADS: usize = 64;
 
-/// Stands for a thread that runs nothing.
-const NO_CALL: u64 = u64::MAX;
+/// The run of a thread and the call of the guest in it.
+type Call = (u64, u64);
 
 pub(super) fn spawn(shared: Arc<Shared>) -> JoinHandle<()> {
     let thread = thread::Builder::new().name("watchdog".into());
@@ -26,7 +28,7 @@ pub(super) fn spawn(shared: Arc<Shared>) -> JoinHandle<()> {
 }
 
 fn watch(shared: &Arc<Shared>) {
-    let mut seen: Vec<(u64, u64)> = Vec::new();
+    let mut seen: Vec<Option<Call>> = Vec::new();
     while !shared.queue.is_stopped() {
         if !shared.queue.is_busy() {
             // Woken by the next worker that finds work; by itself only to notice the end.
@@ -40,20 +42,25 @@ fn watch(shared: &Arc<Shared>) {
         }
         thread::sleep(LOOK);
         let beats = shared.beats.lock().clone();
-        seen.resize(beats.len(), (NO_CALL, NO_CALL));
+        seen.resize(beats.len(), None);
         for (beat, before) in beats.iter().zip(&mut seen) {
             let now = running(beat);
-            let slow = now.is_some() && now == Some(*before);
-            *before = now.unwrap_or((NO_CALL, NO_CALL));
-            if slow && !beat.taken.load(Ordering::Acquire) {
-                hand_over(shared, beat, *before);
+            let slow = now.is_some() && now == *before;
+            *before = now;
+            if !slow {
+                *beat.since.lock() = None;
+                continue;
+            }
+            beat.since.lock().get_or_insert_with(|| Instant::now() - LOOK);
+            if !beat.moved.load(Ordering::Acquire) {
+                move_over(shared, beat, now);
             }
         }
     }
 }
 
-/// The run and the call that a thread is in.
-fn running(beat: &Beat) -> Option<(u64, u64)> {
+/// What a thread is in.
+fn running(beat: &Beat) -> Option<Call> {
     let cell = beat.cell.lock();
     let cell = cell.as_ref()?;
     Some((
@@ -62,12 +69,28 @@ fn running(beat: &Beat) -> Option<(u64, u64)> {
     ))
 }
 
-fn hand_over(shared: &Arc<Shared>, beat: &Beat, call: (u64, u64)) {
-    // Under the queue's lock, because the worker gives its place back under it.
-    let still = || running(beat) == Some(call) && !beat.taken.swap(true, Ordering::AcqRel);
-    if let Some(NeedsThread(true)) = shared.queue.take_place(still)
+fn move_over(shared: &Arc<Shared>, beat: &Beat, call: Option<Call>) {
+    let uses_processor = uses_processor(beat);
+    // Under the queue's lock, because the worker gives its seat back under it.
+    let still = || {
+        let still = running(beat) == call;
+        if still {
+            beat.moved.store(true, Ordering::Release);
+            beat.heavy.fetch_or(uses_processor, Ordering::AcqRel);
+        }
+        still
+    };
+    if shared.queue.move_over(&beat.seat, uses_processor, still)
         && shared.threads.lock().len() < super::threads_max(shared.options.workers)
     {
         worker::spawn(shared);
     }
+}
+
+/// Whether a thread computes, or would if it were given a processor.
+pub(super) fn uses_processor(beat: &Beat) -> bool {
+    let thread = beat.thread.load(Ordering::Relaxed);
+    // `number (name) state …`, and the name is ours.
+    std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('R')))
 }

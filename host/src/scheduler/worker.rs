@@ -6,6 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::cell::{Beat, Cell};
+use super::lists::{After, Reason};
+use super::queue::Run;
 use super::{Notice, Shared};
 use crate::runtime::Requests;
 use crate::task::{Outcome, Task};
@@ -13,7 +15,7 @@ use crate::task::{Outcome, Task};
 /// A task that has more to do goes to the end of the queue after this, if others wait.
 const SLICE: Duration = Duration::from_millis(5);
 /// Guests run on the worker's stack: theirs is limited to 512 KiB, the rest is for host functions.
-const STACK: usize = 4 << 20;
+pub(super) const STACK: usize = 4 << 20;
 
 /// Starts a thread.
 pub(super) fn spawn(shared: &Arc<Shared>) {
@@ -31,73 +33,75 @@ pub(super) fn spawn(shared: &Arc<Shared>) {
 
 fn work(shared: &Arc<Shared>, beat: &Beat) {
     let _io = shared.options.io.enter();
-    while let Some(cell) = shared.queue.take() {
+    let id = rustix::thread::gettid().as_raw_nonzero().get();
+    beat.thread.store(id.unsigned_abs().into(), Ordering::Relaxed);
+    let mut ended = None;
+    while let Some(taken) = shared.queue.next(ended.take(), &beat.seat) {
         shared.wake_watchdog();
-        shared.running.fetch_add(1, Ordering::SeqCst);
-        cell.begin();
-        *beat.cell.lock() = Some(Arc::clone(&cell));
+        let cell = &shared.cells[taken.task.0];
+        *beat.cell.lock() = Some(Arc::clone(cell));
         beat.runs.fetch_add(1, Ordering::AcqRel);
-        let again = run(shared, &cell, beat);
+        let (after, ran) = match taken.reason {
+            Reason::Errand => {
+                obey(shared, cell, &mut cell.task.lock());
+                (After::Idle, false)
+            }
+            Reason::Ready => (run(shared, cell, beat, taken.release), true),
+        };
         *beat.cell.lock() = None;
-        if cell.end(again) {
-            shared.queue.push_again(&cell);
-        }
-        shared.running.fetch_sub(1, Ordering::SeqCst);
-        shared
-            .queue
-            .give_back(|| beat.taken.swap(false, Ordering::AcqRel));
+        beat.moved.store(false, Ordering::Release);
+        let heavy = beat.heavy.swap(false, Ordering::AcqRel);
+        ended = Some(Run {
+            task: taken.task,
+            after,
+            heavy: ran.then_some(heavy),
+        });
     }
 }
 
-/// Runs a task. Whether it has more to do.
-fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat) -> bool {
+/// Runs a task's batches. `release`: of what is uncommitted, the last before the run.
+fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     let began = Instant::now();
     let mut task = cell.task.lock();
     loop {
         obey(shared, cell, &mut task);
         if shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire) {
-            return false;
+            return After::Idle;
         }
-        if shared.is_full() {
-            // Not lost: it is in the queue again, which opens when the epoch is committed.
-            shared.queue.reopen(false);
-            if shared.is_full() {
-                return true;
-            }
-            shared.queue.reopen(true);
+        if !shared.room.may_begin(&cell.share) && task.has_work() {
+            return After::Held(release);
         }
         let reserved = !task.has_instance() && task.has_work();
         if reserved {
-            reserve_instance(shared, cell);
+            shared.instances.reserve();
         }
         let counted = reserved || task.has_instance();
         let outcome = task.step(&cell.control);
-        count_instance(shared, cell, counted, task.has_instance());
+        shared.instances.note(cell, counted, task.has_instance());
         if report(shared, cell, &mut task) {
             // The guest asked to be stopped after this batch.
             cell.over.store(true, Ordering::Release);
-            return cell.is_asked();
+            return After::Idle;
         }
         match outcome {
             Outcome::Worked => {}
-            Outcome::Idle => return cell.is_asked(),
+            Outcome::Idle => return After::Idle,
             Outcome::Ended => {
                 if !cell.over.swap(true, Ordering::AcqRel) {
                     shared.say(Notice::Ended(cell.index));
                 }
-                return cell.is_asked();
+                return After::Idle;
             }
             Outcome::Failed(failure) => {
                 cell.over.store(true, Ordering::Release);
                 shared.say(Notice::Failed(cell.index, failure));
-                return cell.is_asked();
+                return After::Idle;
             }
         }
-        // Another thread has this one's place.
-        let displaced = beat.taken.load(Ordering::Acquire);
-        let others = began.elapsed() >= SLICE && shared.queue.has_waiting();
-        if displaced || (others && !cell.is_asked()) {
-            return true;
+        // Another thread has this one's seat.
+        let moved = beat.moved.load(Ordering::Acquire);
+        if moved || (began.elapsed() >= SLICE && shared.queue.has_waiting()) {
+            return After::More;
         }
     }
 }
@@ -108,6 +112,7 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
     // missed.
     let seal = cell.take_seal();
     if cell.take_release() {
+        cell.share.release();
         task.release();
     }
     let Some(epoch) = seal else { return };
@@ -116,16 +121,10 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
     if shared.draining.load(Ordering::SeqCst) {
         cell.control.end_batch.store(true, Ordering::SeqCst);
     }
-    cell.listed.store(false, Ordering::Release);
+    let listed = cell.listed.swap(false, Ordering::AcqRel);
     let began = Instant::now();
-    let bytes = cell.reported.swap(0, Ordering::AcqRel);
     let sealed = task.seal(|| began.elapsed());
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    shared.sealed_bytes.fetch_add(bytes, Ordering::AcqRel);
-    let open = shared.open_bytes.fetch_sub(bytes, Ordering::AcqRel) - bytes;
-    if open < shared.options.bytes_max / 2 {
-        shared.bytes_said.store(false, Ordering::Release);
-    }
+    shared.room.seal(&cell.share, listed);
     tracing::trace!(task = %task.name(), %epoch, waited = ?asked.map(|asked| asked.elapsed()), "sealed");
     shared.say(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
 }
@@ -135,24 +134,9 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     if !task.is_dirty() {
         return false;
     }
-    let bytes = task.open_bytes() as u64;
-    let before = cell.reported.swap(bytes, Ordering::AcqRel);
-    let (bytes, before) = (
-        usize::try_from(bytes).unwrap_or(usize::MAX),
-        usize::try_from(before).unwrap_or(0),
-    );
-    let open = if bytes >= before {
-        shared
-            .open_bytes
-            .fetch_add(bytes - before, Ordering::AcqRel)
-            + (bytes - before)
-    } else {
-        shared
-            .open_bytes
-            .fetch_sub(before - bytes, Ordering::AcqRel)
-            - (before - bytes)
-    };
-    if !cell.listed.swap(true, Ordering::AcqRel) {
+    let new = !cell.listed.swap(true, Ordering::AcqRel);
+    let half = shared.room.report(&cell.share, task.open_bytes(), new);
+    if new {
         let mut dirty = shared.dirty.lock();
         dirty.push(cell.index);
         if dirty.len() == 1 {
@@ -160,7 +144,7 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
             shared.say(Notice::Changed);
         }
     }
-    if open >= shared.options.bytes_max / 2 && !shared.bytes_said.swap(true, Ordering::AcqRel) {
+    if half.0 {
         shared.say(Notice::Bytes);
     }
     let requests = task.take_requests();
@@ -169,57 +153,4 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
         shared.say(Notice::Requested(cell.index, requests));
     }
     stops
-}
-
-fn count_instance(shared: &Shared, cell: &Cell, before: bool, after: bool) {
-    match (before, after) {
-        (false, true) => {
-            shared.instances.fetch_add(1, Ordering::AcqRel);
-        }
-        (true, false) => {
-            shared.instances.fetch_sub(1, Ordering::AcqRel);
-        }
-        _ => {}
-    }
-    if after {
-        let now = shared.uses.fetch_add(1, Ordering::Relaxed);
-        cell.last_used.store(now, Ordering::Relaxed);
-    }
-}
-
-/// Counts an instance that is about to be made. Where there is no room, the least recently used one of a task that no thread
-/// runs is dropped for it.
-fn reserve_instance(shared: &Shared, but: &Arc<Cell>) {
-    let max = shared.options.instances_max;
-    let one_more = |alive: usize| (alive < max).then_some(alive + 1);
-    while shared
-        .instances
-        .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-        .is_err()
-    {
-        if !drop_one(shared, but) {
-            // All of them are at work: more instances than the bound for a moment, rather than a task that waits.
-            shared.instances.fetch_add(1, Ordering::AcqRel);
-            return;
-        }
-    }
-}
-
-/// Drops the least recently used instance of a task that no thread runs; whether there was one.
-fn drop_one(shared: &Shared, but: &Arc<Cell>) -> bool {
-    let mut idle: Vec<&Arc<Cell>> = shared
-        .cells
-        .iter()
-        .filter(|cell| !Arc::ptr_eq(cell, but) && cell.last_used.load(Ordering::Relaxed) > 0)
-        .collect();
-    idle.sort_by_key(|cell| cell.last_used.load(Ordering::Relaxed));
-    idle.into_iter().any(|cell| match cell.task.try_lock() {
-        Some(mut task) if task.has_instance() => {
-            task.drop_instance();
-            cell.last_used.store(0, Ordering::Relaxed);
-            shared.instances.fetch_sub(1, Ordering::AcqRel);
-            true
-        }
-        _ => false,
-    })
 }

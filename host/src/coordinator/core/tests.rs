@@ -44,10 +44,7 @@ fn an_epoch_from_change_to_delivery() {
         [],
         "one epoch is committed at a time"
     );
-    assert_eq!(
-        core.step(&Event::Committed(Epoch(8)), t3),
-        [Command::Release(Epoch(8))]
-    );
+    assert_eq!(core.step(&Event::Committed(Epoch(8)), t3), []);
     let commands = core.step(&Event::Delivered(Epoch(8), false), t3);
     assert_eq!(
         commands,
@@ -202,5 +199,42 @@ fn a_checkpoint_that_is_asked_for_during_another_is_one_more() {
             Command::Answer(Epoch(8)),
             Command::SetBarrier(Epoch(9), Trigger::Operator)
         ]
+    );
+}
+
+#[test]
+fn a_drain_that_was_asked_for_ends_whatever_hangs() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    core.step(&Event::Stop, t0);
+    // One task never seals.
+    core.barrier_set(2, t0);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    assert!(core.awaits_seals());
+    assert_eq!(core.step(&Event::Tick, after(t0, 30_000)), [Command::GiveUp]);
+    assert_eq!(core.wake_at(after(t0, 30_000)), Some(after(t0, 34_000)));
+    assert_eq!(
+        core.step(&Event::Tick, after(t0, 34_000)),
+        [Command::Exit(Ending::Stuck)]
+    );
+}
+
+#[test]
+fn the_last_checkpoint_of_a_job_whose_inputs_ended_has_its_time() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    core.step(&Event::Ended(TaskIndex(0)), t0);
+    core.step(&Event::Ended(TaskIndex(1)), t0);
+    core.barrier_set(1, t0);
+    core.step(&Event::Sealed(Epoch(8), true), t0);
+    assert_eq!(core.step(&Event::Tick, after(t0, 40_000)), [Command::GiveUp]);
+    assert_eq!(core.step(&Event::Tick, after(t0, 50_000)), []);
+    // Unless somebody asks for the end.
+    core.step(&Event::Stop, after(t0, 60_000));
+    assert_eq!(
+        core.step(&Event::Tick, after(t0, 94_000)),
+        [Command::Exit(Ending::Stuck)]
     );
 }

@@ -1,0 +1,104 @@
+//! Which instances live, and which one goes where there is no room for another.
+//!
+//! The tasks with an instance stand in a ring. Whoever needs room takes the first one out: if its instance was used since the
+//! last time, or a thread is at work with it, it goes to the end; otherwise its instance is dropped. (The clock algorithm, F. J.
+//! Corbató, 1968, an approximation of the least recently used.) Each use buys a task one more round, so a drop takes constant
+//! time, amortised over the uses.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::TaskIndex;
+use super::cell::Cell;
+
+#[derive(Default)]
+struct Ring {
+    cells: VecDeque<Arc<Cell>>,
+    members: HashSet<TaskIndex>,
+}
+
+pub(super) struct Instances {
+    max: usize,
+    alive: AtomicUsize,
+    ring: Mutex<Ring>,
+}
+
+impl Instances {
+    pub(super) fn new(max: usize) -> Instances {
+        Instances {
+            max,
+            alive: AtomicUsize::new(0),
+            ring: Mutex::default(),
+        }
+    }
+
+    pub(super) fn alive(&self) -> usize {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    /// Counts an instance that is about to be made, and makes room for it.
+    pub(super) fn reserve(&self) {
+        let one_more = |alive: usize| (alive < self.max).then_some(alive + 1);
+        while self
+            .alive
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
+            .is_err()
+        {
+            if !self.drop_one() {
+                // All of them are at work: more instances than the bound for a moment, rather than a task that waits.
+                self.alive.fetch_add(1, Ordering::AcqRel);
+                return;
+            }
+        }
+    }
+
+    /// What a step has done with a task's instance: it was counted before, and is there after.
+    pub(super) fn note(&self, cell: &Arc<Cell>, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => {
+                self.alive.fetch_add(1, Ordering::AcqRel);
+            }
+            (true, false) => {
+                self.alive.fetch_sub(1, Ordering::AcqRel);
+            }
+            _ => {}
+        }
+        // A look is cheaper than a write to what other threads read.
+        if after && !cell.used.load(Ordering::Relaxed) {
+            cell.used.store(true, Ordering::Relaxed);
+            let mut ring = self.ring.lock();
+            if ring.members.insert(cell.index) {
+                ring.cells.push_back(Arc::clone(cell));
+            }
+        }
+    }
+
+    /// Drops an instance that no thread is at work with; whether there was one.
+    fn drop_one(&self) -> bool {
+        // Two rounds: after the first nobody has been used.
+        let mut looks = 2 * self.ring.lock().cells.len();
+        while looks > 0 {
+            looks -= 1;
+            let Some(cell) = self.ring.lock().cells.pop_front() else {
+                return false;
+            };
+            if !cell.used.swap(false, Ordering::Relaxed)
+                && let Some(mut task) = cell.task.try_lock()
+            {
+                // Out of the ring under the task's lock: its next use puts it back.
+                self.ring.lock().members.remove(&cell.index);
+                if !task.has_instance() {
+                    continue;
+                }
+                task.drop_instance();
+                self.alive.fetch_sub(1, Ordering::AcqRel);
+                return true;
+            }
+            self.ring.lock().cells.push_back(cell);
+        }
+        false
+    }
+}

@@ -1,0 +1,179 @@
+//! How much may be uncommitted, and each task's share of it.
+//!
+//! While less than the bound is uncommitted, every task may begin a batch. Beyond it a task may go on that has little of it:
+//! together with what its batches came to lately it must stay within an equal part of a reserve, a quarter of the bound. So one
+//! task that writes much fills the bound and waits for the commit, and the others do not wait with it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// The reserve is the bound divided by this.
+const RESERVE: usize = 4;
+
+/// What is uncommitted of all tasks.
+pub(super) struct Room {
+    bytes_max: usize,
+    /// Bytes of open epochs.
+    open: AtomicUsize,
+    /// Bytes of the epoch that is sealed or being committed.
+    sealed: AtomicUsize,
+    /// Tasks with something in the open epoch, and in the sealed one.
+    open_tasks: AtomicUsize,
+    sealed_tasks: AtomicUsize,
+    /// That half of the bound is open has been said.
+    said: AtomicBool,
+}
+
+/// What is uncommitted of one task.
+#[derive(Default)]
+pub(super) struct Share {
+    /// Bytes of its open epoch, as last reported.
+    open: AtomicUsize,
+    /// Bytes of its sealed epoch.
+    sealed: AtomicUsize,
+    /// What its batches came to lately, plus one; 0: it has had none.
+    batch: AtomicU64,
+}
+
+/// Half of the bound is open, and nobody has said so.
+#[must_use]
+pub(super) struct HalfFull(pub(super) bool);
+
+impl Room {
+    pub(super) fn new(bytes_max: usize) -> Room {
+        Room {
+            bytes_max,
+            open: AtomicUsize::new(0),
+            sealed: AtomicUsize::new(0),
+            open_tasks: AtomicUsize::new(0),
+            sealed_tasks: AtomicUsize::new(0),
+            said: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes of the open epoch, and of the one that is being committed.
+    pub(super) fn uncommitted(&self) -> (usize, usize) {
+        let read = |of: &AtomicUsize| of.load(Ordering::SeqCst);
+        (read(&self.open), read(&self.sealed))
+    }
+
+    /// Whether the task may begin a batch.
+    pub(super) fn may_begin(&self, share: &Share) -> bool {
+        let (open, sealed) = self.uncommitted();
+        if open.saturating_add(sealed) < self.bytes_max {
+            return true;
+        }
+        let batch = match share.batch.load(Ordering::Relaxed) {
+            // What a first batch will come to is not known.
+            0 => return false,
+            batch => usize::try_from(batch).unwrap_or(usize::MAX),
+        };
+        let own = share.open.load(Ordering::Relaxed) + share.sealed.load(Ordering::Relaxed);
+        let tasks = self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst);
+        own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
+    }
+
+    /// A task has so many bytes in its open epoch now; its first ones: `new`.
+    pub(super) fn report(&self, share: &Share, bytes: usize, new: bool) -> HalfFull {
+        let before = share.open.swap(bytes, Ordering::Relaxed);
+        let grown = bytes.saturating_sub(before) as u64 + 1;
+        // A small batch after a large one does not make the next one small.
+        let lately = share.batch.load(Ordering::Relaxed);
+        share.batch.store(grown.max(lately - lately / 8), Ordering::Relaxed);
+        if new {
+            self.open_tasks.fetch_add(1, Ordering::SeqCst);
+        }
+        let open = match bytes >= before {
+            true => self.open.fetch_add(bytes - before, Ordering::SeqCst) + (bytes - before),
+            false => self.open.fetch_sub(before - bytes, Ordering::SeqCst) - (before - bytes),
+        };
+        HalfFull(open >= self.bytes_max / 2 && !self.said.swap(true, Ordering::SeqCst))
+    }
+
+    /// A barrier is set: half of the bound is said again for the next epoch.
+    pub(super) fn begin_epoch(&self) {
+        self.said.store(false, Ordering::SeqCst);
+    }
+
+    /// A task has sealed its epoch. `listed`: it had reported changes.
+    pub(super) fn seal(&self, share: &Share, listed: bool) {
+        let bytes = share.open.swap(0, Ordering::Relaxed);
+        share.sealed.fetch_add(bytes, Ordering::Relaxed);
+        // Counted as sealed first: the sum is never too small.
+        self.sealed.fetch_add(bytes, Ordering::SeqCst);
+        let open = self.open.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        if listed {
+            self.sealed_tasks.fetch_add(1, Ordering::SeqCst);
+            self.open_tasks.fetch_sub(1, Ordering::SeqCst);
+        }
+        if open < self.bytes_max / 2 {
+            self.said.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// The sealed epoch is committed, of all tasks.
+    pub(super) fn release(&self) {
+        self.sealed.store(0, Ordering::SeqCst);
+        self.sealed_tasks.store(0, Ordering::SeqCst);
+    }
+}
+
+impl Share {
+    /// The sealed epoch is committed.
+    pub(super) fn release(&self) {
+        self.sealed.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 1 << 20;
+
+    #[test]
+    fn a_task_that_fills_the_bound_holds_up_itself_alone() {
+        let room = Room::new(MAX);
+        let (large, small, fresh) = (Share::default(), Share::default(), Share::default());
+        assert!(!room.report(&small, 1_000, true).0);
+        assert!(room.report(&large, 2 * MAX, true).0, "half of it is open");
+        assert!(!room.may_begin(&large));
+        assert!(room.may_begin(&small));
+        assert!(!room.may_begin(&fresh), "nobody knows how much it writes");
+        room.begin_epoch();
+        room.seal(&large, true);
+        room.seal(&small, true);
+        assert!(!room.may_begin(&large) && room.may_begin(&small));
+        room.release();
+        large.release();
+        assert!(room.may_begin(&large));
+    }
+
+    #[test]
+    fn the_reserve_is_shared_by_those_who_write() {
+        let room = Room::new(MAX);
+        let large = Share::default();
+        let _ = room.report(&large, 2 * MAX, true);
+        let small: Vec<Share> = (0..7).map(|_| Share::default()).collect();
+        for share in &small {
+            let _ = room.report(share, 1_000, true);
+        }
+        // An eighth of the reserve is 32 KiB.
+        let _ = room.report(&small[0], 20_000, false);
+        assert!(!room.may_begin(&small[0]), "its next batch may be as large");
+        assert!(room.may_begin(&small[1]));
+    }
+
+    #[test]
+    fn a_small_batch_does_not_make_a_task_small() {
+        let room = Room::new(MAX);
+        let share = Share::default();
+        let _ = room.report(&share, MAX, true);
+        let _ = room.report(&share, MAX + 10, false);
+        room.seal(&share, true);
+        room.release();
+        share.release();
+        let other = Share::default();
+        let _ = room.report(&other, MAX, true);
+        assert!(!room.may_begin(&share));
+    }
+}
