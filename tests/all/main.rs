@@ -25,6 +25,7 @@ mod project;
 mod recycling;
 mod refusals;
 mod retention;
+mod scheduling;
 mod state_model;
 mod stores;
 mod syncs;

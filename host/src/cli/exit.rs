@@ -77,7 +77,9 @@ pub(super) fn leave_after(time: Duration) {
             leave(HOST)
         };
         if let Err(error) = thread.spawn(leave) {
-            tracing::warn!("the end of the process is not bounded: no thread can be started: {error}");
+            tracing::warn!(
+                "the end of the process is not bounded: no thread can be started: {error}"
+            );
         }
     });
 }

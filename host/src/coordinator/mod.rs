@@ -510,7 +510,11 @@ impl Coordinator {
         let running = self.scheduler.running();
         if self.core.awaits_seals() {
             let awaited = self.scheduler.awaited();
-            format!("checkpoint {} waits for tasks to seal: {}", self.epoch.next(), self.describe(&awaited))
+            format!(
+                "checkpoint {} waits for tasks to seal: {}",
+                self.epoch.next(),
+                self.describe(&awaited)
+            )
         } else if self.core.is_committing() {
             format!(
                 "checkpoint {} is still being written, or its output delivered",

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::code::CodeCache;
 use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
+use super::time::Standstill;
 
-/// How often running calls are looked at. A call ends at most two ticks after its deadline, plus the longest single
+/// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single
 /// operation that cannot be interrupted (a `memory.copy` of all of its memory).
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
@@ -31,6 +32,8 @@ pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) cache: Option<CodeCache>,
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
+    /// How long threads did not run that wanted to.
+    pub(super) standstill: Standstill,
     ticker: Arc<Ticker>,
 }
 
@@ -52,11 +55,13 @@ impl Runtime {
                 Engine::new(&config).map_err(|error| format!("{error:#}"))?
             }
         };
-        let ticker = Ticker::start(engine.clone());
+        let standstill = Standstill::default();
+        let ticker = Ticker::start(engine.clone(), standstill.clone());
         Ok(Runtime {
             engine,
             cache: options.cache,
             interrupted: tokio::sync::watch::channel(false).0,
+            standstill,
             ticker,
         })
     }
@@ -127,7 +132,7 @@ impl Drop for Running<'_> {
 }
 
 impl Ticker {
-    fn start(engine: Engine) -> Arc<Ticker> {
+    fn start(engine: Engine, standstill: Standstill) -> Arc<Ticker> {
         let ticker = Arc::new(Ticker {
             running: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
@@ -153,7 +158,9 @@ impl Ticker {
                     ticker.asleep.store(false, Ordering::SeqCst);
                 }
                 drop(ticker);
+                let began = Instant::now();
                 thread::sleep(TICK);
+                standstill.note(began.elapsed());
                 engine.increment_epoch();
             }
         });

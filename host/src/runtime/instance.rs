@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use wasmtime::Store;
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::wasm_host::task as exports;
 use super::bindings::wasm_host::task::types;
 use super::component::Component;
 use super::context::TaskContext;
-use super::engine::TICK;
 use super::fault::{Fault, FaultKind};
 use super::host::{Guest, Wasi};
 use super::limits::{CALL_LIFTS_BYTES, DETAIL_BYTES, REASON_BYTES};
 use super::logs::{TaskLog, clean};
+use super::time::FIRST_LOOK_TICKS;
 use crate::model::{Batch, Column, HeadersColumn};
 
 /// A message of a batch that the guest will not process.
@@ -121,6 +121,12 @@ impl Instance {
             Guest::new(&component.runtime, wasi, limits.memory_bytes),
         );
         store.limiter(|guest| &mut guest.memory);
+        store.epoch_deadline_callback(|mut call| {
+            let ticks = call.data_mut().look_at_call();
+            ticks
+                .map(UpdateDeadline::Continue)
+                .ok_or_else(|| Trap::Interrupt.into())
+        });
         store.set_hostcall_fuel(CALL_LIFTS_BYTES);
         let running = component.runtime.running();
         arm(&mut store, limits.call_deadline);
@@ -379,10 +385,8 @@ enum Phase {
 }
 
 fn arm(store: &mut Store<Guest>, deadline: Duration) {
-    store.data_mut().deadline = Instant::now() + deadline;
-    // One tick more, because the current one is partly over.
-    let ticks = deadline.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-    store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2));
+    store.data_mut().time.begin(deadline);
+    store.set_epoch_deadline(FIRST_LOOK_TICKS);
 }
 
 fn column(column: &Column) -> types::BytesColumnParam<'_> {

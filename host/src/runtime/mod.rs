@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod options;
+mod time;
 
 pub use code::CodeCache;
 pub use component::{Component, ComponentError, Inspection, World, inspect};

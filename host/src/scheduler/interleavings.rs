@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::lists::{After, Lists, Reason, Seat, TaskIndex, Taken};
+use super::lists::{After, Lists, Reason, Seat, Taken, TaskIndex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Worker {
@@ -215,7 +215,10 @@ impl World {
             Worker::Seal(taken, listed) => {
                 let task = &mut self.tasks[taken.task.0];
                 assert!(listed && task.open > 0, "a task seals without a change");
-                assert!(!task.sealed, "a second epoch is sealed before the first is released");
+                assert!(
+                    !task.sealed,
+                    "a second epoch is sealed before the first is released"
+                );
                 let bytes = std::mem::take(&mut task.open);
                 task.sealed = true;
                 task.own_sealed += bytes;
@@ -371,7 +374,11 @@ impl World {
 
     fn check_end(&self, setting: &Setting) {
         if setting.drain {
-            assert_eq!(self.coordinator, Coordinator::Exit, "the drain does not end: {self:#?}");
+            assert_eq!(
+                self.coordinator,
+                Coordinator::Exit,
+                "the drain does not end: {self:#?}"
+            );
             assert!(
                 self.tasks.iter().all(|task| task.open == 0),
                 "something is left behind: {self:#?}"
@@ -383,11 +390,24 @@ impl World {
                 task.inbox == 0 && task.to_deliver == 0,
                 "a message is never processed: {self:#?}"
             );
-            assert!(!task.seal && !task.release, "a task was not told: {self:#?}");
-            assert!(!task.end_batch, "batches end after each call for ever: {self:#?}");
-            assert!(!setting.interval || task.open == 0, "a change is never committed: {self:#?}");
+            assert!(
+                !task.seal && !task.release,
+                "a task was not told: {self:#?}"
+            );
+            assert!(
+                !task.end_batch,
+                "batches end after each call for ever: {self:#?}"
+            );
+            assert!(
+                !setting.interval || task.open == 0,
+                "a change is never committed: {self:#?}"
+            );
         }
-        assert_eq!(self.coordinator, Coordinator::Idle, "a barrier does not end: {self:#?}");
+        assert_eq!(
+            self.coordinator,
+            Coordinator::Idle,
+            "a barrier does not end: {self:#?}"
+        );
     }
 }
 

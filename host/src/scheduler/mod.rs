@@ -197,16 +197,16 @@ impl Scheduler {
     pub fn running(&self) -> Vec<(TaskIndex, String)> {
         let beats = self.shared.beats.lock().clone();
         let cells = beats.iter().filter_map(|beat| beat.cell.lock().clone());
-        cells
-            .map(|cell| (cell.index, self.doing(&cell)))
-            .collect()
+        cells.map(|cell| (cell.index, self.doing(&cell))).collect()
     }
 
     fn doing(&self, cell: &Arc<Cell>) -> String {
         let beats = self.shared.beats.lock().clone();
         let at_it = |beat: &&Arc<Beat>| {
             let running = beat.cell.lock();
-            running.as_ref().is_some_and(|other| Arc::ptr_eq(other, cell))
+            running
+                .as_ref()
+                .is_some_and(|other| Arc::ptr_eq(other, cell))
         };
         let Some(beat) = beats.iter().find(at_it) else {
             return self.shared.queue.describe(cell.index).to_owned();

@@ -68,7 +68,8 @@ impl Room {
             batch => usize::try_from(batch).unwrap_or(usize::MAX),
         };
         let own = share.open.load(Ordering::Relaxed) + share.sealed.load(Ordering::Relaxed);
-        let tasks = self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst);
+        let tasks =
+            self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst);
         own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
     }
 
@@ -78,7 +79,9 @@ impl Room {
         let grown = bytes.saturating_sub(before) as u64 + 1;
         // A small batch after a large one does not make the next one small.
         let lately = share.batch.load(Ordering::Relaxed);
-        share.batch.store(grown.max(lately - lately / 8), Ordering::Relaxed);
+        share
+            .batch
+            .store(grown.max(lately - lately / 8), Ordering::Relaxed);
         if new {
             self.open_tasks.fetch_add(1, Ordering::SeqCst);
         }

@@ -51,7 +51,9 @@ fn watch(shared: &Arc<Shared>) {
                 *beat.since.lock() = None;
                 continue;
             }
-            beat.since.lock().get_or_insert_with(|| Instant::now() - LOOK);
+            beat.since
+                .lock()
+                .get_or_insert_with(|| Instant::now() - LOOK);
             if !beat.moved.load(Ordering::Acquire) {
                 move_over(shared, beat, now);
             }
@@ -91,6 +93,9 @@ fn move_over(shared: &Arc<Shared>, beat: &Beat, call: Option<Call>) {
 pub(super) fn uses_processor(beat: &Beat) -> bool {
     let thread = beat.thread.load(Ordering::Relaxed);
     // `number (name) state …`, and the name is ours.
-    std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('R')))
+    std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('R'))
+    })
 }

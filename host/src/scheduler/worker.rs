@@ -34,7 +34,8 @@ pub(super) fn spawn(shared: &Arc<Shared>) {
 fn work(shared: &Arc<Shared>, beat: &Beat) {
     let _io = shared.options.io.enter();
     let id = rustix::thread::gettid().as_raw_nonzero().get();
-    beat.thread.store(id.unsigned_abs().into(), Ordering::Relaxed);
+    beat.thread
+        .store(id.unsigned_abs().into(), Ordering::Relaxed);
     let mut ended = None;
     while let Some(taken) = shared.queue.next(ended.take(), &beat.seat) {
         shared.wake_watchdog();

@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::db::{Family, Order};
 use super::keys::StorePrefix;
@@ -78,13 +77,13 @@ impl Cursor {
         layers: &Layers<'_>,
         entries_max: usize,
         bytes_max: usize,
-        until: Instant,
+        over: &mut dyn FnMut() -> bool,
     ) -> Result<Entries, StateError> {
         let mut found = Entries::default();
         if is_empty(&self.start, &self.end) {
             return Ok(found);
         }
-        let last = self.collect(layers, entries_max.max(1), bytes_max, until, &mut found)?;
+        let last = self.collect(layers, entries_max.max(1), bytes_max, over, &mut found)?;
         if let Some(last) = last {
             match self.options.order {
                 Order::Up => self.start = Bound::Excluded(last),
@@ -99,7 +98,7 @@ impl Cursor {
         layers: &Layers<'_>,
         entries_max: usize,
         bytes_max: usize,
-        until: Instant,
+        over: &mut dyn FnMut() -> bool,
         found: &mut Entries,
     ) -> Result<Option<Vec<u8>>, StateError> {
         let order = self.options.order;
@@ -111,7 +110,7 @@ impl Cursor {
         let mut stored = layers.handle.db().walk(Family::State, lower, upper, order);
         let mut last = None;
         for step in 1u32.. {
-            if step.is_multiple_of(1024) && Instant::now() >= until {
+            if step.is_multiple_of(1024) && over() {
                 // What was found is a good answer; nothing is not, because it would mean the end.
                 return if last.is_some() {
                     Ok(last)

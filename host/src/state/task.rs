@@ -2,7 +2,6 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
@@ -212,7 +211,8 @@ impl TaskState {
         CursorId(id)
     }
 
-    /// The next entries of a cursor, or `None` where the cursor has ended. It looks for them until `until`.
+    /// The next entries of a cursor, or `None` where the cursor has ended. It looks for them
+    /// until `over` says that the time for it is over.
     ///
     /// # Errors
     /// The database could not be read, or nothing was found in time.
@@ -221,7 +221,7 @@ impl TaskState {
         cursor: CursorId,
         entries_max: usize,
         bytes_max: usize,
-        until: Instant,
+        over: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Entries>, StateError> {
         let index = self.cursor_index(cursor);
         let Some(Some(cursor)) = self.cursors.get_mut(index) else {
@@ -233,9 +233,7 @@ impl TaskState {
             handle: &store.handle,
             hasher: &self.hasher,
         };
-        cursor
-            .next(&layers, entries_max, bytes_max, until)
-            .map(Some)
+        cursor.next(&layers, entries_max, bytes_max, over).map(Some)
     }
 
     /// Ends a cursor.

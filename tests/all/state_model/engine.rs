@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use wasm_host::model::{Column, StoreId, StoreIndex, TaskId};
@@ -272,10 +271,10 @@ impl Engine {
         let mut all = Found::new();
         loop {
             // Out of time, it finds less or nothing; then it goes on where it was.
-            let entries = match task.scan_next(cursor, *entries_max, usize::MAX, Instant::now()) {
+            let entries = match task.scan_next(cursor, *entries_max, usize::MAX, &mut || true) {
                 Err(StateError::TimeOver) => {
                     out_of_time += 1;
-                    task.scan_next(cursor, *entries_max, usize::MAX, in_time())
+                    task.scan_next(cursor, *entries_max, usize::MAX, &mut || false)
                 }
                 entries => entries,
             };
@@ -308,10 +307,6 @@ fn open_tasks(setup: &Setup, db: &Arc<Db>, cache: &Arc<CleanCache>) -> Vec<TaskS
 }
 
 /// Later than any scan takes.
-fn in_time() -> Instant {
-    Instant::now() + Duration::from_secs(600)
-}
-
 fn found(entries: &Entries) -> Found {
     let value = |index| {
         (!entries.values.is_empty()).then(|| entries.values.get(index).expect("a value").into())
@@ -385,7 +380,7 @@ impl Subject for Engine {
                 bytes_max,
             } => {
                 let (task, cursor) = (&mut self.tasks[*task], self.cursors[cursor]);
-                let entries = task.scan_next(cursor, *entries_max, *bytes_max, in_time());
+                let entries = task.scan_next(cursor, *entries_max, *bytes_max, &mut || false);
                 return Answer::Entries(entries.expect(READ).as_ref().map(found));
             }
             Operation::ScanClose { task, cursor } => {

@@ -29,6 +29,11 @@ impl Obey {
                     std::hint::black_box(0);
                 }
             }
+            "burn" => {
+                for _ in 0..number() * 1_000_000 {
+                    std::hint::black_box(0);
+                }
+            }
             "sleep" => std::thread::sleep(std::time::Duration::from_millis(number())),
             "reject" => {
                 store.put(b"rejected", b"must not stay")?;

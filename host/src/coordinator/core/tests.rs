@@ -212,7 +212,10 @@ fn a_drain_that_was_asked_for_ends_whatever_hangs() {
     core.barrier_set(2, t0);
     core.step(&Event::Sealed(Epoch(8), true), t0);
     assert!(core.awaits_seals());
-    assert_eq!(core.step(&Event::Tick, after(t0, 30_000)), [Command::GiveUp]);
+    assert_eq!(
+        core.step(&Event::Tick, after(t0, 30_000)),
+        [Command::GiveUp]
+    );
     assert_eq!(core.wake_at(after(t0, 30_000)), Some(after(t0, 34_000)));
     assert_eq!(
         core.step(&Event::Tick, after(t0, 34_000)),
@@ -229,7 +232,10 @@ fn the_last_checkpoint_of_a_job_whose_inputs_ended_has_its_time() {
     core.step(&Event::Ended(TaskIndex(1)), t0);
     core.barrier_set(1, t0);
     core.step(&Event::Sealed(Epoch(8), true), t0);
-    assert_eq!(core.step(&Event::Tick, after(t0, 40_000)), [Command::GiveUp]);
+    assert_eq!(
+        core.step(&Event::Tick, after(t0, 40_000)),
+        [Command::GiveUp]
+    );
     assert_eq!(core.step(&Event::Tick, after(t0, 50_000)), []);
     // Unless somebody asks for the end.
     core.step(&Event::Stop, after(t0, 60_000));

@@ -222,7 +222,7 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
-    let until = call.data().deadline;
+    let mut time = Time::of(&call);
     let context = call.data_mut().context()?;
     if context.state.cursors_open() >= CURSORS {
         return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
@@ -237,7 +237,7 @@ fn page(
     let cursor = context.state.scan(store, start.as_deref(), None, options);
     let found = context
         .state
-        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, until);
+        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || time.is_over());
     context.state.scan_close(cursor);
     let found = found.map_err(host_failed)?;
     let found = found.map_or_else(Column::default, |entries| entries.keys);
@@ -333,7 +333,7 @@ fn many(
     (bucket, keys): (Resource<Bucket>, Vec<String>),
 ) -> wasmtime::Result<Result<Found, Error>> {
     let store = index(bucket.rep())?;
-    let mut time = Time::until(call.data().deadline);
+    let mut time = Time::of(&call);
     let context = call.data_mut().context()?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {

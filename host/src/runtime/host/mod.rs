@@ -13,7 +13,6 @@ mod wasi;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use wasmtime::component::{HasData, Linker, ResourceTable};
@@ -23,8 +22,10 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::Runtime;
 use super::context::TaskContext;
+use super::engine::TICK;
 use super::limits::{RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
 use super::logs::TaskLog;
+use super::time::CallTime;
 pub(super) use wasi::Wasi;
 
 /// What an instance's store holds.
@@ -33,8 +34,8 @@ pub(super) struct Guest {
     pub(super) context: Option<Box<TaskContext>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
     pub(super) memory: MemoryLimit,
-    /// When the running call must have ended.
-    pub(super) deadline: Instant,
+    /// What the running call may take.
+    pub(super) time: CallTime,
     /// Says when nobody is waited for any more.
     interrupted: tokio::sync::watch::Receiver<bool>,
     /// Handles to stores that the guest holds.
@@ -60,7 +61,7 @@ impl Guest {
                 granted: 0,
                 refused: None,
             },
-            deadline: Instant::now(),
+            time: CallTime::new(runtime.standstill.clone()),
             interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
             places: keyvalue::Places::default(),
@@ -76,6 +77,15 @@ impl Guest {
             Some(context) => Ok(context),
             None => bail!("a host function was called outside of any call"),
         }
+    }
+
+    /// The running call lasts: in how many ticks it is looked at again. `None`: it must end.
+    pub(super) fn look_at_call(&mut self) -> Option<u64> {
+        if *self.interrupted.borrow() || self.time.is_over() {
+            return None;
+        }
+        let ticks = self.time.left().as_nanos().div_ceil(TICK.as_nanos());
+        Some(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
     }
 
     /// Counts a handle to a store that is about to be given out.

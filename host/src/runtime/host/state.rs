@@ -2,8 +2,6 @@
 //!
 //! A store's handle is the store's index, a cursor's its id: neither needs a table to be looked up in.
 
-use std::time::Instant;
-
 use wasmtime::component::{
     ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmList, WasmStr,
 };
@@ -15,6 +13,7 @@ use crate::model::{Column, iterate};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
 use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
+use crate::runtime::time::CallTime;
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -246,7 +245,7 @@ fn get_many(
     call: Call<'_>,
     (store, keys): (Resource<Store>, GuestColumn),
 ) -> wasmtime::Result<(HostColumn,)> {
-    let mut time = Time::until(call.data().deadline);
+    let mut time = Time::of(&call);
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
@@ -350,7 +349,7 @@ fn next(
     (cursor, max_entries, max_bytes): (Resource<Cursor>, u32, u32),
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
-    let until = call.data().deadline;
+    let mut time = Time::of(&call);
     let state = &mut call.data_mut().context()?.state;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
@@ -358,7 +357,7 @@ fn next(
             CursorId::from_bits(cursor.rep()),
             max_entries as usize,
             bytes,
-            until,
+            &mut || time.is_over(),
         )
         .map_err(host_failed)?;
     match found {
@@ -372,22 +371,29 @@ fn next(
 
 /// The deadline of a call, for a host function whose work grows with what it is given: nothing else ends it.
 pub(super) struct Time {
-    until: Instant,
+    time: CallTime,
     steps: u32,
 }
 
 impl Time {
-    pub(super) fn until(until: Instant) -> Time {
-        Time { until, steps: 0 }
+    pub(super) fn of(call: &Call<'_>) -> Time {
+        Time {
+            time: call.data().time.clone(),
+            steps: 0,
+        }
     }
 
     /// One more step; the clock is read now and then.
     pub(super) fn check(&mut self) -> wasmtime::Result<()> {
         self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(256) && Instant::now() >= self.until {
+        if self.steps.is_multiple_of(256) && self.is_over() {
             return Err(wasmtime::Error::new(DeadlinePassed));
         }
         Ok(())
+    }
+
+    pub(super) fn is_over(&mut self) -> bool {
+        self.time.is_over()
     }
 }
 

@@ -2,8 +2,8 @@
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,14 +15,16 @@ use wasmtime_wasi::p2::bindings::io::poll as waiting;
 use wasmtime_wasi::p2::bindings::sync::io::poll;
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::in_tokio;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView, async_trait};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::Guest;
+use crate::runtime::engine::TICK;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::limits::RANDOM_BYTES;
 use crate::runtime::logs::{Stream, TaskLog};
 use crate::runtime::options::ComponentOptions;
+use crate::runtime::time::CallTime;
 
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
@@ -71,17 +73,17 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
     poll::add_to_linker::<Guest, HasTimed>(linker, |guest| Timed {
-        deadline: guest.deadline,
+        time: &mut guest.time,
         interrupted: guest.interrupted.clone(),
-        table: guest.ctx().table,
+        table: &mut guest.table,
     })?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-/// The table of pollables, and until when one may wait for them.
+/// The table of pollables, and how long one may wait for them.
 struct Timed<'a> {
-    deadline: Instant,
+    time: &'a mut CallTime,
     interrupted: watch::Receiver<bool>,
     table: &'a mut ResourceTable,
 }
@@ -92,17 +94,32 @@ impl HasData for HasTimed {
     type Data<'a> = Timed<'a>;
 }
 
+/// Waits for something that the guest asked for, as long as its call may last.
 fn wait<R>(
-    deadline: Instant,
+    time: &mut CallTime,
     mut interrupted: watch::Receiver<bool>,
     ready: impl Future<Output = wasmtime::Result<R>>,
 ) -> wasmtime::Result<R> {
     in_tokio(async move {
-        tokio::select! {
-            biased;
-            result = ready => result,
-            () = tokio::time::sleep_until(deadline.into()) => Err(wasmtime::Error::new(DeadlinePassed)),
-            Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Err(wasmtime::Error::new(DeadlinePassed)),
+        let mut ready = pin!(ready);
+        let mut waiting = time.wait();
+        let mut over = false;
+        loop {
+            // Looked at once more when it seems to be over: whoever counts the time in which nobody ran may be late himself.
+            let left = time.left().max(TICK);
+            let result = tokio::select! {
+                biased;
+                result = &mut ready => Some(result),
+                () = tokio::time::sleep(left) => None,
+                Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Some(Err(wasmtime::Error::new(DeadlinePassed))),
+            };
+            time.count(&mut waiting);
+            if let Some(result) = result {
+                return result;
+            }
+            if std::mem::replace(&mut over, time.is_over()) && over {
+                return Err(wasmtime::Error::new(DeadlinePassed));
+            }
         }
     })
 }
@@ -111,7 +128,7 @@ impl poll::Host for Timed<'_> {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let interrupted = self.interrupted.clone();
         wait(
-            self.deadline,
+            self.time,
             interrupted,
             waiting::Host::poll(self.table, pollables),
         )
@@ -122,7 +139,7 @@ impl poll::HostPollable for Timed<'_> {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         let interrupted = self.interrupted.clone();
         wait(
-            self.deadline,
+            self.time,
             interrupted,
             waiting::HostPollable::ready(self.table, pollable),
         )
@@ -131,7 +148,7 @@ impl poll::HostPollable for Timed<'_> {
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
         let interrupted = self.interrupted.clone();
         wait(
-            self.deadline,
+            self.time,
             interrupted,
             waiting::HostPollable::block(self.table, pollable),
         )

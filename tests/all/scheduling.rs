@@ -1,0 +1,110 @@
+//! Who runs when, and who waits for whom: many tasks, guests that compute, a process that stands still, drains that hang.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Job, wait_until};
+
+/// One stage that obeys what comes in a log, message by message.
+fn obeying(partitions: usize, more: &str) -> Job {
+    Job::new(&format!(
+        "[job]\nname = \"obey\"\nworkers = 2\ndrain-timeout = \"1s\"\n\
+         [streams.in]\nsystem = \"log\"\npartitions = {partitions}\n\
+         [streams.out]\nsystem = \"log\"\n\
+         [checkpoint]\ninterval = \"50ms\"\n\
+         [[stage]]\nname = \"obey\"\ncomponent = \"{{guest:obey}}\"\n\
+         inputs = [\"in\"]\noutputs = [\"out\"]\n\
+         [stage.stores.counts]\ntype = \"rocksdb\"\n{more}"
+    ))
+}
+
+fn produce(job: &Job, messages: impl Iterator<Item = (usize, String)>) {
+    let line =
+        |(to, text): (usize, String)| format!("{{\"partition\":{to},\"value\":\"{text}\"}}\n");
+    let lines: String = messages.map(line).collect();
+    job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+        .expect(0);
+}
+
+#[test]
+fn a_thousand_tasks_work_at_once() {
+    // More than instances may live, so each makes room for the next.
+    let job = Job::new(
+        "[job]\nname = \"many\"\nworkers = 2\n\
+         [streams.in]\nsystem = \"generate\"\npartitions = 1000\nkeys = 5000\ncount = 20000\n\
+         [streams.out]\nsystem = \"log\"\n\
+         [[stage]]\nname = \"count\"\ncomponent = \"{guest:counter}\"\nbatch-messages = 4\n\
+         inputs = [\"in\"]\noutputs = [\"out\"]\n\
+         [stage.stores.counts]\ntype = \"rocksdb\"\n",
+    );
+    job.run().expect(0).says("20000 messages processed");
+    assert_eq!(job.values("out").len(), 20_000);
+}
+
+#[test]
+fn guests_that_compute_do_not_use_up_each_others_time() {
+    const TASKS: usize = 60;
+    let job = obeying(TASKS, "[stage.limits]\ncall-deadline = \"400ms\"\n");
+    // Some tens of milliseconds each: all at once they would take seconds of the clock on the wall.
+    produce(
+        &job,
+        (0..2 * TASKS).map(|at| (at % TASKS, "burn 100".to_owned())),
+    );
+    job.call(&["run", "--until-idle"])
+        .expect(0)
+        .says(&format!("{} messages processed", 2 * TASKS));
+}
+
+#[test]
+fn a_guest_that_computes_for_ever_is_ended() {
+    let job = obeying(1, "[stage.limits]\ncall-deadline = \"300ms\"\n");
+    produce(&job, std::iter::once((0, "spin 0".to_owned())));
+    let began = Instant::now();
+    job.run().expect(3).says("`call-deadline` = 300 ms");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn a_process_that_stood_still_condemns_nobody() {
+    let job = obeying(2, "[stage.limits]\ncall-deadline = \"1s\"\n");
+    let messages = [(0, "say now"), (0, "sleep 700"), (1, "spin 700")];
+    let mut running = job.answering();
+    produce(
+        &job,
+        messages.into_iter().map(|(to, text)| (to, text.to_owned())),
+    );
+    running.until_says("now");
+    running.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(1500));
+    running.signal(Signal::CONT);
+    wait_until("all is processed", || {
+        let processed = |task: &serde_json::Value| task["processed"].as_u64().unwrap_or(0);
+        let status = job.json(&["status"]);
+        let tasks = status[0]["tasks"].as_array().expect("tasks");
+        tasks.iter().map(processed).sum::<u64>() == 3
+    });
+    running.terminate().expect(0);
+}
+
+#[test]
+fn a_drain_ends_although_a_checkpoint_hangs() {
+    let mut job = obeying(1, "").with_steps();
+    job.env("STEPS_HOLD", "commit.write:600000");
+    produce(&job, std::iter::once((0, "say done".to_owned())));
+    let mut running = job.start();
+    running.until_says("done");
+    let began = Instant::now();
+    running.signal(Signal::TERM);
+    running
+        .ends()
+        .expect(1)
+        .says("did not stop within drain-timeout")
+        .says("checkpoint 1 is still being written");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    // What it was about to write is processed again.
+    job.clear_env();
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert!(job.json(&["status"])[0]["epoch"].as_u64() > Some(0));
+}
