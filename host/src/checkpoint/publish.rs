@@ -28,7 +28,9 @@ use crate::model::{
     CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
     TimestampMs,
 };
-use crate::state::{Db, Durability, Family, SealedTask, StateError, WriteSet, meta};
+use crate::state::{
+    Db, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, SealedTask, StateError, WriteSet, meta,
+};
 
 /// How many checkpoints are remembered.
 const HISTORY: u64 = 100;
@@ -75,7 +77,7 @@ pub struct Prepared<'a> {
     commit: CommitKey,
     appended: Appended,
     outgoing: Vec<Outgoing>,
-    removed: Vec<crate::state::RangeKeys>,
+    removed: Vec<ResolvedRanges>,
     stamps: Vec<(TaskId, Stamp)>,
     record: meta::CheckpointRecord,
     readers: Vec<((StreamId, PartitionId), Offset)>,
@@ -337,15 +339,16 @@ impl Committer {
         );
         let mut writes = self.db.write_set();
         let mut appended = Appended::default();
-        let mut removed = Vec::new();
+        let (mut removed, mut listed) = (Vec::new(), LISTED_KEYS_MAX);
         let mut stamps = Vec::new();
         let mut readers = Vec::new();
         let mut sent: BTreeMap<(StreamId, PartitionId), Messages> = BTreeMap::new();
         let (mut entries, mut messages, mut pause) = (0, 0, Duration::ZERO);
         for task in &sealed.tasks {
             if let Some(state) = &task.state {
-                removed.push(state.keys_in_ranges().map_err(not_prepared)?);
-                state.write_into(&mut writes);
+                let ranges = state.resolve_ranges(&mut listed).map_err(not_prepared)?;
+                state.write_into(&mut writes, &ranges);
+                removed.push(ranges);
                 entries += state.size().0 as u64;
             }
             let before = self.stamps.get(&task.task).copied().unwrap_or_default();

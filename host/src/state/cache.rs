@@ -216,26 +216,21 @@ impl StoreCache {
         }
     }
 
-    /// Notes that all keys from `start`, inclusive, to `end`, exclusive, are gone. `keys`: those that the database had, or
-    /// `None` where they were too many to list.
-    pub(super) fn remove_range(
-        &self,
-        prefix: StorePrefix,
-        start: &[u8],
-        end: Option<&[u8]>,
-        keys: Option<&[Box<[u8]>]>,
-    ) {
-        match (self, keys) {
-            (StoreCache::Shared { .. }, Some(keys)) => {
-                keys.iter().for_each(|key| self.remove(prefix, key))
-            }
-            (StoreCache::Shared { generation, .. }, None) => {
+    /// Notes that all keys of some ranges are gone: from start, inclusive, to end, exclusive (`None`: open), disjoint and in
+    /// order.
+    pub(super) fn remove_ranges(&self, ranges: &[(&[u8], Option<&[u8]>)]) {
+        if ranges.is_empty() {
+            return;
+        }
+        match self {
+            StoreCache::Shared { generation, .. } => {
                 generation.fetch_add(1, Ordering::AcqRel);
             }
-            (StoreCache::Pinned { cache, entries }, _) => {
+            StoreCache::Pinned { cache, entries } => {
                 let mut removed = 0;
                 entries.lock().retain(|key, value| {
-                    let inside = start <= &**key && end.is_none_or(|end| &**key < end);
+                    let begun = ranges.partition_point(|(start, _)| *start <= &**key);
+                    let inside = begun > 0 && ranges[begun - 1].1.is_none_or(|end| &**key < end);
                     if inside {
                         removed += (key.len() + value.len()) as u64 + ENTRY_OVERHEAD;
                     }

@@ -240,6 +240,12 @@ impl Walk<'_> {
         }
     }
 
+    /// Goes on to the first entry whose key is not below `key`. Only in a walk up.
+    pub fn seek(&mut self, key: &[u8]) {
+        assert!(self.order == Order::Up, "a walk down goes on to a key");
+        self.iterator.seek(key);
+    }
+
     /// Goes on to the next entry.
     pub fn advance(&mut self) {
         match self.order {

@@ -27,7 +27,7 @@ mod value;
 pub use cache::CleanCache;
 pub use db::{Db, DbError, DbOptions, Durability, Family, Order, Walk, WriteSet};
 pub use scan::{CursorId, Entries, ScanOptions};
-pub use store::{RangeKeys, SealedState, SealedTask, StoreHandle, StoreKind};
+pub use store::{LISTED_KEYS_MAX, ResolvedRanges, SealedState, SealedTask, StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
 pub use value::decode as decode_value;
 

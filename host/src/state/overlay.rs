@@ -79,13 +79,6 @@ pub(super) struct OverlayMark {
     ranges: usize,
 }
 
-#[derive(Debug)]
-struct RangeDelete {
-    start: Box<[u8]>,
-    end: Option<Box<[u8]>>,
-    number: u64,
-}
-
 /// One layer of one store.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
@@ -94,15 +87,12 @@ pub(super) struct Overlay {
     /// Records written since the last kept batch.
     journal: Vec<Ref>,
     cover: Cover,
-    /// Every range delete of the epoch, for undoing.
-    range_log: Vec<RangeDelete>,
-    range_bytes: usize,
     /// The keys in order; made by the first scan, kept up to date afterwards.
     index: OnceLock<BTreeSet<Box<[u8]>>>,
 }
 
 impl Overlay {
-    /// An empty layer that expects about `entries`; `indexed`: it keeps its keys in order from the start.
+    /// An empty layer; `indexed`: it keeps its keys in order from the start.
     pub(super) fn new(indexed: bool) -> Overlay {
         let overlay = Overlay::default();
         if indexed {
@@ -123,7 +113,7 @@ impl Overlay {
 
     /// Bytes held: versions, garbage, ranges and the table.
     pub(super) fn bytes(&self) -> usize {
-        self.arena.allocated() + self.range_bytes + self.table.len() * 9
+        self.arena.allocated() + self.cover.bytes() + self.table.len() * 9
     }
 
     /// What the layer knows of a key now.
@@ -204,19 +194,13 @@ impl Overlay {
     /// Deletes a range: what was written before reads as deleted.
     pub(super) fn delete_range(&mut self, start: &[u8], end: Option<&[u8]>, number: u64) {
         self.cover.insert(start, end, number);
-        self.range_bytes += 64 + start.len() + end.map_or(0, <[u8]>::len);
-        self.range_log.push(RangeDelete {
-            start: start.into(),
-            end: end.map(Into::into),
-            number,
-        });
     }
 
     /// Where undoing would come back to.
     pub(super) fn mark(&self) -> OverlayMark {
         OverlayMark {
             journal: self.journal.len(),
-            ranges: self.range_log.len(),
+            ranges: self.cover.mark(),
         }
     }
 
@@ -240,16 +224,10 @@ impl Overlay {
             }
             self.arena.free(at);
         }
-        if self.range_log.len() > mark.ranges {
-            self.range_log.truncate(mark.ranges);
-            self.cover = Cover::default();
-            self.range_bytes = 0;
-            for range in &self.range_log {
-                self.cover
-                    .insert(&range.start, range.end.as_deref(), range.number);
-                self.range_bytes +=
-                    64 + range.start.len() + range.end.as_ref().map_or(0, |end| end.len());
-            }
+        self.cover.undo_to(mark.ranges);
+        if self.journal.is_empty() {
+            // What was undone is garbage, in a layer that may never be sealed.
+            self.rewrite_if_wasteful();
         }
     }
 
@@ -264,10 +242,12 @@ impl Overlay {
             }
         }
         self.journal.clear();
+        self.cover.keep();
         self.rewrite_if_wasteful();
     }
 
-    /// Copies the live records to a new arena where more than half of the old one is garbage. Only between batches.
+    /// Copies the live records to a new arena where more than half of the old one is garbage. Only where nothing can
+    /// be undone.
     fn rewrite_if_wasteful(&mut self) {
         const WORTH_IT: usize = 1 << 20;
         if self.arena.garbage() < WORTH_IT || self.arena.garbage() * 2 < self.arena.allocated() {
@@ -357,4 +337,27 @@ fn rank_of(key: &[u8]) -> u64 {
     let length = key.len().min(8);
     first[..length].copy_from_slice(&key[..length]);
     u64::from_be_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_undone_is_not_held_by_a_layer_without_entries() {
+        let (mut overlay, hasher) = (Overlay::new(false), KeyHasher::default());
+        let value = vec![7; 100_000];
+        let mut number = 0;
+        for _ in 0..200 {
+            let mark = overlay.mark();
+            for key in 0..20_u8 {
+                number += 1;
+                overlay.put(hasher.hash(&[key]), &[key], Some(&value), number, 0);
+            }
+            overlay.delete_range(b"a", Some(b"b"), number + 1);
+            overlay.undo_to(mark, &hasher);
+            assert!(overlay.is_empty());
+            assert!(overlay.bytes() < 4 << 20, "{} bytes", overlay.bytes());
+        }
+    }
 }

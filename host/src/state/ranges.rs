@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Where an interval ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +30,24 @@ impl End {
     }
 }
 
+/// What an interval costs beside its bounds, for the account of what is uncommitted: about what it costs the commit, which looks
+/// for the keys in it.
+const INTERVAL_BYTES: usize = 512;
+
+/// Where an interval ends, and its number.
+type Interval = (End, u64);
+
 /// Disjoint intervals, each with the number of the newest range delete that covers it. Numbers only grow, so a new
-/// range simply replaces what it overlaps.
+/// range simply replaces what it overlaps. What was replaced is remembered until it is kept, so that undoing costs as much as
+/// the deletes that are undone.
+///
+/// A clone shares the intervals until one of the two changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cover {
-    intervals: BTreeMap<Box<[u8]>, (End, u64)>,
+    intervals: Arc<BTreeMap<Box<[u8]>, Interval>>,
+    /// For each change since the last [`Cover::keep`]: where, and what was there before.
+    undo: Vec<(Box<[u8]>, Option<Interval>)>,
+    bytes: usize,
 }
 
 impl Cover {
@@ -64,6 +78,59 @@ impl Cover {
             .map(|(start, (end, _))| (&**start, end.as_key()))
     }
 
+    /// Bytes held, the price of each interval included.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What one more clone is to read, without the means to undo.
+    pub(super) fn view(&self) -> Cover {
+        Cover {
+            intervals: Arc::clone(&self.intervals),
+            undo: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Where undoing would come back to.
+    pub(super) fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Undoes every range delete since `mark`.
+    pub(super) fn undo_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            if let Some((start, before)) = self.undo.pop() {
+                self.replace(start, before);
+            }
+        }
+    }
+
+    /// Nothing can be undone past this point.
+    pub(super) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Sets the interval that begins at a key, or removes it.
+    fn set(&mut self, start: &[u8], to: Option<Interval>) {
+        let before = self.replace(start.into(), to);
+        self.undo.push((start.into(), before));
+    }
+
+    fn replace(&mut self, start: Box<[u8]>, to: Option<Interval>) -> Option<Interval> {
+        let cost = |interval: &Interval| {
+            INTERVAL_BYTES + start.len() + interval.0.as_key().map_or(0, <[u8]>::len)
+        };
+        let added = to.as_ref().map_or(0, cost);
+        let intervals = Arc::make_mut(&mut self.intervals);
+        let before = match to {
+            Some(interval) => intervals.insert(start.clone(), interval),
+            None => intervals.remove(&start),
+        };
+        self.bytes = self.bytes + added - before.as_ref().map_or(0, cost);
+        before
+    }
+
     /// Adds a range delete, whose number is greater than all before. An empty range adds nothing.
     pub(super) fn insert(&mut self, start: &[u8], end: Option<&[u8]>, number: u64) {
         if end.is_some_and(|end| end <= start) {
@@ -80,26 +147,24 @@ impl Cover {
             .map(|(start, _)| start.clone())
             .collect();
         for start in covered {
-            self.intervals.remove(&start);
+            self.set(&start, None);
         }
         let end = end.map_or(End::Open, |end| End::Before(end.into()));
-        self.intervals.insert(start.into(), (end, number));
+        self.set(start, Some((end, number)));
     }
 
     /// Makes `key` a boundary: the interval that contains it becomes two.
     fn split_at(&mut self, key: &[u8]) {
-        let Some((start, (end, number))) = self
+        let before = self
             .intervals
-            .range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(key)))
-            .next_back()
-        else {
-            return;
-        };
-        assert!(&**start < key);
-        if end.is_after(key) {
-            let number = *number;
-            let rest = std::mem::replace(end, End::Before(key.into()));
-            self.intervals.insert(key.into(), (rest, number));
+            .range::<[u8], _>((Bound::Unbounded, Bound::Excluded(key)))
+            .next_back();
+        if let Some((start, (end, number))) = before
+            && end.is_after(key)
+        {
+            let (start, end, number) = (start.clone(), end.clone(), *number);
+            self.set(&start, Some((End::Before(key.into()), number)));
+            self.set(key, Some((end, number)));
         }
     }
 }
@@ -134,5 +199,40 @@ mod tests {
         assert_eq!(cover.number_at(b"m"), 2);
         assert_eq!(cover.number_at(b"n"), 1);
         assert_eq!(cover.number_at(b"z"), 0);
+    }
+
+    #[test]
+    fn undoing_brings_back_what_was_replaced() {
+        let mut cover = Cover::default();
+        cover.insert(b"b", Some(b"f"), 1);
+        cover.keep();
+        let (kept, bytes) = (shown(&cover), cover.bytes());
+        let mark = cover.mark();
+        cover.insert(b"c", Some(b"d"), 2);
+        cover.insert(b"", None, 3);
+        cover.insert(b"x", Some(b"x"), 4);
+        assert_eq!(cover.number_at(b"c"), 3);
+        cover.undo_to(mark);
+        assert_eq!((shown(&cover), cover.bytes()), (kept, bytes));
+        assert_eq!(cover.number_at(b"c"), 1);
+        cover.undo_to(0);
+        assert_eq!(cover.bytes(), bytes, "what is kept stays");
+    }
+
+    #[test]
+    fn empty_ranges_cost_nothing() {
+        let mut cover = Cover::default();
+        for number in 1..1_000 {
+            cover.insert(b"m", Some(b"m"), number);
+            cover.insert(b"z", Some(b"a"), number);
+        }
+        assert_eq!((cover.bytes(), cover.mark()), (0, 0));
+    }
+
+    fn shown(cover: &Cover) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        cover
+            .iter()
+            .map(|(start, end)| (start.to_vec(), end.map(<[u8]>::to_vec)))
+            .collect()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::{Cached, CleanCache, StoreCache};
-use super::db::{Db, Family, Order, WriteSet};
+use super::db::{Db, Family, Order, Walk, WriteSet};
 use super::keys::StorePrefix;
 use super::overlay::Overlay;
 use super::{StateError, meta, value};
@@ -120,12 +120,22 @@ impl SealedState {
     }
 
     /// Adds the writes to a checkpoint: in each store the range deletes first, then what survives them.
-    pub fn write_into(&self, writes: &mut WriteSet<'_>) {
+    pub fn write_into(&self, writes: &mut WriteSet<'_>, ranges: &ResolvedRanges) {
         let (mut key, mut stored) = (Vec::new(), Vec::new());
-        for (store, overlay) in &self.stores {
-            for (start, end) in overlay.ranges() {
-                let (lower, upper) = store.prefix.range(Some(start), end);
-                writes.delete_range(Family::State, &lower, &upper);
+        for ((store, overlay), resolved) in self.stores.iter().zip(&ranges.0) {
+            for ((start, end), keys) in overlay.ranges().zip(resolved) {
+                match keys {
+                    Some(keys) if keys.len() <= DELETED_ONE_BY_ONE => {
+                        for user_key in keys {
+                            store.prefix.key_into(user_key, &mut key);
+                            writes.delete(Family::State, &key);
+                        }
+                    }
+                    _ => {
+                        let (lower, upper) = store.prefix.range(Some(start), end);
+                        writes.delete_range(Family::State, &lower, &upper);
+                    }
+                }
             }
             // In order: each insert into the memtable then goes where the last one has just been.
             for (user_key, entry) in overlay.entries_sorted() {
@@ -141,43 +151,55 @@ impl SealedState {
         }
     }
 
-    /// The cached keys that range deletes will remove. To be asked before the checkpoint is written, while the
-    /// database still has them.
+    /// Looks for the keys that range deletes will remove, to be asked before the checkpoint is written, while the database still
+    /// has them. `budget`: how many keys may still be listed in this checkpoint.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn keys_in_ranges(&self) -> Result<RangeKeys, StateError> {
-        let mut found = Vec::new();
-        for (store, overlay) in &self.stores {
+    pub fn resolve_ranges(&self, budget: &mut usize) -> Result<ResolvedRanges, StateError> {
+        let resolve = |(store, overlay): &(Arc<StoreHandle>, Arc<Overlay>)| {
+            let mut found = Vec::new();
+            if overlay.ranges().next().is_none() {
+                return Ok(found);
+            }
+            // One walk over all of them, which are in order.
+            let (lower, upper) = store.prefix.range(None, None);
+            let mut walk = store.db.walk(Family::State, lower, upper, Order::Up);
             for (start, end) in overlay.ranges() {
                 let (lower, upper) = store.prefix.range(Some(start), end);
-                let mut walk = store.db.walk(Family::State, lower, upper, Order::Up);
-                let mut keys: Option<Vec<Box<[u8]>>> = Some(Vec::new());
-                while let (Some(list), Some((key, _))) = (&mut keys, walk.entry()?) {
-                    list.push(key[StorePrefix::LEN..].into());
-                    if list.len() > LISTED_KEYS {
-                        keys = None;
+                match walk.entry()? {
+                    None => {
+                        found.push(Some(Vec::new()));
+                        continue;
                     }
-                    walk.advance();
+                    Some((key, _)) if *key < *lower => walk.seek(&lower),
+                    Some(_) => {}
                 }
-                found.push(keys);
+                found.push(list(&mut walk, &upper, LISTED_KEYS.min(*budget))?);
+                *budget -= found.last().and_then(Option::as_ref).map_or(0, Vec::len);
             }
-        }
-        Ok(RangeKeys(found))
+            Ok(found)
+        };
+        let resolved: Result<_, StateError> = self.stores.iter().map(resolve).collect();
+        Ok(ResolvedRanges(resolved?))
     }
 
     /// Brings the cache up to date once the checkpoint is durable.
     ///
     /// # Errors
     /// `memory` stores have outgrown the cache.
-    pub fn publish(&self, removed: &RangeKeys) -> Result<(), StateError> {
-        let mut removed = removed.0.iter();
-        for (store, overlay) in &self.stores {
-            for ((start, end), keys) in overlay.ranges().zip(removed.by_ref()) {
-                store
-                    .cache
-                    .remove_range(store.prefix, start, end, keys.as_deref());
+    pub fn publish(&self, ranges: &ResolvedRanges) -> Result<(), StateError> {
+        for ((store, overlay), resolved) in self.stores.iter().zip(&ranges.0) {
+            let mut unlisted = Vec::new();
+            for (range, keys) in overlay.ranges().zip(resolved) {
+                match keys {
+                    Some(keys) => keys
+                        .iter()
+                        .for_each(|key| store.cache.remove(store.prefix, key)),
+                    None => unlisted.push(range),
+                }
             }
+            store.cache.remove_ranges(&unlisted);
         }
         for (store, overlay) in &self.stores {
             for (key, entry) in overlay.entries() {
@@ -196,6 +218,21 @@ impl SealedState {
     }
 }
 
+/// The keys from where a walk stands up to before `upper`, if they are not more than `most`.
+fn list(walk: &mut Walk<'_>, upper: &[u8], most: usize) -> Result<Listed, StateError> {
+    let mut keys = Vec::new();
+    while let Some((key, _)) = walk.entry()?
+        && key < upper
+    {
+        if keys.len() == most {
+            return Ok(None);
+        }
+        keys.push(key[StorePrefix::LEN..].into());
+        walk.advance();
+    }
+    Ok(Some(keys))
+}
+
 /// A task's part of an epoch: all that becomes durable at once.
 pub struct SealedTask {
     /// Whose it is.
@@ -212,8 +249,15 @@ pub struct SealedTask {
     pub pause: Duration,
 }
 
-/// Keys that a checkpoint's range deletes remove, for each range in order; `None` where they are too many to list.
-pub struct RangeKeys(Vec<Option<Vec<Box<[u8]>>>>);
+/// The keys of a range; `None` where they are too many to list.
+type Listed = Option<Vec<Box<[u8]>>>;
+
+/// What the range deletes of a task remove: for each store its ranges in order.
+pub struct ResolvedRanges(Vec<Vec<Listed>>);
 
 /// A range delete of more keys than this makes the store's whole part of the cache stale instead.
 const LISTED_KEYS: usize = 10_000;
+/// So many keys at most are listed in one checkpoint.
+pub const LISTED_KEYS_MAX: usize = 1 << 18;
+/// A range of so few keys is deleted key by key: a range delete in RocksDB is paid for by every reader, one of no keys too.
+const DELETED_ONE_BY_ONE: usize = 64;

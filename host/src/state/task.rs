@@ -49,6 +49,8 @@ pub struct TaskState {
     marked: u64,
     /// The cursors of the running call.
     cursors: Vec<Option<Cursor>>,
+    /// How many of them are open.
+    cursors_open: usize,
     /// The id of the first of them: ids are not used again, so that a handle from an earlier call finds nothing.
     first_cursor: u32,
     scratch: Vec<u8>,
@@ -72,6 +74,7 @@ impl TaskState {
             number: 0,
             marked: 0,
             cursors: Vec::new(),
+            cursors_open: 0,
             first_cursor: 0,
             scratch: Vec::new(),
         }
@@ -144,6 +147,9 @@ impl TaskState {
 
     /// Deletes a range of keys; `None` is open.
     pub fn delete_range(&mut self, store: StoreIndex, start: Option<&[u8]>, end: Option<&[u8]>) {
+        if end.is_some_and(|end| end <= start.unwrap_or_default()) {
+            return;
+        }
         self.number += 1;
         self.stores[store.index()]
             .open
@@ -199,7 +205,7 @@ impl TaskState {
             end: end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec())),
             options,
             number: self.number,
-            cover: store.open.cover().clone(),
+            cover: store.open.cover().view(),
             sealed: store.sealed.clone(),
         };
         // Building the index here keeps it up to date for the writes that come while the cursor is open.
@@ -208,6 +214,7 @@ impl TaskState {
             .first_cursor
             .wrapping_add(u32::try_from(self.cursors.len()).unwrap_or(u32::MAX));
         self.cursors.push(Some(cursor));
+        self.cursors_open += 1;
         CursorId(id)
     }
 
@@ -239,14 +246,16 @@ impl TaskState {
     /// Ends a cursor.
     pub fn scan_close(&mut self, cursor: CursorId) {
         let index = self.cursor_index(cursor);
-        if let Some(slot) = self.cursors.get_mut(index) {
-            *slot = None;
+        if let Some(slot) = self.cursors.get_mut(index)
+            && slot.take().is_some()
+        {
+            self.cursors_open -= 1;
         }
     }
 
     /// How many cursors are open.
     pub fn cursors_open(&self) -> usize {
-        self.cursors.iter().flatten().count()
+        self.cursors_open
     }
 
     /// The guest's call has ended, and its cursors with it.
@@ -254,6 +263,7 @@ impl TaskState {
         let used = u32::try_from(self.cursors.len()).unwrap_or(u32::MAX);
         self.first_cursor = self.first_cursor.wrapping_add(used);
         self.cursors.clear();
+        self.cursors_open = 0;
     }
 
     fn cursor_index(&self, cursor: CursorId) -> usize {

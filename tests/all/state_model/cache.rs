@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, StateError, StoreHandle, StoreKind, TaskState,
+    CleanCache, Db, DbOptions, Durability, LISTED_KEYS_MAX, StateError, StoreHandle, StoreKind,
+    TaskState,
 };
 
 const MEMORY: StoreIndex = StoreIndex(0);
@@ -33,8 +34,8 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
         return Ok(());
     };
     let mut writes = db.write_set();
-    let removed = sealed.keys_in_ranges()?;
-    sealed.write_into(&mut writes);
+    let removed = sealed.resolve_ranges(&mut { LISTED_KEYS_MAX })?;
+    sealed.write_into(&mut writes, &removed);
     writes.commit(Durability::Process)?;
     sealed.publish(&removed)?;
     task.release();

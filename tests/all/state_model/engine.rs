@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use wasm_host::model::{Column, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, CursorId, Db, DbOptions, Durability, Entries, Family, IncrementError, Order,
-    SealedState, StateError, StoreHandle, StoreKind, TaskState, decode_value,
+    CleanCache, CursorId, Db, DbOptions, Durability, Entries, Family, IncrementError,
+    LISTED_KEYS_MAX, Order, ResolvedRanges, SealedState, StateError, StoreHandle, StoreKind,
+    TaskState, decode_value,
 };
 
 use super::operation::{Answer, Bytes, Found, Operation, Place, Refusal, Subject};
@@ -48,16 +49,22 @@ pub(super) struct Epoch<'a> {
 /// Does a commit. The second argument ends a step and waits for the next one: `false`, there will be none.
 pub(super) type Commit = fn(&Epoch<'_>, &mut dyn FnMut() -> bool);
 
+/// The keys of deleted ranges: now all of them, now none or a few, so that ranges are deleted key by key and as a whole.
+pub(super) fn resolve(state: &SealedState) -> ResolvedRanges {
+    let mut budget = [LISTED_KEYS_MAX, 0, 3][state.size().0 % 3];
+    state
+        .resolve_ranges(&mut budget)
+        .expect("the database can be read")
+}
+
 /// The commit as the host does it.
 pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
     let prepare = || {
         let mut writes = epoch.db.write_set();
-        let read = |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
-        let removed: Vec<_> = epoch.sealed.iter().map(read).collect();
-        epoch
-            .sealed
-            .iter()
-            .for_each(|state| state.write_into(&mut writes));
+        let removed: Vec<_> = epoch.sealed.iter().map(resolve).collect();
+        for (state, ranges) in epoch.sealed.iter().zip(&removed) {
+            state.write_into(&mut writes, ranges);
+        }
         (writes, removed)
     };
     if !next_step() {

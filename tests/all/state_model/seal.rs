@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, Order, ScanOptions, SealedState, StoreHandle, StoreKind,
-    TaskState,
+    CleanCache, Db, DbOptions, Durability, LISTED_KEYS_MAX, Order, ScanOptions, SealedState,
+    StoreHandle, StoreKind, TaskState,
 };
 
 use super::allocations::{Allocations, count};
@@ -161,8 +161,10 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
             steps.recv().expect("the test goes on");
         };
         let mut writes = db.write_set();
-        let removed = sealed.keys_in_ranges().expect("the database can be read");
-        sealed.write_into(&mut writes);
+        let removed = sealed
+            .resolve_ranges(&mut { LISTED_KEYS_MAX })
+            .expect("the database can be read");
+        sealed.write_into(&mut writes, &removed);
         pause();
         writes
             .commit(Durability::Sync)

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use wasm_host::state::Family;
 use wasm_host::state::keys::StorePrefix;
-use wasm_host::state::{Family, SealedState};
 
-use super::engine::{Commit, Engine, Epoch, Setup, commit};
+use super::engine::{Commit, Engine, Epoch, Setup, commit, resolve};
 use super::operation::{Answer, CommitStep, KeyRange, Operation, Place, Subject};
 
 /// What is wrong.
@@ -47,21 +47,17 @@ impl Mistake {
     fn commit(self) -> Commit {
         match self {
             Mistake::NothingWritten => |epoch, next_step| {
-                let reading =
-                    |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
                 let steps = [next_step(), next_step(), next_step()];
                 if steps == [true; 3] {
-                    publish(epoch, reading);
+                    publish(epoch);
                     next_step();
                 }
             },
             Mistake::KeysOfRangesAskedLate => |epoch, next_step| {
-                let reading =
-                    |state: &SealedState| state.keys_in_ranges().expect("the database can be read");
                 if next_step() && next_step() {
                     write(epoch);
                     if next_step() {
-                        publish(epoch, reading);
+                        publish(epoch);
                         next_step();
                     }
                 }
@@ -79,19 +75,18 @@ impl Mistake {
 
 fn write(epoch: &Epoch<'_>) {
     let mut writes = epoch.db.write_set();
-    epoch
-        .sealed
-        .iter()
-        .for_each(|state| state.write_into(&mut writes));
+    for state in epoch.sealed {
+        state.write_into(&mut writes, &resolve(state));
+    }
     writes
         .commit(epoch.durability)
         .expect("the database can be written");
 }
 
-fn publish(epoch: &Epoch<'_>, removed: impl Fn(&SealedState) -> wasm_host::state::RangeKeys) {
+fn publish(epoch: &Epoch<'_>) {
     for state in epoch.sealed {
         state
-            .publish(&removed(state))
+            .publish(&resolve(state))
             .expect("the `memory` stores fit");
     }
 }
