@@ -79,6 +79,26 @@ fn back_at_sync_lost_commits_are_seen_again() {
 }
 
 #[test]
+fn a_damaged_log_is_noticed_without_syncs_too_as_long_as_the_machine_runs() {
+    let job =
+        Job::new(&COUNT_LINES.replace("[checkpoint]", "[checkpoint]\ndurability = \"process\""));
+    job.write("in.txt", b"a\nb\n");
+    job.run().expect(0);
+    let mut logs: Vec<_> = fs::read_dir(job.state_dir().join("db"))
+        .expect("the database")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == "log"))
+        .collect();
+    logs.sort();
+    let newest = logs.pop().expect("a write-ahead log");
+    let mut bytes = fs::read(&newest).expect("the log");
+    let length = bytes.len();
+    bytes[length - 50] ^= 1;
+    fs::write(&newest, bytes).expect("it can be damaged");
+    job.run().expect(4).says("commits are lost");
+}
+
+#[test]
 fn without_checkpoints_a_crash_goes_back_to_the_last_and_the_result_is_the_same() {
     let follow = COUNT_LINES.replace("path = \"in.txt\"", "path = \"in.txt\"\nfollow = true");
     let job = Job::new(&follow.replace(

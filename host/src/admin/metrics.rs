@@ -96,6 +96,12 @@ pub(super) fn render(status: &Status) -> String {
             by_input(&|input| input.lag),
         ),
         family(
+            "messages_skipped_total",
+            "counter",
+            "Messages that were gone before they were read (`drop-unread`), since the start of the process.",
+            by_input(&|input| Some(input.skipped)),
+        ),
+        family(
             "instances",
             "gauge",
             "Instances alive.",

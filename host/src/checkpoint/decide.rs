@@ -13,6 +13,8 @@ pub enum Trigger {
     Guest,
     /// An operator asked.
     Operator,
+    /// A reader has chosen where its input begins, which must not be chosen again.
+    Start,
     /// All inputs have ended.
     EndOfInput,
     /// The job is being stopped.
@@ -27,6 +29,7 @@ impl Trigger {
             Trigger::Bytes => "bytes",
             Trigger::Guest => "guest",
             Trigger::Operator => "operator",
+            Trigger::Start => "start",
             Trigger::EndOfInput => "end-of-input",
             Trigger::Drain => "drain",
         }
@@ -79,8 +82,9 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
     if facts.committing {
         return Due::WhenChanged;
     }
-    if let Some(trigger @ (Trigger::EndOfInput | Trigger::Drain | Trigger::Operator)) =
-        facts.requested
+    if let Some(
+        trigger @ (Trigger::EndOfInput | Trigger::Drain | Trigger::Operator | Trigger::Start),
+    ) = facts.requested
     {
         return Due::Now(trigger);
     }

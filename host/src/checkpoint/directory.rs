@@ -144,7 +144,7 @@ pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
         .map_err(|source| io_error("open", &witness_path, source))?;
     if behind {
         witness
-            .write(&commit)
+            .write(&commit, Durability::Sync)
             .map_err(|source| io_error("write", &witness_path, source))?;
     }
     Ok(Directory {
@@ -205,14 +205,14 @@ fn check_witness(
 ) -> Result<bool, OpenError> {
     let unwitnessed: Option<meta::Unwitnessed> =
         meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
-    if let Some(unwitnessed) = unwitnessed {
-        if boot_id() != Some(unwitnessed.boot_id) {
-            tracing::warn!(
-                "{}: the machine was restarted, and checkpoints after {} were not synced: some may be lost",
-                path.display(),
-                unwitnessed.synced
-            );
-        }
+    if let Some(unwitnessed) = &unwitnessed
+        && boot_id().as_ref() != Some(&unwitnessed.boot_id)
+    {
+        tracing::warn!(
+            "{}: the machine was restarted, and checkpoints after {} were not synced: some may be lost",
+            path.display(),
+            unwitnessed.synced
+        );
         return Ok(false);
     }
     let newest = Witness::read(&path.join("witness")).map_err(|error| {
@@ -225,7 +225,17 @@ fn check_witness(
     })?;
     match witness::judge(state_id, commit, newest) {
         Verdict::Agree => Ok(false),
-        Verdict::WitnessBehind => Ok(true),
+        // The first write of this process brings it up to date.
+        Verdict::WitnessBehind => Ok(unwitnessed.is_none()),
+        // Versions that kept no witness of unsynced writes have left it behind by any number. Nothing is lost by it.
+        Verdict::Foreign(_)
+            if unwitnessed.is_some()
+                && newest.is_some_and(|newest| {
+                    newest.state_id == state_id && newest.seq < commit.seq
+                }) =>
+        {
+            Ok(false)
+        }
         Verdict::CommitsLost { witness } => Err(refused(
             path,
             &format!(

@@ -253,42 +253,6 @@ impl Logs {
             .get(&(stream, partition))
             .map_or((0, 0), |bounds| *bounds.borrow())
     }
-
-    /// The base of the chunk that holds `offset`.
-    fn base_of(
-        &self,
-        stream: StreamId,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Offset, SourceError> {
-        let lower = keys::log_chunk(stream, partition, 0);
-        let upper = keys::log_chunk(stream, partition, offset + 1);
-        let walk = self.db.walk(Family::Log, lower, upper, Order::Down);
-        let found = walk.entry().map_err(|error| damaged(&error))?;
-        if let Some(base) = found.and_then(|(key, _)| keys::trailing_number(key)) {
-            return Ok(base);
-        }
-        // Retention removes chunks a moment before readers are told.
-        let (_, end) = self.published(stream, partition);
-        let lower = keys::log_chunk(stream, partition, offset);
-        let walk = self.db.walk(
-            Family::Log,
-            lower,
-            keys::log_chunk(stream, partition, end),
-            Order::Up,
-        );
-        let next = walk.entry().map_err(|error| damaged(&error))?;
-        Err(match next.and_then(|(key, _)| keys::trailing_number(key)) {
-            Some(oldest) => SourceError::OffsetOutOfRange {
-                offset,
-                oldest,
-                end,
-            },
-            None => SourceError::Damaged {
-                what: format!("no chunk of the log holds offset {offset}"),
-            },
-        })
-    }
 }
 
 fn damaged(error: &dyn std::error::Error) -> SourceError {
@@ -323,10 +287,27 @@ impl LogReader for Logs {
                 end,
             });
         }
-        let base = self.base_of(stream, partition, from)?;
-        let lower = keys::log_chunk(stream, partition, base);
+        // One walk, which is one moment: retention may remove chunks meanwhile, before readers are told.
+        let lower = keys::log_chunk(stream, partition, 0);
         let upper = keys::log_chunk(stream, partition, end);
-        let mut walk = self.db.walk(Family::Log, lower, upper, Order::Up);
+        let mut walk = self.db.walk(Family::Log, lower.clone(), upper, Order::Up);
+        walk.seek_back(&keys::log_chunk(stream, partition, from));
+        if walk.entry().map_err(|error| damaged(&error))?.is_none() {
+            walk.seek(&lower);
+            let first = walk.entry().map_err(|error| damaged(&error))?;
+            return Err(
+                match first.and_then(|(key, _)| keys::trailing_number(key)) {
+                    Some(oldest) => SourceError::OffsetOutOfRange {
+                        offset: from,
+                        oldest,
+                        end,
+                    },
+                    None => SourceError::Damaged {
+                        what: format!("no chunk of the log holds offset {from}"),
+                    },
+                },
+            );
+        }
         let mut next = from;
         while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {
             if !read.messages.is_empty() && read.messages.data_len() + stored.len() > bytes_max {
@@ -412,7 +393,7 @@ mod tests {
     use crate::checkpoint::directory::{self, DirectoryOptions};
     use crate::checkpoint::publish::Committer;
     use crate::connectors::conformance::check_input;
-    use crate::connectors::log::LogInput;
+    use crate::connectors::log::{LogInput, Unread};
     use crate::connectors::testing::Folder;
     use crate::model::{MessageRef, partition_of_key};
     use crate::state::{DbOptions, Durability};
@@ -447,8 +428,8 @@ mod tests {
         let mut committer =
             Committer::open(directory, &[stream], &[], &[], Durability::Process, steps)
                 .expect("a committer");
-        committer.register(&catalog).expect("the name is new");
-        let input = LogInput::new(committer.logs(), id, partitions);
+        committer.register(&catalog, &[]).expect("the name is new");
+        let input = LogInput::new(committer.logs(), id, partitions, Unread::Kept);
         check_input(&input, 0);
         // Chunks of one message, of a few, and more than one chunk at once.
         let mut count = 0;

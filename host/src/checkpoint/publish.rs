@@ -80,7 +80,15 @@ pub struct Prepared<'a> {
     removed: Vec<ResolvedRanges>,
     stamps: Vec<(TaskId, Stamp)>,
     record: meta::CheckpointRecord,
-    readers: Vec<((StreamId, PartitionId), Offset)>,
+    readers: Vec<(TaskId, StreamId, Offset)>,
+}
+
+/// For each partition of a stream the tasks that read it, each with the offset up to which it has done so.
+type Readers = BTreeMap<(StreamId, PartitionId), BTreeMap<TaskId, Offset>>;
+
+/// From where on a task of the job has not read a partition; `None`: no task reads it.
+fn unread_from(readers: &Readers, stream: StreamId, partition: PartitionId) -> Option<Offset> {
+    readers.get(&(stream, partition))?.values().min().copied()
 }
 
 /// Whether the outputs are what the database has recorded, before anything of either is changed.
@@ -150,8 +158,8 @@ pub struct Committer {
     appender: LogAppender,
     outboxes: Vec<Outbox>,
     stamps: BTreeMap<TaskId, Stamp>,
-    /// Where the job's tasks stand in the logs that they read.
-    readers: BTreeMap<(StreamId, PartitionId), Offset>,
+    /// Where the job's tasks stand in what they read.
+    readers: Readers,
     /// What a commit survives.
     durability: Durability,
     steps: Arc<dyn Steps>,
@@ -170,7 +178,7 @@ impl Committer {
         directory: Directory,
         logs: &[LogStream],
         external: &[ExternalStream],
-        reads: &[(StreamId, PartitionId)],
+        reads: &[(TaskId, StreamId)],
         durability: Durability,
         steps: Arc<dyn Steps>,
     ) -> Result<Committer, OpenError> {
@@ -205,8 +213,11 @@ impl Committer {
             steps,
             db,
         };
-        // What was never read is unread from its beginning on.
-        committer.readers = reads.iter().map(|at| (*at, 0)).collect();
+        // What was never read is unread from its beginning on. Records of tasks that are no longer declared say nothing.
+        for (task, stream) in reads {
+            let tasks = committer.readers.entry((*stream, task.partition));
+            tasks.or_default().insert(*task, 0);
+        }
         let tasks: Vec<(Vec<u8>, meta::TaskRecord)> =
             meta::list(&committer.db, b"task/").map_err(state)?;
         for (key, record) in tasks {
@@ -216,7 +227,7 @@ impl Committer {
                     record
                         .positions
                         .iter()
-                        .map(|(stream, at)| ((*stream, task.partition), at.next)),
+                        .map(|(stream, at)| (task, *stream, at.next)),
                 );
             }
         }
@@ -253,7 +264,7 @@ impl Committer {
             .map_err(CommitError::Write)?;
         self.commit = commit;
         self.witness
-            .write(&self.commit)
+            .write(&self.commit, Durability::Sync)
             .map_err(CommitError::Witness)?;
         self.unwitnessed |= self.durability == Durability::Process;
         Ok(())
@@ -269,12 +280,10 @@ impl Committer {
     }
 
     /// Remembers how far the job has read what it reads.
-    fn note_positions(
-        &mut self,
-        positions: impl IntoIterator<Item = ((StreamId, PartitionId), Offset)>,
-    ) {
-        for (at, next) in positions {
-            if let Some(position) = self.readers.get_mut(&at) {
+    fn note_positions(&mut self, positions: impl IntoIterator<Item = (TaskId, StreamId, Offset)>) {
+        for (task, stream, next) in positions {
+            let readers = self.readers.get_mut(&(stream, task.partition));
+            if let Some(position) = readers.and_then(|readers| readers.get_mut(&task)) {
                 *position = next;
             }
         }
@@ -363,7 +372,7 @@ impl Committer {
                 ..task.record.clone()
             };
             for (stream, position) in &record.positions {
-                readers.push(((*stream, task.task.partition), position.next));
+                readers.push((task.task, *stream, position.next));
             }
             meta::put(&mut writes, &meta::task_key(task.task), &record);
             messages += task.staged.len() as u64;
@@ -381,7 +390,7 @@ impl Committer {
             self.appender
                 .append(&mut writes, &mut appended, *at, messages, sealed.time);
         }
-        let unread = |stream, partition| self.readers.get(&(stream, partition)).copied();
+        let unread = |stream, partition| unread_from(&self.readers, stream, partition);
         self.appender
             .retain(&mut writes, &mut appended, &unread, sealed.time)
             .map_err(not_prepared)?;
@@ -431,11 +440,9 @@ impl Committer {
         self.steps.before("commit.witness");
         self.commit = writes.commit;
         self.unwitnessed = self.durability == Durability::Process;
-        if !self.unwitnessed {
-            self.witness
-                .write(&self.commit)
-                .map_err(CommitError::Witness)?;
-        }
+        self.witness
+            .write(&self.commit, self.durability)
+            .map_err(CommitError::Witness)?;
         self.steps.before("commit.publish");
         self.appender.publish(writes.appended);
         Ok(())
@@ -524,19 +531,32 @@ impl Committer {
         Ok(ends)
     }
 
-    /// Writes down what is new in the catalog, and deletes what was dropped.
+    /// Writes down what is new in the catalog and where tasks begin to read, and deletes what was dropped. `begins`: the records
+    /// of tasks of which something is new.
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
-    pub fn register(&mut self, catalog: &Catalog) -> Result<(), CommitError> {
+    pub fn register(
+        &mut self,
+        catalog: &Catalog,
+        begins: &[(TaskId, meta::TaskRecord)],
+    ) -> Result<(), CommitError> {
         self.with_checkpoint = catalog.with_checkpoint().to_vec();
-        if !catalog.has_changes() {
+        if !catalog.has_changes() && begins.is_empty() {
             return Ok(());
         }
         self.write_alone(|_, writes, _| {
             catalog.write_into(writes);
+            for (task, record) in begins {
+                meta::put(writes, &meta::task_key(*task), record);
+            }
             Ok(())
-        })
+        })?;
+        for (task, record) in begins {
+            let positions = record.positions.iter();
+            self.note_positions(positions.map(|(stream, at)| (*task, *stream, at.next)));
+        }
+        Ok(())
     }
 
     /// Lets logs go of what retention does not keep. Writes nothing where there is nothing to remove.
@@ -545,7 +565,7 @@ impl Committer {
     /// What happened is unknown: the process must end.
     pub fn retain(&mut self, now: TimestampMs) -> Result<(), CommitError> {
         self.write_alone(|committer, writes, appended| {
-            let unread = |stream, partition| committer.readers.get(&(stream, partition)).copied();
+            let unread = |stream, partition| unread_from(&committer.readers, stream, partition);
             committer.appender.retain(writes, appended, &unread, now)
         })
     }

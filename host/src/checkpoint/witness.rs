@@ -2,7 +2,7 @@
 //!
 //! RocksDB's recovery drops the rest of its log silently when a bit in it flips, acknowledged writes included. The witness
 //! notices. It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after
-//! each synced write; so a crash within a write of the witness leaves the other block.
+//! each write, and synced where the write was; so a crash within a write of the witness leaves the other block.
 //!
 //! A block (numbers little-endian):
 //!
@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use super::StateId;
 use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
+use crate::state::Durability;
 
 const MAGIC: &[u8; 8] = b"WHWITNES";
 const VERSION: u32 = 1;
@@ -110,7 +111,7 @@ impl Witness {
             last: None,
             steps,
         };
-        witness.write(commit)?;
+        witness.write(commit, Durability::Sync)?;
         witness.file.sync_all()
     }
 
@@ -145,11 +146,11 @@ impl Witness {
         Ok(blocks.into_iter().flatten().max_by_key(|block| block.seq))
     }
 
-    /// Notes a synced write, durably.
+    /// Notes a write, as durably as it was made.
     ///
     /// An error, or a newest block that is not the one written last (somebody else uses the directory), leaves the outcome
     /// unknown: the process must end.
-    pub(super) fn write(&mut self, commit: &CommitKey) -> io::Result<()> {
+    pub(super) fn write(&mut self, commit: &CommitKey, durability: Durability) -> io::Result<()> {
         if let Some(last) = self.last
             && read_block(&self.file, 1 - self.next) != Some(last)
         {
@@ -166,8 +167,10 @@ impl Witness {
         self.steps.before("witness.write");
         self.file
             .write_all_at(&encode(&block), self.next * SPACING)?;
-        self.steps.before("witness.sync");
-        rustix::fs::fdatasync(&self.file)?;
+        if durability == Durability::Sync {
+            self.steps.before("witness.sync");
+            rustix::fs::fdatasync(&self.file)?;
+        }
         self.next = 1 - self.next;
         self.last = Some(block);
         Ok(())

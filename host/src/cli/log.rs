@@ -229,7 +229,7 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
         Durability::Sync,
         steps,
     )?;
-    committer.register(&catalog)?;
+    committer.register(&catalog, &[])?;
     Ok(Appender::Stopped {
         committer: Box::new(committer),
         stream: log,

@@ -17,7 +17,7 @@ use super::file::{
     TimestampSpec,
 };
 use super::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
-use super::log::{LogInput, LogRead, LogReader};
+use super::log::{LogInput, LogRead, LogReader, Unread};
 use super::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use super::testing::{ALL, Folder, Item, Random, Reading, drain, gzip, oldest, read};
 use super::{
@@ -434,7 +434,10 @@ fn memory_log(counts: &[u64]) -> Arc<MemoryLog> {
 fn the_log() {
     for count in [0, 1, 3, 20] {
         let log = memory_log(&[count]);
-        check_input(&LogInput::new(log, StreamId(0), 1), count as usize);
+        check_input(
+            &LogInput::new(log, StreamId(0), 1, Unread::Kept),
+            count as usize,
+        );
     }
 }
 
@@ -463,9 +466,10 @@ async fn wakes(input: &dyn Input, append: impl FnOnce()) -> Reading {
 #[tokio::test]
 async fn waiting_ends_when_there_is_more() {
     let log = memory_log(&[3]);
-    let reading = wakes(&LogInput::new(log.clone(), StreamId(0), 1), || {
-        log.append(0, "new")
-    })
+    let reading = wakes(
+        &LogInput::new(log.clone(), StreamId(0), 1, Unread::Kept),
+        || log.append(0, "new"),
+    )
     .await;
     assert_eq!(reading.texts(), ["new"]);
     let folder = Folder::new();

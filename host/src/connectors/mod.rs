@@ -79,6 +79,13 @@ pub enum Polled {
         /// [`Position::detail`] for the position after it.
         end_detail: Option<Arc<[u8]>>,
     },
+    /// Messages that come next are gone, which this input allows. Nothing else is skipped.
+    Skipped {
+        /// Where reading goes on.
+        at: Position,
+        /// How many are gone.
+        messages: u64,
+    },
     /// Nothing now; [`Source::ready`] says when to ask again.
     Idle,
     /// A bounded input is at its end. `at` is the position after its last record.

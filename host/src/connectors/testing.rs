@@ -133,6 +133,7 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
     loop {
         match source.poll(bounds)? {
             Polled::Idle => return Ok(reading),
+            Polled::Skipped { .. } => panic!("a source skips what it should give"),
             Polled::End { at } => {
                 reading.end = Some(at);
                 return Ok(reading);

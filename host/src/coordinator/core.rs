@@ -22,8 +22,11 @@ pub enum Event {
     Sealed(Epoch, bool),
     /// A task's inputs have ended.
     Ended(TaskIndex),
-    /// A task stopped: the others are drained, then the job ends.
-    Failed(TaskIndex),
+    /// A task stopped: the others are drained, then the job ends. `true`: it stopped at what it met first. At the next start it
+    /// will again, so the others are drained when they have caught up, or after [`REPRIEVE`].
+    Failed(TaskIndex, bool),
+    /// What the tasks that have not failed can read is read and processed.
+    CaughtUp,
     /// The epoch is durable, and readers see it.
     Committed(Epoch),
     /// Its output is delivered; `true`: a delivery is still to be recorded.
@@ -72,6 +75,9 @@ pub enum Ending {
     Stuck,
 }
 
+/// The tasks beside one that stops at once have this long to catch up.
+pub const REPRIEVE: Duration = Duration::from_secs(10);
+
 /// A drain that was asked for ends so long after `drain-timeout`, whatever hangs.
 pub const STUCK_AFTER: Duration = Duration::from_secs(4);
 
@@ -110,6 +116,9 @@ pub struct Core {
     last_barrier: Instant,
     last_end: Instant,
     ended: BTreeSet<TaskIndex>,
+    failed: BTreeSet<TaskIndex>,
+    /// Until then the others go on although a task has failed.
+    reprieve: Option<Instant>,
     unrecorded: bool,
     stopping: Option<(Ending, Instant)>,
     /// When somebody asked it to stop, or a task failed: what goes on then has an end.
@@ -133,6 +142,8 @@ impl Core {
             last_barrier: now,
             last_end: now,
             ended: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            reprieve: None,
             unrecorded,
             stopping: None,
             hurried: None,
@@ -156,10 +167,18 @@ impl Core {
             Event::Ended(task) => {
                 self.ended.insert(*task);
             }
-            Event::Failed(task) => {
+            Event::Failed(task, at_once) => {
                 self.ended.insert(*task);
-                self.hurried.get_or_insert(now);
-                self.stop(Ending::Failed, &mut commands, now);
+                self.failed.insert(*task);
+                match *at_once && self.stopping.is_none() && self.ended.len() < self.options.tasks {
+                    true => _ = self.reprieve.get_or_insert(now + REPRIEVE),
+                    false => self.fail(&mut commands, now),
+                }
+            }
+            Event::CaughtUp => {
+                if self.reprieve.is_some() {
+                    self.fail(&mut commands, now);
+                }
             }
             Event::Committed(epoch) => self.last_epoch = *epoch,
             Event::Delivered(epoch, unrecorded) => {
@@ -189,8 +208,14 @@ impl Core {
             }
             Event::Idle => self.stop(Ending::Drained, &mut commands, now),
         }
+        if self.reprieve.is_some_and(|until| now >= until) {
+            self.fail(&mut commands, now);
+        }
         if self.ended.len() == self.options.tasks && self.stopping.is_none() {
-            self.stop(Ending::Finished, &mut commands, now);
+            match self.failed.is_empty() {
+                true => self.stop(Ending::Finished, &mut commands, now),
+                false => self.fail(&mut commands, now),
+            }
         }
         self.proceed(&mut commands, now);
         commands
@@ -219,7 +244,10 @@ impl Core {
         };
         let stuck = self.committing.map(|(_, began)| began + self.stuck_after());
         let end = self.hurried.map(|began| self.end_of_drain(began));
-        [due, drain, stuck, end].into_iter().flatten().min()
+        [due, drain, stuck, end, self.reprieve]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a checkpoint is between its barrier and its delivery.
@@ -230,6 +258,16 @@ impl Core {
     /// Whether tasks have yet to seal.
     pub fn awaits_seals(&self) -> bool {
         self.barrier.is_some()
+    }
+
+    /// Whether the job goes on for a while although a task has failed.
+    pub fn is_reprieved(&self) -> bool {
+        self.reprieve.is_some()
+    }
+
+    /// Whether a task has failed.
+    pub fn has_failed(&self, task: TaskIndex) -> bool {
+        self.failed.contains(&task)
     }
 
     /// Since when it was asked to stop.
@@ -271,9 +309,21 @@ impl Core {
         }
     }
 
+    /// Tasks have failed, and the others have had their time.
+    fn fail(&mut self, commands: &mut Vec<Command>, now: Instant) {
+        self.reprieve = None;
+        self.hurried.get_or_insert(now);
+        self.stop(Ending::Failed, commands, now);
+    }
+
     fn stop(&mut self, ending: Ending, commands: &mut Vec<Command>, now: Instant) {
         match &mut self.stopping {
             None => {
+                let ending = match self.failed.is_empty() {
+                    true => ending,
+                    false => Ending::Failed,
+                };
+                self.reprieve = None;
                 self.stopping = Some((ending, now));
                 commands.push(Command::Drain);
                 let trigger = match ending {
@@ -282,7 +332,7 @@ impl Core {
                 };
                 self.requested = Some(trigger);
             }
-            // A failure during a drain is the reason to tell.
+            // A failure is the reason to tell, before a drain as during it.
             Some((current, _)) if ending == Ending::Failed => *current = ending,
             Some(_) => {}
         }

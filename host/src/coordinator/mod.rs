@@ -47,6 +47,7 @@ enum Message {
     Stop,
     Quiet,
     Idle,
+    CaughtUp,
     Request(Request),
 }
 
@@ -315,9 +316,13 @@ impl Coordinator {
                 let _ = self.sender.send(Message::Quiet);
             }
             until = Some(until.map_or(now + LOOK, |until| until.min(now + LOOK)));
-        } else if self.until_idle && !self.draining {
+        } else if (self.until_idle || self.core.is_reprieved()) && !self.draining {
             if self.is_read() {
-                let _ = self.sender.send(Message::Idle);
+                let message = match self.core.is_reprieved() {
+                    true => Message::CaughtUp,
+                    false => Message::Idle,
+                };
+                let _ = self.sender.send(message);
             }
             until = Some(until.map_or(now + 4 * LOOK, |until| until.min(now + 4 * LOOK)));
         }
@@ -339,6 +344,8 @@ impl Coordinator {
             Message::Done(done) => self.done(done),
             Message::Stop => Event::Stop,
             Message::Quiet => Event::Quiet,
+            Message::CaughtUp if !self.is_read() => Event::Tick,
+            Message::CaughtUp => Event::CaughtUp,
             Message::Idle if !self.is_read() => Event::Tick,
             // What was processed is committed first: it may be published to what the job reads.
             Message::Idle if self.core.is_changed() => Event::Wanted(Trigger::EndOfInput),
@@ -377,10 +384,11 @@ impl Coordinator {
                 Event::Sealed(epoch, content)
             }
             Notice::Ended(index) => Event::Ended(index),
-            Notice::Failed(index, failure) => {
+            Notice::Begun => Event::Wanted(Trigger::Start),
+            Notice::Failed(index, failure, at_once) => {
                 tracing::error!("{failure}");
                 self.failures.push(*failure);
-                Event::Failed(index)
+                Event::Failed(index, at_once)
             }
         }
     }
@@ -399,7 +407,7 @@ impl Coordinator {
             kind: "stop",
             reason: format!("the guest asked to be stopped: {reason}"),
         });
-        Event::Failed(index)
+        Event::Failed(index, false)
     }
 
     fn done(&mut self, done: Done) -> Event {
@@ -539,13 +547,14 @@ impl Coordinator {
         };
         !self.core.is_committing()
             && !self.scheduler.is_busy()
-            && self.tasks.iter().all(|task| {
-                task.inbox.is_empty()
-                    && task
-                        .inputs
-                        .iter()
-                        .enumerate()
-                        .all(|(at, input)| input_is_idle(input, &task.figures, at))
+            && self.tasks.iter().enumerate().all(|(index, task)| {
+                self.core.has_failed(TaskIndex(index))
+                    || task.inbox.is_empty()
+                        && task
+                            .inputs
+                            .iter()
+                            .enumerate()
+                            .all(|(at, input)| input_is_idle(input, &task.figures, at))
             })
     }
 

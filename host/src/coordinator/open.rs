@@ -16,9 +16,9 @@ use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::publish::{self, ExternalStream};
 use crate::checkpoint::{Committer, Holder, OpenError};
-use crate::connectors::log::LogInput;
+use crate::connectors::log::{LogInput, Unread, start_of};
 use crate::connectors::{FetchBounds, Input, OpenAt};
-use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
+use crate::model::{OutputIndex, PartitionId, Position, StartAt, StreamId, TaskId};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
 use crate::state::meta::{self, OutboxRecord, TaskRecord};
@@ -76,8 +76,9 @@ pub(super) fn open(
         source,
     };
     committer.lock_mut().announce(holder).map_err(io_error)?;
+    let begins = begins(&options, &db, &catalog, &committer.logs())?;
     committer
-        .register(&catalog)
+        .register(&catalog, &begins)
         .map_err(|source| OpenError::Begin {
             path: path.clone(),
             source: Box::new(source),
@@ -311,7 +312,7 @@ fn open_committer(
     for stage in &options.stages {
         for input in &stage.inputs {
             let id = catalog.streams[&input.stream].id;
-            reads.extend((0..stage.partitions).map(|partition| (id, PartitionId(partition))));
+            reads.extend(tasks_of(stage, catalog).map(|task| (task, id)));
         }
     }
     Committer::open(
@@ -322,6 +323,61 @@ fn open_committer(
         options.durability,
         Arc::clone(&options.steps),
     )
+}
+
+fn tasks_of<'a>(
+    stage: &'a StageOptions,
+    catalog: &'a Catalog,
+) -> impl Iterator<Item = TaskId> + 'a {
+    (0..stage.partitions).map(|partition| TaskId {
+        stage: catalog.stages[&stage.name].id,
+        partition: PartitionId(partition),
+    })
+}
+
+/// The records of tasks that begin to read a log at a place that another start would choose otherwise: they are written before
+/// anybody can append to it. What other systems choose is recorded by the first checkpoint, before anything is read.
+fn begins(
+    options: &JobOptions,
+    db: &Db,
+    catalog: &Catalog,
+    logs: &Logs,
+) -> Result<Vec<(TaskId, TaskRecord)>, OpenError> {
+    let state = |source| OpenError::State {
+        path: options.state_dir.clone(),
+        source,
+    };
+    let mut begins = Vec::new();
+    for stage in &options.stages {
+        let chosen = stage.inputs.iter().filter(|input| {
+            matches!(input.start, StartAt::Latest | StartAt::Time(_))
+                && matches!(options.streams[&input.stream].kind, StreamKind::Log(_))
+        });
+        let streams: Vec<_> = chosen
+            .map(|input| (catalog.streams[&input.stream].id, input.start))
+            .collect();
+        if streams.is_empty() {
+            continue;
+        }
+        for task in tasks_of(stage, catalog) {
+            let known: Option<TaskRecord> = meta::get(db, &meta::task_key(task)).map_err(state)?;
+            let mut record = known.unwrap_or_default();
+            let before = record.positions.len();
+            for (stream, start) in &streams {
+                if record.positions.contains_key(stream) {
+                    continue;
+                }
+                let next = start_of(logs, *stream, task.partition, *start)
+                    .map_err(|error| state(StateError::Damaged(error.to_string())))?;
+                let position = Position { next, detail: None };
+                record.positions.insert(*stream, position);
+            }
+            if record.positions.len() > before {
+                begins.push((task, record));
+            }
+        }
+    }
+    Ok(begins)
 }
 
 impl Opening<'_> {
@@ -435,9 +491,14 @@ impl Opening<'_> {
             let stream = &self.options.streams[&input.stream];
             let id = self.catalog.streams[&input.stream].id;
             let (reads, is_log): (Arc<dyn Input>, bool) = match &stream.kind {
-                StreamKind::Log(_) => {
+                StreamKind::Log(retention) => {
                     let logs = Arc::clone(&self.logs);
-                    (Arc::new(LogInput::new(logs, id, stream.partitions)), true)
+                    let unread = match retention.drop_unread {
+                        true => Unread::Dropped,
+                        false => Unread::Kept,
+                    };
+                    let reads = LogInput::new(logs, id, stream.partitions, unread);
+                    (Arc::new(reads), true)
                 }
                 StreamKind::External {
                     input: Some(reads), ..

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
 use crate::model::{PartitionId, StartAt};
@@ -21,6 +22,8 @@ pub(super) struct ReaderFigures {
     pub(super) bytes: AtomicBool,
     /// Whether they are known at all.
     pub(super) known: AtomicBool,
+    /// Messages that were gone before they were read.
+    pub(super) skipped: AtomicU64,
     /// It has read all there is, for now.
     pub(super) idle: AtomicBool,
     /// It has read all there will be.
@@ -100,7 +103,16 @@ impl Reader {
         // The oldest message is the same at every start; the latest, or the first after a time, is not.
         let chosen = matches!(self.at, OpenAt::Start(StartAt::Latest | StartAt::Time(_)));
         if let (OpenAt::Start(_), Some(position)) = (&self.at, source.begins_at()) {
-            self.deliver(Delivery::Begin { position, chosen });
+            let (recorded, is_recorded) = oneshot::channel();
+            let recorded = chosen.then_some(recorded);
+            self.deliver(Delivery::Begin {
+                position,
+                chosen: recorded,
+            });
+            if chosen {
+                // A crash before that would choose another place, and pass over what has come meanwhile.
+                let _ = is_recorded.await;
+            }
         }
         loop {
             self.inbox.space(self.place).await;
@@ -124,6 +136,15 @@ impl Reader {
                     reason,
                     end_detail,
                 },
+                Ok(Polled::Skipped { at, messages }) => {
+                    self.figures.skipped.fetch_add(messages, Ordering::Relaxed);
+                    tracing::warn!(
+                        partition = self.partition.0,
+                        "{messages} messages that were not read are gone (`drop-unread`): reading goes on at offset {}",
+                        at.next
+                    );
+                    Delivery::Skipped { position: at }
+                }
                 Ok(Polled::Idle) => {
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);

@@ -81,6 +81,8 @@ pub struct InputStatus {
     pub progress: Option<(u64, u64, bool)>,
     /// Messages behind the end, where the system knows.
     pub lag: Option<u64>,
+    /// Messages that were gone before they were read, in this process.
+    pub skipped: u64,
     /// The input has ended.
     pub ended: bool,
 }
@@ -163,6 +165,7 @@ impl Coordinator {
                 position,
                 progress,
                 lag,
+                skipped: reader.skipped.load(Ordering::Relaxed),
                 ended: reader.ended.load(Ordering::Acquire),
             }
         };

@@ -73,8 +73,10 @@ pub enum Notice {
     Sealed(TaskIndex, Epoch, Option<Box<SealedTask>>),
     /// A task has nothing more to do: its inputs have ended.
     Ended(TaskIndex),
-    /// A task stopped.
-    Failed(TaskIndex, Box<TaskFailure>),
+    /// An input begins at a place that a checkpoint must record before anything of it is read.
+    Begun,
+    /// A task stopped. `true`: at what it met first, as it may have done at every start before.
+    Failed(TaskIndex, Box<TaskFailure>, bool),
 }
 
 struct Shared {

@@ -95,7 +95,8 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
             }
             Outcome::Failed(failure) => {
                 cell.over.store(true, Ordering::Release);
-                shared.say(Notice::Failed(cell.index, failure));
+                let at_once = task.is_fresh();
+                shared.say(Notice::Failed(cell.index, failure, at_once));
                 return After::Idle;
             }
         }
@@ -147,6 +148,9 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     }
     if half.0 {
         shared.say(Notice::Bytes);
+    }
+    if task.take_begins() {
+        shared.say(Notice::Begun);
     }
     let requests = task.take_requests();
     let stops = requests.stop.is_some();

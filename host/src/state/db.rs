@@ -246,6 +246,12 @@ impl Walk<'_> {
         self.iterator.seek(key);
     }
 
+    /// Goes to the last entry whose key is not above `key`. Only in a walk up.
+    pub fn seek_back(&mut self, key: &[u8]) {
+        assert!(self.order == Order::Up, "a walk down goes back to a key");
+        self.iterator.seek_for_prev(key);
+    }
+
     /// Goes on to the next entry.
     pub fn advance(&mut self) {
         match self.order {

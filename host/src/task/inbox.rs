@@ -21,8 +21,13 @@ pub enum Delivery {
     Begin {
         /// The place.
         position: Position,
-        /// Another start would choose another: the next checkpoint must record it.
-        chosen: bool,
+        /// Another start would choose another: told when a checkpoint has recorded this one. The reader waits for that.
+        chosen: Option<Recorded>,
+    },
+    /// The input no longer has what comes next, and may go on later.
+    Skipped {
+        /// Where it goes on.
+        position: Position,
     },
     /// Messages, as one batch.
     Messages(Fetched),
@@ -42,6 +47,9 @@ pub enum Delivery {
     /// The reader failed.
     Failed(SourceError),
 }
+
+/// Told when something is recorded by a checkpoint.
+pub type Recorded = tokio::sync::oneshot::Sender<()>;
 
 /// Deliveries of each input that may wait.
 const WAITING: usize = 4;

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 pub use failure::TaskFailure;
-pub use inbox::{Delivery, Inbox};
+pub use inbox::{Delivery, Inbox, Recorded};
 pub use step::{Outcome, StepControl};
 
 use crate::model::{Clock, InputIndex, OutputIndex, Position, StreamId, TaskId};
@@ -97,6 +97,13 @@ pub struct Task {
     finished: bool,
     failed: bool,
     next_input: usize,
+    /// Who waits until the place where an input begins is recorded: by the open epoch, and by the sealed one.
+    begun: Vec<Recorded>,
+    begun_sealed: Vec<Recorded>,
+    /// Such a place has come since somebody last asked.
+    begins: bool,
+    /// Messages processed when the process began.
+    processed_before: u64,
 }
 
 impl Task {
@@ -109,6 +116,7 @@ impl Task {
         inbox: Arc<Inbox>,
     ) -> Task {
         let inputs = options.inputs.len();
+        let processed_before = record.processed;
         let positions = options
             .inputs
             .iter()
@@ -139,6 +147,10 @@ impl Task {
             finished: false,
             failed: false,
             next_input: 0,
+            begun: Vec::new(),
+            begun_sealed: Vec::new(),
+            begins: false,
+            processed_before,
         }
     }
 
@@ -179,6 +191,16 @@ impl Task {
         self.context().open_bytes()
     }
 
+    /// Whether an input has begun at a place that the next checkpoint must record soon. Asked again, it has not.
+    pub fn take_begins(&mut self) -> bool {
+        std::mem::take(&mut self.begins)
+    }
+
+    /// Whether nothing was processed since the process began.
+    pub fn is_fresh(&self) -> bool {
+        self.record.processed == self.processed_before
+    }
+
     /// What the guest asked for in the batches that were kept since the last time.
     pub fn take_requests(&mut self) -> Requests {
         self.context_mut().take_requests()
@@ -201,6 +223,7 @@ impl Task {
                 self.record.round_robin.insert(*stream, next);
             }
         }
+        self.begun_sealed.append(&mut self.begun);
         let state = context.state.seal();
         let staged = context.take_staged();
         Some(SealedTask {
@@ -215,6 +238,10 @@ impl Task {
 
     /// The sealed epoch is committed.
     pub fn release(&mut self) {
+        for recorded in self.begun_sealed.drain(..) {
+            // A reader that is gone does not wait.
+            let _ = recorded.send(());
+        }
         self.context_mut().state.release();
     }
 

@@ -93,7 +93,18 @@ impl Task {
                 let stream = self.stream_of(index).1;
                 self.figures.positions[input].store(position.next, Ordering::Relaxed);
                 self.record.positions.insert(stream, position);
-                self.dirty |= chosen;
+                if let Some(recorded) = chosen {
+                    self.dirty = true;
+                    self.begun.push(recorded);
+                    self.begins = true;
+                }
+                Outcome::Worked
+            }
+            Delivery::Skipped { position } => {
+                let stream = self.stream_of(index).1;
+                self.figures.positions[input].store(position.next, Ordering::Relaxed);
+                self.record.positions.insert(stream, position);
+                self.dirty = true;
                 Outcome::Worked
             }
             Delivery::Messages(fetched) => self.process(index, fetched, control),

@@ -54,16 +54,51 @@ pub struct LogInput {
     reader: Arc<dyn LogReader>,
     stream: StreamId,
     partitions: u32,
+    unread: Unread,
+}
+
+/// Whether the log keeps what the job has not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// It does: a position that is gone is an error.
+    Kept,
+    /// It does not: reading goes on at the oldest message.
+    Dropped,
 }
 
 impl LogInput {
     /// The stream of that id, of so many partitions.
-    pub fn new(reader: Arc<dyn LogReader>, stream: StreamId, partitions: u32) -> LogInput {
+    pub fn new(
+        reader: Arc<dyn LogReader>,
+        stream: StreamId,
+        partitions: u32,
+        unread: Unread,
+    ) -> LogInput {
         LogInput {
             reader,
             stream,
             partitions,
+            unread,
         }
+    }
+}
+
+/// Where a log begins for who has no position in it.
+///
+/// # Errors
+/// The log is damaged.
+pub fn start_of(
+    reader: &dyn LogReader,
+    stream: StreamId,
+    partition: PartitionId,
+    start: StartAt,
+) -> Result<Offset, SourceError> {
+    let (oldest, end) = reader.bounds(stream, partition);
+    match start {
+        StartAt::Oldest => Ok(oldest),
+        StartAt::Latest => Ok(end),
+        StartAt::Offset(offset) => Ok(offset),
+        StartAt::Time(time) => reader.offset_at(stream, partition, time),
     }
 }
 
@@ -82,16 +117,12 @@ impl Input for LogInput {
 
     fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError> {
         let (oldest, end) = self.reader.bounds(self.stream, partition);
+        let dropped = self.unread == Unread::Dropped && matches!(at, OpenAt::Position(_));
         let next = match at {
             OpenAt::Position(position) => position.next,
-            OpenAt::Start(StartAt::Oldest) => oldest,
-            OpenAt::Start(StartAt::Latest) => end,
-            OpenAt::Start(StartAt::Offset(offset)) => offset,
-            OpenAt::Start(StartAt::Time(time)) => {
-                self.reader.offset_at(self.stream, partition, time)?
-            }
+            OpenAt::Start(start) => start_of(&*self.reader, self.stream, partition, start)?,
         };
-        if next < oldest || next > end {
+        if next < oldest && !dropped || next > end {
             return Err(SourceError::OffsetOutOfRange {
                 offset: next,
                 oldest,
@@ -102,6 +133,7 @@ impl Input for LogInput {
             reader: Arc::clone(&self.reader),
             stream: self.stream,
             partition,
+            unread: self.unread,
             begin: next,
             next,
             pending: LogRead::default(),
@@ -114,6 +146,7 @@ struct LogSource {
     reader: Arc<dyn LogReader>,
     stream: StreamId,
     partition: PartitionId,
+    unread: Unread,
     begin: Offset,
     next: Offset,
     /// The last read, of which the first `taken` messages have been given out.
@@ -128,9 +161,22 @@ impl Source for LogSource {
             if self.next == end {
                 return Ok(Polled::Idle);
             }
-            self.pending =
-                self.reader
-                    .read(self.stream, self.partition, self.next, bounds.bytes)?;
+            let read = self
+                .reader
+                .read(self.stream, self.partition, self.next, bounds.bytes);
+            match read {
+                Err(SourceError::OffsetOutOfRange { oldest, .. })
+                    if oldest > self.next && self.unread == Unread::Dropped =>
+                {
+                    let messages = oldest - std::mem::replace(&mut self.next, oldest);
+                    let at = Position {
+                        next: oldest,
+                        detail: None,
+                    };
+                    return Ok(Polled::Skipped { at, messages });
+                }
+                read => self.pending = read?,
+            }
             self.taken = 0;
         }
         let left = self.pending.messages.len() - self.taken;

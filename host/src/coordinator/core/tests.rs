@@ -104,7 +104,7 @@ fn a_failed_task_ends_the_job_after_the_others_drained() {
     let t0 = Instant::now();
     let mut core = core(t0);
     core.step(&Event::Changed, t0);
-    let commands = core.step(&Event::Failed(TaskIndex(1)), t0);
+    let commands = core.step(&Event::Failed(TaskIndex(1), false), t0);
     assert_eq!(
         commands,
         [
@@ -243,4 +243,31 @@ fn the_last_checkpoint_of_a_job_whose_inputs_ended_has_its_time() {
         core.step(&Event::Tick, after(t0, 94_000)),
         [Command::Exit(Ending::Stuck)]
     );
+}
+
+#[test]
+fn a_failure_at_the_first_message_leaves_the_others_time_to_catch_up() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    assert_eq!(core.step(&Event::Failed(TaskIndex(0), true), t0), []);
+    assert!(core.is_reprieved() && core.has_failed(TaskIndex(0)));
+    let commands = core.step(&Event::CaughtUp, after(t0, 100));
+    assert_eq!(commands[0], Command::Drain);
+    core.step(&Event::Quiet, after(t0, 100));
+    let ended = core.barrier_set(0, after(t0, 100));
+    assert!(ended.contains(&Command::Exit(Ending::Failed)), "{ended:?}");
+}
+
+#[test]
+fn others_that_never_catch_up_have_their_time_and_no_more() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Failed(TaskIndex(0), true), t0);
+    assert_eq!(core.wake_at(t0), Some(t0 + REPRIEVE));
+    assert_eq!(core.step(&Event::Tick, t0 + REPRIEVE)[0], Command::Drain);
+    // One that fails after it has worked ends the job at once, as ever.
+    let mut core = self::core(t0);
+    core.step(&Event::Failed(TaskIndex(0), true), t0);
+    let commands = core.step(&Event::Failed(TaskIndex(1), false), t0);
+    assert_eq!(commands[0], Command::Drain);
 }
