@@ -169,9 +169,9 @@ fn a_running_task_goes_on_when_what_it_has_not_read_is_dropped() {
 #[test]
 fn what_a_dropped_stage_has_read_is_unread_by_the_one_in_its_place() {
     let job = keeping("retention = { bytes = \"100kB\" }");
-    append_chunks(&job, 10);
-    run_to(&job, 10);
-    assert_eq!(bounds(&job, "in"), (0, 10));
+    append_chunks(&job, 20);
+    run_to(&job, 20);
+    assert_eq!(bounds(&job, "in"), (0, 20));
     let text = job
         .text("job.toml")
         .replace(
@@ -179,12 +179,16 @@ fn what_a_dropped_stage_has_read_is_unread_by_the_one_in_its_place() {
             "name = \"another\"\ncomponent",
         )
         .replace("interval = \"1h\"", "interval = \"50ms\"")
-        .replace("retention =", "max-rate = \"10/s\"\nretention =");
+        .replace("retention =", "max-rate = \"20/s\"\nretention =")
+        .replace(
+            "[stage.stores.counts]",
+            "batch-bytes = \"1kB\"\n[stage.stores.counts]",
+        );
     job.write("job.toml", text.as_bytes());
     // Its first checkpoint comes long before it has read all.
     job.call(&["run", "--until-idle", "--drop-stage", "count"])
         .expect(0);
-    assert_eq!(job.values("out").len(), 20, "all ten were read again");
+    assert_eq!(job.values("out").len(), 40, "all of them were read again");
 }
 
 #[test]

@@ -108,3 +108,70 @@ fn a_drain_ends_although_a_checkpoint_hangs() {
     job.call(&["run", "--until-idle"]).expect(0);
     assert!(job.json(&["status"])[0]["epoch"].as_u64() > Some(0));
 }
+
+/// What grants the folder of the job file, `in`, as `/data`.
+const GRANTED: &str = "[stage.limits]\ncall-deadline = \"300ms\"\n\
+                       [stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/data\" }]\n";
+
+#[test]
+fn a_pipe_in_a_granted_folder_cannot_be_opened() {
+    let job = obeying(1, GRANTED);
+    std::fs::create_dir(job.path("granted")).expect("a folder");
+    let pipe = job.path("granted/pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    produce(&job, std::iter::once((0, "file /data/pipe".to_owned())));
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("Operation not permitted");
+}
+
+#[test]
+fn a_file_system_that_hangs_costs_the_task_that_waits_for_it() {
+    let job = obeying(2, GRANTED);
+    std::fs::create_dir(job.path("granted")).expect("a folder");
+    let file = job.path("granted/file");
+    std::fs::write(&file, "content").expect("a file");
+    produce(
+        &job,
+        [(0, "file /data/file"), (1, "say hello")]
+            .into_iter()
+            .map(|(to, text)| (to, text.to_owned())),
+    );
+    // Each call that looks at the file takes a minute.
+    let command = job.command(&["run"]);
+    let said = job.path("stderr.log");
+    let mut traced = std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o"])
+        .arg(job.path("trace"))
+        .args(["-e", "trace=openat,openat2,statx,newfstatat"])
+        .args([
+            "-e",
+            "inject=openat,openat2,statx,newfstatat:delay_enter=60000000",
+        ])
+        .arg("-P")
+        .arg(&file)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&said).expect("a log file"))
+        .spawn()
+        .expect("strace: scripts/setup --tests installs it");
+    let began = Instant::now();
+    wait_until("the job ends", || {
+        job.text("stderr.log")
+            .contains("the other tasks are drained")
+    });
+    let took = began.elapsed();
+    // It holds the thread that hangs until its minute is over.
+    traced.kill().expect("strace can be killed");
+    traced.wait().expect("strace ends");
+    let stderr = job.text("stderr.log");
+    assert!(stderr.contains("`call-deadline` = 300 ms"), "{stderr}");
+    assert!(took < Duration::from_secs(40), "{took:?}: {stderr}");
+}

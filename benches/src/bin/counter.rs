@@ -115,6 +115,7 @@ fn hosted(
     let mut instance = match &args.component {
         Some(path) => {
             let runtime = Runtime::new(RuntimeOptions {
+                descriptors_max: 64,
                 instances_max: 4,
                 memory_bytes_max: 64 << 20,
                 cache: None,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::stopped::Pinned;
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
@@ -28,6 +30,8 @@ use crate::task::OnRejected;
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
+/// Files that the host itself may have open: half of them RocksDB's.
+const OWN_FILES: usize = 768;
 
 /// The engine for a job, or for looking at a component (`None`).
 pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
@@ -36,14 +40,49 @@ pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
         .flat_map(|job| &job.stages)
         .map(|stage| size(stage.limits.memory.bytes()))
         .max();
+    let files = files_max();
     let workers = job.map_or(1, |job| size(u64::from(job.general.workers)));
     let threads = u32::try_from(threads_max(workers)).unwrap_or(u32::MAX);
+    let instances = job.map_or(INSTANCES, instances_max);
     Runtime::new(RuntimeOptions {
-        instances_max: INSTANCES.saturating_add(threads),
+        instances_max: instances.saturating_add(threads),
         memory_bytes_max: memory.unwrap_or(Limits::default().memory_bytes),
+        descriptors_max: files / 4,
         cache: CodeCache::of_user(&|name| std::env::var(name).ok()),
     })
     .map_err(|why| Failure::new(exit::HOST, format!("set up wasmtime: {why}")))
+}
+
+/// As many instances as may live at a time. Each has the folders open that it was granted.
+fn instances_max(job: &Job) -> u32 {
+    let grants = job
+        .stages
+        .iter()
+        .map(|stage| stage.capabilities.directories.len());
+    let Some(grants) = grants.max().filter(|grants| *grants > 0) else {
+        return INSTANCES;
+    };
+    let files = files_max();
+    let left = files.saturating_sub(OWN_FILES).max(files / 4);
+    u32::try_from(left / 2 / grants)
+        .unwrap_or(INSTANCES)
+        .clamp(1, INSTANCES)
+}
+
+/// How many files the process may have open. The limit is raised to what the system allows at most: there is no harm in many
+/// descriptors for a program that does not use `select`.
+fn files_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // No limit is as good as a large one.
+    current.map_or(1 << 20, size)
 }
 
 /// Everything that the coordinator needs. `pinned`: for a stage, another file than the job names.
@@ -81,7 +120,7 @@ pub(super) fn job(
         db: DbOptions::default(),
         cache_bytes: job.general.cache.bytes(),
         workers: size(u64::from(job.general.workers)),
-        instances_max: size(u64::from(INSTANCES)),
+        instances_max: size(u64::from(instances_max(job))),
         cadence: CadenceOptions {
             enabled: job.checkpoint.enabled,
             interval: *job.checkpoint.interval,

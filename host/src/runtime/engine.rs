@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::code::CodeCache;
+use super::host::Descriptors;
 use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
 use super::time::Standstill;
 
@@ -22,6 +23,8 @@ pub struct RuntimeOptions {
     pub instances_max: u32,
     /// The largest memory limit of any stage.
     pub memory_bytes_max: usize,
+    /// Files that all guests may have open together.
+    pub descriptors_max: usize,
     /// Where compiled code is kept; `None`: nowhere.
     pub cache: Option<CodeCache>,
 }
@@ -34,6 +37,7 @@ pub struct Runtime {
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
     /// How long threads did not run that wanted to.
     pub(super) standstill: Standstill,
+    pub(super) descriptors: Arc<Descriptors>,
     ticker: Arc<Ticker>,
 }
 
@@ -62,6 +66,7 @@ impl Runtime {
             cache: options.cache,
             interrupted: tokio::sync::watch::channel(false).0,
             standstill,
+            descriptors: Arc::new(Descriptors::new(options.descriptors_max)),
             ticker,
         })
     }

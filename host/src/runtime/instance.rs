@@ -114,7 +114,7 @@ impl Instance {
 
     fn make(component: &Arc<Component>, log: &Arc<Mutex<TaskLog>>) -> Result<Instance, Fault> {
         let limits = &component.options.limits;
-        let wasi = Wasi::new(&component.options, Arc::clone(log))
+        let wasi = Wasi::new(&component.runtime, &component.options, Arc::clone(log))
             .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
         let mut store = Store::new(
             &component.runtime.engine,

@@ -4,11 +4,14 @@
 //! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
 
 mod context;
+mod descriptors;
+mod files;
 mod keyvalue;
 mod logging;
 mod metrics;
 mod output;
 mod state;
+mod waiting;
 mod wasi;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -26,6 +29,8 @@ use super::engine::TICK;
 use super::limits::{RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
 use super::logs::TaskLog;
 use super::time::CallTime;
+pub(super) use descriptors::Descriptors;
+use descriptors::OwnDescriptors;
 pub(super) use wasi::Wasi;
 
 /// What an instance's store holds.
@@ -42,6 +47,7 @@ pub(super) struct Guest {
     pub(super) store_handles: u32,
     /// Where listings of `wasi:keyvalue` go on.
     places: keyvalue::Places,
+    descriptors: OwnDescriptors,
     wasi: WasiCtx,
     table: ResourceTable,
     config: Arc<WasiConfigVariables>,
@@ -65,6 +71,7 @@ impl Guest {
             interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
             places: keyvalue::Places::default(),
+            descriptors: OwnDescriptors::new(Arc::clone(&runtime.descriptors)),
             wasi: wasi.ctx,
             table,
             config: wasi.config,

@@ -2,29 +2,27 @@
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use tokio::sync::watch;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::io::poll as waiting;
-use wasmtime_wasi::p2::bindings::sync::io::poll;
+use wasmtime_wasi::p2::bindings::sync::filesystem::types;
+use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::runtime::in_tokio;
+use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::Guest;
-use crate::runtime::engine::TICK;
-use crate::runtime::fault::DeadlinePassed;
+use super::waiting::Limits;
+use super::{Guest, HasGuest};
+use crate::runtime::Runtime;
 use crate::runtime::limits::RANDOM_BYTES;
 use crate::runtime::logs::{Stream, TaskLog};
-use crate::runtime::options::ComponentOptions;
-use crate::runtime::time::CallTime;
+use crate::runtime::options::{ComponentOptions, DirectoryGrant};
 
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
@@ -36,6 +34,7 @@ pub(in crate::runtime) struct Wasi {
 impl Wasi {
     /// Nothing but what `options` grant.
     pub(in crate::runtime) fn new(
+        runtime: &Runtime,
         options: &ComponentOptions,
         log: Arc<Mutex<TaskLog>>,
     ) -> Result<Wasi, String> {
@@ -46,116 +45,82 @@ impl Wasi {
         ctx.max_random_size(RANDOM_BYTES);
         ctx.stdout(Writer::new(Stream::Output, &log));
         ctx.stderr(Writer::new(Stream::Error, &log));
-        for grant in &options.directories {
-            let perms = if grant.write {
-                FsPerms::ReadWrite
-            } else {
-                FsPerms::ReadOnly
-            };
-            ctx.preopened_dir(&grant.host, &grant.guest, perms)
-                .map_err(|error| {
-                    format!("the granted folder {}: {error:#}", grant.host.display())
-                })?;
-        }
+        let ctx = match options.directories.is_empty() {
+            true => ctx.build(),
+            false => {
+                let grants = options.directories.clone();
+                // Folders may lie on a file system that hangs.
+                let granted = spawn_blocking(move || grant(ctx, &grants));
+                let mut limits = Limits::new(runtime, options.limits.call_deadline);
+                limits
+                    .wait(granted)
+                    .map_err(|_| "the granted folders could not be opened in time".to_owned())??
+            }
+        };
         let mut config = WasiConfigVariables::new();
         for (key, value) in &options.config {
             config.insert(key, value);
         }
         Ok(Wasi {
-            ctx: ctx.build(),
+            ctx,
             config: Arc::new(config),
             log,
         })
     }
 }
 
+fn grant(mut ctx: WasiCtxBuilder, grants: &[DirectoryGrant]) -> Result<WasiCtx, String> {
+    for grant in grants {
+        let perms = match grant.write {
+            true => FsPerms::ReadWrite,
+            false => FsPerms::ReadOnly,
+        };
+        ctx.preopened_dir(&grant.host, &grant.guest, perms)
+            .map_err(|error| format!("the granted folder {}: {error:#}", grant.host.display()))?;
+    }
+    Ok(ctx.build())
+}
+
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<Guest, HasTimed>(linker, |guest| Timed {
-        time: &mut guest.time,
-        interrupted: guest.interrupted.clone(),
-        table: &mut guest.table,
-    })?;
+    poll::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
+    streams::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
+    types::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-/// The table of pollables, and how long one may wait for them.
-struct Timed<'a> {
-    time: &'a mut CallTime,
-    interrupted: watch::Receiver<bool>,
-    table: &'a mut ResourceTable,
-}
-
-struct HasTimed;
-
-impl HasData for HasTimed {
-    type Data<'a> = Timed<'a>;
-}
-
-/// Waits for something that the guest asked for, as long as its call may last.
-fn wait<R>(
-    time: &mut CallTime,
-    mut interrupted: watch::Receiver<bool>,
-    ready: impl Future<Output = wasmtime::Result<R>>,
-) -> wasmtime::Result<R> {
-    in_tokio(async move {
-        let mut ready = pin!(ready);
-        let mut waiting = time.wait();
-        let mut over = false;
-        loop {
-            // Looked at once more when it seems to be over: whoever counts the time in which nobody ran may be late himself.
-            let left = time.left().max(TICK);
-            let result = tokio::select! {
-                biased;
-                result = &mut ready => Some(result),
-                () = tokio::time::sleep(left) => None,
-                Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Some(Err(wasmtime::Error::new(DeadlinePassed))),
-            };
-            time.count(&mut waiting);
-            if let Some(result) = result {
-                return result;
-            }
-            if std::mem::replace(&mut over, time.is_over()) && over {
-                return Err(wasmtime::Error::new(DeadlinePassed));
-            }
-        }
-    })
-}
-
-impl poll::Host for Timed<'_> {
-    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        let interrupted = self.interrupted.clone();
-        wait(
-            self.time,
-            interrupted,
-            waiting::Host::poll(self.table, pollables),
-        )
+impl Guest {
+    /// Waits for pollables.
+    pub(super) fn wait_for<R>(
+        &mut self,
+        ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let mut limits = self.limits();
+        let result = limits.wait(ready(&mut self.table));
+        self.time = limits.time;
+        result.map_err(wasmtime::Error::new)?
     }
 }
 
-impl poll::HostPollable for Timed<'_> {
+impl poll::Host for Guest {
+    fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        self.wait_for(async |table| waiting::Host::poll(table, pollables).await)
+    }
+}
+
+impl poll::HostPollable for Guest {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
-        let interrupted = self.interrupted.clone();
-        wait(
-            self.time,
-            interrupted,
-            waiting::HostPollable::ready(self.table, pollable),
-        )
+        self.wait_for(async |table| waiting::HostPollable::ready(table, pollable).await)
     }
 
     fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        let interrupted = self.interrupted.clone();
-        wait(
-            self.time,
-            interrupted,
-            waiting::HostPollable::block(self.table, pollable),
-        )
+        self.wait_for(async |table| waiting::HostPollable::block(table, pollable).await)
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        waiting::HostPollable::drop(self.table, pollable)
+        waiting::HostPollable::drop(&mut self.table, pollable)
     }
 }
 

@@ -1,0 +1,70 @@
+//! Waiting on behalf of a guest: as long as its call may last, and not beyond the end of a drain.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use wasmtime_wasi::runtime::in_tokio;
+
+use super::Guest;
+use crate::runtime::Runtime;
+use crate::runtime::engine::TICK;
+use crate::runtime::fault::DeadlinePassed;
+use crate::runtime::time::CallTime;
+
+/// What ends a wait.
+#[derive(Clone)]
+pub(super) struct Limits {
+    pub(super) time: CallTime,
+    pub(super) interrupted: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Limits {
+    /// Those of work that begins now on this thread.
+    pub(super) fn new(runtime: &Runtime, limit: Duration) -> Limits {
+        let mut time = CallTime::new(runtime.standstill.clone());
+        time.begin(limit);
+        Limits {
+            time,
+            interrupted: runtime.interrupted.subscribe(),
+        }
+    }
+
+    /// Waits for something that the guest asked for.
+    ///
+    /// What it waits for goes on elsewhere if it cannot be ended: a call into a file system that hangs, say.
+    pub(super) fn wait<R>(&mut self, ready: impl Future<Output = R>) -> Result<R, DeadlinePassed> {
+        let Limits { time, interrupted } = self;
+        in_tokio(async move {
+            let mut ready = pin!(ready);
+            let mut waiting = time.wait();
+            let mut over = false;
+            loop {
+                // Looked at once more when it seems to be over: whoever counts the time in which nobody ran may be late himself.
+                let left = time.left().max(TICK);
+                let result = tokio::select! {
+                    biased;
+                    result = &mut ready => Some(Ok(result)),
+                    () = tokio::time::sleep(left) => None,
+                    Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Some(Err(DeadlinePassed)),
+                };
+                time.count(&mut waiting);
+                if let Some(result) = result {
+                    return result;
+                }
+                if std::mem::replace(&mut over, time.is_over()) && over {
+                    return Err(DeadlinePassed);
+                }
+            }
+        })
+    }
+}
+
+impl Guest {
+    /// What ends a wait of the running call.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            time: self.time.clone(),
+            interrupted: self.interrupted.clone(),
+        }
+    }
+}
