@@ -28,3 +28,4 @@ mod retention;
 mod state_model;
 mod stores;
 mod syncs;
+mod unread;

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
+use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json::Checkpoint;
 use crate::config::Job;
 
@@ -37,7 +37,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             rows.extend(found.iter().map(row));
             output::table(&rows)?;
             if !found.is_empty() {
-                eprintln!("a job goes on from the newest of them");
+                stderr::say("a job goes on from the newest of them");
             }
             Ok(())
         }
@@ -76,7 +76,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
                 shown.bytes,
                 shown.failed_attempts
             );
-            output::raw(text.as_bytes())
+            output::text(&text)
         }
         CheckpointCommand::Trigger => {
             #[derive(Deserialize, serde::Serialize)]
@@ -96,7 +96,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             if global.json {
                 return output::json(&taken);
             }
-            output::raw(format!("checkpoint {}\n", taken.epoch).as_bytes())
+            output::text(&format!("checkpoint {}\n", taken.epoch))
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
+use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
 use crate::connectors::SinkError;
@@ -45,16 +45,16 @@ impl Failure {
 
     pub(super) fn print(&self) {
         if !self.text.is_empty() {
-            eprintln!("error: {}", self.text.trim_end());
+            stderr::say(format_args!("error: {}", self.text.trim_end()));
         }
     }
 }
 
 /// Ends the process at once, threads and all. The threads of a job that has ended still hold the database, whose C++ must
-/// not be taken apart beneath them by the destructors of an ordinary exit; everything durable is durable by now.
+/// not be taken apart beneath them by the destructors of an ordinary exit; everything durable is durable by now. Standard output
+/// is left alone: its sink has handed over all that it wrote, or waits with the lock in its hand for a reader who does not read.
 pub(super) fn leave(code: u8) -> ! {
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
+    stderr::flush();
     // SAFETY: `_exit` is always safe to call; it runs nothing of this process any more.
     #[expect(
         unsafe_code,

@@ -1,7 +1,7 @@
 //! `log list`, `produce`, `consume`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
+use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json;
 use crate::checkpoint::Committer;
 use crate::checkpoint::directory::Looking;
@@ -18,7 +18,7 @@ use crate::checkpoint::logs::{LogStream, Retention};
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
-use crate::model::{Clock, MessageRef, Messages, PartitionId, Steps, SystemClock};
+use crate::model::{Clock, MessageRef, Messages, PartitionId, Steps, SystemClock, shown};
 use crate::state::Durability;
 
 #[derive(Subcommand)]
@@ -146,7 +146,7 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
             })?);
         }
         if batch.is_empty() {
-            eprintln!("{appended} messages appended");
+            stderr::say(format_args!("{appended} messages appended"));
             return Ok(());
         }
         let count = batch.len();
@@ -518,7 +518,7 @@ fn first_not_before(
 /// Prints messages: as they are with --json, else key, tab, value.
 fn print(global: &Global, lines: &[u8]) -> Result<(), Failure> {
     if global.json {
-        return output::raw(lines);
+        return output::raw(&shown::json(lines.to_vec()));
     }
     let mut text = Vec::new();
     for line in lines
@@ -537,5 +537,9 @@ fn print(global: &Global, lines: &[u8]) -> Result<(), Failure> {
         text.extend_from_slice(message.value.as_deref().unwrap_or(b"(deleted)"));
         text.push(b'\n');
     }
-    output::raw(&text)
+    // A program gets what the messages are, a person what is fit for a terminal.
+    match std::io::stdout().is_terminal() {
+        true => output::text(&String::from_utf8_lossy(&text)),
+        false => output::raw(&text),
+    }
 }

@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Global, assemble, display, exit, stopped};
+use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
 use crate::checkpoint::Holder;
 use crate::config;
@@ -39,6 +40,7 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
+    stderr::start_queue();
     let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
     if args.from_start && stopped::has_state(&job) {
         return Err(Failure::new(
@@ -114,12 +116,20 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     end(&job, report)
 }
 
-/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody.
+/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody. The hook
+/// waits for nobody who should read of it.
 fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then_some(&trace);
+        stderr::say(format_args!(
+            "thread {:?} {panic}{}",
+            thread.name().unwrap_or_default(),
+            trace.map(|trace| format!("\n{trace}")).unwrap_or_default()
+        ));
         if !is_in_call() {
+            stderr::flush();
             std::process::abort();
         }
     }));

@@ -9,7 +9,7 @@ use crate::checkpoint::directory::Looking;
 use crate::config::Job;
 use crate::connectors::write_bytes;
 use crate::coordinator::{Entry, Selection, View};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, shown};
 
 #[derive(Subcommand)]
 pub(super) enum StateCommand {
@@ -215,6 +215,7 @@ fn line(global: &Global, store: &str, entry: &Entry) -> Vec<u8> {
         line.extend_from_slice(b",\"value\":");
         write_bytes(Some(&entry.value), &mut line);
         line.push(b'}');
+        line = shown::json(line);
     } else {
         line.extend(entry.key.escape_ascii_unless_utf8());
         line.push(b'\t');
@@ -224,7 +225,7 @@ fn line(global: &Global, store: &str, entry: &Entry) -> Vec<u8> {
     line
 }
 
-/// Bytes for a person: text as it is, without control characters; other bytes escaped.
+/// Bytes for a person: text that is shown as it is; other bytes escaped.
 trait Readable {
     fn escape_ascii_unless_utf8(&self) -> Vec<u8>;
 }
@@ -232,7 +233,7 @@ trait Readable {
 impl Readable for Vec<u8> {
     fn escape_ascii_unless_utf8(&self) -> Vec<u8> {
         match std::str::from_utf8(self) {
-            Ok(text) if !text.chars().any(char::is_control) => self.clone(),
+            Ok(text) if text.chars().all(shown::is_plain) => self.clone(),
             _ => self.escape_ascii().to_string().into_bytes(),
         }
     }

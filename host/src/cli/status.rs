@@ -42,7 +42,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     for failure in &status.failures {
         text += &format!("{failure}\n");
     }
-    output::raw(text.as_bytes())?;
+    output::text(&text)?;
     let head = [
         "TASK",
         "STREAM",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Failure, Global, exit};
+use super::{Failure, Global, exit, stderr};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
 use crate::checkpoint::{self, Directory, Holder};
@@ -17,7 +17,7 @@ use crate::state::DbOptions;
 pub(super) fn load(path: &Path) -> Result<Job, Failure> {
     let job = config::load(path, &|name| std::env::var(name).ok())?;
     for warning in &job.warnings {
-        eprint!("{warning}");
+        stderr::say(warning.to_string().trim_end());
     }
     Ok(job)
 }
@@ -137,10 +137,13 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
         }
     }
     if moved.is_empty() {
-        eprintln!("nothing to reset: {} does not exist", state.display());
+        stderr::say(format_args!(
+            "nothing to reset: {} does not exist",
+            state.display()
+        ));
     }
     for (from, to) in moved {
-        eprintln!("{} is now {}", from.display(), to.display());
+        stderr::say(format_args!("{} is now {}", from.display(), to.display()));
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     if global.json {
         output::json(&job)
     } else {
-        output::raw(job.render().as_bytes())
+        output::text(&job.render())
     }
 }
 

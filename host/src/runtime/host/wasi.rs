@@ -2,6 +2,7 @@
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,6 @@ use wasmtime_wasi::p2::bindings::sync::io::poll;
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::in_tokio;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiView, async_trait};
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::Guest;
 use crate::runtime::fault::DeadlinePassed;
@@ -27,7 +27,7 @@ use crate::runtime::options::ComponentOptions;
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
     pub(super) ctx: WasiCtx,
-    pub(super) config: Arc<WasiConfigVariables>,
+    pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
 }
 
@@ -55,13 +55,9 @@ impl Wasi {
                     format!("the granted folder {}: {error:#}", grant.host.display())
                 })?;
         }
-        let mut config = WasiConfigVariables::new();
-        for (key, value) in &options.config {
-            config.insert(key, value);
-        }
         Ok(Wasi {
             ctx: ctx.build(),
-            config: Arc::new(config),
+            config: Arc::clone(&options.config),
             log,
         })
     }
