@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::client::Client;
 use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json::Checkpoint;
+use crate::checkpoint::Holder;
 use crate::config::Job;
 
 #[derive(Subcommand)]
@@ -83,16 +84,16 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             struct Taken {
                 epoch: u64,
             }
-            let Some(holder) = stopped::runner(&job) else {
-                return Err(Failure::new(
+            let asked = |holder: Holder| Client::new(&holder)?.post("/checkpoints", Vec::new());
+            let taken: Taken = stopped::either(&job, asked, || {
+                Err(Failure::new(
                     exit::USAGE,
                     format!(
                         "job {:?} does not run: its last checkpoint holds everything",
                         job.general.name
                     ),
-                ));
-            };
-            let taken: Taken = Client::new(&holder)?.post("/checkpoints", Vec::new())?;
+                ))
+            })?;
             if global.json {
                 return output::json(&taken);
             }
@@ -102,16 +103,14 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
 }
 
 fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
-    match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/checkpoints"),
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            let found = view
-                .checkpoints()
-                .map_err(|error| Failure::of(exit::STATE, &error))?;
-            Ok(found.iter().map(Checkpoint::from).collect())
-        }
-    }
+    let asked = |holder: Holder| Client::new(&holder)?.get("/checkpoints");
+    stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        let found = view
+            .checkpoints()
+            .map_err(|error| Failure::of(exit::STATE, &error))?;
+        Ok(found.iter().map(Checkpoint::from).collect())
+    })
 }
 
 fn row(checkpoint: &Checkpoint) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +41,11 @@ impl Client {
         })
     }
 
+    /// Whether anybody answers.
+    pub(super) fn answers(&self) -> Result<(), Failure> {
+        self.ask(Method::GET, "/logs", Vec::new()).map(drop)
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let answer = self.ask(Method::GET, path, Vec::new())?;
         parse(&answer)
@@ -56,8 +61,10 @@ impl Client {
     }
 
     pub(super) fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
-        let failed = |what: String| {
-            Failure::new(
+        // Whoever does not answer has ended, or soon will.
+        let failed = |what: String| Failure {
+            moved: true,
+            ..Failure::new(
                 exit::HOST,
                 format!("ask the running job at {}: {what}", self.socket.display()),
             )
@@ -105,10 +112,13 @@ impl Client {
         } else {
             exit::HOST
         };
-        Err(Failure::new(
-            code,
-            said.unwrap_or_else(|| format!("the running job answers {status}")),
-        ))
+        Err(Failure {
+            moved: status == StatusCode::SERVICE_UNAVAILABLE,
+            ..Failure::new(
+                code,
+                said.unwrap_or_else(|| format!("the running job answers {status}")),
+            )
+        })
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub struct Failure {
     pub(super) code: u8,
     pub(super) text: String,
+    /// The job began or ended to run meanwhile: asked again, the command finds it one way or the other.
+    pub(super) moved: bool,
 }
 
 impl Failure {
@@ -35,6 +37,7 @@ impl Failure {
         Failure {
             code,
             text: text.into(),
+            moved: false,
         }
     }
 
@@ -90,6 +93,7 @@ impl From<ComponentError> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
+        let moved = matches!(error, OpenError::InUse { .. });
         let code = match &error {
             OpenError::Refused { .. } | OpenError::InUse { .. } => STATE,
             OpenError::Db { source, .. } if source.no_space() => NO_SPACE,
@@ -119,7 +123,10 @@ impl From<OpenError> for Failure {
             }
             OpenError::Io { .. } => HOST,
         };
-        Failure::of(code, &error)
+        Failure {
+            moved,
+            ..Failure::of(code, &error)
+        }
     }
 }
 

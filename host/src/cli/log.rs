@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::client::Client;
 use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json;
-use crate::checkpoint::Committer;
 use crate::checkpoint::directory::Looking;
 use crate::checkpoint::logs::{LogStream, Retention};
+use crate::checkpoint::{Committer, Holder};
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
@@ -78,13 +78,11 @@ pub(super) fn log(
 }
 
 fn list(global: &Global, job: &Job) -> Result<(), Failure> {
-    let found: Vec<json::LogPartition> = match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/logs")?,
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            json::logs(&view).map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/logs");
+    let found: Vec<json::LogPartition> = stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        json::logs(&view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return found.iter().try_for_each(output::json);
     }
@@ -207,18 +205,32 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
             ),
         ));
     };
-    if let Some(holder) = stopped::runner(job) {
-        return Ok(Appender::Running(Client::new(&holder)?));
-    }
+    let running = |holder: Holder| {
+        let client = Client::new(&holder)?;
+        client.answers()?;
+        Ok(Appender::Running(client))
+    };
+    let partitions = declared.partitions;
+    stopped::either(job, running, || {
+        appender_of_stopped(job, stream, partitions, Arc::clone(&steps))
+    })
+}
+
+fn appender_of_stopped(
+    job: &Job,
+    stream: &str,
+    partitions: u32,
+    steps: Arc<dyn Steps>,
+) -> Result<Appender, Failure> {
     let path = job.general.state_dir.to_path_buf();
     let directory = match stopped::has_state(job) {
         true => stopped::open(job, Arc::clone(&steps))?,
         false => stopped::create(job, Arc::clone(&steps))?,
     };
-    let catalog = stopped::stream_catalog(&path, &directory, stream, declared.partitions)?;
+    let catalog = stopped::stream_catalog(&path, &directory, stream, partitions)?;
     let log = LogStream {
         id: catalog.streams[stream].id,
-        partitions: declared.partitions,
+        partitions,
         retention: Retention::default(),
     };
     let mut committer = Committer::open(
@@ -381,19 +393,20 @@ impl Reader {
 }
 
 fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure> {
-    let reader = match stopped::runner(job) {
-        Some(holder) => Reader::Running(Client::new(&holder)?),
-        None => {
-            if args.follow {
-                return Err(Failure::new(
-                    exit::USAGE,
-                    "--follow: the job does not run, so nothing more will come",
-                ));
-            }
-            Reader::Stopped(Box::new(stopped::view(job)?))
-        }
+    let running = |holder: Holder| {
+        let reader = Reader::Running(Client::new(&holder)?);
+        Ok((reader.bounds(&args.stream)?, reader))
     };
-    let bounds = reader.bounds(&args.stream)?;
+    let (bounds, reader) = stopped::either(job, running, || {
+        if args.follow {
+            return Err(Failure::new(
+                exit::USAGE,
+                "--follow: the job does not run, so nothing more will come",
+            ));
+        }
+        let reader = Reader::Stopped(Box::new(stopped::view(job)?));
+        Ok((reader.bounds(&args.stream)?, reader))
+    })?;
     if bounds.is_empty() {
         return Err(Failure::new(
             exit::USAGE,

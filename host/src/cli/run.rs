@@ -83,27 +83,33 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
     });
     let listener = listener.transpose()?;
-    let socket = admin::SocketPlace::new();
+    // Bound before it is announced: who asks from then on is answered as soon as the job is open.
+    let socket = admin::SocketPlace::new().and_then(|place| match place.bind() {
+        Ok(listener) => Some((place, listener)),
+        Err(error) => {
+            let path = place.path().display();
+            tracing::warn!("the admin socket {path} cannot be made: {error}");
+            None
+        }
+    });
     let holder = Holder {
         pid: std::process::id(),
-        socket: socket.as_ref().map(|socket| socket.path().to_owned()),
+        socket: socket.as_ref().map(|(place, _)| place.path().to_owned()),
     };
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
     let _ = opened.set(handle.clone());
-    if let Some(socket) = &socket {
+    let socket = socket.map(|(place, listener)| {
         let _entered = io.enter();
-        let serving = socket
-            .bind()
-            .and_then(|listener| admin::serve_socket(listener, handle.clone()));
-        match serving {
+        match admin::serve_socket(listener, handle.clone()) {
             Ok(serving) => drop(io.spawn(serving)),
             Err(error) => tracing::warn!(
                 "the admin socket {} cannot be served: {error}",
-                socket.path().display()
+                place.path().display()
             ),
         }
-    }
+        place
+    });
     if let Some(listener) = listener {
         io.spawn(admin::serve_tcp(listener, handle.clone()));
     }

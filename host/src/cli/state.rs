@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
+use crate::checkpoint::Holder;
 use crate::checkpoint::directory::Looking;
 use crate::config::Job;
 use crate::connectors::write_bytes;
@@ -97,26 +98,24 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
 
 /// The state of a job that does not run.
 fn committed(job: &Job) -> Result<(Looking, View), Failure> {
-    match stopped::runner(job) {
-        Some(holder) => Err(Failure::new(
+    let running = |holder: Holder| {
+        Err(Failure::new(
             exit::USAGE,
             format!(
                 "job {:?} runs as process {}; looking into the state of a running job is not supported yet: stop it first",
                 job.general.name, holder.pid
             ),
-        )),
-        None => stopped::view(job),
-    }
+        ))
+    };
+    stopped::either(job, running, || stopped::view(job))
 }
 
 fn stores(global: &Global, job: &Job) -> Result<(), Failure> {
-    let found: Vec<json::Store> = match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/stores")?,
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/stores");
+    let found: Vec<json::Store> = stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return found.iter().try_for_each(output::json);
     }
