@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Job, Running, host, steps, wait_until};
+use wasm_host::state::{Db, DbOptions, Durability, Family, Order};
+
+use crate::harness::{Job, Running, guest, host, steps, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG, one_partition};
 
 const STATE: &str = ".wasm-host/count";
@@ -294,5 +296,107 @@ fn of_two_first_starts_one_is_told_that_the_other_has_the_state() {
                 assert!(said.contains(&path), "{said}");
             }
         }
+    }
+}
+
+#[test]
+fn a_damaged_log_is_refused_alike_whether_the_job_runs_or_not() {
+    let job = Job::new(&one_partition("{guest:counter}"));
+    job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let db = Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");
+    let mut writes = db.write_set();
+    let mut chunks = db.walk(Family::Log, Vec::new(), vec![0xff; 16], Order::Up);
+    let mut damaged = 0;
+    while let Some((key, chunk)) = chunks.entry().expect("it can be read") {
+        let mut chunk = chunk.to_vec();
+        *chunk.last_mut().expect("a chunk") ^= 1;
+        writes.put(Family::Log, key, &chunk);
+        damaged += 1;
+        chunks.advance();
+    }
+    assert!(damaged >= 2, "{damaged}");
+    writes.commit(Durability::Sync).expect("it can be written");
+    drop(chunks);
+    drop(db);
+    let stopped = job.call(&["log", "consume", "out"]).expect(4);
+    let running = job.answering();
+    let asked = job.call(&["log", "consume", "out"]).expect(4);
+    assert_eq!(asked.stderr, stopped.stderr);
+    running.terminate().expect(0);
+}
+
+#[test]
+fn a_missing_component_is_one_of_the_mistakes_of_the_job_file() {
+    let text = one_partition("missing.wasm").replace("interval = \"50ms\"", "interval = \"50\"");
+    let job = Job::new(&text);
+    for command in [&["run"][..], &["validate"]] {
+        let done = job.call(command).expect(2);
+        let done = done.says("job.toml:14:13: there is no such component");
+        let done = done.says("component = \"missing.wasm\"\n     |             ^^^^^^^^^^^^^^");
+        done.says("job.toml:5:12: ");
+    }
+    // Who only asks needs no component, nor does a run of the recorded one.
+    let text = one_partition("component.wasm");
+    job.write_job(&text);
+    std::fs::copy(guest("counter"), job.path("component.wasm")).expect("a copy");
+    job.call(&["run", "--until-idle"]).expect(0);
+    std::fs::remove_file(job.path("component.wasm")).expect("the component");
+    job.call(&["status"]).expect(0);
+    job.call(&["run", "--pinned", "--until-idle"]).expect(0);
+    job.run().expect(2);
+}
+
+#[test]
+fn a_grant_that_reaches_what_is_the_hosts_is_refused() {
+    let text = one_partition("{guest:obey}")
+        .replace(
+            "[streams.out]\nsystem = \"log\"\npartitions = 1",
+            "[streams.out]\nsystem = \"file\"\npath = \"out/counts\"\nformat = \"lines\"",
+        )
+        .replace(
+            "[stage.stores.counts]",
+            "[stage.capabilities]\ndirectories = [{ host = \"GRANT\", guest = \"/g\" }]\n[stage.stores.counts]",
+        );
+    let job = Job::new(&text);
+    for folder in ["data", "state", "out/counts"] {
+        std::fs::create_dir_all(job.path(folder)).expect("a folder");
+    }
+    let state = "the guest would reach the state directory";
+    let output = "the guest could write to the files of output \"out\"";
+    std::os::unix::fs::symlink(".", job.path("data/up")).expect("a link");
+    std::os::unix::fs::symlink("../.wasm-host", job.path("data/state")).expect("a link");
+    for (grant, write, says) in [
+        (".", false, Some(state)),
+        (".wasm-host", false, Some(state)),
+        (".wasm-host/count", true, Some(state)),
+        (".wasm-host/count/db", false, Some(state)),
+        ("data/state/count", true, Some(state)),
+        ("out", true, Some(output)),
+        ("out/counts", true, Some(output)),
+        ("out/counts/deeper", true, Some(output)),
+        ("out", false, None),
+        ("data", true, None),
+        ("data/up", true, None),
+    ] {
+        let write = format!("\"{grant}\", write = {write}");
+        job.write_job(&text.replace("\"GRANT\"", &write));
+        // The state is there or not yet.
+        for made in [false, true] {
+            if made {
+                std::fs::create_dir_all(job.path(".wasm-host/count/db")).expect("a folder");
+            }
+            let done = job.call(&["validate"]);
+            let caret = format!("{}\n", "^".repeat(grant.len() + 2));
+            match says {
+                Some(says) => {
+                    assert!(done.stderr.contains(&caret), "{grant}: {}", done.stderr);
+                    done.expect(2).says("job.toml:").says(says);
+                }
+                None if !made => drop(done.expect(0)),
+                None => assert!(!done.stderr.contains("the guest"), "{}", done.stderr),
+            }
+        }
+        std::fs::remove_dir_all(job.path(".wasm-host")).expect("the state");
     }
 }

@@ -28,7 +28,7 @@ pub use super::making::move_aside;
 use super::making::{self, Found};
 use super::witness::{self, Verdict, Witness};
 use super::{OpenError, StateId};
-use crate::model::{CommitKey, Steps};
+use crate::model::{CommitKey, Steps, shown};
 use crate::state::{Db, DbOptions, meta};
 
 /// The version of the directory's layout and of everything in it.
@@ -226,7 +226,7 @@ fn check_witness(
     commit: &CommitKey,
 ) -> Result<bool, OpenError> {
     let unwitnessed: Option<meta::Unwitnessed> =
-        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
+        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &shown::chain(&error)))?;
     if let Some(unwitnessed) = unwitnessed {
         if boot_id() != Some(unwitnessed.boot_id) {
             tracing::warn!(
@@ -332,7 +332,10 @@ fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
         )),
         Err(error) => Err(refused(
             path,
-            &format!("its database is damaged: {error}; restore a copy, or run `wasm-host reset`"),
+            &format!(
+                "its database is damaged: {}; restore a copy, or run `wasm-host reset`",
+                shown::chain(&error)
+            ),
         )),
     }
 }
@@ -462,7 +465,7 @@ fn db_refused(path: &Path, error: crate::state::DbError) -> OpenError {
         };
     }
     let source = std::error::Error::source(&error)
-        .map(ToString::to_string)
+        .map(shown::chain)
         .unwrap_or_default();
     refused(
         path,

@@ -24,6 +24,7 @@ use super::witness::Witness;
 use super::{CommitError, OpenError};
 use crate::connectors::Output;
 use crate::connectors::log::LogReader;
+use crate::model::shown;
 use crate::model::{
     CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
     TimestampMs,
@@ -328,7 +329,7 @@ impl Committer {
         }
         let not_prepared = |error: StateError| CommitError::NotPrepared {
             epoch: sealed.epoch,
-            why: error.to_string(),
+            why: shown::chain(&error),
         };
         let commit = self.next_commit(sealed.epoch);
         assert!(

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, exit, stopped};
+use crate::admin;
 use crate::checkpoint::Holder;
 
 /// A connection to a running job.
@@ -22,6 +23,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// The header `wasm-host-next`.
     pub(super) next: Option<u64>,
+    /// The header `wasm-host-unreadable`.
+    unreadable: bool,
 }
 
 impl Client {
@@ -93,13 +96,19 @@ impl Client {
                 .headers()
                 .get("wasm-host-next")
                 .and_then(|next| next.to_str().ok()?.parse().ok());
+            let unreadable = response.headers().contains_key(admin::UNREADABLE);
             let body = response
                 .into_body()
                 .collect()
                 .await
                 .map_err(|error| error.to_string())?
                 .to_bytes();
-            Ok::<_, String>((status, Answer { body, next }))
+            let answer = Answer {
+                body,
+                next,
+                unreadable,
+            };
+            Ok::<_, String>((status, answer))
         });
         let (status, answer) = asked.map_err(failed)?;
         if status.is_success() {
@@ -107,10 +116,11 @@ impl Client {
         }
         let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
         let said = said.and_then(|said| said.get("error")?.as_str().map(str::to_owned));
-        let code = if status.is_client_error() {
-            exit::USAGE
-        } else {
-            exit::HOST
+        // As with the state of a stopped job.
+        let code = match (answer.unreadable, status.is_client_error()) {
+            (true, _) => exit::STATE,
+            (false, true) => exit::USAGE,
+            (false, false) => exit::HOST,
         };
         Err(Failure {
             moved: status == StatusCode::SERVICE_UNAVAILABLE,

@@ -1,12 +1,12 @@
 //! Exit codes. People script against them.
 
 use std::error::Error;
-use std::fmt::Write as _;
 
 use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
-use crate::connectors::SinkError;
+use crate::connectors::{SinkError, SourceError};
+pub(super) use crate::model::shown::chain;
 use crate::runtime::ComponentError;
 use crate::state::StateError;
 
@@ -68,15 +68,15 @@ pub(super) fn leave(code: u8) -> ! {
     }
 }
 
-/// An error and its causes, each once.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
+/// Reading a log of committed messages failed.
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Failure {
+        let code = match &error {
+            SourceError::OffsetOutOfRange { .. } => USAGE,
+            _ => STATE,
+        };
+        Failure::of(code, &error)
     }
-    text
 }
 
 impl From<Diagnostics> for Failure {

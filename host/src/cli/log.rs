@@ -368,9 +368,7 @@ impl Reader {
                 let Some(record) = record else {
                     return Ok((Vec::new(), from));
                 };
-                let read = view
-                    .log_read(record.id, PartitionId(partition), from, 1 << 20)
-                    .map_err(|error| Failure::of(exit::STATE, &error))?;
+                let read = view.log_read(record.id, PartitionId(partition), from, 1 << 20)?;
                 let count = (read.messages.len() as u64).min(limit);
                 let mut lines = Vec::new();
                 for index in 0..count {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
 use crate::checkpoint::Holder;
-use crate::config;
+use crate::config::{self, Look};
 use crate::coordinator::core::Ending;
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::model::Steps;
@@ -41,7 +41,12 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
     stderr::start_queue();
-    let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
+    // The recorded component is kept, whatever became of the file.
+    let look = match args.pinned {
+        true => Look::Folders,
+        false => Look::Components,
+    };
+    let job = stopped::load_looking(args.path.as_ref().unwrap_or(&global.job), look)?;
     if args.from_start && stopped::has_state(&job) {
         return Err(Failure::new(
             exit::STATE,

@@ -9,14 +9,19 @@ use super::{Failure, Global, exit, stderr};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
 use crate::checkpoint::{Directory, Held, Holder};
-use crate::config::{self, Job, System};
+use crate::config::{self, Job, Look, System};
 use crate::coordinator::View;
 use crate::model::Steps;
 use crate::state::DbOptions;
 
 /// Reads the job file, and says its warnings.
 pub(super) fn load(path: &Path) -> Result<Job, Failure> {
-    let job = config::load(path, &|name| std::env::var(name).ok())?;
+    load_looking(path, Look::Nothing)
+}
+
+/// The same for a job that is about to run.
+pub(super) fn load_looking(path: &Path, look: Look) -> Result<Job, Failure> {
+    let job = config::load(path, &|name| std::env::var(name).ok(), look)?;
     for warning in &job.warnings {
         stderr::say(warning.to_string().trim_end());
     }

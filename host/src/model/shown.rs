@@ -1,6 +1,7 @@
 //! Text from outside (guests, components, files) on its way to a person: escaped, so that it cannot steer a terminal, hide, or pass
 //! for a line of the host's own; and cut, so that it is as long as the host says. What is cut is never built whole.
 
+use std::error::Error;
 use std::fmt::{self, Display, Write};
 
 /// A sentence about something from outside is cut to so many bytes.
@@ -39,6 +40,17 @@ pub fn line(text: impl Display, bytes_max: usize) -> String {
 /// A text of several lines, which stay lines.
 pub fn lines(text: impl Display, most: LinesMax) -> String {
     Cutter::new(most, Newlines::Kept).take(text)
+}
+
+/// An error and its causes, each once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// A name in quotes.

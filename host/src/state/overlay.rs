@@ -102,7 +102,7 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// An empty layer that expects about `entries`; `indexed`: it keeps its keys in order from the start.
+    /// An empty layer; `indexed`: it keeps its keys in order from the start.
     pub(super) fn new(indexed: bool) -> Overlay {
         let overlay = Overlay::default();
         if indexed {

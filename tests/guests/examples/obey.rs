@@ -74,6 +74,10 @@ impl Obey {
             "store" => {
                 cx.store::<Raw, Raw>(argument)?;
             }
+            "config" => {
+                let value = cx.config(argument)?.unwrap_or_default();
+                cx.output::<Raw, Raw>("out").send_value(value.as_bytes())?;
+            }
             "checkpoint" => cx.request_checkpoint(),
             "stop" => cx.request_stop(argument),
             "say" => println!("{argument}"),
