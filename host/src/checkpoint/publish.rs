@@ -24,10 +24,9 @@ use super::witness::Witness;
 use super::{CommitError, OpenError};
 use crate::connectors::Output;
 use crate::connectors::log::LogReader;
-use crate::model::shown;
 use crate::model::{
     CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
-    TimestampMs,
+    TimestampMs, shown,
 };
 use crate::state::{Db, Durability, Family, SealedTask, StateError, WriteSet, meta};
 

@@ -58,7 +58,7 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     }
     // From here on a signal ends the process in good order, however long it compiles or waits.
     let io = stopped::io_runtime()?;
-    let opened = Arc::new(OnceLock::new());
+    let opened = Arc::new(Opened::default());
     io.spawn(on_signals(Arc::clone(&opened)));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
@@ -97,13 +97,16 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             None
         }
     });
+    if let Some((place, _)) = &socket {
+        let _ = opened.socket.set(place.path().to_owned());
+    }
     let holder = Holder {
         pid: std::process::id(),
         socket: socket.as_ref().map(|(place, _)| place.path().to_owned()),
     };
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
-    let _ = opened.set(handle.clone());
+    let _ = opened.handle.set(handle.clone());
     let socket = socket.map(|(place, listener)| {
         let _entered = io.enter();
         match admin::serve_socket(listener, handle.clone()) {
@@ -195,9 +198,26 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
     }
 }
 
+/// What a signal finds.
+#[derive(Default)]
+struct Opened {
+    handle: OnceLock<Handle>,
+    /// The admin socket, which goes with the process.
+    socket: OnceLock<PathBuf>,
+}
+
+impl Opened {
+    fn leave(&self, code: u8) -> ! {
+        if let Some(socket) = self.socket.get() {
+            let _ = std::fs::remove_file(socket);
+        }
+        exit::leave(code)
+    }
+}
+
 /// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
 /// whatever step the opening has come to is one that a crash could have ended.
-async fn on_signals(opened: Arc<OnceLock<Handle>>) {
+async fn on_signals(opened: Arc<Opened>) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -210,10 +230,10 @@ async fn on_signals(opened: Arc<OnceLock<Handle>>) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        match opened.get() {
+        match opened.handle.get() {
             None => {
                 tracing::info!("stopped before the job was opened");
-                exit::leave(0);
+                opened.leave(0);
             }
             Some(handle) if number == 1 => {
                 tracing::info!(
@@ -221,7 +241,7 @@ async fn on_signals(opened: Arc<OnceLock<Handle>>) {
                 );
                 handle.stop();
             }
-            Some(_) => exit::leave(exit::INTERRUPTED),
+            Some(_) => opened.leave(exit::INTERRUPTED),
         }
     }
 }

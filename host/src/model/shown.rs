@@ -12,9 +12,9 @@ pub const NAME_BYTES: usize = 256;
 /// How much of a text of several lines is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct LinesMax {
-    /// Bytes of all of it.
+    /// Bytes of all of it, but for the ellipsis at its end.
     pub bytes: usize,
-    /// Bytes of a line.
+    /// Bytes of a line, but for its ellipsis.
     pub line_bytes: usize,
     /// Lines.
     pub lines: usize,
@@ -223,7 +223,10 @@ mod tests {
         assert_eq!(lines("one\ntwo\r\n", most), "one\ntwo\\r\n");
         assert_eq!(lines("a long line\nb", most), "a lon…\nb");
         assert_eq!(lines("1\n2\n3\n4", most), "1\n2\n3…");
-        assert_eq!(lines("1234567\n1234567\n1234567", most).len(), 20);
+        assert_eq!(
+            lines("1234567\n1234567\n1234567", most),
+            "12345…\n12345…\n12…"
+        );
         assert_eq!(line("12345", 5), "12345");
         assert_eq!(line("123456", 5), "12345…");
     }
