@@ -2,8 +2,10 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{Job, wait_until};
-use crate::jobs::{COUNT_LINES, COUNT_LOG};
+use wasm_host::state::{Db, DbOptions, Durability, Family, Order};
+
+use crate::harness::{Job, Running, guest, host, steps, wait_until};
+use crate::jobs::{COUNT_LINES, COUNT_LOG, one_partition};
 
 const STATE: &str = ".wasm-host/count";
 
@@ -185,4 +187,216 @@ fn an_offset_that_does_not_exist_yet_is_said() {
     job.call(&["log", "consume", "in", "--partition", "0", "--from", "7"])
         .expect(2)
         .says("--from 7: partition 0 holds offsets 0 to before 1");
+}
+
+/// Starts the job and waits until it is about to make a step, where it stays for a while.
+fn held_at(job: &mut Job, step: &str, ms: u64) -> Running {
+    job.binary = steps();
+    let log = job.path("steps.log");
+    let _ = std::fs::remove_file(&log);
+    job.env("STEPS_LOG", log.to_str().expect("UTF-8"));
+    job.env("STEPS_HOLD", &format!("{step}:{ms}"));
+    let running = job.start();
+    job.binary = host();
+    job.clear_env();
+    wait_until("it comes to the step", || {
+        job.text("steps.log").lines().any(|line| line == step)
+    });
+    running
+}
+
+#[test]
+fn a_job_that_is_just_starting_is_waited_for() {
+    let mut job = Job::new(&one_partition("{guest:counter}"));
+    // The first start makes the state directory; a later one has taken the lock and not yet said who it is.
+    for (step, first) in [("init.commit", true), ("open.database", false)] {
+        for command in [
+            &["status"][..],
+            &["offsets", "show"],
+            &["log", "list"],
+            &["checkpoint", "list"],
+            &["checkpoint", "trigger"],
+            &["state", "stores"],
+        ] {
+            let running = held_at(&mut job, step, 700);
+            job.call(command).expect(0);
+            running.terminate().expect(0);
+            if first {
+                std::fs::remove_dir_all(job.state_dir()).expect("the state");
+            }
+        }
+        let running = held_at(&mut job, step, 700);
+        job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+        wait_until("it is processed", || {
+            let said = job.call(&["log", "consume", "out"]).stdout;
+            said.lines().count() == if first { 1 } else { 2 }
+        });
+        running.terminate().expect(0);
+    }
+    assert_eq!(job.values("out"), ["a 1", "a 2"]);
+}
+
+#[test]
+fn a_job_that_is_just_ending_is_waited_for() {
+    let job = Job::new(&one_partition("{guest:counter}"));
+    for _ in 0..5 {
+        let running = job.answering();
+        running.signal(rustix::process::Signal::TERM);
+        for _ in 0..4 {
+            job.call(&["status"]).expect(0);
+            job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+        }
+        running.wait().expect(0);
+    }
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 20);
+}
+
+#[test]
+fn of_two_first_starts_one_is_told_that_the_other_has_the_state() {
+    for in_place in [false, true] {
+        for _ in 0..5 {
+            let job = Job::new(&one_partition("{guest:counter}"));
+            if in_place {
+                std::fs::create_dir_all(job.state_dir()).expect("a folder");
+            }
+            let mut starts: Vec<_> = (0..3)
+                .map(|_| {
+                    job.command(&["run"])
+                        .stderr(std::process::Stdio::piped())
+                        .spawn()
+                        .expect("the host can be started")
+                })
+                .collect();
+            wait_until("all but one have ended", || {
+                let running = |start: &mut std::process::Child| {
+                    start.try_wait().expect("it can be asked").is_none()
+                };
+                starts
+                    .iter_mut()
+                    .filter_map(|start| running(start).then_some(()))
+                    .count()
+                    == 1
+            });
+            let beside = std::fs::read_dir(job.path(".wasm-host")).expect("the folder");
+            let names: Vec<_> = beside
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect();
+            assert_eq!(names, ["count"], "in place: {in_place}");
+            for mut start in starts {
+                if start.try_wait().expect("it can be asked").is_none() {
+                    start.kill().expect("it can be killed");
+                    start.wait().expect("it ends");
+                    continue;
+                }
+                let done = start.wait_with_output().expect("it has ended");
+                let said = String::from_utf8_lossy(&done.stderr).into_owned();
+                assert_eq!(done.status.code(), Some(4), "{said}");
+                let path = format!("{} is in use by process", job.state_dir().display());
+                assert!(said.contains(&path), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_log_is_refused_alike_whether_the_job_runs_or_not() {
+    let job = Job::new(&one_partition("{guest:counter}"));
+    job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let db = Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");
+    let mut writes = db.write_set();
+    let mut chunks = db.walk(Family::Log, Vec::new(), vec![0xff; 16], Order::Up);
+    let mut damaged = 0;
+    while let Some((key, chunk)) = chunks.entry().expect("it can be read") {
+        let mut chunk = chunk.to_vec();
+        *chunk.last_mut().expect("a chunk") ^= 1;
+        writes.put(Family::Log, key, &chunk);
+        damaged += 1;
+        chunks.advance();
+    }
+    assert!(damaged >= 2, "{damaged}");
+    writes.commit(Durability::Sync).expect("it can be written");
+    drop(chunks);
+    drop(db);
+    let stopped = job.call(&["log", "consume", "out"]).expect(4);
+    let running = job.answering();
+    let asked = job.call(&["log", "consume", "out"]).expect(4);
+    assert_eq!(asked.stderr, stopped.stderr);
+    running.terminate().expect(0);
+}
+
+#[test]
+fn a_missing_component_is_one_of_the_mistakes_of_the_job_file() {
+    let text = one_partition("missing.wasm").replace("interval = \"50ms\"", "interval = \"50\"");
+    let job = Job::new(&text);
+    for command in [&["run"][..], &["validate"]] {
+        let done = job.call(command).expect(2);
+        let done = done.says("job.toml:14:13: there is no such component");
+        let done = done.says("component = \"missing.wasm\"\n     |             ^^^^^^^^^^^^^^");
+        done.says("job.toml:5:12: ");
+    }
+    // Who only asks needs no component, nor does a run of the recorded one.
+    let text = one_partition("component.wasm");
+    job.write_job(&text);
+    std::fs::copy(guest("counter"), job.path("component.wasm")).expect("a copy");
+    job.call(&["run", "--until-idle"]).expect(0);
+    std::fs::remove_file(job.path("component.wasm")).expect("the component");
+    job.call(&["status"]).expect(0);
+    job.call(&["run", "--pinned", "--until-idle"]).expect(0);
+    job.run().expect(2);
+}
+
+#[test]
+fn a_grant_that_reaches_what_is_the_hosts_is_refused() {
+    let text = one_partition("{guest:obey}")
+        .replace(
+            "[streams.out]\nsystem = \"log\"\npartitions = 1",
+            "[streams.out]\nsystem = \"file\"\npath = \"out/counts\"\nformat = \"lines\"",
+        )
+        .replace(
+            "[stage.stores.counts]",
+            "[stage.capabilities]\ndirectories = [{ host = \"GRANT\", guest = \"/g\" }]\n[stage.stores.counts]",
+        );
+    let job = Job::new(&text);
+    for folder in ["data", "state", "out/counts"] {
+        std::fs::create_dir_all(job.path(folder)).expect("a folder");
+    }
+    let state = "the guest would reach the state directory";
+    let output = "the guest could write to the files of output \"out\"";
+    std::os::unix::fs::symlink(".", job.path("data/up")).expect("a link");
+    std::os::unix::fs::symlink("../.wasm-host", job.path("data/state")).expect("a link");
+    for (grant, write, says) in [
+        (".", false, Some(state)),
+        (".wasm-host", false, Some(state)),
+        (".wasm-host/count", true, Some(state)),
+        (".wasm-host/count/db", false, Some(state)),
+        ("data/state/count", true, Some(state)),
+        ("out", true, Some(output)),
+        ("out/counts", true, Some(output)),
+        ("out/counts/deeper", true, Some(output)),
+        ("out", false, None),
+        ("data", true, None),
+        ("data/up", true, None),
+    ] {
+        let write = format!("\"{grant}\", write = {write}");
+        job.write_job(&text.replace("\"GRANT\"", &write));
+        // The state is there or not yet.
+        for made in [false, true] {
+            if made {
+                std::fs::create_dir_all(job.path(".wasm-host/count/db")).expect("a folder");
+            }
+            let done = job.call(&["validate"]);
+            let caret = format!("{}\n", "^".repeat(grant.len() + 2));
+            match says {
+                Some(says) => {
+                    assert!(done.stderr.contains(&caret), "{grant}: {}", done.stderr);
+                    done.expect(2).says("job.toml:").says(says);
+                }
+                None if !made => drop(done.expect(0)),
+                None => assert!(!done.stderr.contains("the guest"), "{}", done.stderr),
+            }
+        }
+        std::fs::remove_dir_all(job.path(".wasm-host")).expect("the state");
+    }
 }

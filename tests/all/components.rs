@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use wasm_host::model::shown;
+
 use crate::harness::{Job, guest, in_repository};
 use crate::jobs::one_partition;
 
@@ -58,7 +60,7 @@ fn a_missing_and_an_unpinned_component_are_named() {
     let job = Job::new(JOB);
     job.call(&["validate"])
         .expect(2)
-        .says("read component")
+        .says("there is no such component")
         .says("component.wasm");
     let pinned = JOB.replace(
         "component = \"component.wasm\"",
@@ -277,5 +279,106 @@ fn wasi_of_any_0_2_version_is_linked() {
         assert_eq!(out.len(), 3, "{versions:?}: {out:?}");
         assert_eq!((&out[0][..], &out[2][..]), ("one 1", "0"), "{versions:?}");
         assert!(out[1].starts_with("done 1"), "{versions:?}: {out:?}");
+    }
+}
+
+#[test]
+fn the_older_names_of_the_configuration_are_linked() {
+    let text = one_partition("component.wasm");
+    let text = text.replace(
+        "[stage.stores.counts]",
+        "[stage.config]\nwho = \"me\"\n[stage.stores.counts]",
+    );
+    let component = wasmprinter::print_file(guest("obey")).expect("a component");
+    let now = "wasi:config/store@0.2.0-rc.1";
+    assert!(component.contains(now));
+    for name in [
+        "wasi:config/store@0.2.0-draft",
+        "wasi:config/runtime@0.2.0-draft",
+        now,
+    ] {
+        let job = Job::new(&text);
+        let component = component.replace(now, name);
+        job.write("component.wasm", &wat::parse_str(component).expect("WAT"));
+        assert!(inspected(&job).contains(name));
+        job.feed(&["log", "produce", "in"], b"config who\n")
+            .expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert_eq!(job.values("out"), ["me"], "{name}");
+    }
+}
+
+#[test]
+fn a_module_may_have_several_memories_and_tables() {
+    let job = Job::new(&one_partition("component.wasm"));
+    let more = r#"
+        (core module $extra
+          (memory 1) (memory 2) (memory 3)
+          (table 10 funcref) (table 20 funcref) (table 30 funcref))
+        (core instance $extra (instantiate $extra))"#;
+    job.write("component.wasm", &with_more(&guest("counter"), more));
+    job.feed(&["log", "produce", "in"], b"a\na\n").expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "a 2"]);
+    // They count together.
+    let large = more.replace("(memory 1) (memory 2)", "(memory 600) (memory 600)");
+    job.write("component.wasm", &with_more(&guest("counter"), &large));
+    job.call(&["validate"])
+        .expect(2)
+        .says("its limit `memory` is 67108864");
+}
+
+#[test]
+fn names_in_a_component_are_shown_and_not_obeyed() {
+    let job = Job::new(JOB);
+    // The names of functions are in the backtrace of a trap.
+    let names = [
+        r"\u{1b}[2J\u{202e}\u{2028}x".to_owned(),
+        "n".repeat(1 << 20),
+    ];
+    let [evil, long] = names.map(|name| format!("(@name \"{name}\")"));
+    let text = format!(
+        r#"(component
+          (component $i
+            (core module $m
+              (func (export "f"))
+              (func $a {evil} unreachable)
+              (func $b {long} call $a)
+              (start $b))
+            (core instance $c (instantiate $m))
+            (func (export "process") (canon lift (core func $c "f"))))
+          (instance $x (instantiate $i))
+          (export "wasm-host:task/message-handler@0.1.0" (instance $x)))"#
+    );
+    job.write("component.wasm", &wat::parse_str(&text).expect("WAT"));
+    let done = job
+        .call(&["validate"])
+        .expect(2)
+        .says("\\u{1b}[2J\\u{202e}");
+    assert!(done.stderr.len() < 32 << 10, "{} bytes", done.stderr.len());
+    let plain = |c: char| c == '\n' || shown::is_plain(c);
+    assert!(done.stderr.chars().all(plain), "{}", done.stderr);
+    // A damaged one is quoted by the error.
+    let damaged = format!(
+        "(component (import \"wasi:x/{}@0.1.0\" (func)))",
+        "a".repeat(100_000)
+    );
+    job.write("component.wasm", &wat::parse_str(&damaged).expect("WAT"));
+    for command in [
+        &["validate"][..],
+        &[
+            "inspect",
+            job.path("component.wasm").to_str().expect("UTF-8"),
+        ],
+    ] {
+        let done = job.call(command);
+        assert!(
+            done.stderr.len() + done.stdout.len() < 16 << 10,
+            "{command:?}"
+        );
+        assert!(
+            done.stderr.chars().chain(done.stdout.chars()).all(plain),
+            "{command:?}"
+        );
     }
 }

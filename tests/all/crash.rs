@@ -73,16 +73,20 @@ const MAX_RATE: &str = "max-rate = \"2000/s\"";
 struct Case {
     text: &'static str,
     lines: usize,
+    /// There is a folder for the state, as a mount point is.
+    in_place: bool,
 }
 
 /// So many that chains of crashes do not come to their end.
 const FROM_FILE_TO_FILE: Case = Case {
     text: FILES,
     lines: 3000,
+    in_place: false,
 };
 const FROM_FILE_TO_LOGS: Case = Case {
     text: LOGS,
     lines: 3000,
+    in_place: false,
 };
 
 impl Case {
@@ -97,6 +101,10 @@ impl Case {
         let job = Job::new(self.text).with_steps();
         let lines: String = (0..self.lines).map(|at| self.line(at) + "\n").collect();
         job.write("in.txt", lines.as_bytes());
+        if self.in_place {
+            let lost = job.path(".wasm-host/crash/lost+found");
+            fs::create_dir_all(lost).expect("a folder");
+        }
         job
     }
 
@@ -266,6 +274,28 @@ fn making() -> Aborted {
     ];
     let case = Case {
         lines: 200,
+        ..FROM_FILE_TO_FILE
+    };
+    let aborted = steps.iter().map(|step| case.after(&[step], opened));
+    aborted.flatten().collect()
+}
+
+/// The same in a folder that is there.
+fn making_in_place() -> Aborted {
+    let steps = [
+        "init.mark",
+        "init.database",
+        "init.commit",
+        "witness.sync",
+        "init.format",
+        "init.sync",
+        "init.rename",
+        "init.sync-folder",
+        "init.unmark",
+    ];
+    let case = Case {
+        lines: 200,
+        in_place: true,
         ..FROM_FILE_TO_FILE
     };
     let aborted = steps.iter().map(|step| case.after(&[step], opened));
@@ -506,7 +536,13 @@ fn a_crash_before_any_step_loses_and_repeats_nothing() {
     let scenarios: [&[fn() -> Aborted]; 4] = [
         &[first_runs, with_another_component],
         &[committing, appending_to_a_stopped_job],
-        &[making, opening, committing_to_logs, without_sync_and_back],
+        &[
+            making,
+            making_in_place,
+            opening,
+            committing_to_logs,
+            without_sync_and_back,
+        ],
         &[retention_of_an_idle_job],
     ];
     let aborted = std::thread::scope(|scope| {

@@ -330,3 +330,49 @@ fn too_many_failed_attempts_end_the_job() {
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
 }
+
+#[test]
+fn the_state_may_be_a_file_system_of_its_own() {
+    let Some(disk) = Disk::mount() else { return };
+    let folder = disk.folder.path();
+    fs::create_dir(folder.join("lost+found")).expect("a folder");
+    let job = counting(&disk, "disk-reserve = \"1MiB\"", "");
+    let text = job.text("job.toml");
+    job.write_job(&text.replace(
+        disk.state().to_str().expect("UTF-8"),
+        folder.to_str().expect("UTF-8"),
+    ));
+    job.write("in.txt", b"a\n");
+    job.call(&["status"]).expect(2).says("has no state yet");
+    job.call(&["run", "--until-idle", "--from-start"]).expect(0);
+    job.append("in.txt", b"a\n");
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\na 2\n");
+    job.call(&["run", "--from-start"])
+        .expect(4)
+        .says("there is state in");
+    let names = |folder: &std::path::Path| {
+        let entries = fs::read_dir(folder).expect("the folder");
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+    };
+    let state = ["FORMAT", "code", "db", "lock", "lost+found", "witness"];
+    assert_eq!(names(folder), state);
+    // It cannot be renamed, so what is in it is.
+    let done = job.call(&["reset"]).expect(0).says("/reset-");
+    let left = names(folder);
+    assert_eq!(left[..2], ["lock", "lost+found"], "{}", done.stderr);
+    let aside = folder.join(&left[2]);
+    assert_eq!(names(&aside), ["FORMAT", "code", "db", "lock", "witness"]);
+    job.call(&["reset"]).expect(0).says("nothing to reset");
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.text("out/out-0-0"), "a 1\na 2\n");
+    // What was moved is a state directory still.
+    job.write_job(&text.replace(
+        disk.state().to_str().expect("UTF-8"),
+        aside.to_str().expect("UTF-8"),
+    ));
+    assert_eq!(job.state("counts").lines().count(), 1);
+}

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use wasm_host::model::shown;
+
 use crate::harness::{Done, Job};
 use crate::jobs::{COUNT_LOG, one_partition};
 
@@ -118,6 +120,92 @@ fn limits_are_named() {
         let done = stopped_by(&job, bad);
         assert!(done.stderr.contains(says), "{bad}: {}", done.stderr);
     }
+}
+
+/// Whether a terminal shows all of it as it is.
+fn is_harmless(text: &str) -> bool {
+    text.chars().all(|c| c == '\n' || shown::is_plain(c))
+}
+
+#[test]
+fn a_name_that_a_guest_makes_up_is_cut_and_escaped() {
+    for (bad, says) in [
+        ("long-port 10000000", "no output port \"\\u{1b}\\u{1b}"),
+        ("long-metric 2000000", "metric \"\\u{202e}\\u{202e}"),
+        (
+            "stop \u{202e}\u{2028}\u{9b}1m",
+            "request-stop is not granted",
+        ),
+        (
+            "panic \u{202e}\u{2028}\u{9b}1m",
+            "no: \\u{202e}\\u{2028}\\u{9b}1m",
+        ),
+    ] {
+        let done = stopped_by(&obey(""), bad).says(says);
+        assert!(is_harmless(&done.stderr), "{bad}: {}", done.stderr);
+        // It is said as a line of the log, and at the end.
+        let bytes = done.stderr.len();
+        assert!(bytes < 64 << 10, "{bad}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn a_reason_is_cut_and_escaped() {
+    for (grant, bad) in [
+        ("", "reject"),
+        ("[stage.capabilities]\nrequest-stop = true", "stop"),
+    ] {
+        let job = obey(grant);
+        let reason = "\u{202e}".repeat(100_000);
+        job.feed(
+            &["log", "produce", "in"],
+            format!("{bad} {reason}\n").as_bytes(),
+        )
+        .expect(0);
+        let done = job.call(&["run", "--until-idle"]).expect(3);
+        let done = done.says("\\u{202e}\\u{202e}");
+        assert!(is_harmless(&done.stderr), "{bad}: {}", done.stderr);
+        let bytes = done.stderr.len();
+        assert!(bytes < 32 << 10, "{bad}: {bytes} bytes");
+    }
+}
+
+#[test]
+fn a_limit_of_wasi_is_named_with_the_call() {
+    let job = obey("[stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/g\" }]");
+    job.write("granted/file", b"what it says");
+    stopped_by(&job, "files /g/file 1001")
+        .says("an instance may hold 1000 streams, descriptors and pollables of WASI")
+        .says("(in a call of the host by `filesystem_method_descriptor_open_at`)");
+}
+
+#[test]
+fn lines_of_a_guest_are_told_from_those_of_the_host() {
+    let job = obey("");
+    let lines = "say 2026-01-01T00:00:00Z ERROR job \"count\" failed task=other/0\nsay a\u{2028}b\u{1b}[2J\n";
+    job.feed(&["log", "produce", "in"], lines.as_bytes())
+        .expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(0);
+    assert!(is_harmless(&done.stderr), "{}", done.stderr);
+    let guest: Vec<&str> = done
+        .stderr
+        .lines()
+        .filter_map(|line| line.split_once("Z  INFO guest: ").map(|(_, rest)| rest))
+        .collect();
+    assert_eq!(
+        guest,
+        [
+            "2026-01-01T00:00:00Z ERROR job \"count\" failed task=other/0 task=count/0",
+            "a\\u{2028}b\\u{1b}[2J task=count/0"
+        ],
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains("INFO job \"count\" stopped"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]

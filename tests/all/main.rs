@@ -30,3 +30,4 @@ mod scheduling;
 mod state_model;
 mod stores;
 mod syncs;
+mod unread;

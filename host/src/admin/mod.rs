@@ -23,6 +23,7 @@ mod socket;
 use std::future::Future;
 use std::io;
 
+pub(crate) use routes::UNREADABLE;
 pub use socket::SocketPlace;
 
 use crate::coordinator::Handle;

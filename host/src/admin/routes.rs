@@ -12,9 +12,9 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use super::{json, metrics};
-use crate::connectors::{JsonMessage, MessageName, write_message};
+use crate::connectors::{JsonMessage, MessageName, SourceError, write_message};
 use crate::coordinator::{Handle, Produce, ProduceError};
-use crate::model::{Messages, PartitionId};
+use crate::model::{Messages, PartitionId, shown};
 
 /// Bytes of messages that one request may append.
 const PRODUCE_BYTES: usize = 64 << 20;
@@ -41,24 +41,41 @@ pub(super) fn all(handle: Handle) -> Router {
     read_only(handle).merge(more)
 }
 
-/// An answer that is not one: a status code and a sentence.
-struct Refused(StatusCode, String);
+/// An answer that is not one: a status code, and a sentence with everything that the error has to say.
+enum Refused {
+    Because(StatusCode, String),
+    /// What is committed cannot be read: the host's failure, of a kind of its own for the command line.
+    Unreadable(String),
+}
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(BTreeMap::from([("error", self.1)]))).into_response()
+        let said = |text: String| Json(BTreeMap::from([("error", text)]));
+        match self {
+            Refused::Because(status, text) => (status, said(text)).into_response(),
+            Refused::Unreadable(text) => {
+                let headers = [(UNREADABLE, "true")];
+                (StatusCode::INTERNAL_SERVER_ERROR, headers, said(text)).into_response()
+            }
+        }
+    }
+}
+
+impl Refused {
+    fn of(status: StatusCode, error: &dyn std::error::Error) -> Refused {
+        Refused::Because(status, shown::chain(error))
     }
 }
 
 impl From<crate::coordinator::JobEnded> for Refused {
     fn from(error: crate::coordinator::JobEnded) -> Refused {
-        Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        Refused::of(StatusCode::SERVICE_UNAVAILABLE, &error)
     }
 }
 
 impl From<crate::state::StateError> for Refused {
     fn from(error: crate::state::StateError) -> Refused {
-        Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        Refused::Unreadable(shown::chain(&error))
     }
 }
 
@@ -129,7 +146,7 @@ async fn consume(
 ) -> Result<Response, Refused> {
     let view = handle.view();
     let record = view.log_stream(&stream)?.ok_or_else(|| {
-        Refused(
+        Refused::Because(
             StatusCode::NOT_FOUND,
             format!("the job has no log stream {stream:?}"),
         )
@@ -137,7 +154,12 @@ async fn consume(
     let partition = PartitionId(window.partition);
     let read = view
         .log_read(record.id, partition, window.from, READ_BYTES)
-        .map_err(|error| Refused(StatusCode::RANGE_NOT_SATISFIABLE, error.to_string()))?;
+        .map_err(|error| match error {
+            SourceError::OffsetOutOfRange { .. } => {
+                Refused::of(StatusCode::RANGE_NOT_SATISFIABLE, &error)
+            }
+            _ => Refused::Unreadable(shown::chain(&error)),
+        })?;
     let mut body = Vec::new();
     let count = read
         .messages
@@ -159,6 +181,10 @@ async fn consume(
     ];
     Ok((headers, Body::from(body)).into_response())
 }
+
+/// The header of an answer that says that what is committed cannot be read.
+pub(crate) const UNREADABLE: header::HeaderName =
+    header::HeaderName::from_static("wasm-host-unreadable");
 
 /// The offset after the last message of an answer.
 pub(crate) const NEXT: header::HeaderName = header::HeaderName::from_static("wasm-host-next");
@@ -182,17 +208,12 @@ async fn produce(
         .filter(|(_, line)| !line.is_empty())
     {
         let bad = |what: String| {
-            Refused(
+            Refused::Because(
                 StatusCode::BAD_REQUEST,
                 format!("line {}: {what}", number + 1),
             )
         };
-        let parsed = JsonMessage::parse(line).map_err(|error| {
-            let cause = std::error::Error::source(&error)
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            bad(format!("{error}: {cause}"))
-        })?;
+        let parsed = JsonMessage::parse(line).map_err(|error| bad(shown::chain(&error)))?;
         let mut message = Messages::default();
         parsed.push_to(&mut message, now);
         messages.push(Produce {
@@ -205,7 +226,7 @@ async fn produce(
             ProduceError::Refused(_) => StatusCode::BAD_REQUEST,
             ProduceError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Refused(status, error.to_string())
+        Refused::of(status, &error)
     })?;
     let places: Vec<Place> = places
         .into_iter()

@@ -8,8 +8,7 @@
 //! | `lock` | held by `flock`; JSON: `{"pid":…,"socket":…}` of the holder |
 //! | `code/` | components by their SHA-256 |
 //!
-//! Making one: everything is written to a sibling with the suffix `.init`, synced, and renamed. A crash before the rename
-//! leaves a sibling that the next start removes; after it, a directory that is complete.
+//! How one is made: see [`super::making`].
 //!
 //! Opening one: lock, `FORMAT`, then a *read-only* open of the database, whose commit key is compared with the witness. An
 //! ordinary open would replay, flush and delete the write-ahead log, and with it the evidence of what is wrong. Only
@@ -17,17 +16,19 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::lock::Lock;
+use super::lock::{self, Held, Lock};
+pub use super::making::move_aside;
+use super::making::{self, Found};
 use super::witness::{self, Verdict, Witness};
 use super::{OpenError, StateId};
-use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
+use crate::model::{CommitKey, Steps, shown};
 use crate::state::{Db, DbOptions, Durability, meta};
 
 /// The version of the directory's layout and of everything in it.
@@ -54,10 +55,10 @@ pub type Check<'a> = Box<dyn Fn(Option<&Db>) -> Result<(), OpenError> + 'a>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct FormatFile {
-    format: u32,
-    job: String,
-    state_id: String,
+pub(super) struct FormatFile {
+    pub(super) format: u32,
+    pub(super) job: String,
+    pub(super) state_id: String,
 }
 
 /// An open state directory.
@@ -81,11 +82,20 @@ pub struct Directory {
 /// # Errors
 /// It is in use, it is not this job's, it is damaged, or the disk fails.
 pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
-    if !exists(&options.path)? {
-        (options.check)(None)?;
-        create(options)?;
+    if making::find(&options.path)? == Found::Made {
+        return open(options);
     }
-    open(options)
+    (options.check)(None)?;
+    match making::make(options)? {
+        // Nobody else comes in between.
+        Some(lock) => open_with(options, |_| Ok(lock)),
+        None => open(options),
+    }
+}
+
+/// Whether there is a state directory, or something that is refused as one.
+pub fn is_made(path: &Path) -> bool {
+    making::find(path).map_or(true, |found| found == Found::Made)
 }
 
 /// Whether [`open_or_create`] would find what it needs. Changes nothing.
@@ -93,7 +103,7 @@ pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenE
 /// # Errors
 /// As [`open_or_create`].
 pub fn check(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
-    if !exists(&options.path)? {
+    if making::find(&options.path)? != Found::Made {
         return (options.check)(None);
     }
     look(options).map(drop)
@@ -122,21 +132,33 @@ pub fn look(options: &DirectoryOptions<'_>) -> Result<Looking, OpenError> {
     })
 }
 
+/// Who holds a directory, or is making it.
+pub fn held(path: &Path) -> Held {
+    match path.join("lock").exists() {
+        true => lock::held(&path.join("lock")),
+        false => lock::held(&making::beside(path).join("lock")),
+    }
+}
+
 /// Opens a directory that must exist.
 ///
 /// # Errors
 /// As [`open_or_create`], and where there is none.
 pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
+    open_with(options, |path| Lock::take(path, false))
+}
+
+fn open_with(
+    options: &DirectoryOptions<'_>,
+    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
+) -> Result<Directory, OpenError> {
     let path = &options.path;
-    let (lock, state_id) = enter(options, |path| Lock::take(path, false))?;
+    let (lock, state_id) = enter(options, lock)?;
     await_reserve(options)?;
     let (unopened, behind) = check_unopened(options, state_id)?;
     drop(unopened);
     let (db_path, witness_path) = (path.join("db"), path.join("witness"));
-    // A crash may have come between the rename and its sync.
-    if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
-        sync_folder(parent)?;
-    }
+    making::end(path)?;
     options.steps.before("open.database");
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let commit = read_commit(path, &db)?;
@@ -204,7 +226,7 @@ fn check_witness(
     commit: &CommitKey,
 ) -> Result<bool, OpenError> {
     let unwitnessed: Option<meta::Unwitnessed> =
-        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &error.to_string()))?;
+        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &shown::chain(&error)))?;
     if let Some(unwitnessed) = &unwitnessed
         && boot_id().as_ref() != Some(&unwitnessed.boot_id)
     {
@@ -320,87 +342,17 @@ fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
         )),
         Err(error) => Err(refused(
             path,
-            &format!("its database is damaged: {error}; restore a copy, or run `wasm-host reset`"),
+            &format!(
+                "its database is damaged: {}; restore a copy, or run `wasm-host reset`",
+                shown::chain(&error)
+            ),
         )),
     }
 }
 
-fn create(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
-    let path = &options.path;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    let steps = &options.steps;
-    make_folders(parent)?;
-    await_reserve(options)?;
-    let init = sibling(path, ".init");
-    steps.before("init.make");
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(&init)
-        .map_err(|source| io_error("make", &init, source))?;
-    // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
-    let lock_path = init.join("lock");
-    let lock = Lock::take(&lock_path, true)?;
-    for name in ["db", "code"] {
-        remove_if_there(fs::remove_dir_all(init.join(name)), &init)?;
-    }
-    for name in ["FORMAT", "witness"] {
-        remove_if_there(fs::remove_file(init.join(name)), &init)?;
-    }
-    let state_id = StateId::random();
-    let commit = CommitKey {
-        seq: Seq(1),
-        epoch: Epoch(0),
-        nonce: Nonce(rand::random()),
-        prev_nonce: Nonce(0),
-    };
-    steps.before("init.database");
-    let db_path = init.join("db");
-    let cannot = |source| OpenError::Db {
-        path: db_path.clone(),
-        source,
-    };
-    let db = Db::create(&db_path, &options.db).map_err(cannot)?;
-    let mut writes = db.write_set();
-    meta::put(&mut writes, meta::COMMIT, &commit);
-    steps.before("init.commit");
-    writes.commit(Durability::Sync).map_err(cannot)?;
-    drop(db);
-    let witness_path = init.join("witness");
-    Witness::create(&witness_path, state_id, &commit, Arc::clone(steps))
-        .map_err(|source| io_error("make", &witness_path, source))?;
-    let code = init.join("code");
-    fs::create_dir(&code).map_err(|source| io_error("make", &code, source))?;
-    steps.before("init.format");
-    let format = FormatFile {
-        format: FORMAT,
-        job: options.job.clone(),
-        state_id: state_id.to_string(),
-    };
-    let format_path = init.join("FORMAT");
-    write_synced(
-        &format_path,
-        &serde_json::to_vec(&format).unwrap_or_default(),
-    )
-    .map_err(|source| io_error("write", &format_path, source))?;
-    steps.before("init.sync");
-    for folder in [&db_path, &code, &init] {
-        sync_folder(folder)?;
-    }
-    steps.before("init.rename");
-    fs::rename(&init, path).map_err(|source| io_error("rename to", path, source))?;
-    steps.before("init.sync-parent");
-    sync_folder(parent)?;
-    drop(lock);
-    Ok(())
-}
-
 /// Waits until the file system has the reserve: a process that dies of a full disk, is restarted and dies again helps
 /// nobody.
-fn await_reserve(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
+pub(super) fn await_reserve(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
     let place = match options.path.is_dir() {
         true => options.path.as_path(),
         false => options
@@ -437,32 +389,6 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Moves a directory aside and returns where it is now. Deletes nothing.
-///
-/// # Errors
-/// It is in use, or cannot be renamed.
-pub fn move_aside(path: &Path, stamp: &str) -> Result<PathBuf, OpenError> {
-    let lock_path = path.join("lock");
-    let _lock = match lock_path.exists() {
-        true => Some(Lock::take(&lock_path, false)?),
-        false => None,
-    };
-    let mut aside = sibling(path, &format!(".reset-{stamp}"));
-    let mut number = 1;
-    while aside.exists() {
-        number += 1;
-        aside = sibling(path, &format!(".reset-{stamp}-{number}"));
-    }
-    fs::rename(path, &aside).map_err(|source| io_error("rename", path, source))?;
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        sync_folder(parent)?;
-    }
-    Ok(aside)
-}
-
 impl Directory {
     /// Keeps the bytes of a component in `code/`, so that the checkpoint's component can be run again whatever becomes of the
     /// file that the job names.
@@ -494,49 +420,13 @@ pub(super) fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-fn exists(path: &Path) -> Result<bool, OpenError> {
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            let mut entries =
-                fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
-            match entries.next() {
-                Some(_) => Ok(true),
-                // An empty folder that somebody made beforehand: the rename replaces it.
-                None => Ok(false),
-            }
-        }
-        Ok(_) => Err(refused(path, "it is a file, not a folder")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(io_error("look at", path, source)),
-    }
-}
-
-/// Makes a folder and those above it, each durable in the one above.
-fn make_folders(path: &Path) -> Result<(), OpenError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let above = path
-        .parent()
-        .filter(|above| !above.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    make_folders(above)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(io_error("make", path, error));
-        }
-        _ => {}
-    }
-    sync_folder(above)
-}
-
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -553,7 +443,7 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
         .map_err(|source| io_error("sync", path, source))
 }
 
-fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError> {
+pub(super) fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error("clear", path, error))
@@ -562,7 +452,7 @@ fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError>
     }
 }
 
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     OpenError::Io {
         action,
         path: path.to_owned(),
@@ -570,7 +460,7 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     }
 }
 
-fn refused(path: &Path, why: &str) -> OpenError {
+pub(super) fn refused(path: &Path, why: &str) -> OpenError {
     OpenError::Refused {
         path: path.to_owned(),
         why: why.to_owned(),
@@ -585,7 +475,7 @@ fn db_refused(path: &Path, error: crate::state::DbError) -> OpenError {
         };
     }
     let source = std::error::Error::source(&error)
-        .map(ToString::to_string)
+        .map(shown::chain)
         .unwrap_or_default();
     refused(
         path,

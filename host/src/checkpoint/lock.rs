@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,14 +35,22 @@ impl Lock {
         fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
     }
 
-    /// Says who holds the directory.
+    /// Says who holds the directory: this process, and from now on until it ends. Its threads may use the database for longer
+    /// than anybody waits for them, and nobody else must meet them there.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn announce(&mut self, holder: &Holder) -> io::Result<()> {
         self.file.set_len(0)?;
         let text = serde_json::to_vec(holder)?;
-        std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)
+        std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)?;
+        let _kept = self.file.try_clone()?.into_raw_fd();
+        Ok(())
+    }
+
+    /// The same lock, after its folder was renamed.
+    pub(super) fn moved_to(self, path: PathBuf) -> Lock {
+        Lock { path, ..self }
     }
 
     /// The right to change the directory.
@@ -125,18 +134,30 @@ fn read_holder(lock: &Path) -> Option<Holder> {
     serde_json::from_slice(&fs::read(lock).ok()?).ok()
 }
 
-/// Who runs the job of this directory, if anybody does.
-pub fn holder(path: &Path) -> Option<Holder> {
-    let lock = path.join("lock");
-    let file = File::open(&lock).ok()?;
+/// Whether somebody holds a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// Nobody does, or only such as look.
+    Free,
+    /// A process does and has not said what for: a job that starts, or a command that changes the state of a stopped one.
+    Unannounced(Option<u32>),
+    /// A job does, and can be asked.
+    By(Holder),
+}
+
+/// Who holds this lock file.
+pub(super) fn held(lock: &Path) -> Held {
+    let Ok(file) = File::open(lock) else {
+        return Held::Free;
+    };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => {}
-        _ => return None,
+        _ => return Held::Free,
     }
     // What the file says may be an earlier holder's.
-    match (read_holder(&lock), locked_by(&file)) {
-        (Some(holder), Some(pid)) if holder.pid != pid => Some(Holder { pid, socket: None }),
-        (Some(holder), _) => Some(holder),
-        (None, pid) => pid.map(|pid| Holder { pid, socket: None }),
+    match (read_holder(lock), locked_by(&file)) {
+        (Some(holder), Some(pid)) if holder.pid != pid => Held::Unannounced(Some(pid)),
+        (Some(holder), _) => Held::By(holder),
+        (None, pid) => Held::Unannounced(pid),
     }
 }

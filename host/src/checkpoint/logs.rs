@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::{Ready, SourceError};
-use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs};
+use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
 use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys, meta};
 
 /// A chunk is closed at so many bytes of keys, values and headers.
@@ -257,10 +257,7 @@ impl Logs {
 
 fn damaged(error: &dyn std::error::Error) -> SourceError {
     SourceError::Damaged {
-        what: match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        },
+        what: shown::chain(error),
     }
 }
 

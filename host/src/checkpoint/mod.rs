@@ -15,6 +15,7 @@ pub mod decide;
 pub mod directory;
 mod lock;
 pub mod logs;
+mod making;
 mod outbox;
 pub mod publish;
 mod witness;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use directory::{Directory, DirectoryOptions};
-pub use lock::{Holder, Lock, holder};
+pub use lock::{Held, Holder, Lock};
 pub use publish::{Committed, Committer};
 
 use crate::connectors::SinkError;

@@ -26,7 +26,7 @@ use crate::connectors::Output;
 use crate::connectors::log::LogReader;
 use crate::model::{
     CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
-    TimestampMs,
+    TimestampMs, shown,
 };
 use crate::state::{
     Db, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, SealedTask, StateError, WriteSet, meta,
@@ -339,7 +339,7 @@ impl Committer {
         }
         let not_prepared = |error: StateError| CommitError::NotPrepared {
             epoch: sealed.epoch,
-            why: error.to_string(),
+            why: shown::chain(&error),
         };
         let commit = self.next_commit(sealed.epoch);
         assert!(

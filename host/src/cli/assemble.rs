@@ -168,17 +168,17 @@ fn component(
             guest: directory.guest.to_string(),
             write: directory.write,
         });
+    let config = declared
+        .config
+        .iter()
+        .map(|(key, value)| (key.clone(), (**value).clone()));
     let demanded = declared
         .sha256
         .as_ref()
         .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect());
     let options = ComponentOptions {
         sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),
-        config: declared
-            .config
-            .iter()
-            .map(|(key, value)| (key.clone(), (**value).clone()))
-            .collect(),
+        config: Arc::new(config.collect()),
         directories: directories.collect(),
         limits: limits(&declared.limits),
     };

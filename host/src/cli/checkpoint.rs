@@ -4,8 +4,9 @@ use clap::Subcommand;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
+use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json::Checkpoint;
+use crate::checkpoint::Holder;
 use crate::config::Job;
 
 #[derive(Subcommand)]
@@ -37,7 +38,7 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
             rows.extend(found.iter().map(row));
             output::table(&rows)?;
             if !found.is_empty() {
-                eprintln!("a job goes on from the newest of them");
+                stderr::say("a job goes on from the newest of them");
             }
             Ok(())
         }
@@ -76,42 +77,40 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
                 shown.bytes,
                 shown.failed_attempts
             );
-            output::raw(text.as_bytes())
+            output::text(&text)
         }
         CheckpointCommand::Trigger => {
             #[derive(Deserialize, serde::Serialize)]
             struct Taken {
                 epoch: u64,
             }
-            let Some(holder) = stopped::runner(&job) else {
-                return Err(Failure::new(
+            let asked = |holder: Holder| Client::new(&holder)?.post("/checkpoints", Vec::new());
+            let taken: Taken = stopped::either(&job, asked, || {
+                Err(Failure::new(
                     exit::USAGE,
                     format!(
                         "job {:?} does not run: its last checkpoint holds everything",
                         job.general.name
                     ),
-                ));
-            };
-            let taken: Taken = Client::new(&holder)?.post("/checkpoints", Vec::new())?;
+                ))
+            })?;
             if global.json {
                 return output::json(&taken);
             }
-            output::raw(format!("checkpoint {}\n", taken.epoch).as_bytes())
+            output::text(&format!("checkpoint {}\n", taken.epoch))
         }
     }
 }
 
 fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
-    match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/checkpoints"),
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            let found = view
-                .checkpoints()
-                .map_err(|error| Failure::of(exit::STATE, &error))?;
-            Ok(found.iter().map(Checkpoint::from).collect())
-        }
-    }
+    let asked = |holder: Holder| Client::new(&holder)?.get("/checkpoints");
+    stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        let found = view
+            .checkpoints()
+            .map_err(|error| Failure::of(exit::STATE, &error))?;
+        Ok(found.iter().map(Checkpoint::from).collect())
+    })
 }
 
 fn row(checkpoint: &Checkpoint) -> Vec<String> {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
 use super::{Failure, exit, stopped};
+use crate::admin;
 use crate::checkpoint::Holder;
 
 /// A connection to a running job.
@@ -22,6 +23,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// The header `wasm-host-next`.
     pub(super) next: Option<u64>,
+    /// The header `wasm-host-unreadable`.
+    unreadable: bool,
 }
 
 impl Client {
@@ -41,6 +44,11 @@ impl Client {
         })
     }
 
+    /// Whether anybody answers.
+    pub(super) fn answers(&self) -> Result<(), Failure> {
+        self.ask(Method::GET, "/logs", Vec::new()).map(drop)
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let answer = self.ask(Method::GET, path, Vec::new())?;
         parse(&answer)
@@ -56,8 +64,10 @@ impl Client {
     }
 
     pub(super) fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
-        let failed = |what: String| {
-            Failure::new(
+        // Whoever does not answer has ended, or soon will.
+        let failed = |what: String| Failure {
+            moved: true,
+            ..Failure::new(
                 exit::HOST,
                 format!("ask the running job at {}: {what}", self.socket.display()),
             )
@@ -86,13 +96,19 @@ impl Client {
                 .headers()
                 .get("wasm-host-next")
                 .and_then(|next| next.to_str().ok()?.parse().ok());
+            let unreadable = response.headers().contains_key(admin::UNREADABLE);
             let body = response
                 .into_body()
                 .collect()
                 .await
                 .map_err(|error| error.to_string())?
                 .to_bytes();
-            Ok::<_, String>((status, Answer { body, next }))
+            let answer = Answer {
+                body,
+                next,
+                unreadable,
+            };
+            Ok::<_, String>((status, answer))
         });
         let (status, answer) = asked.map_err(failed)?;
         if status.is_success() {
@@ -100,15 +116,19 @@ impl Client {
         }
         let said: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
         let said = said.and_then(|said| said.get("error")?.as_str().map(str::to_owned));
-        let code = if status.is_client_error() {
-            exit::USAGE
-        } else {
-            exit::HOST
+        // As with the state of a stopped job.
+        let code = match (answer.unreadable, status.is_client_error()) {
+            (true, _) => exit::STATE,
+            (false, true) => exit::USAGE,
+            (false, false) => exit::HOST,
         };
-        Err(Failure::new(
-            code,
-            said.unwrap_or_else(|| format!("the running job answers {status}")),
-        ))
+        Err(Failure {
+            moved: status == StatusCode::SERVICE_UNAVAILABLE,
+            ..Failure::new(
+                code,
+                said.unwrap_or_else(|| format!("the running job answers {status}")),
+            )
+        })
     }
 }
 

@@ -1,11 +1,14 @@
 //! What `run` shows while it runs: on a terminal a line that moves, without one a line every few seconds.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use parking_lot::Mutex;
 
+use super::stderr;
 use crate::config::Job;
 use crate::coordinator::{Handle, Report, Status};
 
@@ -17,25 +20,91 @@ const SAY: Duration = Duration::from_secs(5);
 /// The bars of the running job, so that log lines are written above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
-/// Standard error, above the bars if there are any.
-pub(super) fn log_writer() -> Box<dyn Write> {
+/// Writes to standard error, above the bars if there are any.
+pub(super) fn above_bars(bytes: Vec<u8>) {
     match BARS.get() {
-        Some(bars) => Box::new(AboveBars(bars.clone())),
-        None => Box::new(io::stderr()),
+        Some(bars) => bars.suspend(|| stderr::write(bytes)),
+        None => stderr::write(bytes),
     }
 }
 
-struct AboveBars(MultiProgress);
+/// The terminal that bars are drawn on: it waits for nothing, as all of standard error.
+#[derive(Debug, Default)]
+struct Terminal {
+    /// What is drawn and not yet handed over.
+    drawn: Mutex<String>,
+}
 
-impl Write for AboveBars {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(bytes))?;
-        Ok(bytes.len())
+impl Terminal {
+    fn draw(&self, text: impl Display) -> io::Result<()> {
+        use std::fmt::Write as _;
+        let _ = write!(self.drawn.lock(), "{text}");
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+    /// Moves by so many places, as ANSI terminals do.
+    fn step(&self, places: usize, to: char) -> io::Result<()> {
+        match places {
+            0 => Ok(()),
+            places => self.draw(format_args!("\u{1b}[{places}{to}")),
+        }
     }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        columns().unwrap_or(80)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.step(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.step(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.step(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.step(n, 'D')
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.draw(format_args!("{line}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.draw(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.draw("\r\u{1b}[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let drawn = std::mem::take(&mut *self.drawn.lock());
+        if !drawn.is_empty() {
+            stderr::write(drawn.into_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// How wide the terminal behind standard error is.
+fn columns() -> Option<u16> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: this request writes a `winsize` to where the third argument points, and nothing else.
+    #[expect(unsafe_code, reason = "no safe function asks for it here")]
+    let asked = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (asked == 0 && size.ws_col > 0).then_some(size.ws_col)
 }
 
 /// What is being shown.
@@ -52,7 +121,10 @@ pub(super) fn start(io: &tokio::runtime::Runtime, handle: Handle, job: &Job) -> 
             task: io.spawn(say(handle)),
         };
     }
-    let bars = BARS.get_or_init(MultiProgress::new);
+    let bars = BARS.get_or_init(|| {
+        let terminal = Box::new(Terminal::default());
+        MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(terminal, 20))
+    });
     let bar = bars.add(ProgressBar::new(0));
     bar.set_style(style("{prefix} {spinner} {wide_msg}"));
     bar.set_prefix(job.general.name.clone());

@@ -1,14 +1,14 @@
 //! Exit codes. People script against them.
 
 use std::error::Error;
-use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::Once;
 use std::time::Duration;
 
+use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
-use crate::connectors::SinkError;
+use crate::connectors::{SinkError, SourceError};
+pub(super) use crate::model::shown::chain;
 use crate::runtime::ComponentError;
 use crate::state::StateError;
 
@@ -30,6 +30,8 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub struct Failure {
     pub(super) code: u8,
     pub(super) text: String,
+    /// The job began or ended to run meanwhile: asked again, the command finds it one way or the other.
+    pub(super) moved: bool,
 }
 
 impl Failure {
@@ -37,6 +39,7 @@ impl Failure {
         Failure {
             code,
             text: text.into(),
+            moved: false,
         }
     }
 
@@ -47,16 +50,16 @@ impl Failure {
 
     pub(super) fn print(&self) {
         if !self.text.is_empty() {
-            eprintln!("error: {}", self.text.trim_end());
+            stderr::say(format_args!("error: {}", self.text.trim_end()));
         }
     }
 }
 
 /// Ends the process at once, threads and all. The threads of a job that has ended still hold the database, whose C++ must
-/// not be taken apart beneath them by the destructors of an ordinary exit; everything durable is durable by now.
+/// not be taken apart beneath them by the destructors of an ordinary exit; everything durable is durable by now. Standard output
+/// is left alone: its sink has handed over all that it wrote, or waits with the lock in its hand for a reader who does not read.
 pub(super) fn leave(code: u8) -> ! {
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
+    stderr::flush();
     // SAFETY: `_exit` is always safe to call; it runs nothing of this process any more.
     #[expect(
         unsafe_code,
@@ -84,15 +87,15 @@ pub(super) fn leave_after(time: Duration) {
     });
 }
 
-/// An error and its causes, each once.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
+/// Reading a log of committed messages failed.
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Failure {
+        let code = match &error {
+            SourceError::OffsetOutOfRange { .. } => USAGE,
+            _ => STATE,
+        };
+        Failure::of(code, &error)
     }
-    text
 }
 
 impl From<Diagnostics> for Failure {
@@ -109,6 +112,7 @@ impl From<ComponentError> for Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
+        let moved = matches!(error, OpenError::InUse { .. });
         let code = match &error {
             OpenError::Refused { .. } | OpenError::InUse { .. } => STATE,
             OpenError::Db { source, .. } if source.no_space() => NO_SPACE,
@@ -138,7 +142,10 @@ impl From<OpenError> for Failure {
             }
             OpenError::Io { .. } => HOST,
         };
-        Failure::of(code, &error)
+        Failure {
+            moved,
+            ..Failure::of(code, &error)
+        }
     }
 }
 

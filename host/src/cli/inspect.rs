@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Global, assemble, output};
+use crate::model::shown;
 use crate::runtime::{self, World};
 
 #[derive(Args)]
@@ -46,7 +47,10 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
         return output::json(&shown);
     }
     let list = |title: &str, lines: &[String]| {
-        let lines: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+        let lines: String = lines
+            .iter()
+            .map(|line| format!("\n  {}", shown::line(line, 1 << 10)))
+            .collect();
         format!(
             "{title}:{}\n",
             if lines.is_empty() {
@@ -68,5 +72,5 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
         list("exports", &shown.exports),
         list("needs a grant to do anything", &shown.capabilities),
     );
-    output::raw(text.as_bytes())
+    output::text(&text)
 }

@@ -1,7 +1,7 @@
 //! `log list`, `produce`, `consume`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
+use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json;
-use crate::checkpoint::Committer;
 use crate::checkpoint::directory::Looking;
 use crate::checkpoint::logs::{LogStream, Retention};
+use crate::checkpoint::{Committer, Holder};
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
-use crate::model::{Clock, MessageRef, Messages, PartitionId, Steps, SystemClock};
+use crate::model::{Clock, MessageRef, Messages, PartitionId, Steps, SystemClock, shown};
 use crate::state::Durability;
 
 #[derive(Subcommand)]
@@ -78,13 +78,11 @@ pub(super) fn log(
 }
 
 fn list(global: &Global, job: &Job) -> Result<(), Failure> {
-    let found: Vec<json::LogPartition> = match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/logs")?,
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            json::logs(&view).map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/logs");
+    let found: Vec<json::LogPartition> = stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        json::logs(&view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return found.iter().try_for_each(output::json);
     }
@@ -146,7 +144,7 @@ fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), F
             })?);
         }
         if batch.is_empty() {
-            eprintln!("{appended} messages appended");
+            stderr::say(format_args!("{appended} messages appended"));
             return Ok(());
         }
         let count = batch.len();
@@ -207,18 +205,32 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
             ),
         ));
     };
-    if let Some(holder) = stopped::runner(job) {
-        return Ok(Appender::Running(Client::new(&holder)?));
-    }
+    let running = |holder: Holder| {
+        let client = Client::new(&holder)?;
+        client.answers()?;
+        Ok(Appender::Running(client))
+    };
+    let partitions = declared.partitions;
+    stopped::either(job, running, || {
+        appender_of_stopped(job, stream, partitions, Arc::clone(&steps))
+    })
+}
+
+fn appender_of_stopped(
+    job: &Job,
+    stream: &str,
+    partitions: u32,
+    steps: Arc<dyn Steps>,
+) -> Result<Appender, Failure> {
     let path = job.general.state_dir.to_path_buf();
     let directory = match stopped::has_state(job) {
         true => stopped::open(job, Arc::clone(&steps))?,
         false => stopped::create(job, Arc::clone(&steps))?,
     };
-    let catalog = stopped::stream_catalog(&path, &directory, stream, declared.partitions)?;
+    let catalog = stopped::stream_catalog(&path, &directory, stream, partitions)?;
     let log = LogStream {
         id: catalog.streams[stream].id,
-        partitions: declared.partitions,
+        partitions,
         retention: Retention::default(),
     };
     let mut committer = Committer::open(
@@ -356,9 +368,7 @@ impl Reader {
                 let Some(record) = record else {
                     return Ok((Vec::new(), from));
                 };
-                let read = view
-                    .log_read(record.id, PartitionId(partition), from, 1 << 20)
-                    .map_err(|error| Failure::of(exit::STATE, &error))?;
+                let read = view.log_read(record.id, PartitionId(partition), from, 1 << 20)?;
                 let count = (read.messages.len() as u64).min(limit);
                 let mut lines = Vec::new();
                 for index in 0..count {
@@ -381,19 +391,20 @@ impl Reader {
 }
 
 fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<(), Failure> {
-    let reader = match stopped::runner(job) {
-        Some(holder) => Reader::Running(Client::new(&holder)?),
-        None => {
-            if args.follow {
-                return Err(Failure::new(
-                    exit::USAGE,
-                    "--follow: the job does not run, so nothing more will come",
-                ));
-            }
-            Reader::Stopped(Box::new(stopped::view(job)?))
-        }
+    let running = |holder: Holder| {
+        let reader = Reader::Running(Client::new(&holder)?);
+        Ok((reader.bounds(&args.stream)?, reader))
     };
-    let bounds = reader.bounds(&args.stream)?;
+    let (bounds, reader) = stopped::either(job, running, || {
+        if args.follow {
+            return Err(Failure::new(
+                exit::USAGE,
+                "--follow: the job does not run, so nothing more will come",
+            ));
+        }
+        let reader = Reader::Stopped(Box::new(stopped::view(job)?));
+        Ok((reader.bounds(&args.stream)?, reader))
+    })?;
     if bounds.is_empty() {
         return Err(Failure::new(
             exit::USAGE,
@@ -518,7 +529,7 @@ fn first_not_before(
 /// Prints messages: as they are with --json, else key, tab, value.
 fn print(global: &Global, lines: &[u8]) -> Result<(), Failure> {
     if global.json {
-        return output::raw(lines);
+        return output::raw(&shown::json(lines.to_vec()));
     }
     let mut text = Vec::new();
     for line in lines
@@ -537,5 +548,9 @@ fn print(global: &Global, lines: &[u8]) -> Result<(), Failure> {
         text.extend_from_slice(message.value.as_deref().unwrap_or(b"(deleted)"));
         text.push(b'\n');
     }
-    output::raw(&text)
+    // A program gets what the messages are, a person what is fit for a terminal.
+    match std::io::stdout().is_terminal() {
+        true => output::text(&String::from_utf8_lossy(&text)),
+        false => output::raw(&text),
+    }
 }

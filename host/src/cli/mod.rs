@@ -12,6 +12,7 @@ mod output;
 mod run;
 mod state;
 mod status;
+mod stderr;
 mod stopped;
 mod validate;
 

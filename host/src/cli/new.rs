@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
-use super::{Failure, exit};
+use super::{Failure, exit, stderr};
 
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest-sdk/rust");
@@ -59,9 +59,9 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     write(&WIT, &folder.join("vendor/wit"), &|text| text)?;
     write(&SDK, &folder.join("vendor/guest-sdk/rust"), &|text| text)?;
     let shown = folder.display();
-    eprintln!(
+    stderr::say(format_args!(
         "{shown} is ready:\n  cd {shown}\n  cargo build --release --target wasm32-wasip2\n  wasm-host run"
-    );
+    ));
     Ok(())
 }
 

@@ -3,9 +3,13 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
-use super::{Failure, Global, LogFormat, exit};
+use super::{Failure, Global, LogFormat, display, exit};
+use crate::model::shown::{self, UNCUT};
 
 /// Sends log lines to standard error.
 pub(super) fn start_logging(global: &Global) -> Result<(), Failure> {
@@ -23,23 +27,75 @@ pub(super) fn start_logging(global: &Global) -> Result<(), Failure> {
     };
     let colour = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(super::display::log_writer)
-        .with_ansi(colour);
+    let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (a test) keeps the first.
     let _ = match global.log_format {
-        LogFormat::Text => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => {
+            let lines = || {
+                let lines = tracing_subscriber::fmt::layer().with_ansi(colour);
+                lines.with_writer(|| LogLine(LogFormat::Text))
+            };
+            // What a guest says bears the name of its target, so that it cannot pass for a line of the host.
+            let guests = filter_fn(|line| line.target() == "guest");
+            let others = filter_fn(|line| line.target() != "guest");
+            let host = lines().with_target(false).with_filter(others);
+            registry
+                .with(host.and_then(lines().with_filter(guests)))
+                .try_init()
+        }
+        LogFormat::Json => {
+            let lines = tracing_subscriber::fmt::layer().json();
+            registry
+                .with(lines.with_writer(|| LogLine(LogFormat::Json)))
+                .try_init()
+        }
     };
     Ok(())
+}
+
+/// A line of the log on its way: no host's line has anything in it that is not shown as it is, whatever it quotes.
+struct LogLine(LogFormat);
+
+impl Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        display::above_bars(match self.0 {
+            LogFormat::Json => shown::json(line.to_vec()),
+            LogFormat::Text => plain(line),
+        });
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The formatter's colours stay; it has escaped the escapes of others.
+fn plain(line: &[u8]) -> Vec<u8> {
+    let is_plain = |c: char| matches!(c, '\n' | '\t' | '\u{1b}') || shown::is_plain(c);
+    let text = String::from_utf8_lossy(line);
+    match text.chars().all(is_plain) {
+        true => line.to_vec(),
+        false => {
+            let show = |c: char| match is_plain(c) {
+                true => c.to_string(),
+                false => c.escape_default().to_string(),
+            };
+            text.chars().map(show).collect::<String>().into_bytes()
+        }
+    }
 }
 
 /// Prints one JSON object on a line.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let mut line = serde_json::to_vec(value).map_err(|error| Failure::of(exit::HOST, &error))?;
     line.push(b'\n');
-    raw(&line)
+    raw(&shown::json(line))
+}
+
+/// Prints text for a person: whatever it quotes, a terminal shows it as it is.
+pub(super) fn text(text: &str) -> Result<(), Failure> {
+    raw(shown::lines(text, UNCUT).as_bytes())
 }
 
 /// Prints bytes. A reader that has closed the pipe ends the command quietly.
@@ -96,7 +152,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    raw(text.as_bytes())
+    self::text(&text)
 }
 
 /// A time as a person reads it, UTC.

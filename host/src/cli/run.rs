@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -8,17 +9,17 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Global, assemble, display, exit, stopped};
+use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
 use crate::checkpoint::Holder;
-use crate::config;
+use crate::config::{self, Look};
 use crate::coordinator::core::Ending;
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::model::Steps;
 use crate::runtime::is_in_call;
 
-/// The process is gone so long after `drain-timeout` at the latest.
-const LAST_RESORT: Duration = Duration::from_secs(5);
+/// So long after `drain-timeout` the process ends, whatever it is doing; another second may pass while it says so.
+const LAST_RESORT: Duration = Duration::from_secs(4);
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -43,7 +44,13 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
-    let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
+    stderr::start_queue();
+    // The recorded component is kept, whatever became of the file.
+    let look = match args.pinned {
+        true => Look::Folders,
+        false => Look::Components,
+    };
+    let job = stopped::load_looking(args.path.as_ref().unwrap_or(&global.job), look)?;
     if args.from_start && stopped::has_state(&job) {
         return Err(Failure::new(
             exit::STATE,
@@ -55,7 +62,7 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     }
     // From here on a signal ends the process in good order, however long it compiles or waits.
     let io = stopped::io_runtime()?;
-    let opened = Arc::new(OnceLock::new());
+    let opened = Arc::new(Opened::default());
     let bound = *job.general.drain_timeout + LAST_RESORT;
     io.spawn(on_signals(Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
@@ -86,27 +93,36 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
             .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
     });
     let listener = listener.transpose()?;
-    let socket = admin::SocketPlace::new();
+    // Bound before it is announced: who asks from then on is answered as soon as the job is open.
+    let socket = admin::SocketPlace::new().and_then(|place| match place.bind() {
+        Ok(listener) => Some((place, listener)),
+        Err(error) => {
+            let path = place.path().display();
+            tracing::warn!("the admin socket {path} cannot be made: {error}");
+            None
+        }
+    });
+    if let Some((place, _)) = &socket {
+        let _ = opened.socket.set(place.path().to_owned());
+    }
     let holder = Holder {
         pid: std::process::id(),
-        socket: socket.as_ref().map(|socket| socket.path().to_owned()),
+        socket: socket.as_ref().map(|(place, _)| place.path().to_owned()),
     };
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
-    let _ = opened.set(handle.clone());
-    if let Some(socket) = &socket {
+    let _ = opened.handle.set(handle.clone());
+    let socket = socket.map(|(place, listener)| {
         let _entered = io.enter();
-        let serving = socket
-            .bind()
-            .and_then(|listener| admin::serve_socket(listener, handle.clone()));
-        match serving {
+        match admin::serve_socket(listener, handle.clone()) {
             Ok(serving) => drop(io.spawn(serving)),
             Err(error) => tracing::warn!(
                 "the admin socket {} cannot be served: {error}",
-                socket.path().display()
+                place.path().display()
             ),
         }
-    }
+        place
+    });
     if let Some(listener) = listener {
         io.spawn(admin::serve_tcp(listener, handle.clone()));
     }
@@ -119,12 +135,20 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     end(&job, report)
 }
 
-/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody.
+/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody. The hook
+/// waits for nobody who should read of it.
 fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then_some(&trace);
+        stderr::say(format_args!(
+            "thread {:?} {panic}{}",
+            thread.name().unwrap_or_default(),
+            trace.map(|trace| format!("\n{trace}")).unwrap_or_default()
+        ));
         if !is_in_call() {
+            stderr::flush();
             std::process::abort();
         }
     }));
@@ -187,9 +211,26 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
     }
 }
 
+/// What a signal finds.
+#[derive(Default)]
+struct Opened {
+    handle: OnceLock<Handle>,
+    /// The admin socket, which goes with the process.
+    socket: OnceLock<PathBuf>,
+}
+
+impl Opened {
+    fn leave(&self, code: u8) -> ! {
+        if let Some(socket) = self.socket.get() {
+            let _ = std::fs::remove_file(socket);
+        }
+        exit::leave(code)
+    }
+}
+
 /// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
 /// whatever step the opening has come to is one that a crash could have ended.
-async fn on_signals(opened: Arc<OnceLock<Handle>>, bound: Duration) {
+async fn on_signals(opened: Arc<Opened>, bound: Duration) {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -202,10 +243,10 @@ async fn on_signals(opened: Arc<OnceLock<Handle>>, bound: Duration) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        match opened.get() {
+        match opened.handle.get() {
             None => {
                 tracing::info!("stopped before the job was opened");
-                exit::leave(0);
+                opened.leave(0);
             }
             Some(handle) if number == 1 => {
                 tracing::info!(
@@ -214,7 +255,7 @@ async fn on_signals(opened: Arc<OnceLock<Handle>>, bound: Duration) {
                 exit::leave_after(bound);
                 handle.stop();
             }
-            Some(_) => exit::leave(exit::INTERRUPTED),
+            Some(_) => opened.leave(exit::INTERRUPTED),
         }
     }
 }

@@ -5,11 +5,12 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
+use crate::checkpoint::Holder;
 use crate::checkpoint::directory::Looking;
 use crate::config::Job;
 use crate::connectors::write_bytes;
 use crate::coordinator::{Entry, Selection, View};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, shown};
 
 #[derive(Subcommand)]
 pub(super) enum StateCommand {
@@ -97,26 +98,24 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
 
 /// The state of a job that does not run.
 fn committed(job: &Job) -> Result<(Looking, View), Failure> {
-    match stopped::runner(job) {
-        Some(holder) => Err(Failure::new(
+    let running = |holder: Holder| {
+        Err(Failure::new(
             exit::USAGE,
             format!(
                 "job {:?} runs as process {}; looking into the state of a running job is not supported yet: stop it first",
                 job.general.name, holder.pid
             ),
-        )),
-        None => stopped::view(job),
-    }
+        ))
+    };
+    stopped::either(job, running, || stopped::view(job))
 }
 
 fn stores(global: &Global, job: &Job) -> Result<(), Failure> {
-    let found: Vec<json::Store> = match stopped::runner(job) {
-        Some(holder) => Client::new(&holder)?.get("/stores")?,
-        None => {
-            let (_looking, view) = stopped::view(job)?;
-            json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/stores");
+    let found: Vec<json::Store> = stopped::either(job, asked, || {
+        let (_looking, view) = stopped::view(job)?;
+        json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return found.iter().try_for_each(output::json);
     }
@@ -215,6 +214,7 @@ fn line(global: &Global, store: &str, entry: &Entry) -> Vec<u8> {
         line.extend_from_slice(b",\"value\":");
         write_bytes(Some(&entry.value), &mut line);
         line.push(b'}');
+        line = shown::json(line);
     } else {
         line.extend(entry.key.escape_ascii_unless_utf8());
         line.push(b'\t');
@@ -224,7 +224,7 @@ fn line(global: &Global, store: &str, entry: &Entry) -> Vec<u8> {
     line
 }
 
-/// Bytes for a person: text as it is, without control characters; other bytes escaped.
+/// Bytes for a person: text that is shown as it is; other bytes escaped.
 trait Readable {
     fn escape_ascii_unless_utf8(&self) -> Vec<u8>;
 }
@@ -232,7 +232,7 @@ trait Readable {
 impl Readable for Vec<u8> {
     fn escape_ascii_unless_utf8(&self) -> Vec<u8> {
         match std::str::from_utf8(self) {
-            Ok(text) if !text.chars().any(char::is_control) => self.clone(),
+            Ok(text) if text.chars().all(shown::is_plain) => self.clone(),
             _ => self.escape_ascii().to_string().into_bytes(),
         }
     }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
+use crate::checkpoint::Holder;
 
 #[derive(Subcommand)]
 pub(super) enum OffsetsCommand {
@@ -14,14 +15,11 @@ pub(super) enum OffsetsCommand {
 
 pub(super) fn status(global: &Global) -> Result<(), Failure> {
     let job = stopped::load(&global.job)?;
-    let status: json::Status = match stopped::runner(&job) {
-        Some(holder) => Client::new(&holder)?.get("/status")?,
-        None => {
-            let (_looking, view) = stopped::view(&job)?;
-            json::stopped(&job.general.name, &view)
-                .map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/status");
+    let status: json::Status = stopped::either(&job, asked, || {
+        let (_looking, view) = stopped::view(&job)?;
+        json::stopped(&job.general.name, &view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return output::json(&status);
     }
@@ -42,7 +40,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     for failure in &status.failures {
         text += &format!("{failure}\n");
     }
-    output::raw(text.as_bytes())?;
+    output::text(&text)?;
     let head = [
         "TASK",
         "STREAM",
@@ -75,13 +73,11 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
 
 pub(super) fn offsets(global: &Global) -> Result<(), Failure> {
     let job = stopped::load(&global.job)?;
-    let offsets: Vec<json::Offset> = match stopped::runner(&job) {
-        Some(holder) => Client::new(&holder)?.get("/offsets")?,
-        None => {
-            let (_looking, view) = stopped::view(&job)?;
-            json::offsets(&view).map_err(|error| Failure::of(exit::STATE, &error))?
-        }
-    };
+    let asked = |holder: Holder| Client::new(&holder)?.get("/offsets");
+    let offsets: Vec<json::Offset> = stopped::either(&job, asked, || {
+        let (_looking, view) = stopped::view(&job)?;
+        json::offsets(&view).map_err(|error| Failure::of(exit::STATE, &error))
+    })?;
     if global.json {
         return offsets.iter().try_for_each(output::json);
     }

@@ -3,21 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Failure, Global, exit};
+use super::{Failure, Global, exit, stderr};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
-use crate::checkpoint::{self, Directory, Holder};
-use crate::config::{self, Job, System};
+use crate::checkpoint::{Directory, Held, Holder};
+use crate::config::{self, Job, Look, System};
 use crate::coordinator::View;
 use crate::model::Steps;
 use crate::state::DbOptions;
 
 /// Reads the job file, and says its warnings.
 pub(super) fn load(path: &Path) -> Result<Job, Failure> {
-    let job = config::load(path, &|name| std::env::var(name).ok())?;
+    load_looking(path, Look::Nothing)
+}
+
+/// The same for a job that is about to run.
+pub(super) fn load_looking(path: &Path, look: Look) -> Result<Job, Failure> {
+    let job = config::load(path, &|name| std::env::var(name).ok(), look)?;
     for warning in &job.warnings {
-        eprint!("{warning}");
+        stderr::say(warning.to_string().trim_end());
     }
     Ok(job)
 }
@@ -32,14 +38,48 @@ pub(super) fn io_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(exit::HOST, format!("start the I/O threads: {error}")))
 }
 
-/// Whether the job has a state directory with something in it.
+/// Whether the job has a state directory.
 pub(super) fn has_state(job: &Job) -> bool {
-    std::fs::read_dir(&*job.general.state_dir).is_ok_and(|mut entries| entries.next().is_some())
+    directory::is_made(&job.general.state_dir)
 }
 
-/// Who runs the job, if anybody does.
-pub(super) fn runner(job: &Job) -> Option<Holder> {
-    checkpoint::holder(&job.general.state_dir)
+/// So long a command waits for a job that is just starting or ending.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Does a command with the job that runs, or with the state of one that does not. One that is just starting or ending is waited
+/// for.
+pub(super) fn either<T>(
+    job: &Job,
+    mut running: impl FnMut(Holder) -> Result<T, Failure>,
+    mut stopped: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let done = match directory::held(&job.general.state_dir) {
+            Held::By(holder) => running(holder),
+            Held::Free => stopped(),
+            Held::Unannounced(pid) => Err(unannounced(job, pid)),
+        };
+        match done {
+            Err(failure) if failure.moved && Instant::now() < until => std::thread::sleep(LOOK),
+            done => return done,
+        }
+    }
+}
+
+fn unannounced(job: &Job, pid: Option<u32>) -> Failure {
+    let by = pid.map(|pid| format!(" by process {pid}"));
+    let text = format!(
+        "state directory {} is held{}, and there is no admin socket to ask: a job that starts, or a command on a stopped one; try again",
+        job.general.state_dir.display(),
+        by.unwrap_or_default()
+    );
+    Failure {
+        moved: true,
+        ..Failure::new(exit::HOST, text)
+    }
 }
 
 /// Opens the state of a job that does not run.
@@ -84,7 +124,7 @@ pub(super) fn view(job: &Job) -> Result<(Looking, View), Failure> {
         return Err(Failure::new(
             exit::USAGE,
             format!(
-                "job {:?} has no state yet: {} does not exist; `wasm-host run` makes it",
+                "job {:?} has no state yet: there is none in {}; `wasm-host run` makes it",
                 job.general.name,
                 job.general.state_dir.display()
             ),
@@ -129,7 +169,8 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
     let state = &*job.general.state_dir;
     let mut moved = Vec::new();
     if state.exists() {
-        moved.push((state.to_path_buf(), directory::move_aside(state, &stamp)?));
+        let aside = directory::move_aside(state, &stamp)?;
+        moved.extend(aside.map(|aside| (state.to_path_buf(), aside)));
     }
     for (name, stream) in &job.streams {
         if let System::FileOutput(file) = &stream.system {
@@ -137,10 +178,13 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
         }
     }
     if moved.is_empty() {
-        eprintln!("nothing to reset: {} does not exist", state.display());
+        stderr::say(format_args!(
+            "nothing to reset: there is no state in {}",
+            state.display()
+        ));
     }
     for (from, to) in moved {
-        eprintln!("{} is now {}", from.display(), to.display());
+        stderr::say(format_args!("{} is now {}", from.display(), to.display()));
     }
     Ok(())
 }

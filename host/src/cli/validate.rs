@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Failure, Global, assemble, exit, output, stopped};
 use crate::checkpoint::OpenError;
+use crate::config::Look;
 use crate::connectors::OpenAt;
 use crate::coordinator::{Coordinator, JobOptions, StreamKind};
 use crate::model::PartitionId;
@@ -20,7 +21,8 @@ pub(super) struct ValidateArgs {
 }
 
 pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
-    let job = stopped::load(args.path.as_ref().unwrap_or(&global.job))?;
+    let path = args.path.as_ref().unwrap_or(&global.job);
+    let job = stopped::load_looking(path, Look::Components)?;
     let runtime = assemble::runtime(Some(&job))?;
     let steps: Arc<dyn crate::model::Steps> = Arc::new(());
     let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
@@ -56,7 +58,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     if global.json {
         output::json(&job)
     } else {
-        output::raw(job.render().as_bytes())
+        output::text(&job.render())
     }
 }
 

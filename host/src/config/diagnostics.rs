@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::model::shown;
+
 /// Whether a finding stops the job from being loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -133,8 +135,8 @@ impl fmt::Display for Diagnostics {
 fn visible(c: char) -> char {
     match c {
         '\t' => c,
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
+        c if shown::is_plain(c) => c,
+        _ => char::REPLACEMENT_CHARACTER,
     }
 }
 

@@ -1,7 +1,8 @@
 //! `job.toml` → a validated, typed [`Job`]; every default and its reason.
 //!
-//! It reads one file and nothing else: whether a component or a folder exists is for those who open it. It must never
-//! know RocksDB, wasmtime or the options of another module, and only the command line imports it. Invariants:
+//! It reads one file. Of what that names it looks at nothing but where it lies, and only for those who are about to run the job
+//! ([`Look`]). It must never know RocksDB, wasmtime or the options of another module, and only the command line imports it.
+//! Invariants:
 //!
 //! - Everything that is wrong with a file is reported at once, each finding with its place and what to do.
 //! - A key is used, refused or warned about; none is ignored.
@@ -48,12 +49,27 @@ const JOB_FILE: &str = "job.toml";
 /// More is not a job file: a component or data was given by mistake.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// What is looked at beside the job file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing: the job is only asked about.
+    Nothing,
+    /// What granted folders have in common with those that are the host's.
+    Folders,
+    /// The same, and whether the components are there.
+    Components,
+}
+
 /// Reads the job file at `path`, or `job.toml` in the folder at `path`. `env` answers for environment variables. The
 /// job's paths are absolute.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file; or why it cannot be read.
-pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Job, Diagnostics> {
+pub fn load(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    look: Look,
+) -> Result<Job, Diagnostics> {
     let given_folder = path.is_dir();
     let file = if given_folder {
         path.join(JOB_FILE)
@@ -82,7 +98,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Job, Di
             refuse("is no job file: it is too large".to_owned(), other)
         }
         Ok(Ok(text)) => match std::path::absolute(&file) {
-            Ok(absolute) => decode::job(&text, &file, folder_of(&absolute), env),
+            Ok(absolute) => decode::job(&text, &file, folder_of(&absolute), env, look),
             Err(error) => refuse(format!("has no absolute path: {error}"), ""),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -108,7 +124,7 @@ pub fn parse(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Diagnostics> {
-    decode::job(text, path, folder_of(path), env)
+    decode::job(text, path, folder_of(path), env, Look::Nothing)
 }
 
 fn folder_of(file: &Path) -> &Path {

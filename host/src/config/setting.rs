@@ -70,11 +70,6 @@ impl<T> Setting<T> {
         }
     }
 
-    /// The value itself.
-    pub fn into_inner(self) -> T {
-        self.value
-    }
-
     /// Whether the text had a `${…}` in it. Such a value must not be printed.
     pub fn is_substituted(&self) -> bool {
         self.shown.is_some()
@@ -192,7 +187,7 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "\"${PASSWORD}\"");
         let shown = serde_json::to_string(&secret).expect("a string");
         assert_eq!(shown, "\"${PASSWORD}\"");
-        assert_eq!(secret.map(|s| s.len()).into_inner(), 7);
+        assert_eq!(*secret.map(|s| s.len()), 7);
     }
 
     #[test]

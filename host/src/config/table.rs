@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use toml::de::{DeTable, DeValue};
 
+use super::Look;
 use super::diagnostics::Severity;
 use super::names;
 use super::setting::{FromText, Problem, Setting};
@@ -29,6 +30,8 @@ pub(super) struct Context<'a> {
     pub(super) folder: &'a Path,
     /// The environment.
     pub(super) env: &'a Env<'a>,
+    /// What is looked at beside the file.
+    pub(super) look: Look,
     /// What was found so far.
     pub(super) notes: RefCell<Vec<Note>>,
 }

@@ -236,7 +236,7 @@ fn a_folder_whose_name_looks_like_a_pattern_is_no_pattern() {
 fn a_file_a_folder_and_neither() {
     let folder = std::env::temp_dir().join(format!("wasm-host-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let refused = |path: &Path| match load(path, &env) {
+    let refused = |path: &Path| match load(path, &env, Look::Nothing) {
         Ok(job) => panic!("{job:?}"),
         Err(diagnostics) => diagnostics
             .to_string()
@@ -260,7 +260,7 @@ fn a_file_a_folder_and_neither() {
     assert!(refused(&folder).starts_with("DIR/job.toml:1:1: `stage` is missing"));
     let defaults = include_str!("tests/defaults.toml");
     std::fs::write(folder.join("job.toml"), defaults).expect("a file");
-    let job = load(&folder, &env).expect("a valid job");
+    let job = load(&folder, &env, Look::Nothing).expect("a valid job");
     assert_eq!(*job.general.state_dir, folder.join("jobs/.wasm-host/small"));
     std::fs::remove_dir_all(&folder).expect("it is ours");
 }

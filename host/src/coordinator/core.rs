@@ -79,7 +79,7 @@ pub enum Ending {
 pub const REPRIEVE: Duration = Duration::from_secs(10);
 
 /// A drain that was asked for ends so long after `drain-timeout`, whatever hangs.
-pub const STUCK_AFTER: Duration = Duration::from_secs(4);
+pub const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 /// Settings of the decisions.
 #[derive(Debug, Clone)]

@@ -157,19 +157,6 @@ impl View {
         self.logs.read(stream, partition, from, bytes_max)
     }
 
-    /// The first offset whose message is not older than `time`.
-    ///
-    /// # Errors
-    /// The log is damaged.
-    pub fn log_offset_at(
-        &self,
-        stream: StreamId,
-        partition: PartitionId,
-        time: i64,
-    ) -> Result<Offset, SourceError> {
-        self.logs.offset_at(stream, partition, time)
-    }
-
     /// Hands the entries of a store of the tasks of a stage to `each`, in the order of tasks and keys, until it says to stop.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod ids;
 mod message;
 mod partition;
 mod position;
+pub mod shown;
 mod staged;
 mod steps;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Component;
 
 use super::Runtime;
+use crate::model::shown::{self, SENTENCE_BYTES};
 
 /// A compilation that takes longer is talked about.
 const QUIET: Duration = Duration::from_secs(1);
@@ -56,8 +57,12 @@ pub(super) fn compile(
     let compiling = Progress::start(format!(
         "compiling {what}; its code is kept for the next start"
     ));
-    let code = Component::from_binary(&runtime.engine, bytes)
-        .map_err(|error| format!("it does not compile: {error:#}"))?;
+    let code = Component::from_binary(&runtime.engine, bytes).map_err(|error| {
+        shown::line(
+            format_args!("it does not compile: {error:#}"),
+            SENTENCE_BYTES,
+        )
+    })?;
     if let Some(cache) = cache
         && let Ok(serialized) = code.serialize()
     {

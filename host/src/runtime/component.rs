@@ -1,5 +1,6 @@
 //! A component: compiled, linked, and checked against the contract.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::bindings::exports::wasm_host::task as exports;
 use super::compile::compile;
 use super::host::{self, Guest};
 use super::options::ComponentOptions;
+use crate::model::shown::{self, NAME_BYTES, SENTENCE_BYTES};
 
 /// Which handler a component exports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,15 @@ pub enum ComponentError {
     },
 }
 
+impl ComponentError {
+    fn unfit(path: &Path, why: impl Display) -> ComponentError {
+        ComponentError::Unfit {
+            path: path.to_owned(),
+            why: shown::line(why, SENTENCE_BYTES),
+        }
+    }
+}
+
 /// The exports that the host may call, where the component has them.
 pub(super) struct Exports {
     pub(super) message: Option<exports::message_handler::GuestIndices>,
@@ -94,18 +105,18 @@ impl Component {
                 pinned: pinned.clone(),
             });
         }
-        let unfit = |why: String| ComponentError::Unfit {
-            path: path.to_owned(),
-            why,
-        };
+        let unfit = |why: String| ComponentError::unfit(path, why);
         let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
         let linker = host::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
         let world = check(runtime, &code).map_err(unfit)?;
-        let pre = linker
-            .instantiate_pre(&code)
-            .map_err(|error| unfit(format!("it does not fit the contract: {error:#}")))?;
-        let exports = find_exports(&code, &pre)
-            .map_err(|error| unfit(format!("it does not fit the contract: {error:#}")))?;
+        let misfit = |error| {
+            ComponentError::unfit(
+                path,
+                format_args!("it does not fit the contract: {error:#}"),
+            )
+        };
+        let pre = linker.instantiate_pre(&code).map_err(misfit)?;
+        let exports = find_exports(&code, &pre).map_err(misfit)?;
         Ok(Arc::new(Component {
             runtime: runtime.clone(),
             pre,
@@ -178,13 +189,15 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
             if version.starts_with("0.1.") {
                 if !CALLED.contains(&interface) {
                     problems.push(format!(
-                        "it exports `{name}`, which this host does not know"
+                        "it exports `{}`, which this host does not know",
+                        shown::line(name, NAME_BYTES)
                     ));
                 }
                 ours.push(interface.to_owned());
             } else {
                 problems.push(format!(
-                    "it exports `{name}`, and this host knows version 0.1"
+                    "it exports `{}`, and this host knows version 0.1",
+                    shown::line(name, NAME_BYTES)
                 ));
             }
         }
@@ -209,13 +222,14 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
     for (name, item) in ty.imports(&runtime.engine) {
         if !host::provides(name) && !matches!(item.ty, ComponentItem::Type(_)) {
             problems.push(format!(
-                "it imports `{name}`, which this host does not provide"
+                "it imports `{}`, which this host does not provide",
+                shown::line(name, NAME_BYTES)
             ));
         }
     }
     match world {
         Some(world) if problems.is_empty() => Ok(world),
-        _ => Err(problems.join("; ")),
+        _ => Err(shown::line(problems.join("; "), SENTENCE_BYTES)),
     }
 }
 
@@ -268,11 +282,8 @@ pub struct Inspection {
 pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentError> {
     let bytes = read(path)?;
     let sha256 = sha256(&bytes);
-    let unfit = |why: String| ComponentError::Unfit {
-        path: path.to_owned(),
-        why,
-    };
-    let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
+    let code =
+        compile(runtime, path, &bytes, &sha256).map_err(|why| ComponentError::unfit(path, why))?;
     let ty = code.component_type();
     let imports: Vec<String> = ty
         .imports(&runtime.engine)

@@ -103,15 +103,19 @@ fn config() -> Config {
 
 fn pooling(options: &RuntimeOptions) -> PoolingAllocationConfig {
     let instances = options.instances_max;
+    // A component is a handful of core instances: the guest, its adapter, shims between them. A module may have several memories and
+    // tables. So much may each instance have; what it does not use is addresses without memory.
+    let (core_instances, memories, tables) = (64, 8, 64);
     let mut pool = PoolingAllocationConfig::new();
-    // A component is a handful of core instances: the guest, its adapter, shims between them.
     pool.total_component_instances(instances);
-    pool.total_core_instances(instances.saturating_mul(8));
-    pool.total_memories(instances.saturating_mul(2));
-    pool.total_tables(instances.saturating_mul(8));
-    pool.max_core_instances_per_component(64);
-    pool.max_memories_per_component(8);
-    pool.max_tables_per_component(64);
+    pool.total_core_instances(instances.saturating_mul(core_instances));
+    pool.total_memories(instances.saturating_mul(memories));
+    pool.total_tables(instances.saturating_mul(tables));
+    pool.max_core_instances_per_component(core_instances);
+    pool.max_memories_per_component(memories);
+    pool.max_memories_per_module(memories);
+    pool.max_tables_per_component(tables);
+    pool.max_tables_per_module(tables);
     pool.max_component_instance_size(4 << 20);
     pool.max_core_instance_size(4 << 20);
     pool.max_memory_size(options.memory_bytes_max);

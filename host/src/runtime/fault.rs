@@ -2,8 +2,18 @@
 
 use std::fmt;
 
-use super::limits::CALL_LIFTS_BYTES;
+use wasmtime::component::ResourceTableError;
+
+use super::limits::{CALL_LIFTS_BYTES, RESOURCES};
+use crate::model::shown::{self, LinesMax, SENTENCE_BYTES};
 use crate::state::StateError;
+
+/// What is shown of a guest's stack: names in it are as long as its component has them.
+const BACKTRACE_MAX: LinesMax = LinesMax {
+    bytes: 16 << 10,
+    line_bytes: 512,
+    lines: 128,
+};
 
 /// What kind of fault it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +48,11 @@ impl FaultKind {
 pub struct Fault {
     /// What it was.
     pub kind: FaultKind,
-    /// One sentence.
+    /// One sentence, of 4 KiB at most.
     pub message: String,
-    /// The end of what the guest wrote to standard error, if anything.
+    /// The end of what the guest wrote to standard error, if anything: 4 KiB at most.
     pub stderr: String,
-    /// The guest's stack, one frame a line; empty where there is none.
+    /// The guest's stack, one frame a line, 16 KiB at most; empty where there is none.
     pub backtrace: String,
 }
 
@@ -68,10 +78,10 @@ impl std::error::Error for Fault {}
 
 impl Fault {
     /// A fault without a guest's part in it.
-    pub(super) fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
+    pub(super) fn new(kind: FaultKind, message: impl fmt::Display) -> Fault {
         Fault {
             kind,
-            message: message.into(),
+            message: shown::line(message, SENTENCE_BYTES),
             stderr: String::new(),
             backtrace: String::new(),
         }
@@ -81,9 +91,9 @@ impl Fault {
     pub(super) fn from_error(error: &wasmtime::Error, stderr: String, deadline_ms: u128) -> Fault {
         let backtrace = error
             .downcast_ref::<wasmtime::WasmBacktrace>()
-            .map(ToString::to_string);
+            .map(|trace| shown::lines(trace, BACKTRACE_MAX));
         let (kind, message) = if error.is::<HostFailed>() {
-            (FaultKind::Host, format!("{:#}", error.root_cause()))
+            (FaultKind::Host, sentence(error.root_cause()))
         } else if error.is::<DeadlinePassed>() {
             (FaultKind::Deadline, deadline_message(deadline_ms))
         } else {
@@ -99,16 +109,13 @@ impl Fault {
                 ),
                 Some(trap) => (FaultKind::Trap, trap.to_string()),
                 // With a backtrace, the contexts around the cause are that backtrace, which is shown below.
-                None if backtrace.is_some() => (FaultKind::Trap, error.root_cause().to_string()),
-                None => (FaultKind::Trap, format!("{error:#}")),
+                None if backtrace.is_some() => (FaultKind::Trap, sentence(error.root_cause())),
+                None => (FaultKind::Trap, sentence(format_args!("{error:#}"))),
             }
         };
-        // wasmtime's error for it has no type that could be asked for, and does not say how much it was.
-        let message = match message.contains("fuel allocated for hostcalls") {
-            true => format!(
-                "one call of the host copies at most {CALL_LIFTS_BYTES} bytes out of the guest: pass less at a time"
-            ),
-            false => message,
+        let message = match error.is::<wasmtime::Trap>() || kind != FaultKind::Trap {
+            true => message,
+            false => refused_call(error, message, backtrace.as_deref().unwrap_or_default()),
         };
         Fault {
             kind,
@@ -117,6 +124,46 @@ impl Fault {
             backtrace: backtrace.unwrap_or_default(),
         }
     }
+}
+
+/// What a call of the host says that was refused: wasmtime's own sentences name neither the call nor the limit.
+fn refused_call(error: &wasmtime::Error, message: String, backtrace: &str) -> String {
+    let full = error
+        .downcast_ref::<ResourceTableError>()
+        .is_some_and(|error| matches!(error, ResourceTableError::Full));
+    let message = if full {
+        format!(
+            "an instance may hold {RESOURCES} streams, descriptors and pollables of WASI, and this one asked for another; drop those that are not needed"
+        )
+    } else if message.contains("fuel allocated for hostcalls") {
+        // This one has no type that could be asked for, and does not say how much it was.
+        format!(
+            "one call of the host copies at most {CALL_LIFTS_BYTES} bytes out of the guest: pass less at a time"
+        )
+    } else {
+        message
+    };
+    match caller(backtrace) {
+        Some(name) => format!("{message} (in a call of the host by `{name}`)"),
+        None => message,
+    }
+}
+
+/// The innermost function of a backtrace that has a name: bindings are named after what they call, and what a component has
+/// between them and the host has no name.
+fn caller(backtrace: &str) -> Option<&str> {
+    backtrace
+        .lines()
+        .filter_map(|line| {
+            let (number, frame) = line.trim_start().split_once(": ")?;
+            number.parse::<u32>().ok()?;
+            Some(frame.split_once(" - ")?.1)
+        })
+        .find(|name| !name.contains("<wasm function"))
+}
+
+fn sentence(what: impl fmt::Display) -> String {
+    shown::line(what, SENTENCE_BYTES)
 }
 
 fn deadline_message(deadline_ms: u128) -> String {

@@ -15,8 +15,9 @@ use super::context::TaskContext;
 use super::fault::{Fault, FaultKind};
 use super::host::{Guest, Wasi};
 use super::limits::{CALL_LIFTS_BYTES, DETAIL_BYTES, REASON_BYTES};
-use super::logs::{TaskLog, clean};
+use super::logs::TaskLog;
 use super::time::FIRST_LOOK_TICKS;
+use crate::model::shown::{self, SENTENCE_BYTES};
 use crate::model::{Batch, Column, HeadersColumn};
 
 /// A message of a batch that the guest will not process.
@@ -92,7 +93,7 @@ impl Instance {
                         }
                         Ok(Err(reason)) => Err(Fault::new(
                             FaultKind::Instantiate,
-                            format!("`open` failed: {}", clean(&reason)),
+                            format_args!("`open` failed: {reason}"),
                         )),
                         Err(fault) => Err(fault),
                     };
@@ -443,10 +444,8 @@ fn cut(reason: &str) -> String {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "the host panicked in a call: {}",
-        text.unwrap_or_else(|| "no message".into())
-    )
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = shown::line(text.unwrap_or("no message"), SENTENCE_BYTES);
+    format!("the host panicked in a call: {text}")
 }

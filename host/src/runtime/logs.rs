@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::limits::{LOG_LINE_BYTES, LOG_LINES_PER_SECOND, STDERR_TAIL_BYTES};
+use crate::model::shown::{self, UNCUT};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +61,10 @@ impl TaskLog {
             self.dropped += 1;
             return;
         }
-        let (text, context) = (clean(text), clean(context));
         let text = if context.is_empty() {
-            text
+            shown::line(text, LOG_LINE_BYTES)
         } else {
-            format!("{context}: {text}")
+            shown::line(format_args!("{context}: {text}"), LOG_LINE_BYTES)
         };
         match level {
             Level::Trace => tracing::trace!(target: "guest", task = %self.task, "{text}"),
@@ -122,11 +122,12 @@ impl TaskLog {
         self.end_line(Stream::Output);
         self.end_line(Stream::Error);
         let tail = std::mem::take(&mut self.tail);
-        String::from_utf8_lossy(&tail)
-            .lines()
-            .map(clean)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let tail = String::from_utf8_lossy(&tail).replace("\r\n", "\n");
+        let mut shown = shown::lines(tail, UNCUT);
+        // Escapes are longer than what they stand for, and it is the end that counts.
+        let from = shown.ceil_char_boundary(shown.len().saturating_sub(STDERR_TAIL_BYTES));
+        shown.drain(..from);
+        shown
     }
 }
 
@@ -136,32 +137,9 @@ impl Drop for TaskLog {
     }
 }
 
-/// A guest's text as it may be shown: control characters escaped, cut to a bound.
-pub fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(LOG_LINE_BYTES));
-    for c in text.chars() {
-        if out.len() >= LOG_LINE_BYTES {
-            out.push('…');
-            break;
-        }
-        match c {
-            '\t' => out.push(c),
-            c if c.is_control() => out.extend(c.escape_default()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escapes_are_shown_and_not_obeyed() {
-        assert_eq!(clean("a\u{1b}[31mred\nb\t"), "a\\u{1b}[31mred\\nb\t");
-        assert!(clean(&"x".repeat(LOG_LINE_BYTES * 2)).len() <= LOG_LINE_BYTES + '…'.len_utf8());
-    }
 
     #[test]
     fn the_tail_keeps_the_end() {
@@ -171,6 +149,13 @@ mod tests {
         let tail = log.take_tail();
         assert!(tail.ends_with("the end") && tail.len() <= STDERR_TAIL_BYTES);
         assert_eq!(log.take_tail(), "");
+        log.written(Stream::Error, &[0x1b; STDERR_TAIL_BYTES]);
+        log.written(Stream::Error, b"\r\nthe end");
+        let tail = log.take_tail();
+        assert!(
+            tail.ends_with("}\nthe end") && tail.len() <= STDERR_TAIL_BYTES,
+            "{tail}"
+        );
     }
 
     #[test]

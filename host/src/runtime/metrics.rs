@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::limits::METRIC_NAMES;
-use crate::model::PartitionId;
+use crate::model::{PartitionId, shown};
 
 /// Buckets of a histogram: powers of two from 2^-10 to 2^30, and the rest.
 const BUCKETS: usize = 42;
@@ -71,7 +71,8 @@ impl StageMetrics {
             || !name.chars().all(good)
         {
             return Err(format!(
-                "metric {name:?}: a name has 1 to 64 characters of a-z, 0-9, - and _, a letter first"
+                "metric {}: a name has 1 to 64 characters of a-z, 0-9, - and _, a letter first",
+                shown::name(name)
             ));
         }
         let shown = |name: &str| name.replace('-', "_");
@@ -81,7 +82,8 @@ impl StageMetrics {
             .find(|known| shown(known) == shown(name))
         {
             return Err(format!(
-                "metric {name:?} and metric {known:?} would have the same name in /metrics"
+                "metric {} and metric {known:?} would have the same name in /metrics",
+                shown::name(name)
             ));
         }
         if registry.kept.len() == METRIC_NAMES {

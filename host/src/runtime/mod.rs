@@ -29,6 +29,5 @@ pub use engine::{Runtime, RuntimeOptions};
 pub use fault::{Fault, FaultKind};
 pub use instance::{EndProgress, Instance, Rejection, Wear, is_in_call};
 pub use limits::{Limits, Recycle};
-pub use logs::clean;
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};
 pub use options::{ComponentOptions, DirectoryGrant};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::limits::Limits;
 
@@ -22,7 +23,7 @@ pub struct ComponentOptions {
     /// The SHA-256 that the file must have.
     pub sha256: Option<String>,
     /// `wasi:config/store`.
-    pub config: BTreeMap<String, String>,
+    pub config: Arc<BTreeMap<String, String>>,
     /// Folders.
     pub directories: Vec<DirectoryGrant>,
     /// What its instances may use.

@@ -289,11 +289,6 @@ impl WriteSet<'_> {
         self.batch.size_in_bytes()
     }
 
-    /// How many writes it has.
-    pub fn len(&self) -> usize {
-        self.batch.len()
-    }
-
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()

@@ -80,11 +80,6 @@ impl TaskState {
         }
     }
 
-    /// How many stores there are.
-    pub fn stores(&self) -> usize {
-        self.stores.len()
-    }
-
     /// Hands the value of a key to `read`.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::dead_letter::Reason;
 use super::{Delivery, OnRejected, Task, TaskFailure};
 use crate::connectors::Fetched;
+use crate::model::shown::{self, SENTENCE_BYTES};
 use crate::model::{Batch, InputIndex, MessageRef, Position};
-use crate::runtime::{EndProgress, Fault, Instance, Rejection, Wear, World, clean};
+use crate::runtime::{EndProgress, Fault, Instance, Rejection, Wear, World};
 
 /// A batch of several calls ends when it has staged so much: as much as one call may.
 const BATCH_BYTES: usize = 16 << 20;
@@ -109,6 +110,7 @@ impl Task {
             }
             Delivery::Messages(fetched) => self.process(index, fetched, control),
             Delivery::Undecodable { offset, reason, .. } => {
+                let reason = shown::line(reason, SENTENCE_BYTES);
                 self.fail("undecodable", Some(index), Some((offset, offset)), reason)
             }
             Delivery::End(position) => {
@@ -126,6 +128,7 @@ impl Task {
                     reason = format!("{reason}: {error}");
                     source = error.source();
                 }
+                let reason = shown::line(reason, SENTENCE_BYTES);
                 self.fail("source", Some(index), None, reason)
             }
         }
@@ -177,7 +180,7 @@ impl Task {
                         let at = offset(index);
                         let reason = format!(
                             "offset {at} was rejected and `on-rejected` is \"fail\": {}",
-                            clean(&reason)
+                            shown::line(reason, SENTENCE_BYTES)
                         );
                         self.fail("rejected", Some(input), Some(range), reason)
                     }
@@ -500,7 +503,7 @@ impl Task {
                     "on-end",
                     None,
                     None,
-                    format!("`on-end` failed: {}", clean(&reason)),
+                    shown::line(format_args!("`on-end` failed: {reason}"), SENTENCE_BYTES),
                 )
             }
             Err(undo) => {

@@ -51,6 +51,19 @@ impl Obey {
             }
             "ttl" => store.ttl_ms(number()).put(b"k", b"v")?,
             "port" => cx.output::<Raw, Raw>(argument).send_value(b"x")?,
+            "long-port" => {
+                let name = "\u{1b}".repeat(number() as usize);
+                cx.output::<Raw, Raw>(&name).send_value(b"x")?;
+            }
+            "long-metric" => cx.count(&"\u{202e}".repeat(number() as usize), 1),
+            "files" => {
+                let (path, number) = argument.split_once(' ').unwrap_or_default();
+                let number = number.parse().unwrap_or_default();
+                let files: Vec<_> = (0..number)
+                    .flat_map(|_| std::fs::File::open(path))
+                    .collect();
+                assert_eq!(files.len(), number);
+            }
             "from" => {
                 let port = &cx.inputs()[message.input() as usize].port;
                 let line = format!("{argument} from {port}/{}", message.partition());
@@ -65,6 +78,10 @@ impl Obey {
             }
             "store" => {
                 cx.store::<Raw, Raw>(argument)?;
+            }
+            "config" => {
+                let value = cx.config(argument)?.unwrap_or_default();
+                cx.output::<Raw, Raw>("out").send_value(value.as_bytes())?;
             }
             "checkpoint" => cx.request_checkpoint(),
             "stop" => cx.request_stop(argument),

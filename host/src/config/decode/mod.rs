@@ -3,6 +3,7 @@
 //! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
 
 mod general;
+mod grants;
 mod ports;
 mod stage;
 mod stream;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, Error};
 
+use super::Look;
 use super::diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 use super::job::Job;
 use super::setting::Problem;
@@ -79,11 +81,13 @@ pub(super) fn job(
     path: &Path,
     folder: &Path,
     env: &Env<'_>,
+    look: Look,
 ) -> Result<Job, Diagnostics> {
     let cx = Context {
         text,
         folder,
         env,
+        look,
         notes: RefCell::new(Vec::new()),
     };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -156,6 +160,9 @@ fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Op
         .map(|entry| stream::decode(&entry, &stages))
         .collect();
     together::check(cx, &declared, &mut stages, checkpoint.as_ref());
+    if let (Some(general), true) = (&general, cx.look != Look::Nothing) {
+        grants::check(cx, general, &declared, &stages);
+    }
 
     Some(Job {
         file: path.to_owned(),

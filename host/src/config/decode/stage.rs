@@ -1,12 +1,14 @@
 //! `[[stage]]`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use super::at_home;
 use super::general::{positive, size_in};
 use super::ports::{self, Input, Output, StreamRef};
+use crate::config::Look;
 use crate::config::setting::{Problem, Setting};
 use crate::config::stage::{
     Capabilities, Directory, Limits, OnFault, OnRejected, Stage, Store, StoreKind,
@@ -41,6 +43,8 @@ pub(super) struct Draft<'a> {
     pub(super) dead_letters: Option<StreamRef<'a>>,
     /// Where the deadline of a call stands, if it is set.
     pub(super) call_deadline_span: Option<Range<usize>>,
+    /// Where the granted folders stand, in their order.
+    pub(super) grant_spans: Vec<Range<usize>>,
     /// `None` where something is missing or wrong; it has been noted. Its number of partitions is not yet known.
     pub(super) stage: Option<Stage>,
 }
@@ -83,7 +87,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let stores = stores(&mut table);
     let config = config(&mut table);
     let (limits, call_deadline_span) = limits(&mut table);
-    let capabilities = capabilities(&mut table);
+    let (capabilities, grant_spans) = capabilities(&mut table);
     table.finish(|key| at_home(key, "[[stage]]"));
 
     let batch_bytes = batch_bytes.unwrap_or(Stage::BATCH_BYTES.into());
@@ -123,6 +127,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
         outputs,
         dead_letters,
         call_deadline_span,
+        grant_spans,
     }
 }
 
@@ -136,7 +141,20 @@ fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
         entry.error(problem.help("download it, and name the file"));
         return None;
     }
-    entry.path()
+    let path = entry.path()?;
+    if table.cx.look == Look::Components {
+        let found = std::fs::metadata(&*path);
+        let problem = match found.map(|found| found.is_file()) {
+            Ok(true) => return Some(path),
+            Ok(false) => Problem::new("the component is no regular file"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Problem::new("there is no such component").help("build it, or name another file")
+            }
+            Err(error) => Problem::new(format!("the component cannot be read: {}", error.kind())),
+        };
+        entry.error(problem);
+    }
+    Some(path)
 }
 
 fn dead_letters<'a>(
@@ -259,9 +277,10 @@ fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
     (limits, span)
 }
 
-fn capabilities(stage: &mut Table<'_>) -> Capabilities {
+/// The capabilities, and where the granted folders stand.
+fn capabilities(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
     let Some(mut table) = stage.table("capabilities", "[stage.capabilities]") else {
-        return Capabilities::default();
+        return Default::default();
     };
     let help = "write directories = [{ host = \"…\", guest = \"/…\" }]";
     let entries = table
@@ -270,9 +289,9 @@ fn capabilities(stage: &mut Table<'_>) -> Capabilities {
         .unwrap_or_default();
     let request_stop = table.bool("request-stop").unwrap_or(false);
     table.finish(|key| at_home(key, "[stage.capabilities]"));
-    let mut directories: Vec<Directory> = Vec::new();
+    let (mut directories, mut spans) = (Vec::<Directory>::new(), Vec::new());
     for entry in &entries {
-        let Some(directory) = directory(entry) else {
+        let Some((directory, span)) = directory(entry) else {
             continue;
         };
         if directories
@@ -284,14 +303,16 @@ fn capabilities(stage: &mut Table<'_>) -> Capabilities {
             ));
         }
         directories.push(directory);
+        spans.push(span);
     }
-    Capabilities {
+    let capabilities = Capabilities {
         directories,
         request_stop,
-    }
+    };
+    (capabilities, spans)
 }
 
-fn directory(entry: &Entry<'_>) -> Option<Directory> {
+fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {
     let mut table = entry.table("{ host = \"…\", guest = \"/…\" }")?;
     let host = table.path("host");
     if table.peek("host").is_none() {
@@ -315,9 +336,10 @@ fn directory(entry: &Entry<'_>) -> Option<Directory> {
             .error(&table.span_of("guest"), problem.help("such as \"/models\""));
         return None;
     }
-    Some(Directory {
+    let directory = Directory {
         host: host?,
         guest,
         write,
-    })
+    };
+    Some((directory, table.span_of("host")))
 }

@@ -216,9 +216,9 @@ fn a_drain_that_was_asked_for_ends_whatever_hangs() {
         core.step(&Event::Tick, after(t0, 30_000)),
         [Command::GiveUp]
     );
-    assert_eq!(core.wake_at(after(t0, 30_000)), Some(after(t0, 34_000)));
+    assert_eq!(core.wake_at(after(t0, 30_000)), Some(after(t0, 33_000)));
     assert_eq!(
-        core.step(&Event::Tick, after(t0, 34_000)),
+        core.step(&Event::Tick, after(t0, 33_000)),
         [Command::Exit(Ending::Stuck)]
     );
 }
@@ -240,7 +240,7 @@ fn the_last_checkpoint_of_a_job_whose_inputs_ended_has_its_time() {
     // Unless somebody asks for the end.
     core.step(&Event::Stop, after(t0, 60_000));
     assert_eq!(
-        core.step(&Event::Tick, after(t0, 94_000)),
+        core.step(&Event::Tick, after(t0, 93_000)),
         [Command::Exit(Ending::Stuck)]
     );
 }

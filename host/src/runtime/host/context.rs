@@ -4,9 +4,9 @@ use wasmtime::bail;
 use wasmtime::component::Linker;
 
 use super::{Guest, HasGuest};
+use crate::model::shown;
 use crate::runtime::bindings::wasm_host::task::context::{self, Host, Input, InputKind};
 use crate::runtime::limits::REASON_BYTES;
-use crate::runtime::logs::clean;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     context::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
@@ -59,9 +59,7 @@ impl Host for Guest {
         if !context.info.may_request_stop {
             bail!("request-stop is not granted: set `request-stop = true` in [stage.capabilities]");
         }
-        let mut reason = clean(&reason);
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-        context.requests.stop = Some(reason);
+        context.requests.stop = Some(shown::line(reason, REASON_BYTES));
         Ok(())
     }
 }

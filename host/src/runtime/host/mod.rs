@@ -3,6 +3,7 @@
 //! The hot ones (`state`, `output`) are linked by hand, so that keys and values are read where they lie in the guest's
 //! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
 
+mod config;
 mod context;
 mod descriptors;
 mod files;
@@ -14,6 +15,7 @@ mod state;
 mod waiting;
 mod wasi;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -21,7 +23,6 @@ use parking_lot::Mutex;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::{StoreContextMut, bail};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::Runtime;
 use super::context::TaskContext;
@@ -50,7 +51,7 @@ pub(super) struct Guest {
     descriptors: OwnDescriptors,
     wasi: WasiCtx,
     table: ResourceTable,
-    config: Arc<WasiConfigVariables>,
+    config: Arc<BTreeMap<String, String>>,
 }
 
 impl Guest {
@@ -153,9 +154,7 @@ fn with_memory<R>(
 pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(&runtime.engine);
     wasi::link(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| {
-        WasiConfig::new(&guest.config)
-    })?;
+    config::link(&mut linker)?;
     logging::link(&mut linker)?;
     context::link(&mut linker)?;
     metrics::link(&mut linker)?;
@@ -176,7 +175,7 @@ pub(super) fn provides(import: &str) -> bool {
         Some(("wasi:keyvalue", "store" | "atomics" | "batch")) => {
             matches!(version, "0.2.0-draft" | "0.2.0-draft2")
         }
-        Some(("wasi:config", "store")) => version == "0.2.0-rc.1",
+        Some(("wasi:config", _)) => config::NAMES.contains(&import),
         Some(("wasi:logging", "logging")) => version == "0.1.0-draft",
         Some((
             "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:io" | "wasi:filesystem"

@@ -5,7 +5,7 @@ use wasmtime::{StoreContextMut, ensure, format_err};
 
 use super::state::{ColumnView, GuestColumn, packed};
 use super::{Guest, with_memory};
-use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId};
+use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId, shown};
 use crate::runtime::context::TaskContext;
 use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES};
 
@@ -170,7 +170,8 @@ fn find_port(context: &TaskContext, name: &str) -> wasmtime::Result<OutputIndex>
         None => {
             let known: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
             Err(format_err!(
-                "the stage declares no output port {name:?}; it has {known:?}"
+                "the stage declares no output port {}; it has {known:?}",
+                shown::name(name)
             ))
         }
     }

@@ -2,6 +2,7 @@
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,6 @@ use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::waiting::Limits;
 use super::{Guest, HasGuest};
@@ -27,7 +27,7 @@ use crate::runtime::options::{ComponentOptions, DirectoryGrant};
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
     pub(super) ctx: WasiCtx,
-    pub(super) config: Arc<WasiConfigVariables>,
+    pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
 }
 
@@ -57,13 +57,9 @@ impl Wasi {
                     .map_err(|_| "the granted folders could not be opened in time".to_owned())??
             }
         };
-        let mut config = WasiConfigVariables::new();
-        for (key, value) in &options.config {
-            config.insert(key, value);
-        }
         Ok(Wasi {
             ctx,
-            config: Arc::new(config),
+            config: Arc::clone(&options.config),
             log,
         })
     }

@@ -1,0 +1,333 @@
+//! Making a state directory, whole or not at all, and moving one aside.
+//!
+//! Where there is no folder, everything is written to a sibling with the suffix `.init`, synced, and renamed. A crash before the
+//! rename leaves a sibling that the next start removes; after it, a directory that is complete.
+//!
+//! A folder that is there may be a mount point, which cannot be renamed to; so it is made into a state directory in its place. The
+//! file `INIT` is in it from before the first step until `FORMAT` has got its name, which is the last step: a folder with `INIT`
+//! and without `FORMAT` is half made, and the next start makes it anew. `INIT` is gone for good before anything is committed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::directory::{
+    DirectoryOptions, FORMAT, FormatFile, await_reserve, io_error, refused, remove_if_there,
+    sibling, sync_folder, write_synced,
+};
+use super::lock::Lock;
+use super::witness::Witness;
+use super::{OpenError, StateId};
+use crate::model::{CommitKey, Epoch, Nonce, Seq};
+use crate::state::{Db, Durability, meta};
+
+/// The mark of a folder that is half made.
+const MARK: &str = "INIT";
+/// What a file system has in its root by itself.
+const LOST_AND_FOUND: &str = "lost+found";
+/// What begins the name of a folder with what was moved aside.
+const RESET: &str = "reset-";
+
+/// What is where a state directory should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A folder without a state directory in it: empty, as a file system is made, reset, or half made.
+    Folder,
+    /// A state directory, in whatever condition.
+    Made,
+}
+
+/// Looks what is there.
+pub(super) fn find(path: &Path) -> Result<Found, OpenError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(refused(path, "it is a file, not a folder")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(source) => return Err(io_error("look at", path, source)),
+    }
+    let names = names(path)?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    let blank = names
+        .iter()
+        .all(|name| name == "lock" || stays(&name.to_string_lossy()));
+    Ok(match blank || has(MARK) && !has("FORMAT") {
+        true => Found::Folder,
+        false => Found::Made,
+    })
+}
+
+/// What is no part of a state directory.
+fn stays(name: &str) -> bool {
+    name == LOST_AND_FOUND || name.starts_with(RESET)
+}
+
+fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, OpenError> {
+    let entries = fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
+    entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<io::Result<_>>()
+        .map_err(|source| io_error("read", path, source))
+}
+
+/// Where a directory is made that is renamed to `path`.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    sibling(path, ".init")
+}
+
+/// Makes a state directory where there is none. Yields its lock, or nothing where somebody else has made it meanwhile.
+pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+    let path = &options.path;
+    make_folders(parent(path))?;
+    await_reserve(options)?;
+    loop {
+        let made = match find(path)? {
+            Found::Nothing => make_beside(options)?,
+            Found::Folder => make_in_place(options)?,
+            Found::Made => return Ok(None),
+        };
+        if made.is_some() {
+            return Ok(made);
+        }
+    }
+}
+
+/// `None`: somebody else was faster, and it is to be looked again.
+fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+    let (path, steps) = (&options.path, &options.steps);
+    let init = beside(path);
+    steps.before("init.make");
+    private(&init)?;
+    // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
+    let lock = match Lock::take(&init.join("lock"), true) {
+        // It has been renamed between two calls.
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(OpenError::InUse { pid, .. }) => {
+            let path = path.clone();
+            return Err(OpenError::InUse { pid, path });
+        }
+        lock => lock?,
+    };
+    // Whoever held it before has renamed the folder, lock and all, or removed it.
+    if !lock.is_ours() {
+        return Ok(None);
+    }
+    if find(path)? != Found::Nothing {
+        remove_if_there(fs::remove_dir_all(&init), &init)?;
+        return Ok(None);
+    }
+    let state_id = fill(options, &init)?;
+    steps.before("init.format");
+    write_format(options, &init.join("FORMAT"), state_id)?;
+    steps.before("init.sync");
+    sync_all(&init)?;
+    steps.before("init.rename");
+    fs::rename(&init, path).map_err(|source| io_error("rename to", path, source))?;
+    steps.before("init.sync-parent");
+    sync_folder(parent(path))?;
+    Ok(Some(lock.moved_to(path.join("lock"))))
+}
+
+/// `None`: somebody else was faster, and it is to be looked again.
+fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+    let (path, steps) = (&options.path, &options.steps);
+    steps.before("init.lock");
+    let lock = Lock::take(&path.join("lock"), true)?;
+    if !lock.is_ours() || find(path)? != Found::Folder {
+        return Ok(None);
+    }
+    steps.before("init.mark");
+    let mark = path.join(MARK);
+    remove_if_there(fs::remove_file(&mark), &mark)?;
+    write_synced(&mark, b"").map_err(|source| io_error("write", &mark, source))?;
+    sync_folder(path)?;
+    let state_id = fill(options, path)?;
+    steps.before("init.format");
+    let (new, format) = (path.join("FORMAT.new"), path.join("FORMAT"));
+    remove_if_there(fs::remove_file(&new), &new)?;
+    write_format(options, &new, state_id)?;
+    steps.before("init.sync");
+    sync_all(path)?;
+    steps.before("init.rename");
+    fs::rename(&new, &format).map_err(|source| io_error("rename to", &format, source))?;
+    steps.before("init.sync-folder");
+    sync_folder(path)?;
+    steps.before("init.unmark");
+    unmark(path)?;
+    Ok(Some(lock))
+}
+
+/// Makes that durable which a crash at the end of the making may have left undone: its name, and that it is no longer marked.
+pub(super) fn end(path: &Path) -> Result<(), OpenError> {
+    let parent = parent(path);
+    if parent.is_dir() {
+        sync_folder(parent)?;
+    }
+    match path.join(MARK).exists() {
+        true => unmark(path),
+        false => Ok(()),
+    }
+}
+
+fn unmark(path: &Path) -> Result<(), OpenError> {
+    let mark = path.join(MARK);
+    remove_if_there(fs::remove_file(&mark), &mark)?;
+    sync_folder(path)
+}
+
+/// Removes what an earlier attempt has left, and makes everything but `FORMAT`.
+fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenError> {
+    let steps = &options.steps;
+    let (db_path, code) = (folder.join("db"), folder.join("code"));
+    for old in [&db_path, &code] {
+        remove_if_there(fs::remove_dir_all(old), old)?;
+    }
+    for name in ["FORMAT", "witness"] {
+        let old = folder.join(name);
+        remove_if_there(fs::remove_file(&old), &old)?;
+    }
+    let state_id = StateId::random();
+    let commit = CommitKey {
+        seq: Seq(1),
+        epoch: Epoch(0),
+        nonce: Nonce(rand::random()),
+        prev_nonce: Nonce(0),
+    };
+    steps.before("init.database");
+    // The folder around it may be anybody's to look into.
+    private(&db_path)?;
+    private(&code)?;
+    let cannot = |source| OpenError::Db {
+        path: db_path.clone(),
+        source,
+    };
+    let db = Db::create(&db_path, &options.db).map_err(cannot)?;
+    let mut writes = db.write_set();
+    meta::put(&mut writes, meta::COMMIT, &commit);
+    steps.before("init.commit");
+    writes.commit(Durability::Sync).map_err(cannot)?;
+    drop(db);
+    let witness = folder.join("witness");
+    Witness::create(&witness, state_id, &commit, Arc::clone(steps))
+        .map_err(|source| io_error("make", &witness, source))?;
+    Ok(state_id)
+}
+
+fn write_format(
+    options: &DirectoryOptions<'_>,
+    file: &Path,
+    state_id: StateId,
+) -> Result<(), OpenError> {
+    let format = FormatFile {
+        format: FORMAT,
+        job: options.job.clone(),
+        state_id: state_id.to_string(),
+    };
+    let text = serde_json::to_vec(&format).unwrap_or_default();
+    write_synced(file, &text).map_err(|source| io_error("write", file, source))
+}
+
+fn sync_all(folder: &Path) -> Result<(), OpenError> {
+    sync_folder(&folder.join("db"))?;
+    sync_folder(&folder.join("code"))?;
+    sync_folder(folder)
+}
+
+/// Moves what is there aside and returns where it is now; `None` where there is nothing to move. Deletes nothing.
+///
+/// # Errors
+/// It is in use, or cannot be renamed.
+pub fn move_aside(path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
+    let lock_path = path.join("lock");
+    let _lock = match lock_path.exists() {
+        true => Some(Lock::take(&lock_path, false)?),
+        false => None,
+    };
+    let aside = free_name(&|suffix| sibling(path, &format!(".{RESET}{stamp}{suffix}")));
+    match fs::rename(path, &aside) {
+        Ok(()) => {}
+        // A mount point, or a folder above that others own: what is in it can be moved.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ResourceBusy
+                    | io::ErrorKind::CrossesDevices
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            return move_within(path, stamp);
+        }
+        Err(source) => return Err(io_error("rename", path, source)),
+    }
+    sync_folder(parent(path))?;
+    Ok(Some(aside))
+}
+
+/// Moves everything into a folder inside. `FORMAT` goes first, so that what a crash leaves is no state directory.
+fn move_within(path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
+    let mut names = names(path)?;
+    names.retain(|name| name != "lock" && !stays(&name.to_string_lossy()));
+    if names.is_empty() {
+        return Ok(None);
+    }
+    names.sort_by_key(|name| name != "FORMAT");
+    let aside = free_name(&|suffix| path.join(format!("{RESET}{stamp}{suffix}")));
+    private(&aside)?;
+    for name in names {
+        let from = path.join(&name);
+        fs::rename(&from, aside.join(&name)).map_err(|source| io_error("move", &from, source))?;
+    }
+    // The lock stays where it is held; what was moved can be used again as a state directory with one of its own.
+    let lock = aside.join("lock");
+    write_synced(&lock, b"").map_err(|source| io_error("write", &lock, source))?;
+    sync_folder(&aside)?;
+    sync_folder(path)?;
+    Ok(Some(aside))
+}
+
+fn free_name(name: &dyn Fn(&str) -> PathBuf) -> PathBuf {
+    let mut free = name("");
+    let mut number = 1;
+    while free.exists() {
+        number += 1;
+        free = name(&format!("-{number}"));
+    }
+    free
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+/// Makes a folder that nobody else may look into, unless it is there.
+fn private(folder: &Path) -> Result<(), OpenError> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(folder)
+        .map_err(|source| io_error("make", folder, source))
+}
+
+/// Makes a folder and those above it, each durable in the one above.
+fn make_folders(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = parent(path);
+    make_folders(above)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io_error("make", path, error));
+        }
+        _ => {}
+    }
+    sync_folder(above)
+}

@@ -1,0 +1,106 @@
+//! Granted folders against those that are the host's own: what a guest could read of other tasks, or write to what is committed.
+
+use std::path::{Path, PathBuf};
+
+use super::stage::Draft;
+use super::stream::Declared;
+use crate::config::job::General;
+use crate::config::setting::Problem;
+use crate::config::stream::System;
+use crate::config::table::Context;
+
+/// Refuses grants that cover, or lie in, the state directory; and those to write that do so with the folder of an output.
+pub(super) fn check(
+    cx: &Context<'_>,
+    general: &General,
+    declared: &[Declared<'_>],
+    stages: &[Draft<'_>],
+) {
+    let state = resolved(&general.state_dir);
+    let outputs: Vec<(&str, PathBuf)> = declared
+        .iter()
+        .filter_map(|declared| match &declared.stream.as_ref()?.system {
+            System::FileOutput(file) => Some((declared.key, resolved(&file.path))),
+            _ => None,
+        })
+        .collect();
+    for stage in stages {
+        let grants = stage
+            .stage
+            .iter()
+            .flat_map(|stage| &stage.capabilities.directories);
+        for (grant, span) in grants.zip(&stage.grant_spans) {
+            let folder = resolved(&grant.host);
+            let problem = if meet(&folder, &state) {
+                Problem::new(
+                    "the guest would reach the state directory, where the state of all tasks is",
+                )
+                .help("grant another folder, or give the job another `state-dir`")
+            } else if let Some((stream, _)) = outputs
+                .iter()
+                .find(|(_, output)| grant.write && meet(&folder, output))
+            {
+                Problem::new(format!(
+                    "the guest could write to the files of output \"{stream}\""
+                ))
+                .help("grant another folder, or leave `write` out")
+            } else {
+                continue;
+            };
+            cx.error(span, problem);
+        }
+    }
+}
+
+/// Whether one lies in the other.
+fn meet(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// Where a path leads to: without symbolic links, also where what it names is not there yet.
+fn resolved(path: &Path) -> PathBuf {
+    /// As many as the kernel follows.
+    const LINKS: usize = 40;
+    let (mut missing, mut links) = (Vec::new(), 0);
+    let mut there = path.to_owned();
+    loop {
+        if let Ok(mut found) = there.canonicalize() {
+            found.extend(missing.iter().rev());
+            return found;
+        }
+        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else {
+            // It ends with `..`, or nothing of it is there.
+            return path.to_owned();
+        };
+        there = match there.read_link() {
+            Ok(target) if links < LINKS => {
+                links += 1;
+                parent.join(target)
+            }
+            _ => {
+                missing.push(name.to_owned());
+                parent.to_owned()
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_resolved_as_far_as_it_is() -> std::io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("wasm-host-grants-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("real"))?;
+        std::os::unix::fs::symlink("real", folder.join("link"))?;
+        std::os::unix::fs::symlink("real/later", folder.join("dangling"))?;
+        let real = folder.join("real").canonicalize()?;
+        assert_eq!(resolved(&folder.join("link/a/b")), real.join("a/b"));
+        assert_eq!(resolved(&folder.join("link")), real);
+        assert_eq!(resolved(&folder.join("dangling/a")), real.join("later/a"));
+        assert!(meet(&real, &real.join("a")) && meet(&real.join("a"), &real));
+        assert!(!meet(&real.join("a"), &real.join("ab")));
+        std::fs::remove_dir_all(folder)
+    }
+}
