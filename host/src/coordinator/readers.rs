@@ -126,6 +126,11 @@ impl Reader {
                 },
                 Ok(Polled::Idle) => {
                     self.note_progress(&*source);
+                    match source.passed() {
+                        Ok(None) => {}
+                        Ok(Some(position)) => self.deliver(Delivery::Passed(position)),
+                        Err(error) => return self.deliver(Delivery::Failed(error)),
+                    }
                     self.figures.idle.store(true, Ordering::Release);
                     source.ready().await;
                     continue;

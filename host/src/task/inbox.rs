@@ -24,6 +24,8 @@ pub enum Delivery {
         /// Another start would choose another: the next checkpoint must record it.
         chosen: bool,
     },
+    /// Where reading goes on after what was no message of this task.
+    Passed(Position),
     /// Messages, as one batch.
     Messages(Fetched),
     /// A record that is no message.

@@ -96,6 +96,13 @@ impl Task {
                 self.dirty |= chosen;
                 Outcome::Worked
             }
+            Delivery::Passed(position) => {
+                let stream = self.stream_of(index).1;
+                self.figures.positions[input].store(position.next, Ordering::Relaxed);
+                self.record.positions.insert(stream, position);
+                self.dirty = true;
+                Outcome::Worked
+            }
             Delivery::Messages(fetched) => self.process(index, fetched, control),
             Delivery::Undecodable { offset, reason, .. } => {
                 self.fail("undecodable", Some(index), Some((offset, offset)), reason)

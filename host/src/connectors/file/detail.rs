@@ -21,7 +21,8 @@
 //!                         file, as far as they were there
 //!   position   u64        byte position at a record start, decompressed; for the cursor's file the cursor's holds
 //!   line       u64
-//!   finished   option u64 read to its end, when the file itself had so many bytes
+//!   finished   option u64 read to its end, when the file itself had so many bytes; of a followed file, that this was
+//!                         so when the position was made: it may go
 //! ```
 //!
 //! postcard: integers are LEB128 varints, lists and bytes are preceded by their length, an option by 0 or 1.
@@ -106,18 +107,23 @@ pub(super) struct Entry {
     pub finished: Option<u64>,
 }
 
-/// Puts a detail together; `files` are encoded already.
-pub(super) fn encode(cursor: &Cursor, files: &[u8]) -> Arc<[u8]> {
-    let mut detail = Vec::with_capacity(64 + files.len());
+/// Puts a detail together; the `count` entries of files are encoded already, in parts.
+pub(super) fn encode<'a>(
+    cursor: &Cursor,
+    (count, files): (usize, impl Iterator<Item = &'a [u8]>),
+) -> Arc<[u8]> {
+    let mut detail = Vec::with_capacity(128);
     detail.push(VERSION);
-    let mut detail = encoded(cursor, detail);
-    detail.extend_from_slice(files);
+    let mut detail = encoded(&count, encoded(cursor, detail));
+    let files: Vec<&[u8]> = files.collect();
+    detail.reserve_exact(files.iter().map(|part| part.len()).sum());
+    files.iter().for_each(|part| detail.extend_from_slice(part));
     detail.into()
 }
 
-/// Encodes the list of files.
-pub(super) fn encode_files(files: &[Entry]) -> Vec<u8> {
-    encoded(files, Vec::new())
+/// Appends a file as it stands in the list of files.
+pub(super) fn encode_entry(entry: &Entry, into: &mut Vec<u8>) {
+    *into = encoded(entry, std::mem::take(into));
 }
 
 fn encoded<T: Serialize + ?Sized>(value: &T, after: Vec<u8>) -> Vec<u8> {

@@ -30,10 +30,14 @@ mod bytes;
 mod decode;
 mod detail;
 mod field;
+mod files;
+mod handle;
 mod look;
+mod names;
 mod output;
 mod reading;
 mod records;
+mod resume;
 mod rows;
 mod source;
 mod table;
@@ -53,6 +57,7 @@ pub use timestamp::{TimestampFormat, TimestampSpec};
 
 use sha2::{Digest as _, Sha256};
 
+use files::Files;
 use look::Pattern;
 use source::FileSource;
 
@@ -91,7 +96,7 @@ pub struct FileInput {
 /// Options that fit together, and what readers share.
 struct Config {
     options: FileInputOptions,
-    pattern: Pattern,
+    files: Files,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,7 +132,7 @@ impl FileInput {
     /// The options do not fit together; a sentence that says why.
     pub fn new(options: FileInputOptions, clock: Arc<dyn Clock>) -> Result<FileInput, String> {
         let config = Config {
-            pattern: Pattern::new(&options.path)?,
+            files: Files::new(Pattern::new(&options.path)?),
             options,
             clock,
         };
