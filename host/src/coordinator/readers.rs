@@ -125,12 +125,12 @@ impl Reader {
                     end_detail,
                 },
                 Ok(Polled::Idle) => {
-                    self.note_progress(&*source);
                     match source.passed() {
                         Ok(None) => {}
                         Ok(Some(position)) => self.deliver(Delivery::Passed(position)),
                         Err(error) => return self.deliver(Delivery::Failed(error)),
                     }
+                    self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
                     source.ready().await;
                     continue;

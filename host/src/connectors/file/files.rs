@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::Notify;
 
 use super::handle::{Handle, Id, open};
-use super::look::{Pattern, Sighting, unreadable};
+use super::look::{Pattern, Sighting, same_birth, unreadable};
 use super::names::{Meaning, Names};
 use super::watch::{Heard, Watch};
 use crate::connectors::SourceError;
@@ -33,6 +33,9 @@ const ASK_INTERVAL: Duration = Duration::from_millis(40);
 
 /// A look may take this part of the time at most: where there are many files, the clock looks less often.
 const LOOK_SHARE: u32 = 50;
+
+/// So many files are opened before it is known that they are what was heard of.
+const OPENED_AT_ONCE: usize = 16;
 
 /// A busy writer makes more events than there need be looks.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -126,6 +129,7 @@ impl Files {
         let id = (sighting.device, sighting.inode);
         if let Some(handle) = state.known(id)
             && handle.path() == sighting.path
+            && same_birth(handle.born, sighting.born)
         {
             handle.has(sighting.length);
             return handle;
@@ -158,7 +162,9 @@ impl Files {
     pub fn adopt(&self, sighting: Sighting) -> Arc<Handle> {
         let mut state = self.shared.state.lock();
         let id = (sighting.device, sighting.inode);
-        if let Some(handle) = state.known(id) {
+        if let Some(handle) = state.known(id)
+            && same_birth(handle.born, sighting.born)
+        {
             return handle;
         }
         let path = sighting.path.clone();
@@ -268,12 +274,13 @@ impl State {
     fn settle(&mut self, pattern: &Pattern) -> Result<(), SourceError> {
         self.hear(pattern)?;
         loop {
-            let unseen = self.names.unseen();
+            let mut unseen = self.names.unseen();
             if unseen.is_empty() {
                 return Ok(());
             }
+            unseen.sort_unstable_by_key(|(_, leads)| *leads);
             let mut opened = Vec::new();
-            for (path, leads) in unseen {
+            for (path, leads) in unseen.into_iter().take(OPENED_AT_ONCE) {
                 let file = open_new(&path)?;
                 opened.push((path, leads, file));
             }
@@ -368,17 +375,22 @@ impl State {
             let id = (sighting.device, sighting.inode);
             // The inode of a file that is not open may have gone to another.
             let known = self.known(id).filter(|handle| {
-                handle.is_open() || !handle.is_lost() && handle.path() == sighting.path
+                let same = same_birth(handle.born, sighting.born);
+                same && (handle.is_open() || !handle.is_lost() && handle.path() == sighting.path)
             });
             match known {
                 Some(handle) => {
                     seen.insert(handle.number);
                     self.see(&handle, &sighting, pattern);
                 }
-                None => fresh.extend(open_new(&sighting.path)?),
+                None => fresh.push(sighting),
             }
         }
-        seen.extend(self.take(fresh, pattern));
+        fresh.sort_by(Sighting::by_age);
+        for sighting in fresh {
+            let opened = open_new(&sighting.path)?;
+            seen.extend(self.take(opened.into_iter().collect(), pattern));
+        }
         let unseen = self.live.keys().filter(|number| !seen.contains(number));
         for number in unseen.copied().collect::<Vec<_>>() {
             if let Some(handle) = self.live.get(&number).cloned() {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 use super::detail::Beginning;
-use super::look::{Pattern, Sighting, unreadable};
+use super::look::{Pattern, Sighting, born, same_birth, unreadable};
 use crate::connectors::SourceError;
 
 /// Tells one file from another, as long as one of them is open.
@@ -63,7 +63,10 @@ pub(super) struct Handle {
     /// In the order of discovery.
     pub number: u64,
     pub id: Id,
-    /// Its bytes when it was last looked at.
+    /// When it was made, as [`born`] says.
+    pub born: u64,
+    /// Its bytes, as all readers were told last. A reader that has seen more keeps that to itself: the others would not
+    /// be told.
     length: AtomicU64,
     place: Mutex<Place>,
 }
@@ -86,6 +89,7 @@ impl Handle {
         let handle = Arc::new(Handle {
             number,
             id: (sighting.device, sighting.inode),
+            born: sighting.born,
             length: AtomicU64::new(sighting.length),
             place: Mutex::new(Place {
                 path: sighting.path,
@@ -108,14 +112,9 @@ impl Handle {
         self.place.lock().path.clone()
     }
 
-    /// Its bytes when it was last looked at.
+    /// Its bytes, as all readers were told last.
     pub fn length(&self) -> u64 {
         self.length.load(Ordering::Relaxed)
-    }
-
-    /// Somebody has read so far.
-    pub fn has_at_least(&self, length: u64) {
-        self.length.fetch_max(length, Ordering::Relaxed);
     }
 
     /// Since when it has had none of the stream's names and has not grown.
@@ -170,8 +169,17 @@ impl Handle {
         news
     }
 
-    /// Looks at the length of the file. Returns whether it is another than the last.
+    /// Looks at the length of the file, for all readers. Returns whether they are to be told.
     pub fn refresh(&self) -> Result<bool, SourceError> {
+        match self.measure()? {
+            Some(length) => Ok(self.has(length)),
+            // Closed, and renamed or deleted just now: whoever reads it finds it by its inode.
+            None => Ok(true),
+        }
+    }
+
+    /// The length of the file now, where it can be found by its name or is open.
+    pub fn measure(&self) -> Result<Option<u64>, SourceError> {
         let place = self.place.lock();
         let metadata = match &place.file {
             Some(file) => file.metadata(),
@@ -179,11 +187,12 @@ impl Handle {
         };
         let path = place.path.clone();
         drop(place);
+        let is = |metadata: &Metadata| {
+            id_of(metadata) == self.id && same_birth(born(metadata), self.born)
+        };
         match metadata {
-            Ok(metadata) if id_of(&metadata) == self.id => Ok(self.has(metadata.len())),
-            // Closed, and renamed just now: whoever reads it finds it by its inode.
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Ok(metadata) => Ok(is(&metadata).then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unreadable(path)(error)),
         }
     }
@@ -235,7 +244,8 @@ impl Handle {
     fn is(&self, file: &File, place: &Place) -> Result<bool, SourceError> {
         let unreadable = || unreadable(place.path.clone());
         let metadata = file.metadata().map_err(unreadable())?;
-        Ok(id_of(&metadata) == self.id && place.beginning.fits(file).map_err(unreadable())?)
+        let same = id_of(&metadata) == self.id && same_birth(born(&metadata), self.born);
+        Ok(same && place.beginning.fits(file).map_err(unreadable())?)
     }
 
     /// Whether what has its inode now can be it. Only a closed file's inode can have gone to another.
@@ -261,7 +271,6 @@ impl Handle {
         let Ok(beginning) = Beginning::of(file, metadata.len()) else {
             return Closed::Never;
         };
-        self.length.store(metadata.len(), Ordering::Relaxed);
         place.beginning = beginning;
         place.file = None;
         place.last_use = 0;

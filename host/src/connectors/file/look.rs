@@ -38,6 +38,7 @@ pub(super) struct Sighting {
     pub inode: u64,
     pub length: u64,
     pub modified: SystemTime,
+    pub born: u64,
 }
 
 impl Sighting {
@@ -48,6 +49,7 @@ impl Sighting {
             inode: metadata.ino(),
             length: metadata.len(),
             modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            born: born(metadata),
         }
     }
 
@@ -60,6 +62,19 @@ impl Sighting {
             .then_with(|| natural(own).cmp(&natural(others)))
             .then_with(|| own.cmp(others))
     }
+}
+
+/// When a file was made, in nanoseconds; 0 where the file system does not know. It tells a file from another that was
+/// given its inode.
+pub(super) fn born(metadata: &Metadata) -> u64 {
+    let created = metadata.created().ok();
+    let since = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0))
+}
+
+/// Whether these can be times of one file.
+pub(super) fn same_birth(one: u64, other: u64) -> bool {
+    one == other || one == 0 || other == 0
 }
 
 /// A name in parts that compare as a person would: bytes, and numbers by their size.

@@ -23,9 +23,9 @@ pub(super) enum Happened {
 }
 
 /// What leads from a path to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Leads {
-    /// Nobody has looked yet; the number tells one such file from the next of that name.
+    /// Nobody has looked yet; the number tells one such file from the next of that name, and grows.
     Unseen(u64),
     To(Id),
 }
@@ -71,7 +71,8 @@ impl Names {
             }
             Happened::Created if fits(path) => {
                 meanings.extend(self.lose(path));
-                self.unseen_at(path);
+                let number = self.next();
+                self.unseen_at(path, number);
                 meanings.push(Meaning::Unseen);
             }
             Happened::Created => meanings.extend(self.lose(path)),
@@ -92,12 +93,13 @@ impl Names {
                         self.lead(path, id);
                         meanings.push(Meaning::Renamed(id));
                     }
-                    Some((_, Leads::Unseen(_))) => {
-                        self.unseen_at(path);
+                    Some((_, Leads::Unseen(number))) => {
+                        self.unseen_at(path, number);
                         meanings.push(Meaning::Unseen);
                     }
                     None if fits(path) => {
-                        self.unseen_at(path);
+                        let number = self.next();
+                        self.unseen_at(path, number);
                         meanings.push(Meaning::Unseen);
                     }
                     None => {}
@@ -153,10 +155,9 @@ impl Names {
         });
     }
 
-    fn unseen_at(&mut self, path: &Path) {
+    fn unseen_at(&mut self, path: &Path, number: u64) {
         self.take(path);
-        let leads = Leads::Unseen(self.next());
-        self.paths.insert(path.to_owned(), leads);
+        self.paths.insert(path.to_owned(), Leads::Unseen(number));
         self.unseen += 1;
     }
 
@@ -246,7 +247,7 @@ mod tests {
         hear(&mut names, "/l", Happened::From(3));
         assert_eq!(unseen(&names), [""; 0]);
         assert_eq!(names.give_up_moving(), [PathBuf::from("/l")]);
-        assert_eq!(names.give_up_moving(), [PathBuf::new(); 0]);
+        assert!(names.give_up_moving().is_empty());
     }
 
     #[test]

@@ -59,7 +59,6 @@ impl Reading {
             file,
             path,
         };
-        known.handle.has(metadata.len());
         records.go_to(0, 1);
         if decoder.has_header() && !reading.read_header(records, decoder)? {
             return Ok(Begun::NoHeader(reading));

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::detail::{Beginning, Entry};
-use super::files::Files;
+use super::Config;
+use super::detail::{self, Beginning, Entry};
+use super::files::{Files, Member};
 use super::handle::Handle;
-use super::look::{Pattern, Sighting};
+use super::look::{Pattern, Sighting, same_birth};
 use super::table::{Key, Known, Table};
-use crate::connectors::SourceError;
+use crate::connectors::{OpenAt, SourceError};
+use crate::model::{Offset, Position};
 
 /// The files in folders, by inode; each folder is read once.
 #[derive(Default)]
@@ -32,9 +34,73 @@ impl Folders {
     }
 }
 
+/// Where a reader begins.
+pub(super) struct Found {
+    /// Following: how it is told of files.
+    pub member: Option<Arc<Member>>,
+    /// The file to go on with.
+    pub first: Option<Key>,
+    /// The number of the next record.
+    pub record: Offset,
+}
+
+/// Finds the files of the stream and, of a recorded position, what has become of them.
+pub(super) fn find_files(
+    config: &Config,
+    table: &mut Table,
+    at: &OpenAt,
+) -> Result<Found, SourceError> {
+    let (files, follow) = (&config.files, config.options.follow);
+    let (member, sighted) = match follow {
+        true => {
+            let (member, found) = files.join()?;
+            (Some(member), found)
+        }
+        false => {
+            let sightings = files.pattern().look()?.into_iter();
+            let handles = sightings.map(|sighting| files.share(sighting));
+            (None, handles.collect())
+        }
+    };
+    if sighted.is_empty() && !follow {
+        return Err(SourceError::Unsupported(format!(
+            "no file matches `{}`",
+            files.pattern().text()
+        )));
+    }
+    let (mut entries, mut reading, mut record) = (Vec::new(), None, 0);
+    if let OpenAt::Position(Position {
+        detail: Some(detail),
+        ..
+    }) = at
+    {
+        let unusable = |why: String| {
+            SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
+        };
+        let cursor;
+        (cursor, entries) = detail::decode(detail).map_err(unusable)?;
+        if cursor.division != config.division() {
+            return Err(unusable(
+                "`key` or `format` has changed, and with them which records belong to which partition; change them back, \
+                 or reset the job"
+                    .to_owned(),
+            ));
+        }
+        // Records between the position's offset and the cursor's, if any, are of other partitions.
+        record = cursor.record;
+        reading = cursor.file.map(|file| file as usize);
+    }
+    let first = resume(table, &entries, reading, sighted, files, follow)?;
+    Ok(Found {
+        member,
+        first,
+        record,
+    })
+}
+
 /// Fills an empty table with the files of a recorded position as far as they are still of interest, and those that were
 /// sighted. Returns the file that was being read.
-pub(super) fn resume(
+fn resume(
     table: &mut Table,
     entries: &[Entry],
     reading: Option<usize>,
@@ -75,13 +141,7 @@ pub(super) fn resume(
     for (index, entry) in entries.iter().enumerate() {
         let kept = match known[index].take() {
             Some(mut known) => {
-                if follow
-                    || known
-                        .finished
-                        .is_some_and(|length| known.handle.length() > length)
-                {
-                    known.finished = None;
-                }
+                known.finished = still_finished(&known);
                 Some(known)
             }
             None if reused[index] => None,
@@ -104,17 +164,25 @@ pub(super) fn resume(
     Ok(reading_now)
 }
 
+/// Up to where a file has been read to its end, if it has not grown since.
+fn still_finished(known: &Known) -> Option<u64> {
+    known
+        .finished
+        .filter(|length| known.handle.length() <= *length)
+}
+
 /// Which entry a file is, if any. Of another device it is one only where it begins alike.
 fn entry_of(
     entries: &[Entry],
     same_inode: &[usize],
     handle: &Arc<Handle>,
 ) -> Result<Option<usize>, SourceError> {
+    let born = |index: &&usize| same_birth(entries[**index].born, handle.born);
     let same_device = |index: &&usize| entries[**index].device == handle.id.0;
-    if let Some(index) = same_inode.iter().find(same_device) {
+    if let Some(index) = same_inode.iter().filter(born).find(same_device) {
         return Ok(Some(*index));
     }
-    for index in same_inode {
+    for index in same_inode.iter().filter(born) {
         let beginning = &entries[*index].beginning;
         let file = handle.file()?;
         if beginning.length > 0
@@ -141,6 +209,7 @@ fn gone(entry: &Entry, pattern: &Pattern) -> Arc<Handle> {
         inode: entry.inode,
         length: entry.finished.unwrap_or(entry.position),
         modified: SystemTime::UNIX_EPOCH,
+        born: entry.born,
     };
     Handle::new(0, sighting, None)
 }
@@ -155,7 +224,8 @@ fn unsighted(
     let path = recorded_path(entry, files.pattern());
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut failed = None;
-    for sighting in folders.find(folder, entry.inode)? {
+    let found = folders.find(folder, entry.inode)?.iter();
+    for sighting in found.filter(|found| same_birth(found.born, entry.born)) {
         let handle = match follow {
             true => files.adopt(sighting.clone()),
             false => files.share(sighting.clone()),
@@ -176,7 +246,7 @@ fn unsighted(
                         ),
                     );
                 }
-                known.finished = None;
+                known.finished = still_finished(&known);
                 return Ok(Some(known));
             }
             Err(error) => failed = Some(error),

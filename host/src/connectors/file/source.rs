@@ -1,19 +1,19 @@
 //! A reader of one partition: it reads all files of the stream, counts every record, and gives those of its partition.
 //!
 //! Invariants: what one poll gives lies within one file, so that reading on from the place before it finds the same
-//! records whatever other files have grown meanwhile. The files are read in the order of the table; a place names the
-//! file to go on with first.
+//! records whatever other files have grown meanwhile. A place names the file to go on with first. Bounded, the files are
+//! read in the order of the table. Following, so is what was there when they were found; then each file that has more
+//! has its turn, and nobody's turn ends while records are passed over that were read before the place was recorded.
 
 use std::sync::Arc;
 
 use super::decode::{Decoded, Decoder, Share};
 use super::detail::{self, Beginning, Cursor};
 use super::files::Member;
-use super::handle::Handle;
 use super::look::unreadable;
 use super::reading::{Begun, Reading};
 use super::records::{Framing, Record, Records};
-use super::resume::resume;
+use super::resume::find_files;
 use super::table::{Key, Table};
 use super::{Config, FileFormat};
 use crate::connectors::{
@@ -41,7 +41,7 @@ pub(super) struct FileSource {
     undecodable: Option<Undecodable>,
     /// The last detail that was made, and how often the table had changed then.
     made: Option<(Place, u64, Arc<[u8]>)>,
-    /// Something was read to its end since a position was given that says so.
+    /// A file was found, or read to its end, since a position was given that says so.
     passed: bool,
     /// Where the end was, for a reader that began there.
     begins_at: Option<Position>,
@@ -93,7 +93,8 @@ impl FileSource {
             last: (0, 0, 0),
             config,
         };
-        source.find_files(&at)?;
+        let found = find_files(&source.config, &mut source.table, &at)?;
+        (source.member, source.first, source.record) = (found.member, found.first, found.record);
         match at {
             OpenAt::Position(position) => source.next = position.next,
             OpenAt::Start(StartAt::Oldest) => {}
@@ -116,52 +117,6 @@ impl FileSource {
             }
         }
         Ok(source)
-    }
-
-    fn find_files(&mut self, at: &OpenAt) -> Result<(), SourceError> {
-        let config = Arc::clone(&self.config);
-        let (files, follow) = (&config.files, config.options.follow);
-        let sighted: Vec<Arc<Handle>> = match follow {
-            true => {
-                let (member, found) = files.join()?;
-                self.member = Some(member);
-                found
-            }
-            false => {
-                let sightings = files.pattern().look()?.into_iter();
-                sightings.map(|sighting| files.share(sighting)).collect()
-            }
-        };
-        if sighted.is_empty() && !follow {
-            return Err(SourceError::Unsupported(format!(
-                "no file matches `{}`",
-                files.pattern().text()
-            )));
-        }
-        let (mut entries, mut reading) = (Vec::new(), None);
-        if let OpenAt::Position(Position {
-            detail: Some(detail),
-            ..
-        }) = at
-        {
-            let unusable = |why: String| {
-                SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
-            };
-            let cursor;
-            (cursor, entries) = detail::decode(detail).map_err(unusable)?;
-            if cursor.division != config.division() {
-                return Err(unusable(
-                    "`key` or `format` has changed, and with them which records belong to which partition; change them back, \
-                     or reset the job"
-                        .to_owned(),
-                ));
-            }
-            // Records between the position's offset and the cursor's, if any, are of other partitions.
-            self.record = cursor.record;
-            reading = cursor.file.map(|file| file as usize);
-        }
-        self.first = resume(&mut self.table, &entries, reading, sighted, files, follow)?;
-        Ok(())
     }
 
     /// Reads to the present end and gives nothing.
@@ -227,7 +182,10 @@ impl FileSource {
             return Ok(());
         };
         self.config.files.update()?;
-        self.table.take(member.take())
+        let news = member.take();
+        // Where a file is known by a name that it may lose, it is to be recorded soon.
+        self.passed |= !news.found.is_empty();
+        self.table.take(news)
     }
 
     /// A file that was found is not there any more, and nothing of it has been read: what has its name now is of the
@@ -271,6 +229,7 @@ impl FileSource {
         if position < self.table.get(key).owed {
             return Ok(false);
         }
+        self.table.is_paid(key);
         if !self.table.others_wait(key) {
             if let Some(reading) = &mut self.reading {
                 reading.began = position;
@@ -415,7 +374,6 @@ impl FileSource {
             });
             self.passed |= !told || known.finished != finished;
             known.exhausted = Some(read_to);
-            known.handle.has_at_least(read_to);
             known.finished = finished;
             self.table.had_its_turn(key);
             return self.table.weigh(key);
@@ -445,7 +403,7 @@ impl FileSource {
         let known = self.table.change(reading.key);
         known.position = position;
         known.line = line;
-        known.handle.has_at_least(self.records.read_to());
+        known.finished = (known.handle.measure()? == Some(position)).then_some(position);
         self.table.had_its_turn(reading.key);
         self.table.weigh(reading.key)
     }
@@ -523,7 +481,7 @@ impl FileSource {
             division: self.config.division(),
             beginning: beginning.unwrap_or_default(),
         };
-        let detail = detail::encode(&cursor, self.table.encoded());
+        let detail = detail::encode(&cursor, &self.table.encoded());
         self.made = Some((place, changes, Arc::clone(&detail)));
         self.passed = false;
         Ok(detail)

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::detail::{Beginning, Entry, encode_entry};
+use super::detail::{Beginning, EncodedFiles, Entry, encode_entry};
 use super::files::News;
 use super::handle::Handle;
 use super::look::{Pattern, Sighting, unreadable};
@@ -49,7 +49,8 @@ pub(super) struct Known {
 #[derive(Default)]
 struct Chunk {
     files: u32,
-    bytes: Vec<u8>,
+    entries: Vec<u8>,
+    births: Vec<u8>,
 }
 
 /// The files, by first discovery.
@@ -142,22 +143,30 @@ impl Table {
             .map(|inside| chunks.sum::<u32>() + inside)
     }
 
-    /// How many files there are, and their entries one after the other.
-    pub fn encoded(&mut self) -> (usize, impl Iterator<Item = &[u8]>) {
+    /// The files as they are recorded.
+    pub fn encoded(&mut self) -> EncodedFiles<'_> {
         for number in std::mem::take(&mut self.changed) {
             let mut chunk = Chunk::default();
             let first = number * CHUNK;
             for (_, known) in self.files.range(first..first.saturating_add(CHUNK)) {
                 chunk.files += 1;
-                encode_entry(&known.entry(&self.base), &mut chunk.bytes);
+                let entry = known.entry(&self.base);
+                encode_entry(&entry, &mut chunk.entries, &mut chunk.births);
             }
             match chunk.files {
                 0 => drop(self.chunks.remove(&number)),
                 _ => drop(self.chunks.insert(number, chunk)),
             }
         }
-        let chunks = self.chunks.values().map(|chunk| &chunk.bytes[..]);
-        (self.files.len(), chunks)
+        let mut encoded = EncodedFiles {
+            count: self.files.len(),
+            ..EncodedFiles::default()
+        };
+        for chunk in self.chunks.values() {
+            encoded.entries.push(&chunk.entries);
+            encoded.births.push(&chunk.births);
+        }
+        encoded
     }
 
     /// Appends a file.
@@ -226,11 +235,10 @@ impl Table {
         let follow = self.follow;
         let known = self.get_mut(key);
         let (mut length, gone) = (known.handle.length(), known.handle.gone().is_some());
-        if follow && length < known.position && !known.handle.is_lost() {
-            // What was read may be more than what was looked at.
-            known.handle.refresh()?;
-            length = known.handle.length();
-            if length < known.position && !known.handle.is_lost() {
+        if follow && length < known.position {
+            // What was read may be more than what all were told of.
+            length = known.handle.measure()?.unwrap_or(known.position);
+            if length < known.position {
                 return Err(known.shorter());
             }
         }
@@ -282,6 +290,12 @@ impl Table {
             .next()
             .or_else(|| self.ready.range(..=last).next())
             .copied()
+    }
+
+    /// A file has been read as far as it is owed.
+    pub fn is_paid(&mut self, key: Key) {
+        self.get_mut(key).owed = 0;
+        self.owed.remove(&key);
     }
 
     /// A file has had its turn.
@@ -355,6 +369,7 @@ impl Known {
             position: self.position,
             line: self.line,
             finished: self.finished,
+            born: self.handle.born,
         }
     }
 
