@@ -14,6 +14,7 @@ mod durability;
 mod examples;
 mod faults;
 mod fixtures;
+mod following;
 mod harness;
 mod inputs;
 mod jobs;

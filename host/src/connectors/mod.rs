@@ -139,6 +139,15 @@ pub trait Source: Send {
     fn begins_at(&self) -> Option<Position> {
         None
     }
+
+    /// Asked when a poll found nothing: where reading goes on, if that has changed without a message that says so. It is
+    /// worth a checkpoint, because what lies before it may go away.
+    ///
+    /// # Errors
+    /// The partition cannot be read from here; the reader is not used again.
+    fn passed(&mut self) -> Result<Option<Position>, SourceError> {
+        Ok(None)
+    }
 }
 
 /// Where a reader begins.

@@ -143,9 +143,14 @@ impl Reader {
                         "{messages} messages that were not read are gone (`drop-unread`): reading goes on at offset {}",
                         at.next
                     );
-                    Delivery::Skipped { position: at }
+                    Delivery::Passed(at)
                 }
                 Ok(Polled::Idle) => {
+                    match source.passed() {
+                        Ok(None) => {}
+                        Ok(Some(position)) => self.deliver(Delivery::Passed(position)),
+                        Err(error) => return self.deliver(Delivery::Failed(error)),
+                    }
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
                     source.ready().await;

@@ -24,11 +24,8 @@ pub enum Delivery {
         /// Another start would choose another: told when a checkpoint has recorded this one. The reader waits for that.
         chosen: Option<Recorded>,
     },
-    /// The input no longer has what comes next, and may go on later.
-    Skipped {
-        /// Where it goes on.
-        position: Position,
-    },
+    /// Where reading goes on after what was no message of this task.
+    Passed(Position),
     /// Messages, as one batch.
     Messages(Fetched),
     /// A record that is no message.

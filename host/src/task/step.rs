@@ -101,7 +101,7 @@ impl Task {
                 }
                 Outcome::Worked
             }
-            Delivery::Skipped { position } => {
+            Delivery::Passed(position) => {
                 let stream = self.stream_of(index).1;
                 self.figures.positions[input].store(position.next, Ordering::Relaxed);
                 self.record.positions.insert(stream, position);

@@ -284,9 +284,27 @@ impl Job {
     }
 
     pub fn start_with(&self, arguments: &[&str]) -> Running {
+        self.spawn(self.command(arguments))
+    }
+
+    /// Starts the job with so many open files at most.
+    pub fn limited(&self, files: u32) -> Running {
+        let command = self.command(&["run"]);
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh"])
+            .arg(files.to_string())
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::null());
+        let set = |(name, value): (_, Option<_>)| Some((name, value?));
+        limited.envs(command.get_envs().filter_map(set));
+        self.spawn(limited)
+    }
+
+    fn spawn(&self, mut command: Command) -> Running {
         let log = fs::File::create(self.path("stderr.log")).expect("a log file");
-        let child = self
-            .command(arguments)
+        let child = command
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

@@ -1,6 +1,5 @@
 //! The text of a file: its bytes, or what they decompress to.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
+use super::handle::Handle;
 use crate::connectors::SourceError;
 
 /// How many compressed bytes are read at a time.
@@ -17,7 +17,7 @@ const COMPRESSED_READ_BYTES: usize = 64 * 1024;
 /// A reader of one file's text.
 pub(super) enum Text {
     /// The bytes as they are; `at` is where reading goes on.
-    Plain { file: Arc<File>, at: u64 },
+    Plain { file: Arc<Handle>, at: u64 },
     /// Decompressed, from the beginning only; `consumed` counts compressed bytes.
     Gz {
         decoder: Box<MultiGzDecoder<BufReader<Counted>>>,
@@ -27,7 +27,7 @@ pub(super) enum Text {
 
 impl Text {
     /// The text of a file from its beginning.
-    pub fn new(file: Arc<File>, compressed: bool) -> Text {
+    pub fn new(file: Arc<Handle>, compressed: bool) -> Text {
         if !compressed {
             return Text::Plain { file, at: 0 };
         }
@@ -48,7 +48,8 @@ impl Text {
         loop {
             let result = match self {
                 Text::Plain { file, at } => {
-                    file.read_at(into, *at).inspect(|read| *at += *read as u64)
+                    let open = file.file()?;
+                    open.read_at(into, *at).inspect(|read| *at += *read as u64)
                 }
                 Text::Gz { decoder, .. } => decoder.read(into),
             };
@@ -92,13 +93,14 @@ impl Text {
 
 /// A file read from its beginning, that counts what it has given.
 pub(super) struct Counted {
-    file: Arc<File>,
+    file: Arc<Handle>,
     at: Arc<AtomicU64>,
 }
 
 impl Read for Counted {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(into, self.at.load(Ordering::Relaxed))?;
+        let file = self.file.file().map_err(io::Error::other)?;
+        let read = file.read_at(into, self.at.load(Ordering::Relaxed))?;
         self.at.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }

@@ -21,7 +21,10 @@
 //!                         file, as far as they were there
 //!   position   u64        byte position at a record start, decompressed; for the cursor's file the cursor's holds
 //!   line       u64
-//!   finished   option u64 read to its end, when the file itself had so many bytes
+//!   finished   option u64 read to its end, when the file itself had so many bytes; of a followed file, that this was
+//!                         so when the position was made: it may go
+//! births                  postcard: a list of u64, one for each file: when it was made, in nanoseconds since the Unix
+//!                         epoch; 0 where the file system does not say. Older hosts wrote no such list
 //! ```
 //!
 //! postcard: integers are LEB128 varints, lists and bytes are preceded by their length, an option by 0 or 1.
@@ -104,20 +107,37 @@ pub(super) struct Entry {
     pub position: u64,
     pub line: u64,
     pub finished: Option<u64>,
+    /// 0: not known.
+    #[serde(skip)]
+    pub born: u64,
 }
 
-/// Puts a detail together; `files` are encoded already.
-pub(super) fn encode(cursor: &Cursor, files: &[u8]) -> Arc<[u8]> {
-    let mut detail = Vec::with_capacity(64 + files.len());
+/// Files, encoded in parts.
+#[derive(Default)]
+pub(super) struct EncodedFiles<'a> {
+    pub count: usize,
+    pub entries: Vec<&'a [u8]>,
+    pub births: Vec<&'a [u8]>,
+}
+
+/// Puts a detail together.
+pub(super) fn encode(cursor: &Cursor, files: &EncodedFiles<'_>) -> Arc<[u8]> {
+    let parts = files.entries.iter().chain(&files.births);
+    let bytes: usize = parts.map(|part| part.len()).sum();
+    let mut detail = Vec::with_capacity(128 + bytes);
     detail.push(VERSION);
-    let mut detail = encoded(cursor, detail);
-    detail.extend_from_slice(files);
+    detail = encoded(cursor, detail);
+    for list in [&files.entries, &files.births] {
+        detail = encoded(&files.count, detail);
+        list.iter().for_each(|part| detail.extend_from_slice(part));
+    }
     detail.into()
 }
 
-/// Encodes the list of files.
-pub(super) fn encode_files(files: &[Entry]) -> Vec<u8> {
-    encoded(files, Vec::new())
+/// Appends a file as it stands in the two lists of files.
+pub(super) fn encode_entry(entry: &Entry, entries: &mut Vec<u8>, births: &mut Vec<u8>) {
+    *entries = encoded(entry, std::mem::take(entries));
+    *births = encoded(&entry.born, std::mem::take(births));
 }
 
 fn encoded<T: Serialize + ?Sized>(value: &T, after: Vec<u8>) -> Vec<u8> {
@@ -135,9 +155,26 @@ pub(super) fn decode(detail: &[u8]) -> Result<(Cursor, Vec<Entry>), String> {
             "it has version {version}, and this program knows {VERSION}"
         ));
     }
-    let decoded = postcard::take_from_bytes::<Cursor>(rest)
-        .and_then(|(cursor, rest)| Ok((cursor, postcard::from_bytes::<Vec<Entry>>(rest)?)));
-    let (cursor, mut files) = decoded.map_err(|error| error.to_string())?;
+    let decoded = postcard::take_from_bytes::<Cursor>(rest).and_then(|(cursor, rest)| {
+        let (files, rest) = postcard::take_from_bytes::<Vec<Entry>>(rest)?;
+        // Older hosts wrote none.
+        let births = match rest {
+            [] => vec![0; files.len()],
+            _ => postcard::from_bytes::<Vec<u64>>(rest)?,
+        };
+        Ok((cursor, files, births))
+    });
+    let (cursor, mut files, births) = decoded.map_err(|error| error.to_string())?;
+    if births.len() != files.len() {
+        return Err(format!(
+            "it has {} files, and {} times",
+            files.len(),
+            births.len()
+        ));
+    }
+    for (file, born) in files.iter_mut().zip(births) {
+        file.born = born;
+    }
     if let Some(file) = cursor.file {
         let count = files.len();
         let entry = files

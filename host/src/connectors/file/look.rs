@@ -1,12 +1,16 @@
 //! Which files a pattern names now.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use glob::MatchOptions;
+use rustix::process::{Resource, getrlimit};
 
 use crate::connectors::SourceError;
 
@@ -23,7 +27,7 @@ pub(super) struct Pattern {
     literal: bool,
     /// The folder above the first name that is not fixed.
     base: PathBuf,
-    last: glob::Pattern,
+    whole: glob::Pattern,
 }
 
 /// A file that the pattern names.
@@ -33,6 +37,8 @@ pub(super) struct Sighting {
     pub device: u64,
     pub inode: u64,
     pub length: u64,
+    pub modified: SystemTime,
+    pub born: u64,
 }
 
 impl Sighting {
@@ -42,8 +48,51 @@ impl Sighting {
             device: metadata.dev(),
             inode: metadata.ino(),
             length: metadata.len(),
+            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            born: born(metadata),
         }
     }
+
+    /// The order in which a follower reads files that it finds together: the one that was written to last comes last;
+    /// of one time, by name, numbers in it by their size.
+    pub fn by_age(&self, other: &Sighting) -> Ordering {
+        let [own, others] = [self, other].map(|sighting| sighting.path.as_os_str().as_bytes());
+        let times = self.modified.cmp(&other.modified);
+        times
+            .then_with(|| natural(own).cmp(&natural(others)))
+            .then_with(|| own.cmp(others))
+    }
+}
+
+/// When a file was made, in nanoseconds; 0 where the file system does not know. It tells a file from another that was
+/// given its inode.
+pub(super) fn born(metadata: &Metadata) -> u64 {
+    let created = metadata.created().ok();
+    let since = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0))
+}
+
+/// Whether these can be times of one file.
+pub(super) fn same_birth(one: u64, other: u64) -> bool {
+    one == other || one == 0 || other == 0
+}
+
+/// A name in parts that compare as a person would: bytes, and numbers by their size.
+fn natural(name: &[u8]) -> Vec<(usize, &[u8])> {
+    let parts = name.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
+    let part = |part: &'_ [u8]| match part[0].is_ascii_digit() {
+        true => {
+            let zeros = part.iter().take_while(|digit| **digit == b'0').count();
+            (part.len() - zeros, zeros)
+        }
+        false => (0, 0),
+    };
+    parts
+        .map(|bytes| {
+            let (digits, zeros) = part(bytes);
+            (digits, &bytes[zeros..])
+        })
+        .collect()
 }
 
 impl Pattern {
@@ -52,17 +101,18 @@ impl Pattern {
         if !text.starts_with('/') {
             return Err(format!("`{text}` is not an absolute path"));
         }
-        glob::Pattern::new(text).map_err(|error| format!("pattern `{text}`: {error}"))?;
+        let whole =
+            glob::Pattern::new(text).map_err(|error| format!("pattern `{text}`: {error}"))?;
         let fixed = |name: &&str| !name.contains(['*', '?', '[']);
         let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
         let literal = names.iter().all(fixed);
         let folders = names.len().saturating_sub(1);
         let base = names[..folders].iter().copied().take_while(fixed);
-        let last = names.last().ok_or("the path names no file")?;
+        names.last().ok_or("the path names no file")?;
         Ok(Pattern {
             literal,
             base: Path::new("/").join(base.collect::<PathBuf>()),
-            last: glob::Pattern::new(last).map_err(|error| format!("pattern `{text}`: {error}"))?,
+            whole,
             text: text.to_owned(),
         })
     }
@@ -76,9 +126,12 @@ impl Pattern {
         &self.base
     }
 
-    /// Whether the last part of the pattern fits a file's name.
-    pub fn fits_name(&self, name: &str) -> bool {
-        self.last.matches_with(name, OPTIONS)
+    /// Whether a path is one that the pattern names.
+    pub fn fits(&self, path: &Path) -> bool {
+        match self.literal {
+            true => path == Path::new(&self.text),
+            false => self.whole.matches_path_with(path, OPTIONS),
+        }
     }
 
     /// The files, in the order of their paths' bytes. A file with several names is there once, under the first.
@@ -120,29 +173,47 @@ impl Pattern {
         Ok(sightings)
     }
 
-    /// The file with that inode in a folder, under whatever name.
-    pub fn find_inode(folder: &Path, inode: u64) -> Result<Option<Sighting>, SourceError> {
+    /// The regular files in a folder, whatever their names. There are none where the folder is not there.
+    pub fn all_in(folder: &Path) -> Result<Vec<Sighting>, SourceError> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(unreadable(folder.to_owned())(error)),
         };
+        let mut sightings = Vec::new();
         for entry in entries {
             let path = entry.map_err(unreadable(folder.to_owned()))?.path();
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_file() && metadata.ino() == inode => {
-                    return Ok(Some(Sighting::new(path, &metadata)));
-                }
-                _ => {}
+            if let Ok(metadata) = fs::metadata(&path)
+                && metadata.is_file()
+            {
+                sightings.push(Sighting::new(path, &metadata));
             }
         }
-        Ok(None)
+        Ok(sightings)
+    }
+
+    /// The file with that inode in a folder, under whatever name.
+    pub fn find_inode(folder: &Path, inode: u64) -> Result<Option<Sighting>, SourceError> {
+        let all = Pattern::all_in(folder)?;
+        Ok(all.into_iter().find(|sighting| sighting.inode == inode))
     }
 }
 
-/// Wraps an error in the path that it is about.
+/// Wraps an error in the path that it is about. One that is about a limit names it.
 pub(super) fn unreadable(path: PathBuf) -> impl FnOnce(io::Error) -> SourceError {
-    move |source| SourceError::Read { path, source }
+    move |source| {
+        let source = match source.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::MFILE.raw_os_error() => {
+                let limit = getrlimit(Resource::Nofile).current;
+                let limit = limit.map_or("none".to_owned(), |limit| limit.to_string());
+                io::Error::other(format!(
+                    "too many open files: this process may have {limit} (`ulimit -n`); raise the limit"
+                ))
+            }
+            _ => source,
+        };
+        SourceError::Read { path, source }
+    }
 }
 
 fn no_file(path: &Path, metadata: &Metadata) -> SourceError {

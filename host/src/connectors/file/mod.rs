@@ -1,9 +1,9 @@
 //! `file`: files as streams, both ways.
 //!
 //! As an input, a stream is the records of one file or of all that match a pattern: in the order of the files' first
-//! discovery (of one look at the pattern: of their paths' bytes), one file after the other. The offset is the record's
-//! number in the stream, from 0. Each partition has a reader of its own, which reads every file, counts every record, and
-//! gives those whose key belongs to its partition by murmur2.
+//! discovery, one file after the other. Of one look at the pattern that is the order of their paths' bytes; a follower
+//! takes the oldest first. The offset is the record's number in the stream, from 0. Each partition has a reader of its
+//! own, which reads every file, counts every record, and gives those whose key belongs to its partition by murmur2.
 //!
 //! | record | value | blank line |
 //! | --- | --- | --- |
@@ -17,12 +17,12 @@
 //! number of fields, not JSON, without its key or timestamp) is given as such, by the partition of its key, or by
 //! partition 0 where that is not known. In `jsonl` without key and timestamp, nothing is parsed.
 //!
-//! A file is known by its inode, whatever its name. A file that is shorter than what was read of it, that begins
-//! otherwise, or that went away half read is an error. When a bounded stream is read again from its end, new files come
-//! after the known ones, and what known files have gained comes when they are reached in the order of the table. A
-//! follower numbers records in the order in which it reads them; when several files grow at once, that order is only
-//! repeated from the recorded position on. It keeps its files open. A file whose name no longer matches is read on until
-//! it has not grown for ten seconds; then it is forgotten, and a last line without line end counts.
+//! A file is known by its inode and its time of birth, whatever its name. A file that is shorter than what was read of
+//! it, that begins otherwise, or that went away half read is an error. When a bounded stream is read again from its end,
+//! new files come after the known ones, and what known files have gained comes when they are reached in the order of the
+//! table. A follower numbers records in the order in which it reads them; when several files grow at once, that order is
+//! only repeated from the recorded position on. A file whose name no longer matches is read on until it has not grown for
+//! ten seconds; then it is forgotten, and a last line without line end counts.
 //!
 //! As an output, a partition is a file: see [`FileOutput`].
 
@@ -30,10 +30,14 @@ mod bytes;
 mod decode;
 mod detail;
 mod field;
+mod files;
+mod handle;
 mod look;
+mod names;
 mod output;
 mod reading;
 mod records;
+mod resume;
 mod rows;
 mod source;
 mod table;
@@ -53,6 +57,7 @@ pub use timestamp::{TimestampFormat, TimestampSpec};
 
 use sha2::{Digest as _, Sha256};
 
+use files::Files;
 use look::Pattern;
 use source::FileSource;
 
@@ -91,7 +96,7 @@ pub struct FileInput {
 /// Options that fit together, and what readers share.
 struct Config {
     options: FileInputOptions,
-    pattern: Pattern,
+    files: Files,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,7 +132,7 @@ impl FileInput {
     /// The options do not fit together; a sentence that says why.
     pub fn new(options: FileInputOptions, clock: Arc<dyn Clock>) -> Result<FileInput, String> {
         let config = Config {
-            pattern: Pattern::new(&options.path)?,
+            files: Files::new(Pattern::new(&options.path)?),
             options,
             clock,
         };

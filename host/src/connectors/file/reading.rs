@@ -1,25 +1,30 @@
 //! One file being read: its text, the window over it, and how reading begins at a recorded position.
 
-use std::fs::File;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bytes::Text;
 use super::decode::Decoder;
+use super::handle::Handle;
 use super::look::unreadable;
 use super::records::Records;
-use super::table::Known;
+use super::table::{Key, Known};
 use crate::connectors::SourceError;
 
 /// The file that is being read.
 pub(super) struct Reading {
     /// Its place in the table.
-    pub index: usize,
+    pub key: Key,
     /// Whether nothing will be added: a last line without line end counts.
     pub to_the_end: bool,
     /// The bytes of the file itself when reading began.
     pub length: u64,
-    pub file: Arc<File>,
+    /// Where it was in the text when this reading of it began.
+    pub began: u64,
+    pub file: Arc<Handle>,
+    /// What it was called when reading began.
+    pub path: PathBuf,
     text: Text,
 }
 
@@ -34,25 +39,28 @@ pub(super) enum Begun {
 impl Reading {
     /// Begins to read a file where its position is, the header first.
     pub fn begin(
-        index: usize,
-        known: &mut Known,
+        key: Key,
+        known: &Known,
         to_the_end: bool,
         records: &mut Records,
         decoder: &mut Decoder,
     ) -> Result<Begun, SourceError> {
-        let file = known.hold()?;
-        let metadata = file.metadata().map_err(unreadable(known.path.clone()))?;
+        let file = known.handle.file()?;
+        let path = known.handle.path();
+        let metadata = file.metadata().map_err(unreadable(path.clone()))?;
         known.check_beginning(&file)?;
+        let file = Arc::clone(&known.handle);
         let mut reading = Reading {
-            index,
+            key,
             to_the_end,
             length: metadata.len(),
+            began: known.position,
             text: Text::new(Arc::clone(&file), known.compressed),
             file,
+            path,
         };
-        known.length = metadata.len();
         records.go_to(0, 1);
-        if decoder.has_header() && !reading.read_header(records, decoder, &known.path)? {
+        if decoder.has_header() && !reading.read_header(records, decoder)? {
             return Ok(Begun::NoHeader(reading));
         }
         if known.position > 0 {
@@ -62,8 +70,8 @@ impl Reading {
     }
 
     /// Reads more into the window; false at the present end.
-    pub fn fill(&mut self, records: &mut Records, path: &Path) -> Result<bool, SourceError> {
-        let read = self.text.read(records.spare(), path)?;
+    pub fn fill(&mut self, records: &mut Records) -> Result<bool, SourceError> {
+        let read = self.text.read(records.spare(), &self.path)?;
         records.filled(read);
         Ok(read > 0)
     }
@@ -79,11 +87,10 @@ impl Reading {
         &mut self,
         records: &mut Records,
         decoder: &mut Decoder,
-        path: &Path,
     ) -> Result<bool, SourceError> {
         loop {
             let Some(record) = records.next() else {
-                if self.fill(records, path)? {
+                if self.fill(records)? {
                     continue;
                 }
                 return Ok(false);
@@ -99,7 +106,7 @@ impl Reading {
             return match set {
                 Ok(()) => Ok(true),
                 Err(reason) => Err(SourceError::Damaged {
-                    what: format!("{}: the header: {reason}", path.display()),
+                    what: format!("{}: the header: {reason}", self.path.display()),
                 }),
             };
         }
@@ -107,7 +114,6 @@ impl Reading {
 
     /// Goes to the file's position, and makes sure that it still is the start of a record.
     fn go_to(&mut self, known: &Known, records: &mut Records) -> Result<(), SourceError> {
-        let path = &known.path;
         if records.position() > known.position {
             return Err(known.changed(
                 "its header is longer than when it was read; `reset` the job to read it anew",
@@ -116,9 +122,8 @@ impl Reading {
         let previous = match &mut self.text {
             Text::Plain { file, at } => {
                 let mut byte = [0];
-                let read =
-                    std::os::unix::fs::FileExt::read_at(&**file, &mut byte, known.position - 1);
-                let read = read.map_err(unreadable(path.clone()))?;
+                let read = file.file()?.read_at(&mut byte, known.position - 1);
+                let read = read.map_err(unreadable(self.path.clone()))?;
                 *at = known.position;
                 records.go_to(known.position, known.line);
                 (read == 1).then_some(byte[0])
@@ -126,7 +131,7 @@ impl Reading {
             Text::Gz { .. } => {
                 while records.position() < known.position {
                     let left = known.position - records.position();
-                    if records.pass_over(left) == 0 && !self.fill(records, path)? {
+                    if records.pass_over(left) == 0 && !self.fill(records)? {
                         return Err(known.shorter());
                     }
                 }
@@ -135,7 +140,7 @@ impl Reading {
             }
         };
         if previous.is_some_and(|byte| byte != b'\n') {
-            while records.held().len() < 2 && self.fill(records, path)? {}
+            while records.held().len() < 2 && self.fill(records)? {}
             if !records.held().is_empty() && !records.pass_over_line_end() {
                 return Err(known.changed(
                     "its last line had no line end when it was read, and has been continued since; \

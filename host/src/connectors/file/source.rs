@@ -1,18 +1,20 @@
 //! A reader of one partition: it reads all files of the stream, counts every record, and gives those of its partition.
 //!
 //! Invariants: what one poll gives lies within one file, so that reading on from the place before it finds the same
-//! records whatever other files have grown meanwhile. The files are read in the order of the table; a place names the
-//! file to go on with first.
+//! records whatever other files have grown meanwhile. A place names the file to go on with first. Bounded, the files are
+//! read in the order of the table. Following, so is what was there when they were found; then each file that has more
+//! has its turn, and nobody's turn ends while records are passed over that were read before the place was recorded.
 
 use std::sync::Arc;
 
 use super::decode::{Decoded, Decoder, Share};
 use super::detail::{self, Beginning, Cursor};
+use super::files::Member;
 use super::look::unreadable;
 use super::reading::{Begun, Reading};
 use super::records::{Framing, Record, Records};
-use super::table::Table;
-use super::watch::{Heard, Watch};
+use super::resume::find_files;
+use super::table::{Key, Table};
 use super::{Config, FileFormat};
 use crate::connectors::{
     FetchBounds, Fetched, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
@@ -24,10 +26,11 @@ pub(super) struct FileSource {
     decoder: Decoder,
     records: Records,
     table: Table,
-    watch: Option<Watch>,
+    /// Following: how it is told of files.
+    member: Option<Arc<Member>>,
     reading: Option<Reading>,
     /// The file to go on with.
-    first: Option<usize>,
+    first: Option<Key>,
     /// The number of the next record.
     record: u64,
     /// Records before this one are passed over.
@@ -36,17 +39,23 @@ pub(super) struct FileSource {
     since: Option<TimestampMs>,
     /// A record that is no message, found after messages that had to be given first.
     undecodable: Option<Undecodable>,
-    made: Option<(Place, Arc<[u8]>)>,
+    /// The last detail that was made, and how often the table had changed then.
+    made: Option<(Place, u64, Arc<[u8]>)>,
+    /// A file was found, or read to its end, since a position was given that says so.
+    passed: bool,
     /// Where the end was, for a reader that began there.
     begins_at: Option<Position>,
     /// Entries, bytes of keys and bytes of values of the last fetch: the next is likely to be alike.
     last: (usize, usize, usize),
 }
 
+/// Following: so much is read of one file before others have their turn.
+const TURN_BYTES: u64 = 1024 * 1024;
+
 /// Where the next record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
-    file: Option<u32>,
+    file: Option<Key>,
     position: u64,
     line: u64,
     record: u64,
@@ -70,8 +79,8 @@ impl FileSource {
         let mut source = FileSource {
             decoder,
             records: Records::new(framing, options.record_bytes),
-            table: Table::new(&config.pattern, options.follow),
-            watch: options.follow.then(Watch::new),
+            table: Table::new(config.files.pattern(), options.follow),
+            member: None,
             reading: None,
             first: None,
             record: 0,
@@ -79,11 +88,13 @@ impl FileSource {
             since: None,
             undecodable: None,
             made: None,
+            passed: false,
             begins_at: None,
             last: (0, 0, 0),
             config,
         };
-        source.find_files(&at)?;
+        let found = find_files(&source.config, &mut source.table, &at)?;
+        (source.member, source.first, source.record) = (found.member, found.first, found.record);
         match at {
             OpenAt::Position(position) => source.next = position.next,
             OpenAt::Start(StartAt::Oldest) => {}
@@ -108,43 +119,6 @@ impl FileSource {
         Ok(source)
     }
 
-    fn find_files(&mut self, at: &OpenAt) -> Result<(), SourceError> {
-        let config = Arc::clone(&self.config);
-        let sightings = config.pattern.look()?;
-        if sightings.is_empty() && !config.options.follow {
-            return Err(SourceError::Unsupported(format!(
-                "no file matches `{}`",
-                config.pattern.text()
-            )));
-        }
-        if let OpenAt::Position(Position {
-            detail: Some(detail),
-            ..
-        }) = at
-        {
-            let unusable = |why: String| {
-                SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
-            };
-            let (cursor, files) = detail::decode(detail).map_err(unusable)?;
-            if cursor.division != config.division() {
-                return Err(unusable(
-                    "`key` or `format` has changed, and with them which records belong to which partition; change them back, \
-                     or reset the job"
-                        .to_owned(),
-                ));
-            }
-            // Records between the position's offset and the cursor's, if any, are of other partitions.
-            self.record = cursor.record;
-            let reading = cursor.file.map(|file| file as usize);
-            self.first = self.table.resume(files, reading, &sightings)?;
-        }
-        self.table.merge(sightings)?;
-        if let Some(watch) = &mut self.watch {
-            watch.set_folders(self.table.folders());
-        }
-        Ok(())
-    }
-
     /// Reads to the present end and gives nothing.
     fn pass_over_all(&mut self) -> Result<(), SourceError> {
         self.next = Offset::MAX;
@@ -164,50 +138,104 @@ impl FileSource {
     /// Makes sure that a file is being read; false where there is nothing to read now.
     fn choose(&mut self) -> Result<bool, SourceError> {
         while self.reading.is_none() {
+            self.hear()?;
             let first = self.first.take();
             let follow = self.config.options.follow;
-            let (index, to_the_end) = match self.table.pick(first)? {
-                Some(index) => (index, !follow),
+            let (key, to_the_end) = match self.table.pick(first) {
+                Some(key) => (key, !follow),
                 None => match self.table.done() {
-                    Some(index) if follow => (index, true),
-                    _ => match self.look_again()? {
-                        true => continue,
-                        false => return Ok(false),
-                    },
+                    Some(key) if follow && self.table.get(key).handle.is_lost() => {
+                        self.table.forget(key);
+                        self.passed = true;
+                        continue;
+                    }
+                    Some(key) if follow => (key, true),
+                    _ => return Ok(false),
                 },
             };
-            let known = &mut self.table.files[index];
-            match Reading::begin(
-                index,
-                known,
-                to_the_end,
-                &mut self.records,
-                &mut self.decoder,
-            )? {
-                Begun::Reading(reading) => self.reading = Some(reading),
-                Begun::NoHeader(reading) => {
+            if follow && self.table.get(key).finished.is_some() {
+                self.table.change(key).finished = None;
+            }
+            let known = self.table.get(key);
+            let begun =
+                Reading::begin(key, known, to_the_end, &mut self.records, &mut self.decoder);
+            match begun {
+                Ok(Begun::Reading(reading)) => self.reading = Some(reading),
+                Ok(Begun::NoHeader(reading)) => {
                     // Nothing is taken of the file, so that the header is read again when it has grown.
                     let read_to = self.records.read_to();
                     self.records.go_to(0, 1);
                     self.leave(reading, read_to)?;
                 }
+                Err(_) if !follow && known.handle.is_lost() && known.is_untouched() => {
+                    self.look_again_at(key)?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(true)
     }
 
-    /// Following: whether a look at the pattern was due, and may have found more.
-    fn look_again(&mut self) -> Result<bool, SourceError> {
-        let Some(watch) = &mut self.watch else {
+    /// Following: hears of files that are new, have grown or were renamed.
+    fn hear(&mut self) -> Result<(), SourceError> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        self.config.files.update()?;
+        let news = member.take();
+        // Where a file is known by a name that it may lose, it is to be recorded soon.
+        self.passed |= !news.found.is_empty();
+        self.table.take(news)
+    }
+
+    /// A file that was found is not there any more, and nothing of it has been read: what has its name now is of the
+    /// stream too.
+    fn look_again_at(&mut self, key: Key) -> Result<(), SourceError> {
+        let path = self.table.get(key).handle.path();
+        let sightings = self.config.files.pattern().look()?;
+        let now = sightings
+            .into_iter()
+            .find(|sighting| sighting.path == path && !self.table.knows(sighting));
+        match now {
+            Some(sighting) => {
+                let handle = self.config.files.share(sighting);
+                self.table.change(key).replace(handle);
+                self.table.weigh(key)
+            }
+            None => {
+                let what = "it went away before anything of it was read, and is passed over";
+                self.config.files.say(&path, what);
+                self.table.forget(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Following: whether it is another file's turn. Never while records are passed over: those were read one after the
+    /// other.
+    fn turn_is_over(&mut self) -> Result<bool, SourceError> {
+        let Some(reading) = &self.reading else {
             return Ok(false);
         };
-        let (config, table) = (&self.config, &mut self.table);
-        match watch.drain(|name| config.pattern.fits_name(name) || table.has_name(name)) {
-            Heard::Nothing | Heard::Grown => return Ok(false),
-            Heard::Names => {}
+        let (key, position) = (reading.key, self.records.position());
+        if self.member.is_none()
+            || position - reading.began < TURN_BYTES
+            || self.record < self.next
+            || reading.to_the_end
+        {
+            return Ok(false);
         }
-        table.merge(config.pattern.look()?)?;
-        watch.set_folders(table.folders());
+        self.hear()?;
+        if position < self.table.get(key).owed {
+            return Ok(false);
+        }
+        self.table.is_paid(key);
+        if !self.table.others_wait(key) {
+            if let Some(reading) = &mut self.reading {
+                reading.began = position;
+            }
+            return Ok(false);
+        }
         Ok(true)
     }
 
@@ -223,10 +251,9 @@ impl FileSource {
             let Some(reading) = &mut self.reading else {
                 break;
             };
-            let path = &self.table.files[reading.index].path;
             let found = match self.records.next() {
                 Some(record) => record,
-                None if reading.fill(&mut self.records, path)? => continue,
+                None if reading.fill(&mut self.records)? => continue,
                 None if !fetched.offsets.is_empty() => break,
                 None => match reading.to_the_end.then(|| self.records.rest()).flatten() {
                     Some(record) => record,
@@ -260,7 +287,8 @@ impl FileSource {
                 }
                 Decoded::Undecodable(_) if self.since.is_some() => {}
                 Decoded::Undecodable(reason) => {
-                    let reason = format!("{}, line {}: {reason}", path.display(), found.line);
+                    let path = reading.path.display();
+                    let reason = format!("{path}, line {}: {reason}", found.line);
                     self.undecodable = Some(Undecodable {
                         at: before,
                         after: self.place(),
@@ -327,47 +355,88 @@ impl FileSource {
     /// Notes how far a file was read that has nothing more.
     fn leave(&mut self, reading: Reading, read_to: u64) -> Result<(), SourceError> {
         self.note_beginning(&reading)?;
+        let key = reading.key;
         let follow = self.config.options.follow;
         if follow && reading.to_the_end {
-            self.table.forget(reading.index);
+            self.table.forget(key);
+            self.passed = true;
             return Ok(());
         }
-        let known = self.table.change(reading.index);
-        known.position = self.records.position();
-        known.line = self.records.line();
+        let position = self.records.position();
+        let line = self.records.line();
+        let known = self.table.change(key);
+        known.position = position;
+        known.line = line;
         if follow {
+            let finished = (position == read_to).then_some(read_to);
+            let told = self.made.as_ref().is_some_and(|(made, ..)| {
+                (made.file, made.position, made.record) == (Some(key), position, self.record)
+            });
+            self.passed |= !told || known.finished != finished;
             known.exhausted = Some(read_to);
-            return Ok(());
+            known.finished = finished;
+            self.table.had_its_turn(key);
+            return self.table.weigh(key);
         }
         let length = match known.compressed {
             true => reading.length,
             false => {
-                let metadata = reading
-                    .file
-                    .metadata()
-                    .map_err(unreadable(known.path.clone()))?;
-                if metadata.len() < read_to {
+                let metadata = reading.file.file()?.metadata();
+                if metadata.map_err(unreadable(reading.path))?.len() < read_to {
                     return Err(known.shorter());
                 }
                 read_to
             }
         };
         known.finished = Some(length);
-        known.length = length;
-        known.release();
-        Ok(())
+        known.handle.release();
+        self.table.weigh(key)
+    }
+
+    /// Following: another file's turn has come before the end of this one.
+    fn pause_file(&mut self) -> Result<(), SourceError> {
+        let Some(reading) = self.reading.take() else {
+            return Ok(());
+        };
+        self.note_beginning(&reading)?;
+        let (position, line) = (self.records.position(), self.records.line());
+        let known = self.table.change(reading.key);
+        known.position = position;
+        known.line = line;
+        known.finished = (known.handle.measure()? == Some(position)).then_some(position);
+        self.table.had_its_turn(reading.key);
+        self.table.weigh(reading.key)
     }
 
     /// Remembers as much of the file's beginning as has been read.
     fn note_beginning(&mut self, reading: &Reading) -> Result<(), SourceError> {
-        let known = &mut self.table.files[reading.index];
+        let known = self.table.get_mut(reading.key);
         let read = match known.compressed {
             true => reading.length,
             false => self.records.position(),
         };
         if known.beginning.can_grow(read) {
+            let file = reading.file.file()?;
             known.beginning =
-                Beginning::of(&reading.file, read).map_err(unreadable(known.path.clone()))?;
+                Beginning::of(&file, read).map_err(unreadable(reading.path.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Following: notes whether the file has nothing more just now. A file that has been read to its end may go.
+    fn note_end(&mut self, place: Place) -> Result<(), SourceError> {
+        let Some(reading) = self.reading.as_ref().filter(|_| self.member.is_some()) else {
+            return Ok(());
+        };
+        let mut finished = None;
+        if place.file == Some(reading.key) && self.records.read_to() == place.position {
+            let metadata = reading.file.file()?.metadata();
+            let length = metadata.map_err(unreadable(reading.path.clone()))?.len();
+            finished = (length == place.position).then_some(length);
+        }
+        let key = reading.key;
+        if self.table.get(key).finished != finished {
+            self.table.change(key).finished = finished;
         }
         Ok(())
     }
@@ -375,7 +444,7 @@ impl FileSource {
     fn place(&self) -> Place {
         match &self.reading {
             Some(reading) => Place {
-                file: u32::try_from(reading.index).ok(),
+                file: Some(reading.key),
                 position: self.records.position(),
                 line: self.records.line(),
                 record: self.record,
@@ -396,25 +465,25 @@ impl FileSource {
             self.reading = Some(reading);
             noted?;
         }
-        if let Some((made, detail)) = &self.made
-            && *made == place
-            && self.table.is_encoded()
+        self.note_end(place)?;
+        let changes = self.table.changes();
+        if let Some((made, at, detail)) = &self.made
+            && (*made, *at) == (place, changes)
         {
             return Ok(Arc::clone(detail));
         }
-        let beginning = place
-            .file
-            .map(|file| self.table.files[file as usize].beginning);
+        let beginning = place.file.map(|key| self.table.get(key).beginning);
         let cursor = Cursor {
-            file: place.file,
+            file: place.file.and_then(|key| self.table.place(key)),
             position: place.position,
             line: place.line,
             record: place.record,
             division: self.config.division(),
             beginning: beginning.unwrap_or_default(),
         };
-        let detail = detail::encode(&cursor, self.table.encoded());
-        self.made = Some((place, Arc::clone(&detail)));
+        let detail = detail::encode(&cursor, &self.table.encoded());
+        self.made = Some((place, changes, Arc::clone(&detail)));
+        self.passed = false;
         Ok(detail)
     }
 
@@ -452,7 +521,13 @@ impl Source for FileSource {
                 return Ok(polled);
             }
         }
-        while self.choose()? {
+        loop {
+            if self.turn_is_over()? {
+                self.pause_file()?;
+            }
+            if !self.choose()? {
+                break;
+            }
             if let Some(polled) = self.read(bounds)? {
                 return Ok(polled);
             }
@@ -471,16 +546,10 @@ impl Source for FileSource {
     }
 
     fn ready(&mut self) -> Ready<'_> {
-        let FileSource {
-            watch,
-            config,
-            table,
-            ..
-        } = self;
-        match watch {
-            Some(watch) if self.reading.is_none() && self.undecodable.is_none() => Box::pin(
-                watch.changed(|name| config.pattern.fits_name(name) || table.has_name(name)),
-            ),
+        match &self.member {
+            Some(member) if self.reading.is_none() && self.undecodable.is_none() => {
+                Box::pin(member.told())
+            }
             _ => Box::pin(std::future::ready(())),
         }
     }
@@ -489,22 +558,28 @@ impl Source for FileSource {
         self.begins_at.clone()
     }
 
-    fn progress(&self) -> Option<Progress> {
-        let mut progress = Progress {
-            done: 0,
-            total: 0,
-            unit: ProgressUnit::Bytes,
-        };
-        for (index, known) in self.table.files.iter().enumerate() {
-            let done = match (&self.reading, known.finished) {
-                (Some(reading), _) if reading.index == index => reading.done(&self.records),
-                (_, Some(length)) => length,
-                (_, None) if known.compressed => 0,
-                (_, None) => known.position,
-            };
-            progress.done += done;
-            progress.total += known.length.max(done);
+    fn passed(&mut self) -> Result<Option<Position>, SourceError> {
+        if !std::mem::take(&mut self.passed) || self.member.is_none() || self.record < self.next {
+            return Ok(None);
         }
-        Some(progress)
+        Ok(Some(Position {
+            next: self.record,
+            detail: Some(self.detail_at(self.place())?),
+        }))
+    }
+
+    fn progress(&self) -> Option<Progress> {
+        let (mut done, mut total) = self.table.progress();
+        if let Some(reading) = &self.reading {
+            let (done_before, total_before) = self.table.counted(reading.key);
+            done = done - done_before + reading.done(&self.records);
+            let length = reading.file.length().max(reading.done(&self.records));
+            total = total - total_before + length;
+        }
+        Some(Progress {
+            done,
+            total,
+            unit: ProgressUnit::Bytes,
+        })
     }
 }

@@ -1,323 +1,393 @@
 //! The files of a stream that a reader knows: in the order of first discovery, with how far each has been read.
 //!
 //! A file is known by its inode. The device tells two of one inode apart, but is not relied on: it can change when the
-//! machine starts anew. Invariant: a file that was not read to its end leaves the table by an error only.
+//! machine starts anew. Invariants: a file that was not read to its end leaves the table by an error only, unless nothing
+//! of it was read, which is said; no step looks at all files, but the one that encodes those that have changed.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::detail::{Beginning, Entry, encode_files};
+use super::detail::{Beginning, EncodedFiles, Entry, encode_entry};
+use super::files::News;
+use super::handle::Handle;
 use super::look::{Pattern, Sighting, unreadable};
 use crate::connectors::SourceError;
 
 /// A followed file whose name is no longer one of the stream's is read until it has not grown for so long.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 
+/// So many files are encoded together.
+const CHUNK: u32 = 64;
+
+/// A file's place in the order of discovery. It stays the same while a reader lives.
+pub(super) type Key = u32;
+
 /// A file of the stream.
 pub(super) struct Known {
-    pub path: PathBuf,
-    pub device: u64,
-    pub inode: u64,
+    pub handle: Arc<Handle>,
     pub compressed: bool,
     pub beginning: Beginning,
     pub position: u64,
     pub line: u64,
-    /// Read to its end, when the file itself had so many bytes.
+    /// Read to its end, when the file itself had so many bytes. Of a followed file: as far as is known.
     pub finished: Option<u64>,
-    /// The bytes of the file itself when it was last looked at.
-    pub length: u64,
     /// Following: up to this length there is nothing more to be had.
     pub exhausted: Option<u64>,
-    /// Following: when it was last seen to grow or to have its name.
-    gone: Option<Instant>,
-    file: Option<Arc<File>>,
+    /// Following: later files wait until it has been read so far.
+    pub owed: u64,
+    /// As it is recorded.
+    path: PathBuf,
+    /// What it adds to [`Table::progress`].
+    counted: (u64, u64),
+}
+
+/// Some files, encoded.
+#[derive(Default)]
+struct Chunk {
+    files: u32,
+    entries: Vec<u8>,
+    births: Vec<u8>,
 }
 
 /// The files, by first discovery.
 pub(super) struct Table {
-    pub files: Vec<Known>,
+    files: BTreeMap<Key, Known>,
+    next: Key,
     follow: bool,
     base: PathBuf,
-    encoded: Option<Vec<u8>>,
+    /// Following: by the number of the handle.
+    by_number: HashMap<u64, Key>,
+    /// What has more to be read.
+    ready: BTreeSet<Key>,
+    /// Of these, those that have not been read as far as is owed.
+    owed: BTreeSet<Key>,
+    /// Those that have none of the stream's names.
+    gone: BTreeSet<Key>,
+    /// The file that had the last turn.
+    turn: Option<Key>,
+    chunks: BTreeMap<u32, Chunk>,
+    changed: BTreeSet<u32>,
+    /// How often something recorded has changed.
+    changes: u64,
+    progress: (u64, u64),
 }
 
 impl Table {
     pub fn new(pattern: &Pattern, follow: bool) -> Table {
         Table {
-            files: Vec::new(),
+            files: BTreeMap::new(),
+            next: 0,
             follow,
             base: pattern.base().to_owned(),
-            encoded: None,
+            by_number: HashMap::new(),
+            ready: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            turn: None,
+            chunks: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            changes: 0,
+            progress: (0, 0),
         }
     }
 
-    /// Whether nothing recorded has changed since [`Table::encoded`] was called.
-    pub fn is_encoded(&self) -> bool {
-        self.encoded.is_some()
+    pub fn get(&self, key: Key) -> &Known {
+        &self.files[&key]
     }
 
-    /// The files as they are recorded, encoded.
-    pub fn encoded(&mut self) -> &[u8] {
-        let (files, base) = (&self.files, &self.base);
-        self.encoded.get_or_insert_with(|| {
-            let entry = |known: &Known| Entry {
-                path: known
-                    .path
-                    .strip_prefix(base)
-                    .unwrap_or(&known.path)
-                    .as_os_str()
-                    .as_bytes()
-                    .to_vec(),
-                device: known.device,
-                inode: known.inode,
-                compressed: known.compressed,
-                beginning: known.beginning,
-                position: known.position,
-                line: known.line,
-                finished: known.finished,
-            };
-            encode_files(&files.iter().map(entry).collect::<Vec<_>>())
-        })
+    /// A file, of which nothing recorded is about to change.
+    pub fn get_mut(&mut self, key: Key) -> &mut Known {
+        match self.files.get_mut(&key) {
+            Some(known) => known,
+            None => panic!("file {key} is not in the table"),
+        }
     }
 
     /// A file whose recorded part is about to change.
-    pub fn change(&mut self, index: usize) -> &mut Known {
-        self.encoded = None;
-        &mut self.files[index]
+    pub fn change(&mut self, key: Key) -> &mut Known {
+        self.touch(key);
+        self.get_mut(key)
     }
 
-    /// Forgets a file; those after it move up.
-    pub fn forget(&mut self, index: usize) {
-        self.encoded = None;
-        self.files.remove(index);
+    fn touch(&mut self, key: Key) {
+        self.changed.insert(key / CHUNK);
+        self.changes += 1;
     }
 
-    /// Takes the files of a recorded position, and finds out what has become of them. Returns the present index of the
-    /// file that was being read.
-    pub fn resume(
-        &mut self,
-        entries: Vec<Entry>,
-        reading: Option<usize>,
-        sightings: &[Sighting],
-    ) -> Result<Option<usize>, SourceError> {
-        self.encoded = None;
-        let mut known: Vec<Known> = entries
-            .into_iter()
-            .map(|entry| Known::recorded(entry, &self.base))
-            .collect();
-        for sighting in sightings {
-            let Some(index) = position_of(&known, sighting)? else {
+    /// A number that is another one when something recorded has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Bytes read and bytes there, as far as is known.
+    pub fn progress(&self) -> (u64, u64) {
+        self.progress
+    }
+
+    /// What a file adds to [`Table::progress`].
+    pub fn counted(&self, key: Key) -> (u64, u64) {
+        self.get(key).counted
+    }
+
+    /// The place of a file in the list as it is recorded.
+    pub fn place(&self, key: Key) -> Option<u32> {
+        let chunk = key / CHUNK;
+        let chunks = self.chunks.range(..chunk).map(|(_, chunk)| chunk.files);
+        let inside = self.files.range(chunk * CHUNK..key).count();
+        u32::try_from(inside)
+            .ok()
+            .map(|inside| chunks.sum::<u32>() + inside)
+    }
+
+    /// The files as they are recorded.
+    pub fn encoded(&mut self) -> EncodedFiles<'_> {
+        for number in std::mem::take(&mut self.changed) {
+            let mut chunk = Chunk::default();
+            let first = number * CHUNK;
+            for (_, known) in self.files.range(first..first.saturating_add(CHUNK)) {
+                chunk.files += 1;
+                let entry = known.entry(&self.base);
+                encode_entry(&entry, &mut chunk.entries, &mut chunk.births);
+            }
+            match chunk.files {
+                0 => drop(self.chunks.remove(&number)),
+                _ => drop(self.chunks.insert(number, chunk)),
+            }
+        }
+        let mut encoded = EncodedFiles {
+            count: self.files.len(),
+            ..EncodedFiles::default()
+        };
+        for chunk in self.chunks.values() {
+            encoded.entries.push(&chunk.entries);
+            encoded.births.push(&chunk.births);
+        }
+        encoded
+    }
+
+    /// Appends a file.
+    pub fn add(&mut self, known: Known) -> Key {
+        let key = self.next;
+        self.next += 1;
+        if self.follow {
+            self.by_number.insert(known.handle.number, key);
+        }
+        self.files.insert(key, known);
+        self.touch(key);
+        key
+    }
+
+    /// Whether a file that was sighted is in the table.
+    pub fn knows(&self, sighting: &Sighting) -> bool {
+        let id = (sighting.device, sighting.inode);
+        self.files.values().any(|known| known.handle.id == id)
+    }
+
+    /// Forgets a file.
+    pub fn forget(&mut self, key: Key) {
+        self.touch(key);
+        if let Some(known) = self.files.remove(&key) {
+            self.progress.0 -= known.counted.0;
+            self.progress.1 -= known.counted.1;
+            self.by_number.remove(&known.handle.number);
+        }
+        for set in [&mut self.ready, &mut self.owed, &mut self.gone] {
+            set.remove(&key);
+        }
+    }
+
+    /// Following: takes what is new.
+    pub fn take(&mut self, news: News) -> Result<(), SourceError> {
+        for handle in news.found {
+            if !self.by_number.contains_key(&handle.number) {
+                let known = Known::discovered(handle, self.follow)?;
+                let key = self.add(known);
+                self.weigh(key)?;
+            }
+        }
+        for handle in news.changed.into_values() {
+            let Some(key) = self.by_number.get(&handle.number).copied() else {
                 continue;
             };
-            let before = &known[index];
-            if before.finished.is_some() && before.path != sighting.path && !fits(before, sighting)?
-            {
-                // Its inode has gone to another file: it was deleted after it was read.
-                known[index].inode = 0;
-                continue;
+            let path = handle.path();
+            let known = self.get_mut(key);
+            let renamed = known.path != path;
+            if renamed || handle.gone().is_some() && !self.gone.contains(&key) {
+                // What was rotated comes to its end before what took its place.
+                let known = self.get_mut(key);
+                known.owed = known.owed.max(handle.length());
+                known.path = path;
             }
-            known[index].check(sighting)?;
-            known[index].see(sighting);
-            if self.follow
-                || known[index]
-                    .finished
-                    .is_some_and(|length| sighting.length > length)
-            {
-                known[index].finished = None;
+            if renamed {
+                self.touch(key);
             }
-        }
-        for file in &mut known {
-            if file.finished.is_none() && !sightings.iter().any(|sighting| file.is(sighting)) {
-                file.find_renamed()?;
-                file.gone = Some(Instant::now());
-            }
-        }
-        // A follower's finished files have gone out of the stream, and so has a bounded stream's whose inode was reused.
-        let stays = |file: &Known| file.inode != 0 && !(self.follow && file.finished.is_some());
-        let reading = reading.map(|index| known[..index].iter().filter(|file| stays(file)).count());
-        known.retain(stays);
-        self.files = known;
-        Ok(reading)
-    }
-
-    /// Takes what a look at the pattern found: new files are appended, known ones get their present name.
-    pub fn merge(&mut self, sightings: Vec<Sighting>) -> Result<(), SourceError> {
-        for file in &mut self.files {
-            if file.finished.is_none() && !sightings.iter().any(|sighting| file.is(sighting)) {
-                file.gone.get_or_insert_with(Instant::now);
-            }
-        }
-        for sighting in sightings {
-            match self.files.iter().position(|file| file.is(&sighting)) {
-                Some(index) => {
-                    let file = &mut self.files[index];
-                    file.gone = None;
-                    if file.path != sighting.path {
-                        self.encoded = None;
-                    }
-                    self.files[index].see(&sighting);
-                }
-                None => {
-                    let mut file = Known::discovered(sighting, self.follow)?;
-                    if self.follow {
-                        file.hold()?;
-                    }
-                    self.files.push(file);
-                    self.encoded = None;
-                }
-            }
+            self.weigh(key)?;
         }
         Ok(())
     }
 
-    /// The next file, from `first` on and then from the beginning, that has more to read.
-    pub fn pick(&mut self, first: Option<usize>) -> Result<Option<usize>, SourceError> {
-        let order = first.into_iter().chain(0..self.files.len());
-        for index in order {
-            let file = &mut self.files[index];
-            if file.finished.is_some() {
-                continue;
-            }
-            if !self.follow || file.has_grown()? {
-                return Ok(Some(index));
+    /// Finds out whether a file has more to be read.
+    pub fn weigh(&mut self, key: Key) -> Result<(), SourceError> {
+        let follow = self.follow;
+        let known = self.get_mut(key);
+        let (mut length, gone) = (known.handle.length(), known.handle.gone().is_some());
+        if follow && length < known.position {
+            // What was read may be more than what all were told of.
+            length = known.handle.measure()?.unwrap_or(known.position);
+            if length < known.position {
+                return Err(known.shorter());
             }
         }
-        Ok(None)
+        let ready = match follow {
+            true => length > known.position && known.exhausted != Some(length),
+            false => known.finished.is_none(),
+        };
+        let owed = follow && ready && known.position < known.owed;
+        let done = match (known.finished, known.compressed) {
+            (Some(length), _) => length,
+            (None, true) => 0,
+            (None, false) => known.position,
+        };
+        let before = std::mem::replace(&mut known.counted, (done, length.max(done)));
+        let counted = known.counted;
+        self.progress.0 = self.progress.0 - before.0 + counted.0;
+        self.progress.1 = self.progress.1 - before.1 + counted.1;
+        for (set, is_in) in [
+            (&mut self.ready, ready),
+            (&mut self.owed, owed),
+            (&mut self.gone, gone),
+        ] {
+            match is_in {
+                true => set.insert(key),
+                false => set.remove(&key),
+            };
+        }
+        Ok(())
     }
 
-    /// Whether a file has been taken out of the stream for long enough to be at its end.
-    pub fn is_done(&self, index: usize) -> bool {
-        self.files[index]
-            .gone
-            .is_some_and(|since| since.elapsed() >= FAREWELL)
+    /// The file that comes next: `first`, where it has more to be read. Following: each has its turn, those after one
+    /// that is owed wait.
+    pub fn pick(&self, first: Option<Key>) -> Option<Key> {
+        if let Some(first) = first
+            && self.ready.contains(&first)
+        {
+            return Some(first);
+        }
+        if !self.follow {
+            return self.ready.first().copied();
+        }
+        let last = self.owed.first().copied().unwrap_or(Key::MAX);
+        let after = self.turn.map_or(0, |turn| turn.saturating_add(1));
+        let mut later = match after <= last {
+            true => self.ready.range(after..=last),
+            false => self.ready.range(0..0),
+        };
+        later
+            .next()
+            .or_else(|| self.ready.range(..=last).next())
+            .copied()
     }
 
-    /// A followed file that is at its end for good.
-    pub fn done(&self) -> Option<usize> {
-        (0..self.files.len()).find(|index| self.is_done(*index))
+    /// A file has been read as far as it is owed.
+    pub fn is_paid(&mut self, key: Key) {
+        self.get_mut(key).owed = 0;
+        self.owed.remove(&key);
     }
 
-    /// The folders in which files may appear or grow.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        let parents = self.files.iter().filter_map(|file| file.path.parent());
-        std::iter::once(self.base.as_path()).chain(parents)
+    /// A file has had its turn.
+    pub fn had_its_turn(&mut self, key: Key) {
+        self.turn = Some(key);
     }
 
-    /// Whether a followed file has that name.
-    pub fn has_name(&self, name: &str) -> bool {
-        self.files.iter().any(|file| {
-            file.path
-                .file_name()
-                .is_some_and(|own| own.as_bytes() == name.as_bytes())
-        })
+    /// Whether another file may be read now.
+    pub fn others_wait(&self, key: Key) -> bool {
+        let last = self.owed.first().copied().unwrap_or(Key::MAX);
+        self.ready.range(..=last).any(|other| *other != key)
+    }
+
+    /// A followed file that has been out of the stream for long enough to be at its end for good.
+    pub fn done(&self) -> Option<Key> {
+        let done = |key: &&Key| {
+            let gone = self.get(**key).handle.gone();
+            !self.ready.contains(*key) && gone.is_some_and(|since| since.elapsed() >= FAREWELL)
+        };
+        self.gone.iter().find(done).copied()
     }
 }
 
 impl Known {
-    fn recorded(entry: Entry, base: &Path) -> Known {
+    pub fn recorded(entry: &Entry, handle: Arc<Handle>) -> Known {
         Known {
-            path: base.join(PathBuf::from(std::ffi::OsString::from_vec(entry.path))),
-            device: entry.device,
-            inode: entry.inode,
             compressed: entry.compressed,
             beginning: entry.beginning,
             position: entry.position,
             line: entry.line,
             finished: entry.finished,
-            length: entry.finished.unwrap_or(entry.position),
             exhausted: None,
-            gone: None,
-            file: None,
+            owed: handle.length(),
+            path: handle.path(),
+            handle,
+            counted: (0, 0),
         }
     }
 
-    fn discovered(sighting: Sighting, follow: bool) -> Result<Known, SourceError> {
-        let compressed = sighting
-            .path
-            .extension()
-            .is_some_and(|extension| extension == "gz");
+    pub fn discovered(handle: Arc<Handle>, follow: bool) -> Result<Known, SourceError> {
+        let path = handle.path();
+        let compressed = path.extension().is_some_and(|extension| extension == "gz");
         if compressed && follow {
             return Err(SourceError::Unsupported(format!(
                 "{}: a compressed file cannot be followed; narrow the pattern, or set `follow = false`",
-                sighting.path.display()
+                path.display()
             )));
         }
         Ok(Known {
             compressed,
-            device: sighting.device,
-            inode: sighting.inode,
-            length: sighting.length,
-            path: sighting.path,
             beginning: Beginning::default(),
             position: 0,
             line: 1,
             finished: None,
             exhausted: None,
-            gone: None,
-            file: None,
+            owed: handle.length(),
+            path,
+            handle,
+            counted: (0, 0),
         })
     }
 
-    fn is(&self, sighting: &Sighting) -> bool {
-        self.inode == sighting.inode && self.device == sighting.device
-    }
-
-    fn see(&mut self, sighting: &Sighting) {
-        self.device = sighting.device;
-        self.length = sighting.length;
-        if self.path != sighting.path {
-            self.path.clone_from(&sighting.path);
+    fn entry(&self, base: &std::path::Path) -> Entry {
+        let path = self.path.strip_prefix(base).unwrap_or(&self.path);
+        Entry {
+            path: path.as_os_str().as_bytes().to_vec(),
+            device: self.handle.id.0,
+            inode: self.handle.id.1,
+            compressed: self.compressed,
+            beginning: self.beginning,
+            position: self.position,
+            line: self.line,
+            finished: self.finished,
+            born: self.handle.born,
         }
     }
 
-    /// Opens the file, or gives what is open: what the path leads to must still be the file.
-    pub fn hold(&mut self) -> Result<Arc<File>, SourceError> {
-        if let Some(file) = &self.file {
-            return Ok(Arc::clone(file));
-        }
-        let file = File::open(&self.path).map_err(unreadable(self.path.clone()))?;
-        let metadata = file.metadata().map_err(unreadable(self.path.clone()))?;
-        if metadata.ino() != self.inode || metadata.dev() != self.device {
-            return Err(
-                self.changed("another file has taken its place just now; start the job again")
-            );
-        }
-        let file = Arc::new(file);
-        self.file = Some(Arc::clone(&file));
-        Ok(file)
+    /// Whether nothing of it has been read.
+    pub fn is_untouched(&self) -> bool {
+        self.position == 0 && self.beginning == Beginning::default()
     }
 
-    /// Closes the file.
-    pub fn release(&mut self) {
-        self.file = None;
-    }
-
-    /// Whether a followed file has more than when it was last read to its end.
-    fn has_grown(&mut self) -> Result<bool, SourceError> {
-        let file = self.hold()?;
-        let length = file
-            .metadata()
-            .map_err(unreadable(self.path.clone()))?
-            .len();
-        if length != self.length
-            && let Some(gone) = &mut self.gone
-        {
-            *gone = Instant::now();
-        }
-        self.length = length;
-        if length < self.position {
-            return Err(self.shorter());
-        }
-        Ok(length > self.position && self.exhausted != Some(length))
+    /// Takes another file for it, of which nothing has been read either.
+    pub fn replace(&mut self, handle: Arc<Handle>) {
+        self.path = handle.path();
+        self.handle = handle;
     }
 
     /// Whether the file begins as it did when it was last read.
     pub fn check_beginning(&self, file: &File) -> Result<(), SourceError> {
-        match self.beginning.fits(file).map_err(unreadable(self.path.clone()))? {
+        let fits = self.beginning.fits(file);
+        match fits.map_err(unreadable(self.handle.path()))? {
             true => Ok(()),
             false => Err(self.changed(
                 "it no longer begins as it did when it was read; bring the file back, or `reset` the job to read it anew",
@@ -325,33 +395,17 @@ impl Known {
         }
     }
 
-    fn check(&self, sighting: &Sighting) -> Result<(), SourceError> {
+    /// Whether the file can be what was read of it.
+    pub fn check(&self) -> Result<(), SourceError> {
         let least = match (self.finished, self.compressed) {
             (Some(length), _) => length,
             (None, false) => self.position,
             (None, true) => u64::from(self.beginning.length),
         };
-        if sighting.length < least {
+        if self.handle.length() < least {
             return Err(self.shorter());
         }
-        let file = File::open(&sighting.path).map_err(unreadable(sighting.path.clone()))?;
-        self.check_beginning(&file)
-    }
-
-    /// Looks for an unfinished file that the pattern does not name (any more) in the folder where it was.
-    fn find_renamed(&mut self) -> Result<(), SourceError> {
-        let found = match self.path.parent() {
-            Some(folder) => Pattern::find_inode(folder, self.inode)?,
-            None => None,
-        };
-        let Some(sighting) = found else {
-            return Err(self.changed(
-                "it was read in part and is gone; bring it back (also under another name), or `reset` the job",
-            ));
-        };
-        self.check(&sighting)?;
-        self.see(&sighting);
-        Ok(())
+        self.check_beginning(&*self.handle.file()?)
     }
 
     /// The file is shorter than what was read of it.
@@ -365,32 +419,8 @@ impl Known {
 
     pub fn changed(&self, what: &str) -> SourceError {
         SourceError::Changed {
-            path: self.path.clone(),
+            path: self.handle.path(),
             what: what.to_owned(),
         }
     }
-}
-
-/// Which recorded file a sighting is, if any. Of another device it is one only where it begins alike.
-fn position_of(known: &[Known], sighting: &Sighting) -> Result<Option<usize>, SourceError> {
-    if let Some(index) = known.iter().position(|file| file.is(sighting)) {
-        return Ok(Some(index));
-    }
-    for (index, file) in known.iter().enumerate() {
-        if file.inode == sighting.inode && file.beginning.length > 0 && fits(file, sighting)? {
-            return Ok(Some(index));
-        }
-    }
-    Ok(None)
-}
-
-fn fits(known: &Known, sighting: &Sighting) -> Result<bool, SourceError> {
-    let file = match File::open(&sighting.path) {
-        Ok(file) => file,
-        Err(error) => return Err(unreadable(sighting.path.clone())(error)),
-    };
-    known
-        .beginning
-        .fits(&file)
-        .map_err(unreadable(sighting.path.clone()))
 }
