@@ -292,7 +292,8 @@ fn of_two_first_starts_one_is_told_that_the_other_has_the_state() {
                 let done = start.wait_with_output().expect("it has ended");
                 let said = String::from_utf8_lossy(&done.stderr).into_owned();
                 assert_eq!(done.status.code(), Some(4), "{said}");
-                let path = format!("{} is in use by process", job.state_dir().display());
+                // By whom is not always known: that process may just have ended.
+                let path = format!("{} is in use", job.state_dir().display());
                 assert!(said.contains(&path), "{said}");
             }
         }

@@ -22,6 +22,7 @@ mod keyvalue;
 mod kill;
 mod languages;
 mod layers;
+mod memory;
 mod pinned;
 mod project;
 mod recycling;

@@ -175,3 +175,61 @@ fn a_file_system_that_hangs_costs_the_task_that_waits_for_it() {
     assert!(stderr.contains("`call-deadline` = 300 ms"), "{stderr}");
     assert!(took < Duration::from_secs(40), "{took:?}: {stderr}");
 }
+
+/// Ten thousand tasks that send to one another: what one checkpoint publishes is what the next epoch processes, so that a barrier that
+/// does not end, or a task that is not woken, stops everything. `scripts/soak --tasks` takes longer.
+#[test]
+fn barriers_of_ten_thousand_busy_tasks_end_one_after_the_other() {
+    let soak: Option<u64> = std::env::var("SOAK_BARRIERS")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    let (wanted, messages) = soak.map_or((2_000, 1_000), |count| (count, 20_000));
+    let job = Job::new(
+        "[job]\nname = \"loop\"\nworkers = 2\n\
+         [checkpoint]\ninterval = \"10ms\"\nmin-pause = \"0s\"\nbytes = \"1MiB\"\ndurability = \"process\"\n\
+         [streams.loop]\nsystem = \"log\"\npartitions = 10000\nretention = { bytes = \"1kB\" }\n\
+         [[stage]]\nname = \"relay\"\ncomponent = \"{guest:counter}\"\n\
+         inputs = [\"loop\"]\noutputs = { out = \"loop\" }\n\
+         [stage.stores.counts]\ntype = \"rocksdb\"\n",
+    );
+    let lines: String = (0..messages)
+        .map(|key| format!("key {key}=begin\n"))
+        .collect();
+    job.feed(
+        &["log", "produce", "loop", "--key-separator", "="],
+        lines.as_bytes(),
+    )
+    .expect(0);
+    let mut running = job.answering();
+    let epoch = |job: &Job| {
+        let newest = job.json(&["checkpoint", "list"]).pop();
+        newest.map_or(0, |newest| newest["epoch"].as_u64().unwrap_or(0))
+    };
+    let (mut last, mut since) = (0, Instant::now());
+    while last < wanted {
+        assert!(running.is_running(), "{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(200));
+        let now = epoch(&job);
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "no checkpoint for ten seconds after {last}"
+        );
+    }
+    running.terminate().expect(0);
+    // Every message that was processed has come to one that was sent.
+    let status = job.json(&["status"]);
+    let tasks = status[0]["tasks"].as_array().expect("tasks");
+    let processed: u64 = tasks
+        .iter()
+        .map(|task| task["processed"].as_u64().unwrap_or(0))
+        .sum();
+    let logs = job.json(&["log", "list"]);
+    let sent: u64 = logs
+        .iter()
+        .map(|log| log["end"].as_u64().unwrap_or(0))
+        .sum();
+    assert_eq!(sent, messages + processed);
+}

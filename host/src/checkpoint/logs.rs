@@ -1,5 +1,6 @@
 //! The embedded log: what readers may see of it, and appending to it within a checkpoint.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,9 @@ use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys, meta};
 
 /// A chunk is closed at so many bytes of keys, values and headers.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// So few chunks are deleted one by one: a range delete in RocksDB is paid for by every reader of the log.
+const DELETED_ONE_BY_ONE: usize = 64;
 
 /// How long a log keeps what it has. The default keeps everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +44,8 @@ struct Partition {
     /// As committed; changed by the committer only.
     record: meta::LogRecord,
     retention: Retention,
+    /// Where the first chunk begins, and when it was appended, as last read.
+    first: Cell<Option<(Offset, TimestampMs)>>,
 }
 
 /// The first offset, and the one after the last, that readers may see.
@@ -59,7 +65,7 @@ pub(super) struct LogAppender {
 
 /// What an append changes, to be applied once it is durable.
 #[derive(Default)]
-pub(super) struct Appended(Vec<((StreamId, PartitionId), meta::LogRecord)>);
+pub(super) struct Appended(BTreeMap<(StreamId, PartitionId), meta::LogRecord>);
 
 impl LogAppender {
     /// Reads the state of every partition of the streams.
@@ -69,7 +75,13 @@ impl LogAppender {
             for partition in (0..stream.partitions).map(PartitionId) {
                 let record = read_record(db, stream.id, partition)?;
                 let retention = stream.retention;
-                partitions.insert((stream.id, partition), Partition { record, retention });
+                let first = Cell::new(None);
+                let opened = Partition {
+                    record,
+                    retention,
+                    first,
+                };
+                partitions.insert((stream.id, partition), opened);
             }
         }
         let logs = Logs::open(db, streams)?;
@@ -140,6 +152,17 @@ impl LogAppender {
             let oldest = retention.age.map_or(TimestampMs::MIN, |age| {
                 now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
             });
+            let too_much = |bytes| retention.bytes.is_some_and(|most| bytes > most);
+            let known = partition
+                .first
+                .get()
+                .filter(|(base, _)| *base == before.start);
+            // Nearly always nothing is due, and what has been read of the oldest chunk says so.
+            if before.start == partition.record.end
+                || known.is_some_and(|(_, when)| !too_much(before.bytes) && when >= oldest)
+            {
+                continue;
+            }
             // What this very write appends is not in the database yet, and stays.
             let lower = keys::log_chunk(at.0, at.1, before.start);
             let upper = keys::log_chunk(at.0, at.1, partition.record.end);
@@ -147,21 +170,34 @@ impl LogAppender {
                 .logs
                 .db
                 .walk(Family::Log, lower.clone(), upper, Order::Up);
+            let mut gone = Vec::new();
             while let Some((key, stored)) = walk.entry()? {
                 let (when, count) = chunk::peek(stored)?;
                 let base = keys::trailing_number(key).unwrap_or_default();
                 let end = base + count as u64;
-                let too_much = retention.bytes.is_some_and(|bytes| record.bytes > bytes);
-                if !(too_much || when < oldest) || end > limit {
+                if base == before.start {
+                    partition.first.set(Some((base, when)));
+                }
+                if !(too_much(record.bytes) || when < oldest) || end > limit {
                     break;
                 }
                 record.start = end;
                 record.bytes = record.bytes.saturating_sub(stored.len() as u64);
+                if gone.len() <= DELETED_ONE_BY_ONE {
+                    gone.push(base);
+                }
                 walk.advance();
             }
             if record.start > before.start {
-                let end = keys::log_chunk(at.0, at.1, record.start);
-                writes.delete_range(Family::Log, &lower, &end);
+                match gone.len() <= DELETED_ONE_BY_ONE {
+                    true => gone.iter().for_each(|base| {
+                        writes.delete(Family::Log, &keys::log_chunk(at.0, at.1, *base));
+                    }),
+                    false => {
+                        let end = keys::log_chunk(at.0, at.1, record.start);
+                        writes.delete_range(Family::Log, &lower, &end);
+                    }
+                }
                 appended.set(*at, record);
             }
         }
@@ -188,12 +224,7 @@ impl LogAppender {
     }
 
     fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> meta::LogRecord {
-        let staged = appended
-            .0
-            .iter()
-            .find(|(key, _)| *key == at)
-            .map(|(_, record)| *record);
-        staged.unwrap_or_else(|| {
+        appended.0.get(&at).copied().unwrap_or_else(|| {
             self.partitions
                 .get(&at)
                 .map(|p| p.record)
@@ -204,10 +235,7 @@ impl LogAppender {
 
 impl Appended {
     fn set(&mut self, at: (StreamId, PartitionId), record: meta::LogRecord) {
-        match self.0.iter_mut().find(|(key, _)| *key == at) {
-            Some((_, current)) => *current = record,
-            None => self.0.push((at, record)),
-        }
+        self.0.insert(at, record);
     }
 }
 

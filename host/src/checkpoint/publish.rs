@@ -386,9 +386,9 @@ impl Committer {
                 outgoing.push(outbox.stage(index, &mut writes, messages.as_ref()));
             }
         }
-        for (at, messages) in &sent {
+        for (at, messages) in sent {
             self.appender
-                .append(&mut writes, &mut appended, *at, messages, sealed.time);
+                .append(&mut writes, &mut appended, at, &messages, sealed.time);
         }
         let unread = |stream, partition| unread_from(&self.readers, stream, partition);
         self.appender
@@ -454,10 +454,14 @@ impl Committer {
     /// What happened is unknown: the process must end.
     pub fn commit(
         &mut self,
-        sealed: &SealedEpoch,
+        sealed: &mut SealedEpoch,
         failed_attempts: u32,
     ) -> Result<Committed, CommitError> {
         let prepared = self.prepare(sealed, failed_attempts)?;
+        // What was sent is in the write now, and there is no other attempt after it.
+        for task in &mut sealed.tasks {
+            task.staged = Staged::default();
+        }
         self.steps.before("commit.write");
         prepared
             .writes

@@ -119,8 +119,8 @@ fn run(
             LOOK_EVERY
         };
         match work.recv_timeout(wait) {
-            Ok(Job::Epoch(sealed)) => {
-                match commit(&mut committer, options, &sealed, done) {
+            Ok(Job::Epoch(mut sealed)) => {
+                match commit(&mut committer, options, &mut sealed, done) {
                     Ok(()) => retained = Instant::now(),
                     Err(error) => return done(Done::Fatal(error)),
                 }
@@ -161,7 +161,7 @@ fn run(
 fn commit(
     committer: &mut Committer,
     options: &CommitOptions,
-    sealed: &SealedEpoch,
+    sealed: &mut SealedEpoch,
     done: &dyn Fn(Done),
 ) -> Result<(), CommitError> {
     let mut failed = 0;

@@ -23,7 +23,7 @@ use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetric
 use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
 use crate::state::meta::{self, OutboxRecord, TaskRecord};
 use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
-use crate::task::{DeadLetters, Inbox, Task, TaskOptions};
+use crate::task::{DeadLetters, Inbox, ReadAhead, Task, TaskOptions};
 
 /// What is being put together.
 struct Opening<'a> {
@@ -33,6 +33,9 @@ struct Opening<'a> {
     catalog: &'a Catalog,
     logs: Arc<Logs>,
     paces: BTreeMap<String, Arc<Pace>>,
+    read_ahead: Arc<ReadAhead>,
+    /// What a reader asks for at a time, at most.
+    fetch_bytes: usize,
     tasks: Vec<Task>,
     entries: Vec<TaskEntry>,
     readers: Vec<PendingReader>,
@@ -49,6 +52,19 @@ struct PendingReader {
     place: usize,
     task: TaskIndex,
     figures: Arc<ReaderFigures>,
+}
+
+/// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
+const READ_AHEAD_MIN: usize = 16 << 20;
+const READ_AHEAD_MAX: usize = 64 << 20;
+/// A reader asks for so much at a time, however many there are; each may have that or one message, beyond the bound too.
+const FETCH_BYTES_MIN: usize = 16 << 10;
+
+/// So many bytes at a time that all readers together do not ask for more than half of what may be read ahead.
+fn fetch_bytes(options: &JobOptions, read_ahead: usize) -> usize {
+    let readers = |stage: &StageOptions| stage.partitions as usize * stage.inputs.len();
+    let readers: usize = options.stages.iter().map(readers).sum();
+    (read_ahead / 2 / readers.max(1)).max(FETCH_BYTES_MIN)
 }
 
 pub(super) fn open(
@@ -84,6 +100,11 @@ pub(super) fn open(
             source: Box::new(source),
         })?;
     let cache = Arc::new(CleanCache::new(options.cache_bytes));
+    let read_ahead_max = options
+        .cadence
+        .bytes_max
+        .clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
+    let read_ahead = Arc::new(ReadAhead::new(read_ahead_max));
     let mut opening = Opening {
         options: &options,
         db: Arc::clone(&db),
@@ -91,6 +112,8 @@ pub(super) fn open(
         catalog: &catalog,
         logs: committer.logs(),
         paces: BTreeMap::new(),
+        read_ahead: Arc::clone(&read_ahead),
+        fetch_bytes: fetch_bytes(&options, read_ahead_max),
         tasks: Vec::new(),
         entries: Vec::new(),
         readers: Vec::new(),
@@ -450,7 +473,8 @@ impl Opening<'_> {
             TaskMetrics::new(Arc::clone(figures), partition),
             round_robin,
         );
-        let inbox = Arc::new(Inbox::new(stage.inputs.len()));
+        let read_ahead = Arc::clone(&self.read_ahead);
+        let inbox = Arc::new(Inbox::new(stage.inputs.len(), read_ahead));
         let inputs = self.add_readers(stage, partition, &record, &inbox);
         let options = TaskOptions {
             info,
@@ -527,7 +551,7 @@ impl Opening<'_> {
                 at,
                 bounds: FetchBounds {
                     messages: stage.batch_messages,
-                    bytes: stage.batch_bytes,
+                    bytes: stage.batch_bytes.min(self.fetch_bytes),
                 },
                 pace,
                 inbox: Arc::clone(inbox),

@@ -115,7 +115,7 @@ impl Reader {
             }
         }
         loop {
-            self.inbox.space(self.place).await;
+            let space = self.inbox.space(self.place, self.bounds.bytes).await;
             let delivery = match tokio::task::block_in_place(|| source.poll(self.bounds)) {
                 Ok(Polled::Messages(fetched)) => {
                     self.figures.idle.store(false, Ordering::Release);
@@ -153,6 +153,7 @@ impl Reader {
                     }
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
+                    drop(space);
                     source.ready().await;
                     continue;
                 }
@@ -165,6 +166,7 @@ impl Reader {
             };
             self.note_progress(&*source);
             self.deliver(delivery);
+            drop(space);
             // A source that always has more must not keep the thread from others.
             tokio::task::yield_now().await;
         }

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 pub use failure::TaskFailure;
-pub use inbox::{Delivery, Inbox, Recorded};
+pub use inbox::{Delivery, Inbox, ReadAhead, Recorded};
 pub use step::{Outcome, StepControl};
 
 use crate::model::{Clock, InputIndex, OutputIndex, Position, StreamId, TaskId};

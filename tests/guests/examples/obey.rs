@@ -49,6 +49,27 @@ impl Obey {
                     store.put(&part.to_le_bytes(), &vec![b'v'; 1 << 20])?;
                 }
             }
+            "send-bytes" => {
+                let value = vec![b'v'; 1 << 20];
+                for _ in 0..number() {
+                    cx.output::<Raw, Raw>("out").send_value(&value)?;
+                }
+            }
+            "ranges" => {
+                for at in 0..number() {
+                    let key = at.to_be_bytes();
+                    store
+                        .range()
+                        .from(&key)
+                        .until(&[&key[..], b"x"].concat())
+                        .delete()?;
+                }
+            }
+            "empty-ranges" => {
+                for _ in 0..number() {
+                    store.range().from(b"b").until(b"a").delete()?;
+                }
+            }
             "ttl" => store.ttl_ms(number()).put(b"k", b"v")?,
             "port" => cx.output::<Raw, Raw>(argument).send_value(b"x")?,
             "long-port" => {

@@ -12,11 +12,15 @@
 //! Invariants: bytes are only ever added after the recorded length and synced before it is recorded; a file whose inode or
 //! length cannot come of such a crash is refused, and nothing is changed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
 use crate::connectors::{Output, Sink, SinkError};
@@ -41,7 +45,18 @@ pub struct FileOutputOptions {
 pub struct FileOutput {
     options: Arc<FileOutputOptions>,
     steps: Arc<dyn Steps>,
+    listing: Arc<Listing>,
 }
+
+/// The files of the stream in its folder, as all of its sinks find them when they are opened together: one look for all.
+#[derive(Default)]
+struct Listing(Mutex<Option<(Instant, Arc<Files>)>>);
+
+/// By partition: the numbers of the files that are there.
+type Files = BTreeMap<u32, Vec<u64>>;
+
+/// A look at the folder is good for so long.
+const LISTED_FOR: Duration = Duration::from_secs(5);
 
 impl FileOutput {
     /// Files in a folder; `steps` is told of each durable step. Touches nothing yet.
@@ -49,6 +64,7 @@ impl FileOutput {
         FileOutput {
             options: Arc::new(options),
             steps,
+            listing: Arc::default(),
         }
     }
 }
@@ -69,6 +85,7 @@ impl Output for FileOutput {
                 steps: Arc::clone(&self.steps),
             },
             options: Arc::clone(&self.options),
+            listing: Arc::clone(&self.listing),
             open: None,
         })
     }
@@ -76,6 +93,7 @@ impl Output for FileOutput {
 
 struct FileSink {
     options: Arc<FileOutputOptions>,
+    listing: Arc<Listing>,
     partition: u32,
     disk: Disk,
     open: Option<Open>,
@@ -133,10 +151,16 @@ impl FileSink {
     fn check_start(&self) -> Result<(), SinkError> {
         let folder = &self.options.folder;
         let path = self.path_of(0);
-        for (name, partition, _) in self.files()? {
-            let found = folder.join(&name);
+        let files = self.files()?;
+        let mine = files.range(self.partition..=self.partition);
+        let nobodys = files.range(self.options.partitions..);
+        for (partition, number) in mine
+            .chain(nobodys)
+            .flat_map(|(partition, numbers)| numbers.iter().map(move |number| (partition, number)))
+        {
+            let found = folder.join(format!("{}-{partition}-{number}", self.options.stream));
             let fresh = found == path && length_of(&found)? == 0;
-            if !fresh && (partition == self.partition || partition >= self.options.partitions) {
+            if !fresh {
                 return Err(refused(
                     &found,
                     &format!(
@@ -200,14 +224,16 @@ impl FileSink {
                 format!("{what}; bring back the file as the job left it, or `wasm-host reset`");
             return Err(refused(&path, &what));
         }
-        for (name, partition, number) in self.files()? {
-            let found = folder.join(name);
-            if partition == self.partition && number > state.number {
-                return Err(refused(
-                    &found,
-                    "the job has not written this file; move it aside",
-                ));
-            }
+        let files = self.files()?;
+        let numbers = files.get(&self.partition).map_or(&[][..], Vec::as_slice);
+        if let Some(number) = numbers.iter().find(|number| **number > state.number) {
+            return Err(refused(
+                &folder.join(format!(
+                    "{}-{}-{number}",
+                    self.options.stream, self.partition
+                )),
+                "the job has not written this file; move it aside",
+            ));
         }
         Ok(length)
     }
@@ -229,25 +255,39 @@ impl FileSink {
         Ok(Open { file, path, state })
     }
 
-    /// The files of the stream in the folder: name, partition, number.
-    fn files(&self) -> Result<Vec<(String, u32, u64)>, SinkError> {
+    /// The files of the stream in the folder.
+    fn files(&self) -> Result<Arc<Files>, SinkError> {
+        let mut listed = self.listing.0.lock();
+        match &*listed {
+            Some((at, files)) if at.elapsed() < LISTED_FOR => Ok(Arc::clone(files)),
+            _ => {
+                let files = Arc::new(self.list()?);
+                *listed = Some((Instant::now(), Arc::clone(&files)));
+                Ok(files)
+            }
+        }
+    }
+
+    fn list(&self) -> Result<Files, SinkError> {
         let folder = &self.options.folder;
+        let mut files = Files::new();
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
             Err(error) => return Err(failed("read", folder)(error)),
         };
-        let mut files = Vec::new();
         for entry in entries {
             let name = entry.map_err(failed("read", folder))?.file_name();
             let parsed = name
                 .to_str()
                 .and_then(|name| parse_name(name, &self.options.stream));
-            if let (Some((partition, number)), Some(name)) = (parsed, name.to_str()) {
-                files.push((name.to_owned(), partition, number));
+            if let Some((partition, number)) = parsed {
+                files.entry(partition).or_default().push(number);
             }
         }
-        files.sort();
+        files
+            .values_mut()
+            .for_each(|numbers| numbers.sort_unstable());
         Ok(files)
     }
 }
