@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 fn allowed(bytes: u64, cache: u64, workers: u64, readers: u64, message: u64) -> u64 {
     let read_ahead = bytes.clamp(16 * MIB, 64 * MIB);
     let each = readers * message.max(16 << 10);
-    192 * MIB + cache + 3 * bytes + workers * 48 * MIB + 2 * read_ahead.max(each)
+    256 * MIB + cache + 3 * bytes + workers * 80 * MIB + 2 * read_ahead.max(each)
 }
 
 /// Runs a job to its end and gives the most that it has had resident, in bytes.
@@ -48,14 +48,14 @@ fn many_partitions_of_large_messages_do_not_read_ahead_without_bound() {
     let job = Job::new(
         "[job]\nname = \"many\"\nworkers = 2\ncache = \"16MiB\"\n\
          [checkpoint]\nbytes = \"1MiB\"\n\
-         [streams.in]\nsystem = \"generate\"\npartitions = 256\nkeys = 20000\ncount = 60000\nvalue-bytes = \"10kB\"\n\
+         [streams.in]\nsystem = \"generate\"\npartitions = 256\nkeys = 20000\ncount = 150000\nvalue-bytes = \"10kB\"\n\
          [streams.out]\nsystem = \"log\"\n\
          [[stage]]\nname = \"count\"\ncomponent = \"{guest:counter}\"\n\
          inputs = [\"in\"]\noutputs = [\"out\"]\n\
          [stage.stores.counts]\ntype = \"rocksdb\"\n",
     );
-    // 256 instances of a few MiB each beside the rest.
-    let instances = 256 * 2 * MIB;
+    // 256 instances of a MiB and a half each beside the rest.
+    let instances = 256 * 3 * MIB / 2;
     stays_within(
         &job,
         &["run"],
@@ -90,7 +90,7 @@ fn large_sends_take_a_few_times_what_may_be_uncommitted() {
     stays_within(
         &job,
         &["run", "--until-idle"],
-        allowed(16 * MIB, 16 * MIB, 2, 2, 100) + 2 * 64 * MIB,
+        allowed(16 * MIB, 16 * MIB, 2, 2, 100) + 2 * 20 * MIB,
     );
 }
 

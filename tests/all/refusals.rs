@@ -231,3 +231,38 @@ fn another_number_of_partitions() {
         .expect(4)
         .says("has 2 partitions in the state and 3 in the job file");
 }
+
+#[test]
+fn a_task_ahead_of_its_checkpoint_or_log_is_refused() {
+    use wasm_host::model::{Epoch, Position};
+    use wasm_host::state::{Db, DbOptions, Durability, meta};
+
+    for ahead in [
+        "is at checkpoint 1000",
+        "has read up to offset 1000 of a log that ends at 2",
+    ] {
+        let job = Job::new(&crate::jobs::one_partition("{guest:counter}"));
+        job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+        let db =
+            Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");
+        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> =
+            meta::list(&db, b"task/").expect("the records of tasks");
+        let (key, mut record) = tasks.into_iter().next().expect("a task");
+        match ahead.contains("checkpoint") {
+            true => record.stamp.container_epoch = Epoch(1000),
+            false => record.positions.values_mut().for_each(|position| {
+                *position = Position {
+                    next: 1000,
+                    detail: None,
+                };
+            }),
+        }
+        let mut writes = db.write_set();
+        meta::put(&mut writes, &[b"task/", &key[..]].concat(), &record);
+        writes.commit(Durability::Sync).expect("it is written");
+        drop(db);
+        job.run().expect(4).says(ahead);
+        job.call(&["validate"]).expect(4).says(ahead);
+    }
+}

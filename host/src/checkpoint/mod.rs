@@ -11,6 +11,7 @@
 //! - After an error at or behind the decision point the process ends; what happened is for the restart to read.
 
 pub mod catalog;
+pub mod check;
 pub mod decide;
 pub mod directory;
 mod lock;

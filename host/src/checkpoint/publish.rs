@@ -11,7 +11,6 @@
 //! sink goes back to its recorded state before it is delivered again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,63 +88,6 @@ type Readers = BTreeMap<(StreamId, PartitionId), BTreeMap<TaskId, Offset>>;
 /// From where on a task of the job has not read a partition; `None`: no task reads it.
 fn unread_from(readers: &Readers, stream: StreamId, partition: PartitionId) -> Option<Offset> {
     readers.get(&(stream, partition))?.values().min().copied()
-}
-
-/// Whether the outputs are what the database has recorded, before anything of either is changed.
-///
-/// # Errors
-/// State cannot be read, an output is not what was recorded, or the job no longer writes what is still to be delivered.
-pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Result<(), OpenError> {
-    let state = |source| OpenError::State {
-        path: path.to_owned(),
-        source,
-    };
-    let recorded: Vec<(Vec<u8>, meta::OutboxRecord)> = meta::list(db, b"outbox/").map_err(state)?;
-    for (key, record) in recorded.iter().filter(|(_, record)| record.bytes > 0) {
-        let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
-            external
-                .iter()
-                .any(|stream| stream.id == id && partition.0 < stream.output.partitions())
-        });
-        if !known {
-            return Err(OpenError::Refused {
-                path: path.to_owned(),
-                why: format!(
-                    "it holds {} bytes of committed output for a stream that the job no longer writes: declare the stream as it \
-                     was until they are delivered",
-                    record.bytes
-                ),
-            });
-        }
-    }
-    for stream in external {
-        for partition in (0..stream.output.partitions()).map(PartitionId) {
-            let record: meta::OutboxRecord = meta::get(db, &meta::outbox_key(stream.id, partition))
-                .map_err(state)?
-                .unwrap_or_default();
-            check_output(&stream.name, &*stream.output, partition, &record)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether an output is what was recorded of it.
-///
-/// # Errors
-/// It is not.
-pub fn check_output(
-    stream: &str,
-    output: &dyn Output,
-    partition: PartitionId,
-    record: &meta::OutboxRecord,
-) -> Result<(), OpenError> {
-    output
-        .sink(partition)
-        .check(record.sink.as_deref(), record.bytes)
-        .map_err(|source| OpenError::Sink {
-            stream: stream.to_owned(),
-            source,
-        })
 }
 
 /// Writes checkpoints. There is one, and it is the only writer of the database.

@@ -12,9 +12,10 @@ use super::options::{JobOptions, StageOptions, StreamKind};
 use super::readers::{Pace, Reader, ReaderFigures};
 use super::{Coordinator, InputEntry, Message, StreamEntry, TaskEntry};
 use crate::checkpoint::catalog::Catalog;
+use crate::checkpoint::check;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
-use crate::checkpoint::publish::{self, ExternalStream};
+use crate::checkpoint::publish::ExternalStream;
 use crate::checkpoint::{Committer, Holder, OpenError};
 use crate::connectors::log::{LogInput, Unread, start_of};
 use crate::connectors::{FetchBounds, Input, OpenAt};
@@ -267,7 +268,8 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
     let path = &options.state_dir;
     if let Some(db) = db {
         let catalog = Catalog::resolve(path, db, &options.shape(), &options.drops)?;
-        return publish::check_outputs(path, db, &external_streams(options, &catalog));
+        check::check_tasks(path, db)?;
+        return check::check_outputs(path, db, &external_streams(options, &catalog));
     }
     for (name, stream) in &options.streams {
         if let StreamKind::External {
@@ -276,7 +278,7 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
         } = &stream.kind
         {
             for partition in (0..output.partitions()).map(PartitionId) {
-                publish::check_output(name, &**output, partition, &OutboxRecord::default())?;
+                check::check_output(name, &**output, partition, &OutboxRecord::default())?;
             }
         }
     }

@@ -171,20 +171,20 @@ impl Scheduler {
         let now = Instant::now();
         for index in &dirty {
             self.shared.cells[index.0].ask_to_seal(epoch, now);
-            self.shared.queue.ask(*index);
         }
+        self.shared.queue.ask(dirty.iter().copied());
         dirty.len()
     }
 
     /// The epoch is committed: the tasks in it give up their sealed layers, and processing may go on.
     pub fn released(&self, tasks: impl IntoIterator<Item = TaskId>) {
         self.shared.room.release();
-        for task in tasks {
-            if let Some(index) = self.shared.by_id.get(&task) {
-                self.shared.cells[index.0].ask_to_release();
-                self.shared.queue.ask(*index);
-            }
+        let known = |task: TaskId| self.shared.by_id.get(&task).copied();
+        let tasks: Vec<TaskIndex> = tasks.into_iter().filter_map(known).collect();
+        for index in &tasks {
+            self.shared.cells[index.0].ask_to_release();
         }
+        self.shared.queue.ask(tasks.into_iter());
         self.shared.queue.release();
     }
 

@@ -46,10 +46,16 @@ impl Queue {
         }
     }
 
-    /// The task was asked something. What it was lies where its run finds it.
-    pub(super) fn ask(&self, task: TaskIndex) {
-        if self.waiting.lock().lists.ask(task) {
-            self.changed.notify_one();
+    /// Tasks were asked something. What it was lies where their runs find it.
+    pub(super) fn ask(&self, tasks: impl Iterator<Item = TaskIndex>) {
+        let mut waiting = self.waiting.lock();
+        let asked = tasks.filter(|task| waiting.lists.ask(*task)).count();
+        drop(waiting);
+        // One wake-up for each of many tasks would cost more than their errands.
+        match asked {
+            0 => {}
+            1 => _ = self.changed.notify_one(),
+            _ => _ = self.changed.notify_all(),
         }
     }
 

@@ -234,6 +234,14 @@ impl Task {
         let input = batch.input;
         let stream = self.stream_of(input).1;
         let all = done == batch.len();
+        let latest = match all {
+            true => latest,
+            // The rest may be of a later time, and is not processed.
+            false => {
+                let done = batch.messages.timestamps.iter().take(done);
+                done.copied().max().unwrap_or_default()
+            }
+        };
         let detail = if all {
             end_detail.clone()
         } else {
