@@ -74,7 +74,7 @@ impl Bench {
         };
         let steps = Arc::new(());
         let mut committer = Committer::open(directory, &[log], &[], &[], Durability::Sync, steps)?;
-        committer.register(&catalog)?;
+        committer.register(&catalog, &[])?;
         Ok(Bench {
             db,
             cache: Arc::new(CleanCache::new(cache_bytes)),
@@ -160,7 +160,7 @@ impl Commits {
             let mut retired: Vec<SealedTask>;
             while let Ok(tasks) = work.recv() {
                 epoch = Epoch(epoch.0 + 1);
-                let sealed = SealedEpoch {
+                let mut sealed = SealedEpoch {
                     epoch,
                     trigger: "interval",
                     began: Instant::now(),
@@ -168,7 +168,7 @@ impl Commits {
                     tasks,
                 };
                 let mut committed = committer
-                    .commit(&sealed, 0)
+                    .commit(&mut sealed, 0)
                     .expect("the epoch is committed");
                 committer
                     .deliver(&mut committed)

@@ -48,12 +48,15 @@ fn many_partitions_of_large_messages_do_not_read_ahead_without_bound() {
     let job = Job::new(
         "[job]\nname = \"many\"\nworkers = 2\ncache = \"16MiB\"\n\
          [checkpoint]\nbytes = \"1MiB\"\n\
-         [streams.in]\nsystem = \"generate\"\npartitions = 256\nkeys = 20000\ncount = 150000\nvalue-bytes = \"10kB\"\n\
+         [streams.in]\nsystem = \"generate\"\npartitions = 256\nkeys = 20000\ncount = 130000\nvalue-bytes = \"10kB\"\n\
          [streams.out]\nsystem = \"log\"\n\
          [[stage]]\nname = \"count\"\ncomponent = \"{guest:counter}\"\n\
          inputs = [\"in\"]\noutputs = [\"out\"]\n\
          [stage.stores.counts]\ntype = \"rocksdb\"\n",
     );
+    // Each commit takes most of a second, in which readers go on.
+    let mut job = job.with_steps();
+    job.env("STEPS_HOLD", "commit.write:700");
     // 256 instances of a MiB and a half each beside the rest.
     let instances = 256 * 3 * MIB / 2;
     stays_within(

@@ -122,7 +122,7 @@ impl types::HostDescriptor for Guest {
             let same = async_files::HostDescriptor::is_same_object(files, a, b).await;
             same.map_err(FsError::trap)
         });
-        compared.map_err(|error| wasmtime::Error::new(error))
+        compared.map_err(wasmtime::Error::new)
     }
 
     fn advise(

@@ -222,7 +222,7 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
-    let mut time = Time::of(&call);
+    let mut time = Time::of(call);
     let context = call.data_mut().context()?;
     if context.state.cursors_open() >= CURSORS {
         return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
