@@ -74,7 +74,7 @@ impl Bench {
         };
         let steps = Arc::new(());
         let mut committer = Committer::open(directory, &[log], &[], &[], Durability::Sync, steps)?;
-        committer.register(&catalog)?;
+        committer.register(&catalog, &[])?;
         Ok(Bench {
             db,
             cache: Arc::new(CleanCache::new(cache_bytes)),
