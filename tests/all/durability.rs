@@ -1,6 +1,7 @@
 //! Jobs that sync less, or not at all, and the way back: a crash of the process costs nothing that was committed.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::harness::{Job, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG};
@@ -52,6 +53,16 @@ fn without_syncs_a_crash_of_the_process_costs_nothing() {
     assert_eq!(job.state("counts").lines().count(), 2);
 }
 
+/// The write-ahead log that was written last.
+fn newest_log(job: &Job) -> PathBuf {
+    fs::read_dir(job.state_dir().join("db"))
+        .expect("the database")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == "log"))
+        .max()
+        .expect("a write-ahead log")
+}
+
 #[test]
 fn back_at_sync_lost_commits_are_seen_again() {
     let job =
@@ -62,13 +73,7 @@ fn back_at_sync_lost_commits_are_seen_again() {
     job.append("in.txt", b"a\n");
     job.run().expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\na 2\n");
-    let mut logs: Vec<_> = fs::read_dir(job.state_dir().join("db"))
-        .expect("the database")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|found| found == "log"))
-        .collect();
-    logs.sort();
-    let newest = logs.pop().expect("a write-ahead log");
+    let newest = newest_log(&job);
     let length = fs::metadata(&newest).expect("its length").len();
     fs::OpenOptions::new()
         .write(true)
@@ -84,13 +89,7 @@ fn a_damaged_log_is_noticed_without_syncs_too_as_long_as_the_machine_runs() {
         Job::new(&COUNT_LINES.replace("[checkpoint]", "[checkpoint]\ndurability = \"process\""));
     job.write("in.txt", b"a\nb\n");
     job.run().expect(0);
-    let mut logs: Vec<_> = fs::read_dir(job.state_dir().join("db"))
-        .expect("the database")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|found| found == "log"))
-        .collect();
-    logs.sort();
-    let newest = logs.pop().expect("a write-ahead log");
+    let newest = newest_log(&job);
     let mut bytes = fs::read(&newest).expect("the log");
     let length = bytes.len();
     bytes[length - 50] ^= 1;

@@ -30,6 +30,8 @@ use crate::task::OnRejected;
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
+/// Bytes of the database's blocks that are kept at hand at least; else a quarter of the job's cache.
+const BLOCKS_LEAST: usize = 32 << 20;
 /// Files that the host itself may have open: half of them RocksDB's.
 const OWN_FILES: usize = 768;
 
@@ -117,7 +119,10 @@ pub(super) fn job(
         name: job.general.name.clone(),
         state_dir: job.general.state_dir.to_path_buf(),
         disk_reserve: job.general.disk_reserve.bytes(),
-        db: DbOptions::default(),
+        db: DbOptions {
+            block_cache_bytes: size(job.general.cache.bytes() / 4).max(BLOCKS_LEAST),
+            ..DbOptions::default()
+        },
         cache_bytes: job.general.cache.bytes(),
         workers: size(u64::from(job.general.workers)),
         instances_max: size(u64::from(instances_max(job))),

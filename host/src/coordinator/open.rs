@@ -100,7 +100,8 @@ pub(super) fn open(
             path: path.clone(),
             source: Box::new(source),
         })?;
-    let cache = Arc::new(CleanCache::new(options.cache_bytes));
+    let blocks = (options.db.block_cache_bytes as u64).min(options.cache_bytes / 4);
+    let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
     let read_ahead_max = options
         .cadence
         .bytes_max

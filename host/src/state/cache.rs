@@ -71,6 +71,8 @@ impl Weighter<CacheKey, Arc<[u8]>> for ByBytes {
 pub struct CleanCache {
     shared: Cache<CacheKey, Arc<[u8]>, ByBytes, foldhash::fast::RandomState>,
     budget: u64,
+    /// Part of the budget that `shared` leaves to others.
+    reserved: u64,
     pinned_bytes: AtomicU64,
     /// What `shared` may hold: a multiple of `grain`.
     granted: Mutex<u64>,
@@ -80,6 +82,11 @@ pub struct CleanCache {
 impl CleanCache {
     /// A cache of at most `bytes`, what `memory` stores pin included.
     pub fn new(bytes: u64) -> CleanCache {
+        Self::with_reserve(bytes, 0)
+    }
+
+    /// A cache that leaves `reserved` of its bytes to others, as far as `memory` stores do not need them.
+    pub fn with_reserve(bytes: u64, reserved: u64) -> CleanCache {
         let entries = usize::try_from(bytes / 256).unwrap_or(usize::MAX).max(16);
         let shared = Cache::with(
             entries,
@@ -94,6 +101,7 @@ impl CleanCache {
         let cache = CleanCache {
             shared,
             budget: bytes,
+            reserved,
             pinned_bytes: AtomicU64::new(0),
             granted: Mutex::new(0),
             grain: (bytes / 64 / exact).max(1) * exact,
@@ -127,7 +135,7 @@ impl CleanCache {
     fn grant(&self) {
         let mut granted = self.granted.lock();
         let pinned = self.pinned_bytes.load(Ordering::Relaxed);
-        let free = self.budget.saturating_sub(pinned);
+        let free = self.budget.saturating_sub(pinned + self.reserved);
         if *granted > free || *granted + 2 * self.grain <= free {
             *granted = free / self.grain * self.grain;
             self.shared.set_capacity(*granted);

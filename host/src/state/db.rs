@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Env,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, Env, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
+
+use super::pieces::Pieces;
 
 /// The column families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,8 @@ pub struct DbOptions {
     pub wal_bytes_max: u64,
     /// Threads for flushes and compactions.
     pub background_jobs: i32,
+    /// So many deleted keys are passed over by a walk in steps before it looks at the time.
+    pub passed_keys_max: u64,
 }
 
 impl Default for DbOptions {
@@ -94,13 +98,23 @@ impl Default for DbOptions {
             write_buffer_bytes: 64 << 20,
             wal_bytes_max: 64 << 20,
             background_jobs: 2,
+            // Some milliseconds.
+            passed_keys_max: 1 << 14,
         }
     }
 }
 
+/// In a piece of a range so many deleted keys are passed over: half a millisecond.
+const PASSED_IN_PIECE: u64 = 1 << 10;
+/// A file of which so many entries in a row are deletes for the half, or all together, is compacted.
+const DELETES_WINDOW: usize = 4 << 10;
+/// A memtable with so many range deletes is flushed: each read of it pays for them.
+const RANGE_DELETES_MAX: u32 = 1_000;
+
 /// An open database.
 pub struct Db {
     db: DB,
+    passed_keys_max: u64,
 }
 
 impl Db {
@@ -133,19 +147,26 @@ impl Db {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, options, None))
         });
         DB::open_cf_descriptors_read_only(&database_options(options), path, families, false)
-            .map(|db| Db { db })
+            .map(|db| Self::new(db, options))
             .map_err(|source| open_error(path, source))
     }
 
     fn open_with(path: &Path, db_options: &Options, options: &DbOptions) -> Result<Db, DbError> {
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let cache = Cache::new_hyper_clock_cache(options.block_cache_bytes, 0);
         let families = Family::ALL.map(|family| {
             let options = family_options(family, options, Some(&cache));
             ColumnFamilyDescriptor::new(family.name(), options)
         });
         DB::open_cf_descriptors(db_options, path, families)
-            .map(|db| Db { db })
+            .map(|db| Self::new(db, options))
             .map_err(|source| open_error(path, source))
+    }
+
+    fn new(db: DB, options: &DbOptions) -> Db {
+        Db {
+            db,
+            passed_keys_max: options.passed_keys_max,
+        }
     }
 
     fn family(&self, family: Family) -> &rocksdb::ColumnFamily {
@@ -182,15 +203,57 @@ impl Db {
 
     /// Walks over keys from `lower`, inclusive, to `upper`, exclusive.
     pub fn walk(&self, family: Family, lower: Vec<u8>, upper: Vec<u8>, order: Order) -> Walk<'_> {
+        Walk {
+            iterator: self.iterator(family, lower, upper, order, 0),
+            order,
+        }
+    }
+
+    /// Walks over keys as [`Db::walk`] does, by steps between which it can look at the time.
+    pub fn walk_in_steps(
+        &self,
+        family: Family,
+        lower: Vec<u8>,
+        upper: Vec<u8>,
+        order: Order,
+    ) -> SteppedWalk<'_> {
+        let iterator = self.iterator(
+            family,
+            lower.clone(),
+            upper.clone(),
+            order,
+            self.passed_keys_max,
+        );
+        SteppedWalk {
+            db: self,
+            family,
+            walk: Walk { iterator, order },
+            lower,
+            upper,
+            last: None,
+        }
+    }
+
+    /// An iterator at the first entry of a range. `passed_max`: it is incomplete where more deleted keys come one after another; 0:
+    /// it never is.
+    fn iterator(
+        &self,
+        family: Family,
+        lower: Vec<u8>,
+        upper: Vec<u8>,
+        order: Order,
+        passed_max: u64,
+    ) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(lower);
         options.set_iterate_upper_bound(upper);
+        options.set_max_skippable_internal_keys(passed_max);
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
         match order {
             Order::Up => iterator.seek_to_first(),
             Order::Down => iterator.seek_to_last(),
         }
-        Walk { iterator, order }
+        iterator
     }
 
     /// An empty set of writes.
@@ -261,6 +324,114 @@ impl Walk<'_> {
     }
 }
 
+/// A walk whose steps are bounded: RocksDB passes over any number of deleted keys in one call, however long it takes, if it
+/// is let.
+pub struct SteppedWalk<'a> {
+    db: &'a Db,
+    family: Family,
+    walk: Walk<'a>,
+    lower: Vec<u8>,
+    upper: Vec<u8>,
+    /// The key of the last entry that it left.
+    last: Option<Vec<u8>>,
+}
+
+impl SteppedWalk<'_> {
+    /// Comes to the next entry or to the end. Asks `over` after each step whether the time is over; false: it is.
+    ///
+    /// # Errors
+    /// RocksDB could not read on.
+    pub fn arrive(&mut self, over: &mut dyn FnMut() -> bool) -> Result<bool, DbError> {
+        if !is_incomplete(&self.walk.iterator)? {
+            return Ok(true);
+        }
+        let order = self.walk.order;
+        let (mut lower, mut upper) = (self.lower.clone(), self.upper.clone());
+        match (&self.last, order) {
+            (None, _) => {}
+            (Some(last), Order::Up) => {
+                lower.clone_from(last);
+                lower.push(0);
+            }
+            (Some(last), Order::Down) => upper.clone_from(last),
+        }
+        // RocksDB does not say how far it came, so the range is cut into pieces in which it comes to the end.
+        let limit = PASSED_IN_PIECE.min(self.db.passed_keys_max);
+        let mut pieces = Pieces::new(lower, upper, order, limit);
+        loop {
+            if over() {
+                return Ok(false);
+            }
+            let (from, to, limit) = pieces.next();
+            let (from, to) = (from.to_vec(), to.to_vec());
+            let iterator = self.db.iterator(self.family, from, to, order, limit);
+            if let Some(key) = iterator.key() {
+                self.go_on_at(key.to_vec(), limit)?;
+                return Ok(true);
+            }
+            if is_incomplete(&iterator)? {
+                pieces.full();
+            } else if !pieces.empty() {
+                self.walk.iterator = iterator;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Stands at the entry with `key`, which was found by passing over `limit` deleted keys or versions at most.
+    fn go_on_at(&mut self, key: Vec<u8>, limit: u64) -> Result<(), DbError> {
+        match self.walk.order {
+            Order::Up => self.lower = key,
+            Order::Down => {
+                self.upper = key;
+                self.upper.push(0);
+            }
+        }
+        self.last = None;
+        let mut limit = limit.max(self.db.passed_keys_max);
+        loop {
+            let (lower, upper) = (self.lower.clone(), self.upper.clone());
+            let order = self.walk.order;
+            self.walk.iterator = self.db.iterator(self.family, lower, upper, order, limit);
+            if !is_incomplete(&self.walk.iterator)? {
+                return Ok(());
+            }
+            // A commit came in between, and there is one more version of it.
+            limit = limit.saturating_mul(2);
+        }
+    }
+
+    /// As [`Walk::entry`], where it has arrived.
+    ///
+    /// # Errors
+    /// RocksDB could not read on.
+    pub fn entry(&self) -> Result<Option<Stored<'_>>, DbError> {
+        self.walk.entry()
+    }
+
+    /// Goes on; it has to arrive then.
+    pub fn advance(&mut self) {
+        if let Some(key) = self.walk.iterator.key() {
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(key);
+        }
+        self.walk.advance();
+    }
+}
+
+/// Whether an iterator stopped because it had passed over too many deleted keys.
+fn is_incomplete(iterator: &DBRawIterator<'_>) -> Result<bool, DbError> {
+    if iterator.valid() {
+        return Ok(false);
+    }
+    match iterator.status() {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Incomplete => Ok(true),
+        Err(error) => Err(DbError::Read(error)),
+    }
+}
+
 /// Writes that become durable together.
 pub struct WriteSet<'a> {
     db: &'a Db,
@@ -328,10 +499,7 @@ fn database_options(options: &DbOptions) -> Options {
     // What the crate has no setter for comes first, as text; the setters then work on top of it. A background error is
     // never resumed from: the process ends, and recovery reads what is on the disk.
     let text = "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true";
-    let mut db = match Options::default().get_options_from_string(text) {
-        Ok(db) => db,
-        Err(error) => panic!("RocksDB does not know its own options: {error}"),
-    };
+    let mut db = options_of(text);
     db.set_paranoid_checks(true);
     db.set_max_total_wal_size(options.wal_bytes_max);
     db.set_db_write_buffer_size(options.write_buffer_bytes);
@@ -356,8 +524,16 @@ fn database_options(options: &DbOptions) -> Options {
     db
 }
 
+/// RocksDB's defaults but for what is said as text.
+fn options_of(text: &str) -> Options {
+    match Options::default().get_options_from_string(text) {
+        Ok(options) => options,
+        Err(error) => panic!("RocksDB does not know its own options: {error}"),
+    }
+}
+
 fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) -> Options {
-    let mut cf = Options::default();
+    let mut cf = options_of(&format!("memtable_max_range_deletions={RANGE_DELETES_MAX}"));
     let mut table = BlockBasedOptions::default();
     if let Some(cache) = cache {
         table.set_block_cache(cache);
@@ -372,6 +548,14 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     match family {
         Family::State => {
             table.set_bloom_filter(10.0, false);
+            // Filters and indexes in blocks of their own, of which a read needs one or two: in one piece those of a large
+            // file push out everything else.
+            table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            table.set_partition_filters(true);
+            table.set_metadata_block_size(4 << 10);
+            table.set_pin_top_level_index_and_filter(true);
+            // What was deleted leaves soon: a queue's consumer has it before its first entry.
+            cf.add_compact_on_deletion_collector_factory(DELETES_WINDOW, DELETES_WINDOW / 2, 0.5);
             cf.set_bottommost_compression_type(DBCompressionType::Zstd);
             cf.set_write_buffer_size(options.write_buffer_bytes / 2);
             // A key that was never written costs a probe of this filter instead of a walk down each memtable.

@@ -11,6 +11,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::db::{Family, Order};
+use super::gaps::Gaps;
 use super::keys::StorePrefix;
 use super::overlay::{KeyHasher, Lookup, Overlay};
 use super::ranges::Cover;
@@ -61,6 +62,8 @@ pub(super) struct Cursor {
     pub(super) number: u64,
     pub(super) cover: Cover,
     pub(super) sealed: Option<Arc<Overlay>>,
+    /// Whether it was asked for entries.
+    pub(super) begun: bool,
 }
 
 /// The layers that a cursor reads.
@@ -71,19 +74,21 @@ pub(super) struct Layers<'a> {
 }
 
 impl Cursor {
-    /// The next entries: at least one, if there is any.
+    /// The next entries: at least one, if there is any. `gaps`: those of the store, and the number of the last write.
     pub(super) fn next(
         &mut self,
         layers: &Layers<'_>,
         entries_max: usize,
         bytes_max: usize,
         over: &mut dyn FnMut() -> bool,
+        gaps: (&mut Gaps, u64),
     ) -> Result<Entries, StateError> {
         let mut found = Entries::default();
         if is_empty(&self.start, &self.end) {
             return Ok(found);
         }
         let last = self.collect(layers, entries_max.max(1), bytes_max, over, &mut found)?;
+        self.find_gap(&found.keys, gaps);
         if let Some(last) = last {
             match self.options.order {
                 Order::Up => self.start = Bound::Excluded(last),
@@ -91,6 +96,31 @@ impl Cursor {
             }
         }
         Ok(found)
+    }
+
+    /// Remembers that nothing lies before the first entry of a scan, or nothing at all.
+    fn find_gap(&mut self, found: &Column, gaps: (&mut Gaps, u64)) {
+        let begun = std::mem::replace(&mut self.begun, true);
+        let (gaps, number) = gaps;
+        // A gap is one in what the task reads now; the cursor may stand before later writes.
+        if begun || number != self.number {
+            return;
+        }
+        let (Bound::Included(start), Bound::Excluded(_) | Bound::Unbounded) =
+            (&self.start, &self.end)
+        else {
+            return;
+        };
+        let end = match &self.end {
+            Bound::Excluded(end) => Some(&**end),
+            _ => None,
+        };
+        let first = (!found.is_empty()).then(|| found.get(0)).flatten();
+        match (first, self.options.order) {
+            (None, _) => gaps.note(start, end, number),
+            (Some(first), Order::Up) => gaps.note(start, Some(first), number),
+            (Some(first), Order::Down) => gaps.note(&[first, &[0]].concat(), end, number),
+        }
     }
 
     fn collect(
@@ -107,10 +137,11 @@ impl Cursor {
         let sealed_index = self.sealed.as_ref().map_or(&empty, |sealed| sealed.index());
         let mut sealed = KeyWalk::new(sealed_index, &self.start, &self.end, order);
         let (lower, upper) = self.database_bounds(layers.handle.prefix());
-        let mut stored = layers.handle.db().walk(Family::State, lower, upper, order);
+        let db = layers.handle.db();
+        let mut stored = db.walk_in_steps(Family::State, lower, upper, order);
         let mut last = None;
         for step in 1u32.. {
-            if step.is_multiple_of(1024) && over() {
+            if (step.is_multiple_of(1024) && over()) || !stored.arrive(over)? {
                 // What was found is a good answer; nothing is not, because it would mean the end.
                 return if last.is_some() {
                     Ok(last)

@@ -3,10 +3,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::gaps::Gaps;
 use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
 use super::store::{SealedState, StoreHandle};
-use super::{StateError, overlay};
+use super::{Order, StateError, overlay};
 use crate::model::{Column, StoreIndex, TaskId};
 
 /// Why a counter could not be incremented.
@@ -34,6 +35,7 @@ struct Store {
     sealed: Option<Arc<Overlay>>,
     /// Whether layers keep their keys in order: from the first scan on.
     indexed: bool,
+    gaps: Gaps,
     batch_mark: OverlayMark,
     message_mark: OverlayMark,
 }
@@ -64,6 +66,7 @@ impl TaskState {
             open: Overlay::new(false),
             sealed: None,
             indexed: false,
+            gaps: Gaps::default(),
             batch_mark: OverlayMark::default(),
             message_mark: OverlayMark::default(),
         };
@@ -135,7 +138,11 @@ impl TaskState {
             true => self.marked + 1,
             false => u64::MAX,
         };
-        self.stores[store.index()]
+        let store = &mut self.stores[store.index()];
+        if value.is_some() {
+            store.gaps.put(key);
+        }
+        store
             .open
             .put(hash, key, value, self.number, overwritable_from);
     }
@@ -194,14 +201,24 @@ impl TaskState {
         let index = store;
         let store = &mut self.stores[store.index()];
         store.indexed = true;
+        let mut start = start.unwrap_or_default().to_vec();
+        let mut end = end.map(<[u8]>::to_vec);
+        match options.order {
+            Order::Up => match store.gaps.first_from(&start) {
+                Some(first) => start = first,
+                None => end = Some(start.clone()),
+            },
+            Order::Down => end = store.gaps.last_before(end),
+        }
         let cursor = Cursor {
             store: index,
-            start: Bound::Included(start.unwrap_or_default().to_vec()),
-            end: end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec())),
+            start: Bound::Included(start),
+            end: end.map_or(Bound::Unbounded, Bound::Excluded),
             options,
             number: self.number,
             cover: store.open.cover().view(),
             sealed: store.sealed.clone(),
+            begun: false,
         };
         // Building the index here keeps it up to date for the writes that come while the cursor is open.
         store.open.index();
@@ -229,13 +246,16 @@ impl TaskState {
         let Some(Some(cursor)) = self.cursors.get_mut(index) else {
             return Ok(None);
         };
-        let store = &self.stores[cursor.store.index()];
+        let store = &mut self.stores[cursor.store.index()];
         let layers = Layers {
             open: &store.open,
             handle: &store.handle,
             hasher: &self.hasher,
         };
-        cursor.next(&layers, entries_max, bytes_max, over).map(Some)
+        let gaps = (&mut store.gaps, self.number);
+        cursor
+            .next(&layers, entries_max, bytes_max, over, gaps)
+            .map(Some)
     }
 
     /// Ends a cursor.
@@ -278,6 +298,7 @@ impl TaskState {
         self.end_call();
         for store in &mut self.stores {
             store.open.undo_to(store.message_mark, &self.hasher);
+            store.gaps.undo_to(self.marked);
         }
         self.marked = self.number;
     }
@@ -287,6 +308,7 @@ impl TaskState {
         self.end_call();
         for store in &mut self.stores {
             store.open.undo_to(store.batch_mark, &self.hasher);
+            store.gaps.clear();
             store.message_mark = store.batch_mark;
         }
         self.marked = self.number;

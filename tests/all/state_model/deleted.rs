@@ -1,7 +1,12 @@
 //! Range deletes of so many keys that neither the commit lists them nor a scan passes over them in time.
 
-use wasm_host::model::StoreId;
-use wasm_host::state::{Durability, StoreKind};
+use std::sync::Arc;
+
+use wasm_host::model::{StoreId, StoreIndex};
+use wasm_host::state::{
+    CleanCache, Db, DbOptions, Durability, Order, ScanOptions, StateError, StoreHandle, StoreKind,
+    TaskState,
+};
 
 use super::engine::{Engine, Setup, commit};
 use super::keys::{KeySpace, ValueLengths, numbered};
@@ -88,4 +93,112 @@ fn ranges_of_very_many_keys_are_deleted_in_every_layer() {
     }
     drop(run);
     assert!(engine.out_of_time > 0, "no scan ran out of time");
+}
+
+const QUEUE: StoreIndex = StoreIndex(0);
+
+fn queue(db: &Arc<Db>) -> TaskState {
+    let task = super::tasks(&[(0, 0)])[0];
+    let cache = Arc::new(CleanCache::new(1 << 20));
+    let store = StoreHandle::open(Arc::clone(db), cache, task, StoreId(0), StoreKind::RocksDb);
+    TaskState::new(task, vec![Arc::new(store.expect("the store opens"))])
+}
+
+fn commit_queue(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
+    task.keep_batch();
+    let sealed = task.seal().expect("there are writes");
+    let ranges = sealed.resolve_ranges(&mut 0)?;
+    let mut writes = db.write_set();
+    sealed.write_into(&mut writes, &ranges);
+    writes.commit(Durability::Process)?;
+    sealed.publish(&ranges)?;
+    task.release();
+    Ok(())
+}
+
+/// The first or last key, and how often the scan looked at the time. It has `looks_max` looks.
+fn edge(
+    task: &mut TaskState,
+    order: Order,
+    looks_max: u32,
+) -> (Result<Option<Vec<u8>>, StateError>, u32) {
+    let options = ScanOptions {
+        order,
+        keys_only: true,
+    };
+    let cursor = task.scan(QUEUE, None, None, options);
+    let mut looks = 0;
+    let entries = task.scan_next(cursor, 1, 1 << 20, &mut || {
+        looks += 1;
+        looks > looks_max
+    });
+    task.end_call();
+    let key = entries.map(|entries| {
+        let entries = entries.expect("the cursor is open");
+        (!entries.keys.is_empty()).then(|| entries.keys.get(0).expect("a key").to_vec())
+    });
+    (key, looks)
+}
+
+#[test]
+fn a_scan_over_deleted_keys_looks_at_the_time_and_remembers_where_they_end()
+-> Result<(), StateError> {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let options = DbOptions {
+        passed_keys_max: 500,
+        ..DbOptions::default()
+    };
+    let db = Arc::new(Db::create(&directory.path().join("db"), &options)?);
+    let mut task = queue(&db);
+    let keys = 50_000_u32;
+    for value in [Some(&b"value"[..]), None] {
+        for number in 0..keys {
+            task.put(QUEUE, &numbered(number), value);
+        }
+        commit_queue(&db, &mut task)?;
+    }
+    for order in [Order::Up, Order::Down] {
+        let (key, looks) = edge(&mut task, order, 3);
+        assert!(matches!(key, Err(StateError::TimeOver)), "{key:?}");
+        assert_eq!(looks, 4, "it went on after its time");
+    }
+    for order in [Order::Up, Order::Down] {
+        let mut task = queue(&db);
+        let (key, looks) = edge(&mut task, order, u32::MAX);
+        assert_eq!(key?, None);
+        assert!((50..5_000).contains(&looks), "{looks} looks");
+        let (key, looks) = edge(&mut task, order, u32::MAX);
+        assert_eq!((key?, looks), (None, 0), "it is known to be empty");
+    }
+    let first = numbered(keys / 2).to_vec();
+    task.put(QUEUE, &first, Some(b"live"));
+    commit_queue(&db, &mut task)?;
+    for order in [Order::Up, Order::Down] {
+        let mut task = queue(&db);
+        let (key, looks) = edge(&mut task, order, u32::MAX);
+        assert_eq!(key?.as_deref(), Some(&*first));
+        assert!(looks > 0, "nothing was deleted");
+        let (key, looks) = edge(&mut task, order, u32::MAX);
+        assert_eq!(key?.as_deref(), Some(&*first));
+        assert_eq!(looks, 0, "what lies before it is known");
+        // A put before it is found, an undone delete of it too.
+        task.mark_message();
+        task.put(QUEUE, &first, None);
+        assert_eq!(edge(&mut task, order, u32::MAX).0?, None);
+        task.undo_message();
+        assert_eq!(
+            edge(&mut task, order, u32::MAX).0?.as_deref(),
+            Some(&*first)
+        );
+        let nearer = numbered(match order {
+            Order::Up => 1,
+            Order::Down => keys - 1,
+        });
+        task.put(QUEUE, &nearer, Some(b"nearer"));
+        assert_eq!(
+            edge(&mut task, order, u32::MAX).0?.as_deref(),
+            Some(&*nearer)
+        );
+    }
+    Ok(())
 }

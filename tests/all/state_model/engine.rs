@@ -35,6 +35,8 @@ impl Setup {
             write_buffer_bytes: self.write_buffer_bytes,
             wal_bytes_max: 4 << 20,
             background_jobs: 2,
+            // Little, so that scans look at the time and go by pieces.
+            passed_keys_max: 50,
         }
     }
 }

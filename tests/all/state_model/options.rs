@@ -81,9 +81,13 @@ fn check(database: &Path, options: &DbOptions) {
         );
         assert_eq!(value(&section, "compaction_filter"), "nullptr", "{family}");
         assert_eq!(value(&section, "merge_operator"), "nullptr", "{family}");
+        let range_deletes = value(&section, "memtable_max_range_deletions");
+        assert_eq!(range_deletes, "1000", "{family}");
         let section = format!("TableOptions/BlockBasedTable \"{family}\"");
         assert_eq!(value(&section, "format_version"), "6", "{family}");
         assert_ne!(value(&section, "checksum"), "kNoChecksum", "{family}");
+        let partitions = (family == "state").to_string();
+        assert_eq!(value(&section, "partition_filters"), partitions, "{family}");
         let filter = value(&section, "filter_policy");
         assert_eq!(
             filter.contains("bloom"),
