@@ -44,7 +44,8 @@ type Interval = (End, u64);
 /// A clone shares the intervals until one of the two changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cover {
-    intervals: Arc<BTreeMap<Box<[u8]>, Interval>>,
+    /// `None`: there was never one, which each read of a store finds out without a look at other memory.
+    intervals: Option<Arc<BTreeMap<Box<[u8]>, Interval>>>,
     /// For each change since the last [`Cover::keep`]: where, and what was there before.
     undo: Vec<(Box<[u8]>, Option<Interval>)>,
     bytes: usize,
@@ -53,16 +54,17 @@ pub(super) struct Cover {
 impl Cover {
     /// Whether no range was deleted: the fast path of every read.
     pub(super) fn is_empty(&self) -> bool {
-        self.intervals.is_empty()
+        self.intervals
+            .as_ref()
+            .is_none_or(|intervals| intervals.is_empty())
     }
 
     /// The number of the newest range delete that covers a key; 0 where none does.
     pub(super) fn number_at(&self, key: &[u8]) -> u64 {
-        if self.intervals.is_empty() {
+        let Some(intervals) = &self.intervals else {
             return 0;
-        }
-        let before = self
-            .intervals
+        };
+        let before = intervals
             .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
             .next_back();
         match before {
@@ -75,6 +77,7 @@ impl Cover {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.intervals
             .iter()
+            .flat_map(|intervals| intervals.iter())
             .map(|(start, (end, _))| (&**start, end.as_key()))
     }
 
@@ -86,7 +89,7 @@ impl Cover {
     /// What one more clone is to read, without the means to undo.
     pub(super) fn view(&self) -> Cover {
         Cover {
-            intervals: Arc::clone(&self.intervals),
+            intervals: self.intervals.clone(),
             undo: Vec::new(),
             bytes: 0,
         }
@@ -122,7 +125,7 @@ impl Cover {
             INTERVAL_BYTES + start.len() + interval.0.as_key().map_or(0, <[u8]>::len)
         };
         let added = to.as_ref().map_or(0, cost);
-        let intervals = Arc::make_mut(&mut self.intervals);
+        let intervals = Arc::make_mut(self.intervals.get_or_insert_default());
         let before = match to {
             Some(interval) => intervals.insert(start.clone(), interval),
             None => intervals.remove(&start),
@@ -141,9 +144,9 @@ impl Cover {
             self.split_at(end);
         }
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let covered: Vec<Box<[u8]>> = self
-            .intervals
-            .range::<[u8], _>((Bound::Included(start), upper))
+        let intervals = self.intervals.iter();
+        let covered: Vec<Box<[u8]>> = intervals
+            .flat_map(|intervals| intervals.range::<[u8], _>((Bound::Included(start), upper)))
             .map(|(start, _)| start.clone())
             .collect();
         for start in covered {
@@ -155,10 +158,11 @@ impl Cover {
 
     /// Makes `key` a boundary: the interval that contains it becomes two.
     fn split_at(&mut self, key: &[u8]) {
+        let below = (Bound::Unbounded, Bound::Excluded(key));
         let before = self
             .intervals
-            .range::<[u8], _>((Bound::Unbounded, Bound::Excluded(key)))
-            .next_back();
+            .as_ref()
+            .and_then(|intervals| intervals.range::<[u8], _>(below).next_back());
         if let Some((start, (end, number))) = before
             && end.is_after(key)
         {
