@@ -233,3 +233,37 @@ fn barriers_of_ten_thousand_busy_tasks_end_one_after_the_other() {
         .sum();
     assert_eq!(sent, messages + processed);
 }
+
+/// How many of a neighbour's messages, a millisecond of work each, wait longer than 50 ms beside a task that writes much.
+fn late_beside(heavy: &str) -> usize {
+    let job = obeying(2, "");
+    let text = job
+        .text("job.toml")
+        .replace("interval = \"50ms\"", "bytes = \"16MiB\"")
+        .replace(
+            "[stage.stores.counts]",
+            "batch-messages = 1\n[stage.stores.counts]",
+        );
+    job.write("job.toml", text.as_bytes());
+    let work = (0..2_000).map(|at| (1, format!("work {at}")));
+    produce(&job, work.chain((0..10).map(|_| (0, heavy.to_owned()))));
+    job.call(&["run", "--until-idle"]).expect(0);
+    let when = |line: String| line.split_once(' ')?.1.parse::<u64>().ok();
+    let when: Vec<u64> = job.values("out").into_iter().filter_map(when).collect();
+    assert_eq!(when.len(), 2_000);
+    when.windows(2)
+        .filter(|pair| pair[1].saturating_sub(pair[0]) > 50_000)
+        .count()
+}
+
+#[test]
+fn a_task_that_writes_much_holds_up_itself_alone() {
+    for heavy in ["send-bytes 15", "ranges 20000"] {
+        // Other tests run beside this one: a second measurement may do.
+        let late = late_beside(heavy);
+        if late > 2 {
+            let again = late_beside(heavy);
+            assert!(again <= 2, "{heavy}: {late} and {again} messages were late");
+        }
+    }
+}
