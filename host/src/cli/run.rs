@@ -13,13 +13,10 @@ use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
 use crate::checkpoint::Holder;
 use crate::config::{self, Look};
-use crate::coordinator::core::Ending;
+use crate::coordinator::core::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::model::Steps;
 use crate::runtime::is_in_call;
-
-/// So long after `drain-timeout` the process ends, whatever it is doing; another second may pass while it says so.
-const LAST_RESORT: Duration = Duration::from_secs(4);
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -63,7 +60,7 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     // From here on a signal ends the process in good order, however long it compiles or waits.
     let io = stopped::io_runtime()?;
     let opened = Arc::new(Opened::default());
-    let bound = *job.general.drain_timeout + LAST_RESORT;
+    let bound = *job.general.drain_timeout + LAST_RESORT_AFTER;
     io.spawn(on_signals(Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {

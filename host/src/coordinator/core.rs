@@ -81,6 +81,9 @@ pub const REPRIEVE: Duration = Duration::from_secs(10);
 /// A drain that was asked for ends so long after `drain-timeout`, whatever hangs.
 pub const STUCK_AFTER: Duration = Duration::from_secs(3);
 
+/// So long after `drain-timeout` the process ends, where not even that comes to pass; another second may go by while it says so.
+pub const LAST_RESORT_AFTER: Duration = Duration::from_secs(4);
+
 /// Settings of the decisions.
 #[derive(Debug, Clone)]
 pub struct CoreOptions {

@@ -264,7 +264,7 @@ impl Coordinator {
             if self.core.hurried().is_some()
                 && let Some(last_resort) = self.last_resort.take()
             {
-                last_resort(self.drain_timeout + core::STUCK_AFTER + Duration::from_secs(1));
+                last_resort(self.drain_timeout + core::LAST_RESORT_AFTER);
             }
         }
         let Some(ending) = ending else {
