@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use wasm_host::model::StoreIndex;
 use wasm_host::runtime::TaskContext;
 use wasm_host::state::{Durability, Family, Order, ScanOptions, StateError};
-use wasm_host_benches::{Bench, Result};
+use wasm_host_benches::{Bench, Result, thread_cpu};
 
 #[derive(Parser)]
 struct Args {
@@ -19,6 +19,9 @@ struct Args {
     /// MiB of cache, as `cache` in a job file
     #[arg(long, global = true, default_value_t = 256)]
     cache: u64,
+    /// Keys of a commit
+    #[arg(long, global = true, default_value_t = 100_000)]
+    commit: u64,
 }
 
 #[derive(Clone, Copy, Subcommand)]
@@ -38,8 +41,8 @@ fn main() -> Result<()> {
     let context = bench.context(0)?;
     let mut subject = Subject { bench, context };
     match args.question {
-        Question::Reads => subject.reads(args.keys),
-        Question::Queue => subject.queue(args.keys),
+        Question::Reads => subject.reads(args.keys, args.commit),
+        Question::Queue => subject.queue(args.keys, args.commit),
     }
 }
 
@@ -49,7 +52,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn reads(&mut self, keys: u64) -> Result<()> {
+    fn reads(&mut self, keys: u64, per_commit: u64) -> Result<()> {
         let began = Instant::now();
         for number in 0..keys {
             let random = mix(number);
@@ -63,7 +66,7 @@ impl Subject {
             self.context
                 .state
                 .put(STORE, &scattered(number), Some(value));
-            if number % 100_000 == 99_999 {
+            if (number + 1).is_multiple_of(per_commit) {
                 self.commit(false)?;
             }
         }
@@ -72,7 +75,7 @@ impl Subject {
         println!("filled with {keys} keys in {:?}", began.elapsed());
         let per_round = (keys / 10).max(1);
         for round in 0..6 {
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), thread_cpu());
             for read in 0..per_round {
                 let number = mix(read ^ (round << 40)) % keys;
                 let found = self
@@ -82,8 +85,9 @@ impl Subject {
                 assert!(found, "key {number} is gone");
             }
             println!(
-                "round {round}: {per_round} random reads, {:.2} us each; resident {} MiB",
+                "round {round}: {per_round} random reads, {:.2} us each, {:.2} us of CPU; resident {} MiB",
                 micros(began.elapsed()) / count(per_round),
+                micros(thread_cpu() - cpu) / count(per_round),
                 resident_mib()?
             );
         }
@@ -105,20 +109,23 @@ impl Subject {
         Ok(())
     }
 
-    fn queue(&mut self, keys: u64) -> Result<()> {
+    fn queue(&mut self, keys: u64, per_commit: u64) -> Result<()> {
         for delete in [false, true] {
             for number in 0..keys {
                 let value = (!delete).then_some([1; 32]);
                 let value = value.as_ref().map(<[u8; 32]>::as_slice);
                 self.context.state.put(STORE, &ordered(number), value);
-                if number % 10_000 == 9_999 {
+                // The last ones wait.
+                if (number + 1).is_multiple_of(per_commit) && (!delete || number + 1 < keys) {
                     self.commit(true)?;
                 }
             }
         }
         let live = ordered(keys);
         self.context.state.put(STORE, &live, Some(b"live"));
+        self.first(&live, "with deletes that are not committed")?;
         self.commit(true)?;
+        self.context = self.bench.context(0)?;
         println!("written and deleted: {keys} keys");
         self.soon(Duration::from_millis(50))?;
         for look in 0..3 {
@@ -189,7 +196,7 @@ impl Subject {
         };
         let mut writes = self.bench.db.write_set();
         let ranges = sealed.resolve_ranges(&mut 0)?;
-        sealed.write_into(&mut writes, &ranges);
+        sealed.write_into(&mut writes, &ranges)?;
         writes.commit(Durability::Process)?;
         if publish {
             sealed.publish(&ranges)?;

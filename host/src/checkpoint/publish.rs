@@ -298,7 +298,9 @@ impl Committer {
         for task in &sealed.tasks {
             if let Some(state) = &task.state {
                 let ranges = state.resolve_ranges(&mut listed).map_err(not_prepared)?;
-                state.write_into(&mut writes, &ranges);
+                state
+                    .write_into(&mut writes, &ranges)
+                    .map_err(not_prepared)?;
                 removed.push(ranges);
                 entries += state.size().0 as u64;
             }

@@ -409,6 +409,18 @@ impl SteppedWalk<'_> {
         self.walk.entry()
     }
 
+    /// Goes on to the first entry whose key is not below `key`; it has to arrive then. Only in a walk up, and not back.
+    pub fn seek(&mut self, key: &[u8]) {
+        let stands_there = |(at, _): Stored<'_>| at >= key;
+        if self.walk.iterator.item().is_some_and(stands_there) {
+            return;
+        }
+        self.lower.clear();
+        self.lower.extend_from_slice(key);
+        self.last = None;
+        self.walk.seek(key);
+    }
+
     /// Goes on; it has to arrive then.
     pub fn advance(&mut self) {
         if let Some(key) = self.walk.iterator.key() {

@@ -21,6 +21,7 @@ pub mod meta;
 mod overlay;
 mod pieces;
 mod ranges;
+mod runs;
 mod scan;
 mod store;
 mod task;

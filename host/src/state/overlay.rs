@@ -70,7 +70,7 @@ pub(super) enum Lookup<'a> {
 }
 
 /// A key with its value; `None` is a tombstone.
-type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(super) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A point to which writes can be undone.
 #[derive(Debug, Clone, Copy, Default)]
@@ -280,7 +280,7 @@ impl Overlay {
     }
 
     /// What [`Overlay::entries`] gives, by key.
-    pub(super) fn entries_sorted(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub(super) fn entries_sorted(&self) -> Vec<Entry<'_>> {
         let mut entries: Vec<(u64, Entry<'_>)> = self.entries().map(|entry| (0, entry)).collect();
         let common = common_prefix(entries.iter().map(|(_, (key, _))| *key));
         for (rank, (key, _)) in &mut entries {
@@ -289,7 +289,7 @@ impl Overlay {
         entries.sort_unstable_by(|(a, (left, _)), (b, (right, _))| {
             a.cmp(b).then_with(|| left.cmp(right))
         });
-        entries.into_iter().map(|(_, entry)| entry)
+        entries.into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// The deleted ranges: start, end (`None`: open).

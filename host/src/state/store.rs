@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::{Cached, CleanCache, StoreCache};
-use super::db::{Db, Family, Order, Walk, WriteSet};
+use super::db::{Db, Family, Order, SteppedWalk, WriteSet};
 use super::keys::StorePrefix;
-use super::overlay::Overlay;
-use super::{StateError, meta, value};
+use super::overlay::{Entry, Overlay};
+use super::{StateError, meta, runs, value};
 use crate::model::{Staged, StoreId, StreamId, TaskId};
 
 /// How the committed entries of a store are kept at hand.
@@ -119,8 +119,16 @@ impl SealedState {
             })
     }
 
-    /// Adds the writes to a checkpoint: in each store the range deletes first, then what survives them.
-    pub fn write_into(&self, writes: &mut WriteSet<'_>, ranges: &ResolvedRanges) {
+    /// Adds the writes to a checkpoint, all of them before it is written: in each store the range deletes first, then what
+    /// survives them.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn write_into(
+        &self,
+        writes: &mut WriteSet<'_>,
+        ranges: &ResolvedRanges,
+    ) -> Result<(), StateError> {
         let (mut key, mut stored) = (Vec::new(), Vec::new());
         for ((store, overlay), resolved) in self.stores.iter().zip(&ranges.0) {
             for ((start, end), keys) in overlay.ranges().zip(resolved) {
@@ -138,17 +146,27 @@ impl SealedState {
                 }
             }
             // In order: each insert into the memtable then goes where the last one has just been.
-            for (user_key, entry) in overlay.entries_sorted() {
-                store.prefix.key_into(user_key, &mut key);
-                match entry {
-                    Some(entry) => {
-                        value::encode_into(entry, &mut stored);
-                        writes.put(Family::State, &key, &stored);
+            let entries = overlay.entries_sorted();
+            let same = |(_, a): &Entry<'_>, (_, b): &Entry<'_>| a.is_none() == b.is_none();
+            for stretch in entries.chunk_by(same) {
+                if stretch.len() >= runs::RUN_MIN && stretch[0].1.is_none() {
+                    let keys: Vec<_> = stretch.iter().map(|(key, _)| *key).collect();
+                    runs::write(&store.db, store.prefix, &keys, writes)?;
+                    continue;
+                }
+                for (user_key, entry) in stretch {
+                    store.prefix.key_into(user_key, &mut key);
+                    match entry {
+                        Some(entry) => {
+                            value::encode_into(entry, &mut stored);
+                            writes.put(Family::State, &key, &stored);
+                        }
+                        None => writes.delete(Family::State, &key),
                     }
-                    None => writes.delete(Family::State, &key),
                 }
             }
         }
+        Ok(())
     }
 
     /// Looks for the keys that range deletes will remove, to be asked before the checkpoint is written, while the database still
@@ -164,17 +182,12 @@ impl SealedState {
             }
             // One walk over all of them, which are in order.
             let (lower, upper) = store.prefix.range(None, None);
-            let mut walk = store.db.walk(Family::State, lower, upper, Order::Up);
+            let mut walk = store
+                .db
+                .walk_in_steps(Family::State, lower, upper, Order::Up);
             for (start, end) in overlay.ranges() {
                 let (lower, upper) = store.prefix.range(Some(start), end);
-                match walk.entry()? {
-                    None => {
-                        found.push(Some(Vec::new()));
-                        continue;
-                    }
-                    Some((key, _)) if *key < *lower => walk.seek(&lower),
-                    Some(_) => {}
-                }
+                walk.seek(&lower);
                 found.push(list(&mut walk, &upper, LISTED_KEYS.min(*budget))?);
                 *budget -= found.last().and_then(Option::as_ref).map_or(0, Vec::len);
             }
@@ -218,19 +231,25 @@ impl SealedState {
     }
 }
 
-/// The keys from where a walk stands up to before `upper`, if they are not more than `most`.
-fn list(walk: &mut Walk<'_>, upper: &[u8], most: usize) -> Result<Listed, StateError> {
+/// The keys from where a walk stands up to before `upper`, if they are not more than `most`, and not many are passed over that
+/// were deleted before.
+fn list(walk: &mut SteppedWalk<'_>, upper: &[u8], most: usize) -> Result<Listed, StateError> {
     let mut keys = Vec::new();
-    while let Some((key, _)) = walk.entry()?
-        && key < upper
-    {
-        if keys.len() == most {
+    loop {
+        if !walk.arrive(&mut || true)? {
             return Ok(None);
         }
-        keys.push(key[StorePrefix::LEN..].into());
+        match walk.entry()? {
+            Some((key, _)) if key < upper => {
+                if keys.len() == most {
+                    return Ok(None);
+                }
+                keys.push(key[StorePrefix::LEN..].into());
+            }
+            _ => return Ok(Some(keys)),
+        }
         walk.advance();
     }
-    Ok(Some(keys))
 }
 
 /// A task's part of an epoch: all that becomes durable at once.

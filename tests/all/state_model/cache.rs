@@ -35,7 +35,7 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     };
     let mut writes = db.write_set();
     let removed = sealed.resolve_ranges(&mut { LISTED_KEYS_MAX })?;
-    sealed.write_into(&mut writes, &removed);
+    sealed.write_into(&mut writes, &removed)?;
     writes.commit(Durability::Process)?;
     sealed.publish(&removed)?;
     task.release();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use wasm_host::model::{StoreId, StoreIndex};
 use wasm_host::state::{
     CleanCache, Db, DbOptions, Durability, Order, ScanOptions, StateError, StoreHandle, StoreKind,
@@ -95,6 +97,89 @@ fn ranges_of_very_many_keys_are_deleted_in_every_layer() {
     assert!(engine.out_of_time > 0, "no scan ran out of time");
 }
 
+/// Deletes long stretches of keys one by one: of keys that are there, of keys that are not, with and without some that stay, and
+/// with keys and ranges of keys in between that were deleted before.
+fn delete_stretches(run: &mut Run<'_>, profile: &Profile) -> Result<(), Box<Mismatch>> {
+    let mut rng = StdRng::seed_from_u64(7);
+    for round in 0..24 {
+        for at in places(&profile.setup) {
+            let written = rng.random_range(0..KEYS - 3_000);
+            for number in written..written + 3_000 {
+                let (key, value) = (numbered(number), Bytes::from(&number.to_le_bytes()[..]));
+                run.step(Operation::Put { at, key, value })?;
+            }
+        }
+        run.finish_epoch()?;
+        for at in places(&profile.setup) {
+            let from = rng.random_range(0..KEYS - 4_000);
+            let to = from + rng.random_range(1_000..4_000);
+            let stays_of = [u32::MAX, 3_000, 1_500, 100, 7][round % 5];
+            for number in from..to {
+                if !rng.random_ratio(1, stays_of) {
+                    let key = numbered(number);
+                    run.step(Operation::Delete { at, key })?;
+                }
+            }
+            if round % 4 == 3 {
+                let start = Some(numbered(rng.random_range(from..to)));
+                let range = KeyRange { start, end: None };
+                run.step(Operation::DeleteRange { at, range })?;
+            }
+            let number = rng.random_range(0..KEYS);
+            let (key, value) = (numbered(number), Bytes::from(&b"again"[..]));
+            run.step(Operation::Put { at, key, value })?;
+        }
+        run.finish_epoch()?;
+        run.compare_everything()?;
+    }
+    run.reopen()
+}
+
+#[test]
+fn long_stretches_of_deleted_keys_are_gone_and_nothing_else_is() {
+    let profile = profile();
+    let mut engine = Engine::new(&profile.setup, commit);
+    let mut run = Run::new(&profile, 1, &mut engine);
+    if let Err(mismatch) = delete_stretches(&mut run, &profile) {
+        panic!("{mismatch}");
+    }
+}
+
+#[test]
+fn deletes_that_follow_one_another_are_written_as_a_range() -> Result<(), StateError> {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let db = Arc::new(Db::create(
+        &directory.path().join("db"),
+        &DbOptions::default(),
+    )?);
+    let mut task = queue(&db);
+    let keys = 20_000;
+    for number in 0..keys {
+        task.put(QUEUE, &numbered(number), Some(b"value"));
+    }
+    commit_queue(&db, &mut task)?;
+    // One that stays in the middle of those that go, some that were never there, and a stretch of nothing but those.
+    for number in (0..2 * keys).filter(|number| *number != keys / 2) {
+        task.put(QUEUE, &numbered(number), None);
+    }
+    task.keep_batch();
+    let sealed = task.seal().expect("there are writes");
+    let ranges = sealed.resolve_ranges(&mut 0)?;
+    let mut writes = db.write_set();
+    sealed.write_into(&mut writes, &ranges)?;
+    assert!(writes.bytes() < 200, "{} bytes", writes.bytes());
+    writes.commit(Durability::Process)?;
+    sealed.publish(&ranges)?;
+    task.release();
+    for order in [Order::Up, Order::Down] {
+        let mut task = queue(&db);
+        let (key, looks) = edge(&mut task, order, u32::MAX);
+        assert_eq!(key?.as_deref(), Some(&*numbered(keys / 2)));
+        assert_eq!(looks, 0, "deleted keys were passed over one by one");
+    }
+    Ok(())
+}
+
 const QUEUE: StoreIndex = StoreIndex(0);
 
 fn queue(db: &Arc<Db>) -> TaskState {
@@ -109,7 +194,7 @@ fn commit_queue(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     let sealed = task.seal().expect("there are writes");
     let ranges = sealed.resolve_ranges(&mut 0)?;
     let mut writes = db.write_set();
-    sealed.write_into(&mut writes, &ranges);
+    sealed.write_into(&mut writes, &ranges)?;
     writes.commit(Durability::Process)?;
     sealed.publish(&ranges)?;
     task.release();
@@ -154,8 +239,11 @@ fn a_scan_over_deleted_keys_looks_at_the_time_and_remembers_where_they_end()
     for value in [Some(&b"value"[..]), None] {
         for number in 0..keys {
             task.put(QUEUE, &numbered(number), value);
+            // Too few at a time to be deleted as a range.
+            if number % 1_000 == 999 {
+                commit_queue(&db, &mut task)?;
+            }
         }
-        commit_queue(&db, &mut task)?;
     }
     for order in [Order::Up, Order::Down] {
         let (key, looks) = edge(&mut task, order, 3);

@@ -65,7 +65,9 @@ pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
         let mut writes = epoch.db.write_set();
         let removed: Vec<_> = epoch.sealed.iter().map(resolve).collect();
         for (state, ranges) in epoch.sealed.iter().zip(&removed) {
-            state.write_into(&mut writes, ranges);
+            state
+                .write_into(&mut writes, ranges)
+                .expect("the database can be read");
         }
         (writes, removed)
     };

@@ -164,7 +164,9 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
         let removed = sealed
             .resolve_ranges(&mut { LISTED_KEYS_MAX })
             .expect("the database can be read");
-        sealed.write_into(&mut writes, &removed);
+        sealed
+            .write_into(&mut writes, &removed)
+            .expect("the database can be read");
         pause();
         writes
             .commit(Durability::Sync)

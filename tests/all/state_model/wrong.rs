@@ -76,7 +76,9 @@ impl Mistake {
 fn write(epoch: &Epoch<'_>) {
     let mut writes = epoch.db.write_set();
     for state in epoch.sealed {
-        state.write_into(&mut writes, &resolve(state));
+        state
+            .write_into(&mut writes, &resolve(state))
+            .expect("the database can be read");
     }
     writes
         .commit(epoch.durability)
