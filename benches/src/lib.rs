@@ -10,12 +10,11 @@ use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
-use wasm_host::checkpoint::publish::SealedEpoch;
+use wasm_host::epoch::{SealedEpoch, SealedTask};
 use wasm_host::model::{Epoch, OutputIndex, PartitionId, StreamId, TaskId};
+use wasm_host::records::{StageRecord, TaskRecord};
 use wasm_host::runtime::{Limits, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
-use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, SealedTask, StoreHandle, StoreKind, TaskState, meta,
-};
+use wasm_host::state::{CleanCache, Db, DbOptions, Durability, StoreHandle, StoreKind, TaskState};
 
 /// Whatever goes wrong ends a benchmark.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -27,7 +26,7 @@ pub struct Bench {
     /// Its cache.
     pub cache: Arc<CleanCache>,
     /// The number of the stage.
-    pub stage: meta::StageRecord,
+    pub stage: StageRecord,
     /// The number of the output log.
     pub out: StreamId,
     /// The committer.
@@ -137,7 +136,7 @@ pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
         state,
         staged,
         ports: Arc::from([out]),
-        record: meta::TaskRecord::default(),
+        record: TaskRecord::default(),
         pause: began.elapsed(),
     }
 }

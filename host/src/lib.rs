@@ -15,6 +15,10 @@ pub mod coordinator;
 
 pub mod checkpoint;
 
+pub mod epoch;
+
+pub mod records;
+
 pub mod state;
 
 pub mod task;

@@ -1,6 +1,7 @@
 //! Commands and job files that are wrong in ways that only a look at the world shows, and what they leave alone.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use wasm_host::state::{Db, DbOptions, Durability, Family, Order};
 
@@ -250,6 +251,22 @@ fn a_job_that_is_just_ending_is_waited_for() {
     }
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.values("out").len(), 20);
+}
+
+#[test]
+fn a_job_starts_while_a_command_ends_that_changed_the_state() {
+    let job = Job::new(&one_partition("{guest:counter}"));
+    job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+    for at in 0..20 {
+        std::thread::scope(|scope| {
+            let produced = scope.spawn(|| job.feed(&["log", "produce", "in"], b"a\n"));
+            std::thread::sleep(Duration::from_millis(at * 3));
+            job.call(&["run", "--until-idle"]).expect(0);
+            produced.join().expect("the thread ends").expect(0);
+        });
+    }
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 21);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use wasm_host::state::meta::{self, StageRecord};
+use wasm_host::records::{self, StageRecord};
 use wasm_host::state::{Db, DbOptions};
 
 use crate::harness::found::{Found, Phase, state_dir};
@@ -356,8 +356,8 @@ fn with_another_component() -> Aborted {
     let recorded = |job: &Job| {
         let folder = state_dir(job).expect("a state directory");
         let db = Db::open_read_only(&folder.join("db"), &DbOptions::default());
-        let stage: Option<StageRecord> =
-            meta::get(&db.expect("the database opens"), b"stage/count").expect("a record");
+        let db = db.expect("the database opens");
+        let stage = records::get::<StageRecord>(&db, &"count".to_owned()).expect("a record");
         stage.expect("the stage is recorded").component
     };
     for steps in [

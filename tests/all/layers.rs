@@ -9,16 +9,33 @@ use crate::harness::in_repository;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("state", &["model"]),
+    ("records", &["model", "state"]),
+    ("epoch", &["model", "state", "records"]),
     ("connectors", &["model"]),
-    ("checkpoint", &["model", "state", "connectors"]),
+    (
+        "checkpoint",
+        &["model", "state", "records", "epoch", "connectors"],
+    ),
     ("runtime", &["model", "state"]),
-    ("task", &["model", "state", "connectors", "runtime"]),
-    ("scheduler", &["model", "state", "runtime", "task"]),
+    (
+        "task",
+        &[
+            "model",
+            "state",
+            "records",
+            "epoch",
+            "connectors",
+            "runtime",
+        ],
+    ),
+    ("scheduler", &["model", "epoch", "runtime", "task"]),
     (
         "coordinator",
         &[
             "model",
             "state",
+            "records",
+            "epoch",
             "connectors",
             "checkpoint",
             "runtime",
@@ -28,7 +45,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "admin",
-        &["model", "state", "connectors", "runtime", "coordinator"],
+        &[
+            "model",
+            "state",
+            "records",
+            "connectors",
+            "runtime",
+            "coordinator",
+        ],
     ),
     ("config", &["model"]),
     (
@@ -53,10 +77,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rocksdb::", &["state/db.rs"]),
     ("wasmtime::", &["runtime/"]),
     ("axum::", &["admin/"]),
-    (
-        "postcard::",
-        &["state/meta.rs", "connectors/file/detail.rs"],
-    ),
+    ("postcard::", &["records/", "connectors/file/detail.rs"]),
     ("clap::", &["cli/"]),
 ];
 

@@ -235,7 +235,8 @@ fn another_number_of_partitions() {
 #[test]
 fn a_task_ahead_of_its_checkpoint_or_log_is_refused() {
     use wasm_host::model::{Epoch, Position};
-    use wasm_host::state::{Db, DbOptions, Durability, meta};
+    use wasm_host::records::{self, TaskRecord};
+    use wasm_host::state::{Db, DbOptions, Durability};
 
     for ahead in [
         "is at checkpoint 1000",
@@ -246,8 +247,7 @@ fn a_task_ahead_of_its_checkpoint_or_log_is_refused() {
         job.call(&["run", "--until-idle"]).expect(0);
         let db =
             Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");
-        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> =
-            meta::list(&db, b"task/").expect("the records of tasks");
+        let tasks = records::list::<TaskRecord>(&db).expect("the records of tasks");
         let (key, mut record) = tasks.into_iter().next().expect("a task");
         match ahead.contains("checkpoint") {
             true => record.stamp.container_epoch = Epoch(1000),
@@ -259,7 +259,7 @@ fn a_task_ahead_of_its_checkpoint_or_log_is_refused() {
             }),
         }
         let mut writes = db.write_set();
-        meta::put(&mut writes, &[b"task/", &key[..]].concat(), &record);
+        records::put(&mut writes, &key, &record);
         writes.commit(Durability::Sync).expect("it is written");
         drop(db);
         job.run().expect(4).says(ahead);

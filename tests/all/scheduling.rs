@@ -88,6 +88,25 @@ fn a_process_that_stood_still_condemns_nobody() {
 }
 
 #[test]
+fn a_guest_that_waits_is_not_charged_for_the_time_in_which_the_process_stood_still() {
+    let job = obeying(1, "[stage.limits]\ncall-deadline = \"150ms\"\n");
+    let mut running = job.answering();
+    produce(&job, (0..80).map(|_| (0, "sleep 30".to_owned())));
+    let mut stops = 0;
+    while job.json(&["status"])[0]["tasks"][0]["processed"].as_u64() != Some(80) {
+        assert!(running.is_running(), "{}", running.stderr());
+        running.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_millis(400));
+        running.signal(Signal::CONT);
+        std::thread::sleep(Duration::from_millis(250));
+        stops += 1;
+        assert!(stops < 200, "the messages are not processed");
+    }
+    assert!(stops > 2);
+    running.terminate().expect(0);
+}
+
+#[test]
 fn a_drain_ends_although_a_checkpoint_hangs() {
     let mut job = obeying(1, "").with_steps();
     job.env("STEPS_HOLD", "commit.write:600000");

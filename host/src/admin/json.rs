@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::{self, View};
+use crate::records::CheckpointRecord;
 use crate::state::StateError;
-use crate::state::meta::CheckpointRecord;
 
 /// A job at a moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]

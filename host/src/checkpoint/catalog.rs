@@ -10,8 +10,9 @@ use std::path::Path;
 
 use super::OpenError;
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
+use crate::records::{self, Encoded, StageRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
-use crate::state::{Db, Family, StateError, WriteSet, meta};
+use crate::state::{Db, Family, StateError, WriteSet};
 
 /// What a job declares, as far as the state directory is concerned.
 #[derive(Debug, Clone, Default)]
@@ -55,20 +56,21 @@ pub struct Drops {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// Stages by name.
-    pub stages: BTreeMap<String, meta::StageRecord>,
+    pub stages: BTreeMap<String, StageRecord>,
     /// Streams by name.
-    pub streams: BTreeMap<String, meta::StreamRecord>,
+    pub streams: BTreeMap<String, StreamRecord>,
     /// Stages whose component is another than at the last checkpoint: name, then the component before.
     pub components_changed: Vec<(String, String)>,
     changes: Vec<Change>,
-    with_checkpoint: Vec<(Vec<u8>, Vec<u8>)>,
+    with_checkpoint: Vec<Encoded>,
 }
 
 #[derive(Debug)]
 enum Change {
-    Put(Vec<u8>, Vec<u8>),
-    Delete(Vec<u8>),
-    DeleteRange(Family, Vec<u8>, Vec<u8>),
+    Put(Encoded),
+    DropStage(String),
+    DropTask(TaskId),
+    DropStore(TaskId, StoreId),
 }
 
 impl Catalog {
@@ -77,18 +79,9 @@ impl Catalog {
     /// # Errors
     /// It cannot be read.
     pub fn read(db: &Db) -> Result<Catalog, StateError> {
-        let by_name = |key: Vec<u8>| String::from_utf8_lossy(&key).into_owned();
-        let stages: Vec<(Vec<u8>, meta::StageRecord)> = meta::list(db, meta::STAGES.as_bytes())?;
-        let streams: Vec<(Vec<u8>, meta::StreamRecord)> = meta::list(db, meta::STREAMS.as_bytes())?;
         Ok(Catalog {
-            stages: stages
-                .into_iter()
-                .map(|(key, record)| (by_name(key), record))
-                .collect(),
-            streams: streams
-                .into_iter()
-                .map(|(key, record)| (by_name(key), record))
-                .collect(),
+            stages: records::list::<StageRecord>(db)?.into_iter().collect(),
+            streams: records::list::<StreamRecord>(db)?.into_iter().collect(),
             ..Catalog::default()
         })
     }
@@ -179,7 +172,7 @@ impl Catalog {
                 Some(record) => record.clone(),
                 None => {
                     next_stage += 1;
-                    meta::StageRecord {
+                    StageRecord {
                         id: StageId(next_stage - 1),
                         partitions: declared.partitions,
                         component: declared.component.clone(),
@@ -197,16 +190,14 @@ impl Catalog {
             }
             self.resolve_stores(name, &mut record, declared, drops, differences);
             if known.stages.get(name) != Some(&record) {
-                self.changes
-                    .push(Change::Put(stage_key(name), meta::encode(&record)));
+                self.changes.push(Change::Put(Encoded::new(name, &record)));
             }
             if record.component != declared.component {
                 // Not before a checkpoint contains what the new component did: until then the old one is what a return goes to.
                 self.components_changed
                     .push((name.clone(), record.component.clone()));
                 record.component.clone_from(&declared.component);
-                self.with_checkpoint
-                    .push((stage_key(name), meta::encode(&record)));
+                self.with_checkpoint.push(Encoded::new(name, &record));
             }
             self.stages.insert(name.clone(), record);
         }
@@ -221,17 +212,17 @@ impl Catalog {
                 ));
                 continue;
             }
-            self.changes.push(Change::Delete(stage_key(name)));
+            self.changes.push(Change::DropStage(name.clone()));
             for partition in (0..record.partitions).map(PartitionId) {
                 let task = TaskId {
                     stage: record.id,
                     partition,
                 };
-                self.changes.push(Change::Delete(meta::task_key(task)));
+                self.changes.push(Change::DropTask(task));
                 record
                     .stores
                     .values()
-                    .for_each(|store| self.drop_store(task, *store));
+                    .for_each(|store| self.changes.push(Change::DropStore(task, *store)));
             }
         }
     }
@@ -239,7 +230,7 @@ impl Catalog {
     fn resolve_stores(
         &mut self,
         stage: &str,
-        record: &mut meta::StageRecord,
+        record: &mut StageRecord,
         declared: &StageShape,
         drops: &Drops,
         differences: &mut Vec<String>,
@@ -269,22 +260,14 @@ impl Catalog {
                 ));
             } else if let Some(id) = record.stores.remove(&store) {
                 for partition in (0..record.partitions).map(PartitionId) {
-                    self.drop_store(
-                        TaskId {
-                            stage: record.id,
-                            partition,
-                        },
-                        id,
-                    );
+                    let task = TaskId {
+                        stage: record.id,
+                        partition,
+                    };
+                    self.changes.push(Change::DropStore(task, id));
                 }
             }
         }
-    }
-
-    fn drop_store(&mut self, task: TaskId, store: StoreId) {
-        let (lower, upper) = StorePrefix::new(task, store).range(None, None);
-        self.changes
-            .push(Change::DeleteRange(Family::State, lower, upper));
     }
 
     fn resolve_streams(
@@ -304,13 +287,12 @@ impl Catalog {
                 Some(record) => record.clone(),
                 None => {
                     next += 1;
-                    let record = meta::StreamRecord {
+                    let record = StreamRecord {
                         id: StreamId(next - 1),
                         partitions: declared.partitions,
                         system: declared.system.clone(),
                     };
-                    self.changes
-                        .push(Change::Put(stream_key(name), meta::encode(&record)));
+                    self.changes.push(Change::Put(Encoded::new(name, &record)));
                     record
                 }
             };
@@ -331,8 +313,8 @@ impl Catalog {
         }
     }
 
-    /// Records that become true with the next checkpoint: key and value.
-    pub(super) fn with_checkpoint(&self) -> &[(Vec<u8>, Vec<u8>)] {
+    /// Records that become true with the next checkpoint.
+    pub(super) fn with_checkpoint(&self) -> &[Encoded] {
         &self.with_checkpoint
     }
 
@@ -345,20 +327,14 @@ impl Catalog {
     pub fn write_into(&self, writes: &mut WriteSet<'_>) {
         for change in &self.changes {
             match change {
-                Change::Put(key, value) => writes.put(Family::Meta, key, value),
-                Change::Delete(key) => writes.delete(Family::Meta, key),
-                Change::DeleteRange(family, lower, upper) => {
-                    writes.delete_range(*family, lower, upper)
+                Change::Put(record) => record.write_into(writes),
+                Change::DropStage(name) => records::delete::<StageRecord>(writes, name),
+                Change::DropTask(task) => records::delete::<TaskRecord>(writes, task),
+                Change::DropStore(task, store) => {
+                    let (lower, upper) = StorePrefix::new(*task, *store).range(None, None);
+                    writes.delete_range(Family::State, &lower, &upper);
                 }
             }
         }
     }
-}
-
-fn stage_key(name: &str) -> Vec<u8> {
-    [meta::STAGES.as_bytes(), name.as_bytes()].concat()
-}
-
-fn stream_key(name: &str) -> Vec<u8> {
-    [meta::STREAMS.as_bytes(), name.as_bytes()].concat()
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::OpenError;
 use super::publish::ExternalStream;
 use crate::connectors::Output;
-use crate::model::PartitionId;
-use crate::state::{Db, StateError, meta};
+use crate::model::{CommitKey, PartitionId};
+use crate::records::{self, LogRecord, OutboxRecord, TaskRecord};
+use crate::state::Db;
 
 /// Whether tasks are where the directory's last checkpoint and its logs say that they can be.
 ///
@@ -21,13 +22,9 @@ pub fn check_tasks(path: &Path, db: &Db) -> Result<(), OpenError> {
         path: path.to_owned(),
         why: format!("{why}. It is damaged; restore a copy, or run `wasm-host reset`"),
     };
-    let commit: crate::model::CommitKey = meta::get(db, meta::COMMIT)
-        .map_err(state)?
-        .unwrap_or_default();
-    let tasks: Vec<(Vec<u8>, meta::TaskRecord)> = meta::list(db, b"task/").map_err(state)?;
-    for (key, record) in tasks {
-        let task = meta::task_of_key(&key)
-            .ok_or_else(|| state(StateError::Damaged("the key of a task's record".to_owned())))?;
+    let commit: Option<CommitKey> = records::get(db, &()).map_err(state)?;
+    let commit = commit.unwrap_or_default();
+    for (task, record) in records::list::<TaskRecord>(db).map_err(state)? {
         let at = record.stamp.container_epoch;
         if at > commit.epoch {
             return Err(refused(format!(
@@ -36,8 +33,8 @@ pub fn check_tasks(path: &Path, db: &Db) -> Result<(), OpenError> {
             )));
         }
         for (stream, position) in &record.positions {
-            let log: Option<meta::LogRecord> =
-                meta::get(db, &meta::log_key(*stream, task.partition)).map_err(state)?;
+            let log: Option<LogRecord> =
+                records::get(db, &(*stream, task.partition)).map_err(state)?;
             if let Some(log) = log
                 && position.next > log.end
             {
@@ -60,13 +57,12 @@ pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Resul
         path: path.to_owned(),
         source,
     };
-    let recorded: Vec<(Vec<u8>, meta::OutboxRecord)> = meta::list(db, b"outbox/").map_err(state)?;
-    for (key, record) in recorded.iter().filter(|(_, record)| record.bytes > 0) {
-        let known = meta::place_of_key(key).is_some_and(|(id, partition)| {
-            external
-                .iter()
-                .any(|stream| stream.id == id && partition.0 < stream.output.partitions())
-        });
+    let recorded = records::list::<OutboxRecord>(db).map_err(state)?;
+    let waiting = recorded.iter().filter(|(_, record)| record.bytes > 0);
+    for ((id, partition), record) in waiting {
+        let known = external
+            .iter()
+            .any(|stream| stream.id == *id && partition.0 < stream.output.partitions());
         if !known {
             return Err(OpenError::Refused {
                 path: path.to_owned(),
@@ -80,9 +76,8 @@ pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Resul
     }
     for stream in external {
         for partition in (0..stream.output.partitions()).map(PartitionId) {
-            let record: meta::OutboxRecord = meta::get(db, &meta::outbox_key(stream.id, partition))
-                .map_err(state)?
-                .unwrap_or_default();
+            let record = records::get(db, &(stream.id, partition)).map_err(state)?;
+            let record = record.unwrap_or_default();
             check_output(&stream.name, &*stream.output, partition, &record)?;
         }
     }
@@ -97,7 +92,7 @@ pub fn check_output(
     stream: &str,
     output: &dyn Output,
     partition: PartitionId,
-    record: &meta::OutboxRecord,
+    record: &OutboxRecord,
 ) -> Result<(), OpenError> {
     output
         .sink(partition)

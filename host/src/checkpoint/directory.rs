@@ -29,7 +29,8 @@ use super::making::{self, Found};
 use super::witness::{self, Verdict, Witness};
 use super::{OpenError, StateId};
 use crate::model::{CommitKey, Steps, shown};
-use crate::state::{Db, DbOptions, Durability, meta};
+use crate::records::{self, Unwitnessed};
+use crate::state::{Db, DbOptions, Durability};
 
 /// The version of the directory's layout and of everything in it.
 pub const FORMAT: u32 = 1;
@@ -115,7 +116,6 @@ pub struct Looking {
     pub path: PathBuf,
     /// The database, read-only.
     pub db: Arc<Db>,
-    _lock: Lock,
 }
 
 /// Looks into a directory that must exist. Changes nothing.
@@ -127,8 +127,7 @@ pub fn look(options: &DirectoryOptions<'_>) -> Result<Looking, OpenError> {
     let (db, _) = check_unopened(options, state_id)?;
     Ok(Looking {
         path: options.path.clone(),
-        db: Arc::new(db),
-        _lock: lock,
+        db: Arc::new(db.with_right(lock.right())),
     })
 }
 
@@ -161,6 +160,7 @@ fn open_with(
     making::end(path)?;
     options.steps.before("open.database");
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let db = db.with_right(lock.right());
     let commit = read_commit(path, &db)?;
     let (mut witness, _) = Witness::open(&witness_path, state_id, Arc::clone(&options.steps))
         .map_err(|source| io_error("open", &witness_path, source))?;
@@ -225,8 +225,8 @@ fn check_witness(
     db: &Db,
     commit: &CommitKey,
 ) -> Result<bool, OpenError> {
-    let unwitnessed: Option<meta::Unwitnessed> =
-        meta::get(db, meta::UNWITNESSED).map_err(|error| refused(path, &shown::chain(&error)))?;
+    let unwitnessed: Option<Unwitnessed> =
+        records::get(db, &()).map_err(|error| refused(path, &shown::chain(&error)))?;
     if let Some(unwitnessed) = &unwitnessed
         && boot_id().as_ref() != Some(&unwitnessed.boot_id)
     {
@@ -334,7 +334,7 @@ fn check_format(options: &DirectoryOptions<'_>) -> Result<StateId, OpenError> {
 }
 
 fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
-    match meta::get(db, meta::COMMIT) {
+    match records::get(db, &()) {
         Ok(Some(commit)) => Ok(commit),
         Ok(None) => Err(refused(
             path,

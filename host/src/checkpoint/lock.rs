@@ -1,10 +1,12 @@
 //! The lock on a state directory: one process has it, and the kernel takes it back when that ends in whatever way.
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -22,9 +24,9 @@ pub struct Holder {
     pub socket: Option<PathBuf>,
 }
 
-/// The lock on a directory. Given up when dropped, or when the process ends in whatever way.
+/// The lock on a directory. Given up when it and all [`Lock::right`]s are dropped, or when the process ends in whatever way.
 pub struct Lock {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     identity: (u64, u64),
 }
@@ -43,9 +45,15 @@ impl Lock {
     pub fn announce(&mut self, holder: &Holder) -> io::Result<()> {
         self.file.set_len(0)?;
         let text = serde_json::to_vec(holder)?;
-        std::os::unix::fs::FileExt::write_all_at(&self.file, &text, 0)?;
+        std::os::unix::fs::FileExt::write_all_at(&*self.file, &text, 0)?;
         let _kept = self.file.try_clone()?.into_raw_fd();
         Ok(())
+    }
+
+    /// What holds the lock as the lock itself does: for the database, whose threads may use the files for longer than its owner
+    /// has the lock.
+    pub(super) fn right(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<File>::clone(&self.file)
     }
 
     /// The same lock, after its folder was renamed.
@@ -83,9 +91,11 @@ impl Lock {
                 Ok(()) => break,
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let announced = read_holder(path).map(|holder| holder.pid);
-                    let pid = locked_by(&file).or(announced);
-                    // Somebody who only looks is soon done; whoever runs the job has said so.
-                    let patience = if pid == announced { 5 } else { 150 };
+                    let holder = locked_by(&file);
+                    // Somebody who only looks is soon done; whoever runs the job has said so. No holder: it is free meanwhile, or the
+                    // kernel does not list it.
+                    let runs_the_job = holder.is_some() && holder == announced;
+                    let patience = if runs_the_job { 5 } else { 150 };
                     if tries < patience {
                         tries += 1;
                         std::thread::sleep(Duration::from_millis(20));
@@ -93,7 +103,7 @@ impl Lock {
                     }
                     let directory = path.parent().unwrap_or(path).to_owned();
                     return Err(OpenError::InUse {
-                        pid,
+                        pid: holder.or(announced),
                         path: directory,
                     });
                 }
@@ -103,7 +113,7 @@ impl Lock {
         let found = file.metadata().map_err(cannot)?;
         Ok(Lock {
             identity: (found.dev(), found.ino()),
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
         })
     }

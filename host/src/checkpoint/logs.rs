@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::{Ready, SourceError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
-use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys, meta};
+use crate::records::{self, LogRecord};
+use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys};
 
 /// A chunk is closed at so many bytes of keys, values and headers.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -42,7 +43,7 @@ pub struct LogStream {
 
 struct Partition {
     /// As committed; changed by the committer only.
-    record: meta::LogRecord,
+    record: LogRecord,
     retention: Retention,
     /// Where the first chunk begins, and when it was appended, as last read.
     first: Cell<Option<(Offset, TimestampMs)>>,
@@ -65,7 +66,7 @@ pub(super) struct LogAppender {
 
 /// What an append changes, to be applied once it is durable.
 #[derive(Default)]
-pub(super) struct Appended(BTreeMap<(StreamId, PartitionId), meta::LogRecord>);
+pub(super) struct Appended(BTreeMap<(StreamId, PartitionId), LogRecord>);
 
 impl LogAppender {
     /// Reads the state of every partition of the streams.
@@ -207,7 +208,7 @@ impl LogAppender {
     /// Adds the partitions' new records to the write.
     pub(super) fn write_records(&self, writes: &mut WriteSet<'_>, appended: &Appended) {
         for (at, record) in &appended.0 {
-            meta::put(writes, &meta::log_key(at.0, at.1), record);
+            records::put(writes, at, record);
         }
     }
 
@@ -223,7 +224,7 @@ impl LogAppender {
         }
     }
 
-    fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> meta::LogRecord {
+    fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> LogRecord {
         appended.0.get(&at).copied().unwrap_or_else(|| {
             self.partitions
                 .get(&at)
@@ -234,17 +235,13 @@ impl LogAppender {
 }
 
 impl Appended {
-    fn set(&mut self, at: (StreamId, PartitionId), record: meta::LogRecord) {
+    fn set(&mut self, at: (StreamId, PartitionId), record: LogRecord) {
         self.0.insert(at, record);
     }
 }
 
-fn read_record(
-    db: &Db,
-    stream: StreamId,
-    partition: PartitionId,
-) -> Result<meta::LogRecord, StateError> {
-    Ok(meta::get(db, &meta::log_key(stream, partition))?.unwrap_or_default())
+fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<LogRecord, StateError> {
+    Ok(records::get(db, &(stream, partition))?.unwrap_or_default())
 }
 
 fn message_bytes(messages: &Messages, index: usize) -> usize {

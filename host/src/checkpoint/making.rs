@@ -21,7 +21,8 @@ use super::lock::Lock;
 use super::witness::Witness;
 use super::{OpenError, StateId};
 use crate::model::{CommitKey, Epoch, Nonce, Seq};
-use crate::state::{Db, Durability, meta};
+use crate::records;
+use crate::state::{Db, Durability};
 
 /// The mark of a folder that is half made.
 const MARK: &str = "INIT";
@@ -208,7 +209,7 @@ fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenEr
     };
     let db = Db::create(&db_path, &options.db).map_err(cannot)?;
     let mut writes = db.write_set();
-    meta::put(&mut writes, meta::COMMIT, &commit);
+    records::put(&mut writes, &(), &commit);
     steps.before("init.commit");
     writes.commit(Durability::Sync).map_err(cannot)?;
     drop(db);

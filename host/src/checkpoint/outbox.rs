@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::{CommitError, OpenError};
 use crate::connectors::{Output, Sink, SinkError};
 use crate::model::{Messages, PartitionId, StreamId};
-use crate::state::{Db, Family, Order, StateError, WriteSet, keys, meta};
+use crate::records::{self, OutboxRecord};
+use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
 
 const VERSION: u8 = 1;
 /// A chunk is closed at so many bytes.
@@ -29,7 +30,7 @@ pub(super) struct Outbox {
     name: String,
     partition: PartitionId,
     sink: Box<dyn Sink>,
-    record: meta::OutboxRecord,
+    record: OutboxRecord,
     /// The record differs from what the database holds.
     unrecorded: bool,
     /// Because something was delivered.
@@ -40,7 +41,7 @@ pub(super) struct Outbox {
 pub(super) struct Outgoing {
     pub(super) outbox: usize,
     encoded: Vec<u8>,
-    record: meta::OutboxRecord,
+    record: OutboxRecord,
 }
 
 impl Outbox {
@@ -52,8 +53,7 @@ impl Outbox {
         partition: PartitionId,
         output: &Arc<dyn Output>,
     ) -> Result<Outbox, OutboxOpenError> {
-        let found: Option<meta::OutboxRecord> =
-            meta::get(db, &meta::outbox_key(stream, partition))?;
+        let found: Option<OutboxRecord> = records::get(db, &(stream, partition))?;
         let known = found.is_some();
         let mut record = found.unwrap_or_default();
         let mut sink = output.sink(partition);
@@ -132,11 +132,7 @@ impl Outbox {
             record.next += 1;
         }
         record.bytes = encoded.len() as u64;
-        meta::put(
-            writes,
-            &meta::outbox_key(self.stream, self.partition),
-            &record,
-        );
+        records::put(writes, &self.place(), &record);
         Outgoing {
             outbox: index,
             encoded,

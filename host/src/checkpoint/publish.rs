@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::catalog::Catalog;
 use super::directory::{Directory, boot_id};
@@ -23,13 +23,13 @@ use super::witness::Witness;
 use super::{CommitError, OpenError};
 use crate::connectors::Output;
 use crate::connectors::log::LogReader;
+use crate::epoch::SealedEpoch;
 use crate::model::{
     CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
     TimestampMs, shown,
 };
-use crate::state::{
-    Db, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, SealedTask, StateError, WriteSet, meta,
-};
+use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
+use crate::state::{Db, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
 
 /// How many checkpoints are remembered.
 const HISTORY: u64 = 100;
@@ -44,27 +44,13 @@ pub struct ExternalStream {
     pub output: Arc<dyn Output>,
 }
 
-/// An epoch that all of its tasks have sealed.
-pub struct SealedEpoch {
-    /// Its number.
-    pub epoch: Epoch,
-    /// What asked for it.
-    pub trigger: &'static str,
-    /// When the barrier was set.
-    pub began: Instant,
-    /// The same, on the wall clock.
-    pub time: TimestampMs,
-    /// Its tasks.
-    pub tasks: Vec<SealedTask>,
-}
-
 /// Proof that an epoch is durable: the right to show it.
 #[must_use]
 pub struct Committed {
     /// The epoch.
     pub epoch: Epoch,
     /// What it was.
-    pub record: meta::CheckpointRecord,
+    pub record: CheckpointRecord,
     /// The tasks in it and the stamps they have now.
     pub stamps: Vec<(TaskId, Stamp)>,
     outgoing: Vec<Outgoing>,
@@ -78,7 +64,7 @@ pub struct Prepared<'a> {
     outgoing: Vec<Outgoing>,
     removed: Vec<ResolvedRanges>,
     stamps: Vec<(TaskId, Stamp)>,
-    record: meta::CheckpointRecord,
+    record: CheckpointRecord,
     readers: Vec<(TaskId, StreamId, Offset)>,
 }
 
@@ -108,7 +94,7 @@ pub struct Committer {
     /// Whether the database says that commits are not synced.
     unwitnessed: bool,
     /// Records that become true with the next checkpoint.
-    with_checkpoint: Vec<(Vec<u8>, Vec<u8>)>,
+    with_checkpoint: Vec<Encoded>,
 }
 
 impl Committer {
@@ -138,8 +124,7 @@ impl Committer {
                 outboxes.push(outbox.map_err(|error| error.at(&path, &stream.name))?);
             }
         }
-        let unwitnessed: Option<meta::Unwitnessed> =
-            meta::get(&db, meta::UNWITNESSED).map_err(state)?;
+        let unwitnessed: Option<Unwitnessed> = records::get(&db, &()).map_err(state)?;
         let mut committer = Committer {
             stamps: BTreeMap::new(),
             readers: BTreeMap::new(),
@@ -160,18 +145,10 @@ impl Committer {
             let tasks = committer.readers.entry((*stream, task.partition));
             tasks.or_default().insert(*task, 0);
         }
-        let tasks: Vec<(Vec<u8>, meta::TaskRecord)> =
-            meta::list(&committer.db, b"task/").map_err(state)?;
-        for (key, record) in tasks {
-            if let Some(task) = meta::task_of_key(&key) {
-                committer.stamps.insert(task, record.stamp);
-                committer.note_positions(
-                    record
-                        .positions
-                        .iter()
-                        .map(|(stream, at)| (task, *stream, at.next)),
-                );
-            }
+        for (task, record) in records::list::<TaskRecord>(&committer.db).map_err(state)? {
+            committer.stamps.insert(task, record.stamp);
+            let positions = record.positions.iter();
+            committer.note_positions(positions.map(|(stream, at)| (task, *stream, at.next)));
         }
         committer.begin().map_err(|error| OpenError::Begin {
             path: committer.directory.clone(),
@@ -192,13 +169,13 @@ impl Committer {
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
         let commit = self.next_commit(self.commit.epoch);
-        meta::put(&mut writes, meta::COMMIT, &commit);
+        records::put(&mut writes, &(), &commit);
         if self.durability == Durability::Process {
-            let mark = meta::Unwitnessed {
+            let mark = Unwitnessed {
                 boot_id: boot_id().unwrap_or_default(),
                 synced: self.commit.epoch,
             };
-            meta::put(&mut writes, meta::UNWITNESSED, &mark);
+            records::put(&mut writes, &(), &mark);
         }
         self.steps.before("begin.write");
         writes
@@ -311,14 +288,14 @@ impl Committer {
                 nonce: commit.nonce,
             };
             stamps.push((task.task, stamp));
-            let record = meta::TaskRecord {
+            let record = TaskRecord {
                 stamp,
                 ..task.record.clone()
             };
             for (stream, position) in &record.positions {
                 readers.push((task.task, *stream, position.next));
             }
-            meta::put(&mut writes, &meta::task_key(task.task), &record);
+            records::put(&mut writes, &task.task, &record);
             messages += task.staged.len() as u64;
             sort_out(&task.staged, &task.ports, &mut sent);
             pause = pause.max(task.pause);
@@ -339,7 +316,7 @@ impl Committer {
             .retain(&mut writes, &mut appended, &unread, sealed.time)
             .map_err(not_prepared)?;
         self.appender.write_records(&mut writes, &appended);
-        let record = meta::CheckpointRecord {
+        let record = CheckpointRecord {
             epoch: sealed.epoch,
             trigger: sealed.trigger.to_owned(),
             time: sealed.time,
@@ -351,12 +328,12 @@ impl Committer {
             bytes: writes.bytes() as u64,
             failed_attempts,
         };
-        meta::put(&mut writes, &meta::checkpoint_key(sealed.epoch), &record);
-        for (key, value) in &self.with_checkpoint {
-            writes.put(Family::Meta, key, value);
+        records::put(&mut writes, &sealed.epoch, &record);
+        for record in &self.with_checkpoint {
+            record.write_into(&mut writes);
         }
         if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
-            writes.delete(Family::Meta, &meta::checkpoint_key(Epoch(old)));
+            records::delete::<CheckpointRecord>(&mut writes, &Epoch(old));
         }
         self.finish(&mut writes, &commit);
         Ok(Prepared {
@@ -373,9 +350,9 @@ impl Committer {
 
     /// Adds the commit key, and removes the mark of unsynced writes where this one is synced.
     fn finish(&self, writes: &mut WriteSet<'_>, commit: &CommitKey) {
-        meta::put(writes, meta::COMMIT, commit);
+        records::put(writes, &(), commit);
         if self.unwitnessed && self.durability == Durability::Sync {
-            writes.delete(Family::Meta, meta::UNWITNESSED);
+            records::delete::<Unwitnessed>(writes, &());
         }
     }
 
@@ -422,8 +399,7 @@ impl Committer {
         self.note_positions(readers);
         // The record is part of the write, so what the write itself took is known to the next checkpoint only.
         record.duration_us = micros(sealed.began.elapsed());
-        let corrected = (meta::checkpoint_key(sealed.epoch), meta::encode(&record));
-        self.with_checkpoint = vec![corrected];
+        self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
         let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
         for (state, removed) in states.zip(&removed) {
             state.publish(removed)?;
@@ -487,7 +463,7 @@ impl Committer {
     pub fn register(
         &mut self,
         catalog: &Catalog,
-        begins: &[(TaskId, meta::TaskRecord)],
+        begins: &[(TaskId, TaskRecord)],
     ) -> Result<(), CommitError> {
         self.with_checkpoint = catalog.with_checkpoint().to_vec();
         if !catalog.has_changes() && begins.is_empty() {
@@ -496,7 +472,7 @@ impl Committer {
         self.write_alone(|_, writes, _| {
             catalog.write_into(writes);
             for (task, record) in begins {
-                meta::put(writes, &meta::task_key(*task), record);
+                records::put(writes, task, record);
             }
             Ok(())
         })?;

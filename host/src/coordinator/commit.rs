@@ -9,10 +9,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::directory::free_bytes;
-use crate::checkpoint::publish::SealedEpoch;
 use crate::checkpoint::{CommitError, Committer, decide};
+use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, TaskId};
-use crate::state::meta::CheckpointRecord;
+use crate::records::CheckpointRecord;
 
 /// How often logs are asked to let go of what is too old, where no checkpoint does it.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);

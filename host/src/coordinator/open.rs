@@ -20,9 +20,9 @@ use crate::checkpoint::{Committer, Holder, OpenError};
 use crate::connectors::log::{LogInput, Unread, start_of};
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::model::{OutputIndex, PartitionId, Position, StartAt, StreamId, TaskId};
+use crate::records::{self, OutboxRecord, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
-use crate::state::meta::{self, OutboxRecord, TaskRecord};
 use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
 use crate::task::{DeadLetters, Inbox, ReadAhead, Task, TaskOptions};
 
@@ -386,7 +386,7 @@ fn begins(
             continue;
         }
         for task in tasks_of(stage, catalog) {
-            let known: Option<TaskRecord> = meta::get(db, &meta::task_key(task)).map_err(state)?;
+            let known: Option<TaskRecord> = records::get(db, &task).map_err(state)?;
             let mut record = known.unwrap_or_default();
             let before = record.positions.len();
             for (stream, start) in &streams {
@@ -418,7 +418,7 @@ impl Opening<'_> {
             stage: known.id,
             partition,
         };
-        let record: TaskRecord = meta::get(&self.db, &meta::task_key(id))?.unwrap_or_default();
+        let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
         let mut stores = Vec::new();
         for (name, kind) in &stage.stores {
             let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));

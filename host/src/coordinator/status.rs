@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use super::{Coordinator, InputEntry, TaskEntry};
 use crate::connectors::log::LogReader;
 use crate::model::{Epoch, Offset, TimestampMs};
+use crate::records::CheckpointRecord;
 use crate::runtime::MetricSnapshot;
-use crate::state::{Family, meta::CheckpointRecord};
+use crate::state::Family;
 use crate::task::TaskFailure;
 
 /// A job at a moment.

@@ -7,8 +7,8 @@ use crate::checkpoint::logs::{LogStream, Logs, Retention};
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId};
+use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
-use crate::state::meta::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::{Db, Family, Order, StateError};
 
 /// A view of committed state.
@@ -81,7 +81,7 @@ impl View {
     /// # Errors
     /// The database cannot be read.
     pub fn commit(&self) -> Result<CommitKey, StateError> {
-        Ok(meta::get(&self.db, meta::COMMIT)?.unwrap_or_default())
+        Ok(records::get(&self.db, &())?.unwrap_or_default())
     }
 
     /// The names and numbers of stages, stores and streams.
@@ -97,8 +97,7 @@ impl View {
     /// # Errors
     /// The database cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<CheckpointRecord>, StateError> {
-        let found: Vec<(Vec<u8>, CheckpointRecord)> =
-            meta::list(&self.db, meta::CHECKPOINTS.as_bytes())?;
+        let found = records::list(&self.db)?;
         Ok(found.into_iter().map(|(_, record)| record).collect())
     }
 
@@ -108,11 +107,10 @@ impl View {
     /// The database cannot be read.
     pub fn tasks(&self) -> Result<Vec<TaskView>, StateError> {
         let catalog = self.catalog()?;
-        let found: Vec<(Vec<u8>, TaskRecord)> = meta::list(&self.db, b"task/")?;
+        let found = records::list::<TaskRecord>(&self.db)?;
         Ok(found
             .into_iter()
-            .filter_map(|(key, record)| {
-                let id = meta::task_of_key(&key)?;
+            .filter_map(|(id, record)| {
                 let (stage, _) = catalog
                     .stages
                     .iter()

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::code::CodeCache;
 use super::host::Descriptors;
 use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
-use super::time::Standstill;
 
 /// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single
 /// operation that cannot be interrupted (a `memory.copy` of all of its memory).
@@ -36,7 +35,6 @@ pub struct Runtime {
     pub(super) cache: Option<CodeCache>,
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
     /// How long threads did not run that wanted to.
-    pub(super) standstill: Standstill,
     pub(super) descriptors: Arc<Descriptors>,
     ticker: Arc<Ticker>,
 }
@@ -59,13 +57,11 @@ impl Runtime {
                 Engine::new(&config).map_err(|error| format!("{error:#}"))?
             }
         };
-        let standstill = Standstill::default();
-        let ticker = Ticker::start(engine.clone(), standstill.clone());
+        let ticker = Ticker::start(engine.clone());
         Ok(Runtime {
             engine,
             cache: options.cache,
             interrupted: tokio::sync::watch::channel(false).0,
-            standstill,
             descriptors: Arc::new(Descriptors::new(options.descriptors_max)),
             ticker,
         })
@@ -141,7 +137,7 @@ impl Drop for Running<'_> {
 }
 
 impl Ticker {
-    fn start(engine: Engine, standstill: Standstill) -> Arc<Ticker> {
+    fn start(engine: Engine) -> Arc<Ticker> {
         let ticker = Arc::new(Ticker {
             running: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
@@ -167,9 +163,7 @@ impl Ticker {
                     ticker.asleep.store(false, Ordering::SeqCst);
                 }
                 drop(ticker);
-                let began = Instant::now();
                 thread::sleep(TICK);
-                standstill.note(began.elapsed());
                 engine.increment_epoch();
             }
         });

@@ -3,8 +3,6 @@
 //!
 //! The processor's clock is read only where a call lasts, because reading it costs as much as a short call.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -14,22 +12,11 @@ use super::engine::TICK;
 /// A call is first looked at when the ticker has moved so often.
 pub(super) const FIRST_LOOK_TICKS: u64 = 2;
 
-/// How long threads that wanted to run did not, all told, as far as the ticker has noticed.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Standstill(Arc<AtomicU64>);
-
-impl Standstill {
-    /// The ticker slept for so long.
-    pub(super) fn note(&self, slept: Duration) {
-        let late = slept.saturating_sub(TICK).as_nanos();
-        self.0
-            .fetch_add(u64::try_from(late).unwrap_or(0), Ordering::Relaxed);
-    }
-
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-}
+/// A wait is looked at so often within what the call has left, and no wait between two looks counts for more than it was meant to
+/// take: what is more is the machine's.
+const LOOKS: u32 = 8;
+/// A wait is not looked at more often than this.
+const LOOK_LEAST: Duration = TICK;
 
 /// The time of a call.
 #[derive(Debug, Clone)]
@@ -39,17 +26,15 @@ pub(super) struct CallTime {
     /// What the thread's clock showed when the call began, once the call has been looked at.
     processor: Option<Duration>,
     waited: Duration,
-    standstill: Standstill,
 }
 
 impl CallTime {
-    pub(super) fn new(standstill: Standstill) -> CallTime {
+    pub(super) fn new() -> CallTime {
         CallTime {
             limit: Duration::ZERO,
             began: Instant::now(),
             processor: None,
             waited: Duration::ZERO,
-            standstill,
         }
     }
 
@@ -82,27 +67,25 @@ impl CallTime {
         self.left().is_zero()
     }
 
-    /// The guest begins to wait for something.
-    pub(super) fn wait(&self) -> Waiting {
+    /// The guest waits for something, for this long at most before [`CallTime::count`] is asked.
+    pub(super) fn wait(&mut self) -> Waiting {
         Waiting {
             began: Instant::now(),
-            standstill: self.standstill.now(),
+            at_most: (self.left() / LOOKS).max(LOOK_LEAST),
         }
     }
 
-    /// The wait is over, or has lasted for a while. What it took is counted, but for the time in which nobody ran.
-    pub(super) fn count(&mut self, waiting: &mut Waiting) {
-        let now = self.wait();
-        let stood = now.standstill.saturating_sub(waiting.standstill);
-        self.waited += (now.began - waiting.began).saturating_sub(stood);
-        *waiting = now;
+    /// The wait is over, or has lasted for as long as it may.
+    pub(super) fn count(&mut self, waiting: &Waiting) {
+        self.waited += waiting.began.elapsed().min(waiting.at_most);
     }
 }
 
-/// Since when a guest waits.
+/// A stretch of waiting.
 pub(super) struct Waiting {
     began: Instant,
-    standstill: Duration,
+    /// How long it may last.
+    pub(super) at_most: Duration,
 }
 
 #[cfg(test)]
@@ -111,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_run_uses_no_time() {
-        let mut time = CallTime::new(Standstill::default());
+        let mut time = CallTime::new();
         time.begin(Duration::from_millis(60));
         std::thread::sleep(Duration::from_millis(120));
         assert!(
@@ -127,17 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn waiting_counts_but_for_the_time_in_which_nobody_ran() {
-        let standstill = Standstill::default();
-        let mut time = CallTime::new(standstill.clone());
+    fn of_a_wait_that_lasts_longer_than_it_was_meant_to_the_rest_does_not_count() {
+        let mut time = CallTime::new();
         time.begin(Duration::from_millis(200));
-        let mut waiting = time.wait();
-        std::thread::sleep(Duration::from_millis(120));
-        standstill.note(Duration::from_millis(105));
-        time.count(&mut waiting);
-        assert!(!time.is_over());
-        std::thread::sleep(Duration::from_millis(200));
-        time.count(&mut waiting);
-        assert!(time.is_over());
+        let waiting = time.wait();
+        assert!(waiting.at_most <= Duration::from_millis(25));
+        std::thread::sleep(Duration::from_millis(400));
+        time.count(&waiting);
+        assert!(time.left() > Duration::from_millis(150));
+        let mut looks = 0;
+        while !time.is_over() {
+            let waiting = time.wait();
+            std::thread::sleep(waiting.at_most);
+            time.count(&waiting);
+            looks += 1;
+        }
+        assert!((8..60).contains(&looks), "{looks} looks");
     }
 }

@@ -36,9 +36,9 @@ pub use lists::TaskIndex;
 use queue::Queue;
 use room::Room;
 
+use crate::epoch::SealedTask;
 use crate::model::{Epoch, TaskId};
 use crate::runtime::Requests;
-use crate::state::SealedTask;
 use crate::task::{Task, TaskFailure};
 
 /// Settings of the scheduler.

@@ -1,6 +1,8 @@
 //! The container's RocksDB: one database, three column families. No type of RocksDB leaves this module.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -65,6 +67,8 @@ impl DbError {
             "Too many open files",
             "Read-only file system",
             "Cannot allocate memory",
+            // Another process has the database open.
+            "While lock file",
         ])
     }
 
@@ -115,6 +119,8 @@ const RANGE_DELETES_MAX: u32 = 1_000;
 pub struct Db {
     db: DB,
     passed_keys_max: u64,
+    /// Dropped after the database is closed, because fields are dropped in their order.
+    _right: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Db {
@@ -166,7 +172,15 @@ impl Db {
         Db {
             db,
             passed_keys_max: options.passed_keys_max,
+            _right: None,
         }
+    }
+
+    /// Keeps the right to use the files until the database is closed, whoever still holds a part of it.
+    #[must_use]
+    pub fn with_right(mut self, right: Arc<dyn Any + Send + Sync>) -> Db {
+        self._right = Some(right);
+        self
     }
 
     fn family(&self, family: Family) -> &rocksdb::ColumnFamily {

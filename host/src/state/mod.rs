@@ -17,7 +17,6 @@ pub mod chunk;
 mod db;
 mod gaps;
 pub mod keys;
-pub mod meta;
 mod overlay;
 mod pieces;
 mod ranges;
@@ -30,7 +29,7 @@ mod value;
 pub use cache::CleanCache;
 pub use db::{Db, DbError, DbOptions, Durability, Family, Order, SteppedWalk, Walk, WriteSet};
 pub use scan::{CursorId, Entries, ScanOptions};
-pub use store::{LISTED_KEYS_MAX, ResolvedRanges, SealedState, SealedTask, StoreHandle, StoreKind};
+pub use store::{LISTED_KEYS_MAX, ResolvedRanges, SealedState, StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
 pub use value::decode as decode_value;
 

@@ -1,14 +1,13 @@
 //! A store of a task, below its open layer: prefix, cache, database; and a sealed epoch on its way there.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::cache::{Cached, CleanCache, StoreCache};
 use super::db::{Db, Family, Order, SteppedWalk, WriteSet};
 use super::keys::StorePrefix;
 use super::overlay::{Entry, Overlay};
-use super::{StateError, meta, runs, value};
-use crate::model::{Staged, StoreId, StreamId, TaskId};
+use super::{StateError, runs, value};
+use crate::model::{StoreId, TaskId};
 
 /// How the committed entries of a store are kept at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,22 +249,6 @@ fn list(walk: &mut SteppedWalk<'_>, upper: &[u8], most: usize) -> Result<Listed,
         }
         walk.advance();
     }
-}
-
-/// A task's part of an epoch: all that becomes durable at once.
-pub struct SealedTask {
-    /// Whose it is.
-    pub task: TaskId,
-    /// Its writes, if it made any.
-    pub state: Option<SealedState>,
-    /// What it sent.
-    pub staged: Staged,
-    /// The stream of each output port, by index.
-    pub ports: Arc<[StreamId]>,
-    /// Its positions and the rest; the stamp is set by the commit.
-    pub record: meta::TaskRecord,
-    /// How long it could not process because of the barrier.
-    pub pause: Duration,
 }
 
 /// The keys of a range; `None` where they are too many to list.

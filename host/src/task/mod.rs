@@ -19,9 +19,10 @@ pub use failure::TaskFailure;
 pub use inbox::{Delivery, Inbox, ReadAhead, Recorded};
 pub use step::{Outcome, StepControl};
 
+use crate::epoch::SealedTask;
 use crate::model::{Clock, InputIndex, OutputIndex, Position, StreamId, TaskId};
+use crate::records::TaskRecord;
 use crate::runtime::{Component, Instance, Requests, TaskContext, TaskInfo};
-use crate::state::{SealedTask, meta};
 
 /// Where a rejected message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,7 @@ pub struct Task {
     instance: Option<Instance>,
     inbox: Arc<Inbox>,
     /// As it will be committed next.
-    record: meta::TaskRecord,
+    record: TaskRecord,
     figures: Arc<TaskFigures>,
     /// Inputs that have ended, with the position there.
     ended: Vec<Option<Position>>,
@@ -112,7 +113,7 @@ impl Task {
         options: TaskOptions,
         component: Arc<Component>,
         context: TaskContext,
-        record: meta::TaskRecord,
+        record: TaskRecord,
         inbox: Arc<Inbox>,
     ) -> Task {
         let inputs = options.inputs.len();

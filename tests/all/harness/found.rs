@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use wasm_host::coordinator::View;
 use wasm_host::model::CommitKey;
-use wasm_host::state::meta::{self, OutboxRecord};
+use wasm_host::records::{self, OutboxRecord};
 use wasm_host::state::{Db, DbOptions};
 
 use super::Job;
@@ -64,8 +64,7 @@ impl Found {
             let (_, position) = task.record.positions.pop_first()?;
             Some((task.task, position.next))
         });
-        let outboxes: Vec<(Vec<u8>, OutboxRecord)> =
-            meta::list(&db, b"outbox/").expect("the outboxes can be read");
+        let outboxes = records::list::<OutboxRecord>(&db).expect("the outboxes can be read");
         let outboxes = outboxes.into_iter().map(|(_, record)| {
             let length = fs::metadata(job.path("out/out-0-0")).map_or(0, |file| file.len());
             (record, length)

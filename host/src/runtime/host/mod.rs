@@ -68,7 +68,7 @@ impl Guest {
                 granted: 0,
                 refused: None,
             },
-            time: CallTime::new(runtime.standstill.clone()),
+            time: CallTime::new(),
             interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
             places: keyvalue::Places::default(),

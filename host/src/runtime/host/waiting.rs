@@ -7,7 +7,6 @@ use wasmtime_wasi::runtime::in_tokio;
 
 use super::Guest;
 use crate::runtime::Runtime;
-use crate::runtime::engine::TICK;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::time::CallTime;
 
@@ -21,7 +20,7 @@ pub(super) struct Limits {
 impl Limits {
     /// Those of work that begins now on this thread.
     pub(super) fn new(runtime: &Runtime, limit: Duration) -> Limits {
-        let mut time = CallTime::new(runtime.standstill.clone());
+        let mut time = CallTime::new();
         time.begin(limit);
         Limits {
             time,
@@ -36,22 +35,19 @@ impl Limits {
         let Limits { time, interrupted } = self;
         in_tokio(async move {
             let mut ready = pin!(ready);
-            let mut waiting = time.wait();
-            let mut over = false;
             loop {
-                // Looked at once more when it seems to be over: whoever counts the time in which nobody ran may be late himself.
-                let left = time.left().max(TICK);
+                let waiting = time.wait();
                 let result = tokio::select! {
                     biased;
                     result = &mut ready => Some(Ok(result)),
-                    () = tokio::time::sleep(left) => None,
+                    () = tokio::time::sleep(waiting.at_most) => None,
                     Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Some(Err(DeadlinePassed)),
                 };
-                time.count(&mut waiting);
+                time.count(&waiting);
                 if let Some(result) = result {
                     return result;
                 }
-                if std::mem::replace(&mut over, time.is_over()) && over {
+                if time.is_over() {
                     return Err(DeadlinePassed);
                 }
             }

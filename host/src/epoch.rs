@@ -1,0 +1,38 @@
+//! What tasks hand over at a barrier: the parts of an epoch, frozen.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::{Epoch, Staged, StreamId, TaskId, TimestampMs};
+use crate::records::TaskRecord;
+use crate::state::SealedState;
+
+/// An epoch that all of its tasks have sealed.
+pub struct SealedEpoch {
+    /// Its number.
+    pub epoch: Epoch,
+    /// What asked for it.
+    pub trigger: &'static str,
+    /// When the barrier was set.
+    pub began: Instant,
+    /// The same, on the wall clock.
+    pub time: TimestampMs,
+    /// Its tasks.
+    pub tasks: Vec<SealedTask>,
+}
+
+/// A task's part of an epoch: all that becomes durable at once.
+pub struct SealedTask {
+    /// Whose it is.
+    pub task: TaskId,
+    /// Its writes, if it made any.
+    pub state: Option<SealedState>,
+    /// What it sent.
+    pub staged: Staged,
+    /// The stream of each output port, by index.
+    pub ports: Arc<[StreamId]>,
+    /// Its positions and the rest; the stamp is set by the commit.
+    pub record: TaskRecord,
+    /// How long it could not process because of the barrier.
+    pub pause: Duration,
+}

@@ -1,0 +1,243 @@
+//! Every durable record of the column family `meta`: one file each, with its key, its version and its fields.
+//!
+//! A record is stored under the tag of its [`Kind`] and its key. The value is one byte of version, then the fields in their
+//! order in postcard's wire format. A version that a record does not know is refused; the one before is read by
+//! [`Record::upgrade`]. The database's other contents have layouts of their own: values of stores, log chunks and outbox
+//! chunks.
+
+mod checkpoint;
+mod commit;
+mod key;
+mod log;
+mod outbox;
+mod stage;
+mod stream;
+mod task;
+mod unwitnessed;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use checkpoint::CheckpointRecord;
+pub use key::RecordKey;
+pub use log::LogRecord;
+pub use outbox::OutboxRecord;
+pub use stage::StageRecord;
+pub use stream::StreamRecord;
+pub use task::TaskRecord;
+pub use unwitnessed::Unwitnessed;
+
+use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
+
+/// The kinds of records. A tag is never used for another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`CommitKey`](crate::model::CommitKey): the last synced write.
+    Commit,
+    /// [`Unwitnessed`]: there while commits are not synced.
+    Unwitnessed,
+    /// [`StageRecord`], by name.
+    Stage,
+    /// [`StreamRecord`], by name.
+    Stream,
+    /// [`TaskRecord`], by task.
+    Task,
+    /// [`LogRecord`], by stream and partition.
+    Log,
+    /// [`OutboxRecord`], by stream and partition.
+    Outbox,
+    /// [`CheckpointRecord`], by epoch; the last 100.
+    Checkpoint,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 8] = [
+        Kind::Commit,
+        Kind::Unwitnessed,
+        Kind::Stage,
+        Kind::Stream,
+        Kind::Task,
+        Kind::Log,
+        Kind::Outbox,
+        Kind::Checkpoint,
+    ];
+
+    /// What the keys of its records begin with.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Kind::Commit => "commit",
+            Kind::Unwitnessed => "unwitnessed",
+            Kind::Stage => "stage/",
+            Kind::Stream => "stream/",
+            Kind::Task => "task/",
+            Kind::Log => "log/",
+            Kind::Outbox => "outbox/",
+            Kind::Checkpoint => "checkpoint/",
+        }
+    }
+}
+
+/// A durable record.
+pub trait Record: Serialize + DeserializeOwned {
+    /// What tells apart the records of its kind.
+    type Key: RecordKey;
+    /// Its kind.
+    const KIND: Kind;
+    /// The version that is written.
+    const VERSION: u8;
+
+    /// Reads the fields of an older version. `None`: this version was never written.
+    fn upgrade(_version: u8, _fields: &[u8]) -> Option<Result<Self, postcard::Error>> {
+        None
+    }
+}
+
+/// A record as it will be stored, under its key.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Encoded {
+    /// Encodes a record.
+    pub fn new<R: Record>(key: &R::Key, record: &R) -> Encoded {
+        let value = match postcard::to_extend(record, vec![R::VERSION]) {
+            Ok(value) => value,
+            Err(error) => panic!("a record of {:?} cannot be encoded: {error}", R::KIND),
+        };
+        Encoded {
+            key: stored_key::<R>(key),
+            value,
+        }
+    }
+
+    /// Adds it to a write.
+    pub fn write_into(&self, writes: &mut WriteSet<'_>) {
+        writes.put(Family::Meta, &self.key, &self.value);
+    }
+}
+
+/// Reads the record under a key.
+///
+/// # Errors
+/// The database cannot be read, or the record is damaged or of a later version.
+pub fn get<R: Record>(db: &Db, key: &R::Key) -> Result<Option<R>, StateError> {
+    let key = stored_key::<R>(key);
+    db.get_with(Family::Meta, &key, |stored| {
+        stored.map(|stored| decode(stored, &key)).transpose()
+    })?
+}
+
+/// All records of a kind, by their keys, in the order of their stored keys.
+///
+/// # Errors
+/// As of [`get`].
+pub fn list<R: Record>(db: &Db) -> Result<Vec<(R::Key, R)>, StateError> {
+    let tag = R::KIND.tag().as_bytes();
+    let mut found = Vec::new();
+    let mut walk = db.walk(
+        Family::Meta,
+        tag.to_vec(),
+        keys::end_of_prefix(tag),
+        Order::Up,
+    );
+    while let Some((stored_key, stored)) = walk.entry()? {
+        let key = R::Key::read(&stored_key[tag.len()..])
+            .ok_or_else(|| damaged(stored_key, "has a key that is none"))?;
+        found.push((key, decode(stored, stored_key)?));
+        walk.advance();
+    }
+    Ok(found)
+}
+
+/// Sets the record under a key.
+pub fn put<R: Record>(writes: &mut WriteSet<'_>, key: &R::Key, record: &R) {
+    Encoded::new(key, record).write_into(writes);
+}
+
+/// Removes the record under a key.
+pub fn delete<R: Record>(writes: &mut WriteSet<'_>, key: &R::Key) {
+    writes.delete(Family::Meta, &stored_key::<R>(key));
+}
+
+fn stored_key<R: Record>(key: &R::Key) -> Vec<u8> {
+    let mut stored = R::KIND.tag().as_bytes().to_vec();
+    key.write(&mut stored);
+    stored
+}
+
+fn decode<R: Record>(stored: &[u8], key: &[u8]) -> Result<R, StateError> {
+    let Some((version, fields)) = stored.split_first() else {
+        return Err(damaged(key, "is empty"));
+    };
+    let read = if *version == R::VERSION {
+        postcard::from_bytes(fields)
+    } else {
+        R::upgrade(*version, fields).ok_or_else(|| {
+            let what = format!("has version {version}, which this version does not know");
+            damaged(key, &what)
+        })?
+    };
+    read.map_err(|error| damaged(key, &format!("cannot be read: {error}")))
+}
+
+fn damaged(key: &[u8], what: &str) -> StateError {
+    StateError::Damaged(format!("the record of {} {what}", key.escape_ascii()))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::fmt::Debug;
+
+    use super::{Encoded, Record, decode, stored_key};
+
+    /// A record is stored as these bytes, in hexadecimal, and read from them; neither its key nor its value may change while its
+    /// version does not.
+    pub(crate) fn assert_stored_as<R>(key: &R::Key, record: &R, stored_as: (&str, &str))
+    where
+        R: Record + PartialEq + Debug,
+        R::Key: PartialEq + Debug,
+    {
+        let encoded = Encoded::new(key, record);
+        let found = (&*hex(&encoded.key), &*hex(&encoded.value));
+        assert_eq!(found, stored_as);
+        let read: R = decode(&encoded.value, &encoded.key).expect("it can be read");
+        assert_eq!(&read, record);
+        let tag = R::KIND.tag().len();
+        let key_read = <R::Key as super::RecordKey>::read(&stored_key::<R>(key)[tag..]);
+        assert_eq!(key_read.as_ref(), Some(key));
+        let mut later = encoded.value.clone();
+        later[0] = R::VERSION + 1;
+        for wrong in [&later[..], &encoded.value[..encoded.value.len() - 1], &[]] {
+            assert!(decode::<R>(wrong, &encoded.key).is_err());
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tag_begins_with_another() {
+        for kind in Kind::ALL {
+            for other in Kind::ALL {
+                assert!(kind == other || !kind.tag().starts_with(other.tag()));
+            }
+        }
+    }
+
+    #[test]
+    fn formats_names_every_kind() {
+        let formats = include_str!("../../../docs/formats.md");
+        for kind in Kind::ALL {
+            assert!(formats.contains(&format!("| `{}`", kind.tag())), "{kind:?}");
+        }
+    }
+}

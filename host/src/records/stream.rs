@@ -1,0 +1,43 @@
+//! A stream by its name: its number, its partitions, its system.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Record};
+use crate::model::StreamId;
+
+/// A stream that the state directory knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// Its number.
+    pub id: StreamId,
+    /// Its partitions where the state directory holds something of it; fixed.
+    pub partitions: u32,
+    /// The system it belonged to.
+    pub system: String,
+}
+
+impl Record for StreamRecord {
+    type Key = String;
+    const KIND: Kind = Kind::Stream;
+    const VERSION: u8 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::testing::assert_stored_as;
+
+    #[test]
+    fn it_is_stored_as_ever() {
+        let record = StreamRecord {
+            id: StreamId(3),
+            partitions: 4,
+            system: "log".to_owned(),
+        };
+        assert_stored_as(
+            &"words".to_owned(),
+            &record,
+            ("73747265616d2f776f726473", "010304036c6f67"),
+        );
+    }
+}
