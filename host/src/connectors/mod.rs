@@ -171,6 +171,12 @@ pub trait Input: Send + Sync {
     /// lost in a crash.
     fn rewindable(&self) -> bool;
 
+    /// Whether a poll may take longer than a look into memory or the database: others take over the thread's work meanwhile, which
+    /// costs a change of threads each time.
+    fn polls_may_block(&self) -> bool {
+        true
+    }
+
     /// Opens a reader of a partition.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
+use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source, SourceError};
 use crate::model::{PartitionId, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Delivery, Inbox};
@@ -95,6 +95,7 @@ impl Reader {
         // Files may have to be read from their beginning: others take over this thread's work meanwhile.
         let opened =
             tokio::task::block_in_place(|| self.input.open(self.partition, self.at.clone()));
+        let may_block = self.input.polls_may_block();
         let mut source = match opened {
             Ok(source) => source,
             Err(error) => return self.deliver(Delivery::Failed(error)),
@@ -116,7 +117,7 @@ impl Reader {
         }
         loop {
             let space = self.inbox.space(self.place, self.bounds.bytes).await;
-            let delivery = match tokio::task::block_in_place(|| source.poll(self.bounds)) {
+            let delivery = match poll(&mut *source, self.bounds, may_block) {
                 Ok(Polled::Messages(fetched)) => {
                     self.figures.idle.store(false, Ordering::Release);
                     if let Some(pace) = &self.pace {
@@ -186,5 +187,16 @@ impl Reader {
                 .store(progress.unit == ProgressUnit::Bytes, Ordering::Relaxed);
             self.figures.known.store(true, Ordering::Release);
         }
+    }
+}
+
+fn poll(
+    source: &mut dyn Source,
+    bounds: FetchBounds,
+    may_block: bool,
+) -> Result<Polled, SourceError> {
+    match may_block {
+        true => tokio::task::block_in_place(|| source.poll(bounds)),
+        false => source.poll(bounds),
     }
 }

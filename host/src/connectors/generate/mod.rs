@@ -157,6 +157,10 @@ impl Input for GenerateInput {
         self.stream.options.count.is_some()
     }
 
+    fn polls_may_block(&self) -> bool {
+        false
+    }
+
     fn rewindable(&self) -> bool {
         true
     }

@@ -111,6 +111,10 @@ impl Input for LogInput {
         false
     }
 
+    fn polls_may_block(&self) -> bool {
+        false
+    }
+
     fn rewindable(&self) -> bool {
         true
     }
