@@ -24,8 +24,8 @@ use super::{
     FetchBounds, Input, OpenAt, Output, OutputFormat, Polled, Progress, Ready, Source, SourceError,
 };
 use crate::model::{
-    ManualClock, MessageRef, Messages, Offset, PartitionId, StartAt, Steps, StreamId, TimestampMs,
-    partition_of_key,
+    Detail, ManualClock, MessageRef, Messages, Offset, PartitionId, StartAt, Steps, StreamId,
+    TimestampMs, partition_of_key,
 };
 
 /// What every input must do, with so many messages in it.
@@ -86,7 +86,7 @@ fn check_partition(input: &dyn Input, partition: u32) -> Reading {
     if !input.rewindable() {
         return whole;
     }
-    positions.sort_by(|a, b| (a.next, &a.detail).cmp(&(b.next, &b.detail)));
+    positions.sort_by_key(|at| (at.next, at.detail.as_ref().map(Detail::to_vec)));
     positions.dedup();
     let after = |next| whole.items.iter().filter(move |item| item.offset() >= next);
     for position in positions {

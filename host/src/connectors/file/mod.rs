@@ -36,6 +36,7 @@ mod look;
 mod names;
 mod output;
 mod reading;
+mod recorded;
 mod records;
 mod resume;
 mod rows;

@@ -78,7 +78,7 @@ pub(super) fn find_files(
             SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
         };
         let cursor;
-        (cursor, entries) = detail::decode(detail).map_err(unusable)?;
+        (cursor, entries) = detail::decode(&detail.to_vec()).map_err(unusable)?;
         if cursor.division != config.division() {
             return Err(unusable(
                 "`key` or `format` has changed, and with them which records belong to which partition; change them back, \

@@ -354,6 +354,61 @@ fn changed_files_stop_the_reader() {
 }
 
 #[test]
+fn a_place_in_a_late_file_is_told_before_and_after_others_have_gone() {
+    let one = FetchBounds {
+        messages: 1,
+        bytes: usize::MAX,
+    };
+    for follow in [false, true] {
+        let folder = Folder::new();
+        for file in 0..200 {
+            folder.write(&format!("f-{file:03}"), format!("{file}/0\n{file}/1\n"));
+        }
+        let options = options(&folder, "f-*", FileFormat::Lines);
+        let input = input(FileInputOptions { follow, ..options });
+        let whole = read(&input, 0, oldest(), one).unwrap();
+        for file in [70, 130, 199] {
+            let offset = file * 2 + 1;
+            let in_file = |position: &&Position| position.next == offset;
+            let at = whole.positions.iter().rfind(in_file).unwrap();
+            // The first that a reader tells, where it has told nothing before.
+            let again = from(&input, at).unwrap();
+            let rest = from(&input, &again.positions[0]).unwrap();
+            assert_eq!(rest.texts()[0], format!("{file}/1"), "follow = {follow}");
+        }
+    }
+}
+
+#[test]
+fn what_is_made_for_a_place_does_not_grow_with_the_files() {
+    let one = FetchBounds {
+        messages: 1,
+        bytes: usize::MAX,
+    };
+    for files in [20, 4000] {
+        let folder = Folder::new();
+        for file in 0..files {
+            folder.write(&format!("f-{file:04}"), "1\n");
+        }
+        let input = lines(&folder, "f-*");
+        let mut source = input.open(PartitionId(0), oldest()).unwrap();
+        let (mut kept, mut seen, mut most) = (Vec::new(), std::collections::HashSet::new(), 0);
+        while let Polled::Messages(fetched) = source.poll(one).unwrap() {
+            for detail in [fetched.start_detail, fetched.end_detail] {
+                let detail = detail.unwrap();
+                let made = detail.made_anew(&mut seen);
+                // The first is of all files.
+                most = usize::max(most, if kept.is_empty() { 0 } else { made });
+                kept.push(detail);
+            }
+        }
+        assert_eq!(kept.len(), files * 2);
+        // Of each file its beginning, its name and numbers: some 60 bytes.
+        assert!(most < 4000, "{most} for one of {files} files");
+    }
+}
+
+#[test]
 fn a_damaged_gzip_stops_the_reader() {
     let folder = Folder::new();
     let text: String = (0..50_000).map(|number| format!("{number}\n")).collect();
@@ -640,9 +695,9 @@ fn a_detail_that_cannot_be_used_is_refused() {
     let input = lines(&folder, "f");
     let at = |detail: &[u8]| Position {
         next: 0,
-        detail: Some(detail.into()),
+        detail: Some(detail.to_vec().into()),
     };
-    let end = all(&input).end.unwrap().detail.unwrap();
+    let end = all(&input).end.unwrap().detail.unwrap().to_vec();
     assert!(error(from(&input, &at(b""))).contains("empty"));
     assert!(error(from(&input, &at(&[2]))).contains("version 2"));
     assert!(from(&input, &at(&end)).is_ok());
