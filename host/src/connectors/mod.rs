@@ -215,6 +215,11 @@ pub trait Output: Send + Sync {
     /// Whether delivery can repeat messages after a crash.
     fn may_repeat(&self) -> bool;
 
+    /// Whether writers of several partitions are faster together, because each waits for a disk.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     /// A writer of a partition. Touches nothing yet.
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink>;
 }
