@@ -170,6 +170,13 @@ impl FileSource {
                 Err(_) if !follow && known.handle.is_lost() && known.is_untouched() => {
                     self.look_again_at(key)?;
                 }
+                Err(_) if self.config.options.drop_unread && known.handle.is_lost() => {
+                    let what = "it was deleted or moved while it was closed, and before it was read to its end: the rest \
+                                is lost, how much is not known (`drop-unread`)";
+                    self.config.files.say(&known.handle.path(), what);
+                    self.table.forget(key);
+                    self.passed = true;
+                }
                 Err(error) => return Err(error),
             }
         }
