@@ -332,3 +332,32 @@ fn the_socket_is_private_and_goes_with_the_job() {
     running.terminate().expect(0);
     assert!(!socket.exists());
 }
+
+#[test]
+fn a_folder_for_the_state_keeps_its_mode_and_what_is_in_it_is_private() {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let mode = |path: &std::path::Path| {
+        let metadata = path.metadata().expect("it is there");
+        metadata.permissions().mode() & 0o777
+    };
+    for folder_mode in [0o755, 0o750, 0o700] {
+        let job = Job::new(COUNT_LOG);
+        let folder = job.state_dir();
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(folder_mode).recursive(true);
+        builder.create(&folder).expect("a folder");
+        let before = mode(&folder);
+        for _ in 0..2 {
+            job.call(&["run", "--until-idle"]).expect(0);
+            assert_eq!(mode(&folder), before, "it is the operator's");
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(&folder).expect("the folder") {
+                let path = entry.expect("an entry").path();
+                assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+                names.extend(path.file_name().map(std::ffi::OsStr::to_owned));
+            }
+            names.sort();
+            assert_eq!(names, ["FORMAT", "code", "db", "lock", "witness"]);
+        }
+    }
+}

@@ -169,6 +169,44 @@ fn what_was_not_read_to_its_end_must_not_go() {
 }
 
 #[test]
+fn what_was_read_and_not_committed_before_its_file_went_is_lost_only_if_it_may_be() {
+    let job = following("app.log");
+    let text = job.text("job.toml").replace("100ms", "1h");
+    job.write_job(&text);
+    let read = |count: usize| {
+        wait_until("it reads", || {
+            job.json(&["status"])[0]["tasks"][0]["processed"] == count
+        });
+    };
+    job.write("app.log", (some("a", 3) + "half").as_bytes());
+    let running = job.answering();
+    read(3);
+    job.call(&["checkpoint", "trigger"]).expect(0);
+    job.append("app.log", b" a line\nb/00000\n");
+    read(5);
+    fs::remove_file(job.path("app.log")).expect("the file");
+    running.kill();
+    // The record says that there was more, and nobody can say how much.
+    for _ in 0..2 {
+        job.call(&["run", "--until-idle"])
+            .expect(3)
+            .says("app.log: it was read in part, up to byte 24, and is gone")
+            .says("set `drop-unread = true` to go on without the rest");
+        assert_eq!(sorted(&job), expected(&[("a", 3)]));
+    }
+    job.write_job(&text.replace("follow = true", "follow = true\ndrop-unread = true"));
+    job.write("app.log", some("c", 2).as_bytes());
+    job.call(&["run", "--until-idle"])
+        .expect(0)
+        .says("read in part, up to byte 24. What it had after that and was not committed is lost");
+    assert_eq!(sorted(&job), expected(&[("a", 3), ("c", 2)]));
+    // It is said once, and a stricter job has nothing to refuse any more.
+    job.write_job(&text);
+    let done = job.call(&["run", "--until-idle"]).expect(0);
+    assert!(!done.stderr.contains("lost"), "{}", done.stderr);
+}
+
+#[test]
 fn a_partition_remembers_the_end_that_belongs_to_another() {
     let job = keyed("app.log*", 3, "100ms");
     let text: String = (0..300)

@@ -18,6 +18,7 @@ mod lock;
 pub mod logs;
 mod making;
 mod outbox;
+mod overlap;
 pub mod publish;
 mod witness;
 

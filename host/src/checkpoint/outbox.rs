@@ -12,11 +12,14 @@
 //! | 1..5 | CRC-32C of the rest |
 //! | rest | bytes, as the sink will write them |
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::overlap::overlapped;
+use super::publish::ExternalStream;
 use super::{CommitError, OpenError};
 use crate::connectors::{Output, Sink, SinkError};
-use crate::model::{Messages, PartitionId, StreamId};
+use crate::model::{Messages, PartitionId, Steps, StreamId};
 use crate::records::{self, OutboxRecord};
 use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
 
@@ -35,6 +38,8 @@ pub(super) struct Outbox {
     unrecorded: bool,
     /// Because something was delivered.
     delivered: bool,
+    /// Whether it may deliver while others do.
+    overlaps: bool,
 }
 
 /// Encoded bytes of an epoch on their way to a sink, and the record to keep once they are durable.
@@ -44,9 +49,59 @@ pub(super) struct Outgoing {
     record: OutboxRecord,
 }
 
+/// Opens all partitions of some outputs, in order.
+pub(super) fn open_all(
+    db: &Db,
+    path: &Path,
+    streams: &[ExternalStream],
+) -> Result<Vec<Outbox>, OpenError> {
+    let mut outboxes = Vec::new();
+    for stream in streams {
+        let open = |partition| {
+            let opened = Outbox::open(db, stream.id, &stream.name, partition, &stream.output);
+            opened.map_err(|error| error.at(path, &stream.name))
+        };
+        let partitions = (0..stream.output.partitions()).map(PartitionId);
+        match stream.output.overlaps() {
+            true => outboxes.extend(overlapped(partitions.collect(), open)?),
+            false => {
+                for partition in partitions {
+                    outboxes.push(open(partition)?);
+                }
+            }
+        }
+    }
+    Ok(outboxes)
+}
+
+/// Delivers what is durable now; `outgoing` is in the order of the outboxes.
+pub(super) fn deliver_all(
+    outboxes: &mut [Outbox],
+    outgoing: Vec<Outgoing>,
+    steps: &dyn Steps,
+) -> Result<(), CommitError> {
+    let deliver = |(outbox, outgoing): (&mut Outbox, Outgoing)| {
+        steps.before("deliver");
+        outbox.deliver(outgoing)
+    };
+    let mut outgoing = outgoing.into_iter().peekable();
+    let mut together = Vec::new();
+    for (index, outbox) in outboxes.iter_mut().enumerate() {
+        let Some(outgoing) = outgoing.next_if(|next| next.outbox == index) else {
+            continue;
+        };
+        match outbox.overlaps && !outgoing.encoded.is_empty() {
+            true => together.push((outbox, outgoing)),
+            false => deliver((outbox, outgoing))?,
+        }
+    }
+    assert!(outgoing.next().is_none(), "output has gone to no outbox");
+    overlapped(together, deliver).map(drop)
+}
+
 impl Outbox {
     /// Opens a partition: the sink goes back to what was recorded, and what the database still holds is delivered.
-    pub(super) fn open(
+    fn open(
         db: &Db,
         stream: StreamId,
         name: &str,
@@ -67,6 +122,7 @@ impl Outbox {
             sink,
             unrecorded: !known || record.sink != before,
             delivered: false,
+            overlaps: output.overlaps(),
             record,
         };
         let lower = keys::outbox_chunk(stream, partition, outbox.record.first);
@@ -140,8 +196,7 @@ impl Outbox {
         }
     }
 
-    /// Delivers what is durable now.
-    pub(super) fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
+    fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
         self.record = outgoing.record;
         self.unrecorded = false;
         self.delivered = false;
@@ -164,7 +219,7 @@ impl Outbox {
 
 /// Why an outbox could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OutboxOpenError {
+enum OutboxOpenError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -172,7 +227,7 @@ pub(super) enum OutboxOpenError {
 }
 
 impl OutboxOpenError {
-    pub(super) fn at(self, path: &std::path::Path, stream: &str) -> OpenError {
+    fn at(self, path: &Path, stream: &str) -> OpenError {
         match self {
             OutboxOpenError::State(source) => OpenError::State {
                 path: path.to_owned(),

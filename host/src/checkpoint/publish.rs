@@ -4,7 +4,7 @@
 //!    write. May fail and be tried again.
 //! 2. [`Committer::commit`]: the synced write. *Decision point.* Then the witness; then readers of logs and the caches see
 //!    the epoch.
-//! 3. [`Committer::deliver`]: outboxes, in order.
+//! 3. [`Committer::deliver`]: outboxes, each in order.
 //!
 //! A crash before the write: the epoch does not exist. Between write and witness: the next start finds the witness exactly
 //! one behind and writes it first. After the witness, before or within delivery: the outbox is in the write, and the
@@ -18,7 +18,7 @@ use super::catalog::Catalog;
 use super::directory::{Directory, boot_id};
 use super::lock::Lock;
 use super::logs::{Appended, LogAppender, LogStream, Logs};
-use super::outbox::{Outbox, Outgoing};
+use super::outbox::{self, Outbox, Outgoing};
 use super::witness::Witness;
 use super::{CommitError, OpenError};
 use crate::connectors::Output;
@@ -117,13 +117,7 @@ impl Committer {
         };
         let db = directory.db;
         let appender = LogAppender::open(&db, logs).map_err(state)?;
-        let mut outboxes = Vec::new();
-        for stream in external {
-            for partition in (0..stream.output.partitions()).map(PartitionId) {
-                let outbox = Outbox::open(&db, stream.id, &stream.name, partition, &stream.output);
-                outboxes.push(outbox.map_err(|error| error.at(&path, &stream.name))?);
-            }
-        }
+        let outboxes = outbox::open_all(&db, &path, external)?;
         let unwitnessed: Option<Unwitnessed> = records::get(&db, &()).map_err(state)?;
         let mut committer = Committer {
             stamps: BTreeMap::new(),
@@ -417,11 +411,8 @@ impl Committer {
     /// # Errors
     /// How much was delivered is unknown: the process must end.
     pub fn deliver(&mut self, committed: &mut Committed) -> Result<(), CommitError> {
-        for outgoing in committed.outgoing.drain(..) {
-            self.steps.before("deliver");
-            self.outboxes[outgoing.outbox].deliver(outgoing)?;
-        }
-        Ok(())
+        let outgoing = std::mem::take(&mut committed.outgoing);
+        outbox::deliver_all(&mut self.outboxes, outgoing, &*self.steps)
     }
 
     /// Appends messages to a log stream on behalf of somebody outside: durable when it returns, all or nothing. Returns the

@@ -288,6 +288,7 @@ fn stream(
                 timestamp: file.timestamp.as_ref().map(timestamp).transpose()?,
                 partitions: file.partitions,
                 follow: file.follow,
+                drop_unread: file.drop_unread,
                 record_bytes: size(file.record_bytes.bytes()),
             };
             Ok(reads(FileInput::new(options, clock)?))

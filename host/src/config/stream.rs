@@ -141,6 +141,9 @@ pub struct FileInput {
     pub partitions: u32,
     /// Wait for more at the end. Default: no, so that a job over files ends.
     pub follow: bool,
+    /// Go on where a followed file went before it was read to its end. Default: no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drop_unread: bool,
     /// The longest record; a longer one is no message. Default: 1 MiB, the default size of a value.
     pub record_bytes: Setting<ByteSize>,
 }

@@ -68,7 +68,7 @@ fn a_complete_job_is_what_it_says() {
     let System::FileInput(airports) = &stream("airports").system else {
         panic!("{:?}", stream("airports"));
     };
-    assert!(airports.follow);
+    assert!(airports.follow && airports.drop_unread);
     let System::FileOutput(results) = &stream("results").system else {
         panic!("{:?}", stream("results"));
     };

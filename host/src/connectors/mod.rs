@@ -26,13 +26,12 @@ pub(crate) mod testing;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 pub use encode::OutputFormat;
 pub use error::{SinkError, SourceError};
 pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_message};
 
-use crate::model::{Messages, Offset, PartitionId, Position, StartAt};
+use crate::model::{Detail, Messages, Offset, PartitionId, Position, StartAt};
 
 /// How much one poll may return; at least one message, whatever its size.
 #[derive(Debug, Clone, Copy)]
@@ -51,9 +50,9 @@ pub struct Fetched {
     /// As many as there are offsets; every one has a timestamp.
     pub messages: Messages,
     /// [`Position::detail`] for a position before any of these messages.
-    pub start_detail: Option<Arc<[u8]>>,
+    pub start_detail: Option<Detail>,
     /// [`Position::detail`] for the position after the last of them.
-    pub end_detail: Option<Arc<[u8]>>,
+    pub end_detail: Option<Detail>,
 }
 
 /// What a poll found.
@@ -75,9 +74,9 @@ pub enum Polled {
         /// Why it could not be decoded, for a person.
         reason: String,
         /// [`Position::detail`] for a position before the record.
-        start_detail: Option<Arc<[u8]>>,
+        start_detail: Option<Detail>,
         /// [`Position::detail`] for the position after it.
-        end_detail: Option<Arc<[u8]>>,
+        end_detail: Option<Detail>,
     },
     /// Messages that come next are gone, which this input allows. Nothing else is skipped.
     Skipped {
@@ -221,6 +220,11 @@ pub trait Output: Send + Sync {
 
     /// Whether delivery can repeat messages after a crash.
     fn may_repeat(&self) -> bool;
+
+    /// Whether writers of several partitions are faster together, because each waits for a disk.
+    fn overlaps(&self) -> bool {
+        false
+    }
 
     /// A writer of a partition. Touches nothing yet.
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink>;

@@ -23,6 +23,6 @@ pub use ids::{
 };
 pub use message::{Batch, HeadersColumn, MessageRef, Messages};
 pub use partition::{murmur2, partition_of_key};
-pub use position::{Offset, Position, StartAt, TimestampMs};
+pub use position::{Detail, Offset, Position, StartAt, TimestampMs};
 pub use staged::{Staged, StagedMark};
 pub use steps::Steps;

@@ -58,7 +58,7 @@ mod tests {
                 StreamId(2),
                 Position {
                     next: 70_000,
-                    detail: Some([9, 8].into()),
+                    detail: Some(vec![9, 8].into()),
                 },
             )]
             .into(),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::connectors::{Fetched, SourceError};
-use crate::model::{Offset, Position};
+use crate::model::{Detail, Offset, Position};
 
 /// Something that a reader found.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub enum Delivery {
         /// Why.
         reason: String,
         /// Where reading goes on after it.
-        end_detail: Option<Arc<[u8]>>,
+        end_detail: Option<Detail>,
     },
     /// The input has ended.
     End(Position),

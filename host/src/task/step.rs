@@ -1,13 +1,12 @@
 //! The batch step.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::dead_letter::Reason;
 use super::{Delivery, OnRejected, Task, TaskFailure};
 use crate::connectors::Fetched;
 use crate::model::shown::{self, SENTENCE_BYTES};
-use crate::model::{Batch, InputIndex, MessageRef, Position};
+use crate::model::{Batch, Detail, InputIndex, MessageRef, Position};
 use crate::runtime::{EndProgress, Fault, Instance, Rejection, Wear, World};
 
 /// A batch of several calls ends when it has staged so much: as much as one call may.
@@ -58,9 +57,6 @@ enum Between {
     Batches,
     Calls,
 }
-
-/// [`Position::detail`] of a place.
-type Detail = Option<Arc<[u8]>>;
 
 /// How much of a batch was processed, and what was rejected of it.
 struct Processed {
@@ -226,7 +222,7 @@ impl Task {
         batch: &Batch,
         processed: &Processed,
         latest: i64,
-        (start_detail, end_detail): (Detail, Detail),
+        (start_detail, end_detail): (Option<Detail>, Option<Detail>),
     ) {
         self.context_mut().keep_batch();
         let done = processed.messages;

@@ -54,6 +54,7 @@ pub(in crate::config) const KINDS: [(&str, &[&str]); 6] = [
             "timestamp",
             "partitions",
             "follow",
+            "drop-unread",
             "record-bytes",
             "max-rate",
         ],
@@ -204,8 +205,16 @@ fn file_input(table: &mut Table<'_>) -> Option<FileInput> {
     let fields = fields(table, format.as_deref().copied());
     let partitions = table.integer_u32("partitions", PARTITIONS).unwrap_or(1);
     let follow = table.bool("follow").unwrap_or(false);
+    let drop_unread = table.bool("drop-unread").unwrap_or(false);
     let record_bytes = record_bytes(table);
 
+    if drop_unread && !follow {
+        let problem = Problem::new("`drop-unread` without `follow` drops nothing");
+        let help = "files that are read once must all be there: leave it out";
+        table
+            .cx
+            .error(&table.span_of("drop-unread"), problem.help(help));
+    }
     if partitions > 1 && table.peek("key").is_none() {
         let problem = Problem::new("more than one partition of a file needs a key");
         let help = match format.as_deref() {
@@ -252,6 +261,7 @@ fn file_input(table: &mut Table<'_>) -> Option<FileInput> {
         timestamp: fields.timestamp,
         partitions,
         follow,
+        drop_unread,
         record_bytes,
     })
 }

@@ -33,10 +33,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use super::recorded::Part;
+use crate::model::Detail;
 
 const VERSION: u8 = 1;
 
@@ -112,26 +114,16 @@ pub(super) struct Entry {
     pub born: u64,
 }
 
-/// Files, encoded in parts.
-#[derive(Default)]
-pub(super) struct EncodedFiles<'a> {
-    pub count: usize,
-    pub entries: Vec<&'a [u8]>,
-    pub births: Vec<&'a [u8]>,
-}
-
 /// Puts a detail together.
-pub(super) fn encode(cursor: &Cursor, files: &EncodedFiles<'_>) -> Arc<[u8]> {
-    let parts = files.entries.iter().chain(&files.births);
-    let bytes: usize = parts.map(|part| part.len()).sum();
-    let mut detail = Vec::with_capacity(128 + bytes);
-    detail.push(VERSION);
-    detail = encoded(cursor, detail);
-    for list in [&files.entries, &files.births] {
-        detail = encoded(&files.count, detail);
-        list.iter().for_each(|part| detail.extend_from_slice(part));
-    }
-    detail.into()
+pub(super) fn encode(cursor: &Cursor, files: &Part) -> Detail {
+    let head = encoded(&files.files, encoded(cursor, vec![VERSION]));
+    let count = encoded(&files.files, Vec::new());
+    Detail::join(vec![
+        head.into(),
+        files.entries.clone(),
+        count.into(),
+        files.births.clone(),
+    ])
 }
 
 /// Appends a file as it stands in the two lists of files.

@@ -43,6 +43,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The files of a stream.
 pub(super) struct Files {
     shared: Arc<Shared>,
+    /// How to listen.
+    watch: fn() -> Watch,
     stop: Mutex<Option<OwnedFd>>,
 }
 
@@ -92,12 +94,14 @@ struct State {
     /// Something was heard that only a look can tell.
     look: bool,
     next_look: Instant,
-    said: HashSet<PathBuf>,
+    said: HashSet<String>,
+    said_lack: bool,
 }
 
 impl Files {
-    pub fn new(pattern: Pattern) -> Files {
+    pub fn new(pattern: Pattern, watch: fn() -> Watch) -> Files {
         Files {
+            watch,
             shared: Arc::new(Shared {
                 pattern,
                 state: Mutex::new(State {
@@ -113,6 +117,7 @@ impl Files {
                     look: true,
                     next_look: Instant::now(),
                     said: HashSet::new(),
+                    said_lack: false,
                 }),
             }),
             stop: Mutex::new(None),
@@ -144,7 +149,7 @@ impl Files {
         let mut state = self.shared.state.lock();
         let mut stop = self.stop.lock();
         if stop.is_none() {
-            state.watch = Watch::new();
+            state.watch = (self.watch)();
             *stop = Some(self.shared.listen_on(state.watch.queue())?);
         }
         drop(stop);
@@ -181,10 +186,11 @@ impl Files {
         self.shared.update(&mut self.shared.state.lock())
     }
 
-    /// Says something about a path, once for all readers.
+    /// Says something about a path, once for all readers that say the same.
     pub fn say(&self, path: &Path, what: &str) {
-        if self.shared.state.lock().said.insert(path.to_owned()) {
-            tracing::warn!("{}: {what}", path.display());
+        let text = format!("{}: {what}", path.display());
+        if self.shared.state.lock().said.insert(text.clone()) {
+            tracing::warn!("{text}");
         }
     }
 }
@@ -403,14 +409,33 @@ impl State {
             .iter()
             .for_each(|path| missed(path));
         self.gone.retain(|_, handle| handle.strong_count() > 0);
+        // They may be where nothing is heard of them, and are read until they no longer grow.
+        for handle in self.gone.values().filter_map(Weak::upgrade) {
+            if let Some(length) = handle.measure()?
+                && handle.has(length)
+            {
+                self.changed.insert(handle.number);
+            }
+        }
         self.by_id.retain(|_, handle| handle.strong_count() > 0);
         let by_id = &self.by_id;
         self.names.retain(|id| by_id.contains_key(&id));
         self.look = self.set_folders(pattern);
-        let interval = match self.watch.queue() {
-            Some(_) => LOOK_INTERVAL,
-            None => ASK_INTERVAL,
+        let interval = match self.watch.hears_all() {
+            true => LOOK_INTERVAL,
+            false => ASK_INTERVAL,
         };
+        if let Some(why) = self.watch.lacks()
+            && !std::mem::replace(&mut self.said_lack, true)
+        {
+            tracing::warn!(
+                "{}: the kernel does not tell of all that happens in its folder ({why}), so it is looked at every {} ms; a \
+                 file that comes and goes in between is missed. Raise fs.inotify.max_user_instances and \
+                 fs.inotify.max_user_watches",
+                pattern.text(),
+                ASK_INTERVAL.as_millis()
+            );
+        }
         self.next_look = Instant::now() + interval.max(began.elapsed() * LOOK_SHARE);
         Ok(())
     }

@@ -36,6 +36,7 @@ mod look;
 mod names;
 mod output;
 mod reading;
+mod recorded;
 mod records;
 mod resume;
 mod rows;
@@ -60,6 +61,7 @@ use sha2::{Digest as _, Sha256};
 use files::Files;
 use look::Pattern;
 use source::FileSource;
+use watch::Watch;
 
 use super::{Input, OpenAt, Source, SourceError};
 use crate::model::{Clock, PartitionId};
@@ -84,6 +86,8 @@ pub struct FileInputOptions {
     pub partitions: u32,
     /// Whether to wait for more at the end.
     pub follow: bool,
+    /// Following: whether to go on where a file went before it was read to its end. What it had is lost, which is said.
+    pub drop_unread: bool,
     /// A longer record, without its line end, is no message. [`RECORD_BYTES_DEFAULT`].
     pub record_bytes: usize,
 }
@@ -131,8 +135,17 @@ impl FileInput {
     /// # Errors
     /// The options do not fit together; a sentence that says why.
     pub fn new(options: FileInputOptions, clock: Arc<dyn Clock>) -> Result<FileInput, String> {
+        FileInput::listening(options, clock, Watch::new)
+    }
+
+    /// The same; `watch` is how a follower listens.
+    fn listening(
+        options: FileInputOptions,
+        clock: Arc<dyn Clock>,
+        watch: fn() -> Watch,
+    ) -> Result<FileInput, String> {
         let config = Config {
-            files: Files::new(Pattern::new(&options.path)?),
+            files: Files::new(Pattern::new(&options.path)?, watch),
             options,
             clock,
         };

@@ -78,6 +78,10 @@ impl Output for FileOutput {
         false
     }
 
+    fn overlaps(&self) -> bool {
+        true
+    }
+
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink> {
         Box::new(FileSink {
             partition: partition.0,

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::Config;
 use super::detail::{self, Beginning, Entry};
-use super::files::{Files, Member};
+use super::files::Member;
 use super::handle::Handle;
 use super::look::{Pattern, Sighting, same_birth};
 use super::table::{Key, Known, Table};
@@ -78,7 +78,7 @@ pub(super) fn find_files(
             SourceError::Unsupported(format!("the recorded position cannot be used: {why}"))
         };
         let cursor;
-        (cursor, entries) = detail::decode(detail).map_err(unusable)?;
+        (cursor, entries) = detail::decode(&detail.to_vec()).map_err(unusable)?;
         if cursor.division != config.division() {
             return Err(unusable(
                 "`key` or `format` has changed, and with them which records belong to which partition; change them back, \
@@ -90,7 +90,7 @@ pub(super) fn find_files(
         record = cursor.record;
         reading = cursor.file.map(|file| file as usize);
     }
-    let first = resume(table, &entries, reading, sighted, files, follow)?;
+    let first = resume(config, table, &entries, reading, sighted)?;
     Ok(Found {
         member,
         first,
@@ -101,13 +101,13 @@ pub(super) fn find_files(
 /// Fills an empty table with the files of a recorded position as far as they are still of interest, and those that were
 /// sighted. Returns the file that was being read.
 fn resume(
+    config: &Config,
     table: &mut Table,
     entries: &[Entry],
     reading: Option<usize>,
     sighted: Vec<Arc<Handle>>,
-    files: &Files,
-    follow: bool,
 ) -> Result<Option<Key>, SourceError> {
+    let (files, follow) = (&config.files, config.options.follow);
     let mut by_inode: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, entry) in entries.iter().enumerate() {
         by_inode.entry(entry.inode).or_default().push(index);
@@ -148,7 +148,7 @@ fn resume(
             None if !follow && entry.finished.is_some() => {
                 Some(Known::recorded(entry, gone(entry, files.pattern())))
             }
-            None => unsighted(entry, &mut folders, files, follow)?,
+            None => unsighted(config, entry, &mut folders)?,
         };
         let Some(kept) = kept else { continue };
         let key = table.add(kept);
@@ -216,11 +216,11 @@ fn gone(entry: &Entry, pattern: &Pattern) -> Arc<Handle> {
 
 /// A file that the pattern does not name any more: looks for it in the folder where it was.
 fn unsighted(
+    config: &Config,
     entry: &Entry,
     folders: &mut Folders,
-    files: &Files,
-    follow: bool,
 ) -> Result<Option<Known>, SourceError> {
+    let (files, follow) = (&config.files, config.options.follow);
     let path = recorded_path(entry, files.pattern());
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut failed = None;
@@ -266,10 +266,26 @@ fn unsighted(
         files.say(&path, "it is gone, and nothing of it was read");
         return Ok(None);
     }
+    if failed.is_none() && config.options.drop_unread {
+        files.say(
+            &path,
+            &format!(
+                "it is gone; when that was last recorded, it was read in part, up to byte {}. What it had after that and was \
+                 not committed is lost, how much is not known (`drop-unread`)",
+                entry.position
+            ),
+        );
+        return Ok(None);
+    }
+    let else_drop = match follow {
+        true => ", set `drop-unread = true` to go on without the rest",
+        false => "",
+    };
     Err(failed.unwrap_or_else(|| SourceError::Changed {
         path,
         what: format!(
-            "it was read in part, up to byte {}, and is gone; bring it back (also under another name), or `reset` the job",
+            "it was read in part, up to byte {}, and is gone; bring it back (also under another name){else_drop}, or \
+             `reset` the job",
             entry.position
         ),
     }))

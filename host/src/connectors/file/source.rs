@@ -19,7 +19,7 @@ use super::{Config, FileFormat};
 use crate::connectors::{
     FetchBounds, Fetched, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
 };
-use crate::model::{Column, Offset, Position, StartAt, TimestampMs};
+use crate::model::{Column, Detail, Offset, Position, StartAt, TimestampMs};
 
 pub(super) struct FileSource {
     config: Arc<Config>,
@@ -40,7 +40,7 @@ pub(super) struct FileSource {
     /// A record that is no message, found after messages that had to be given first.
     undecodable: Option<Undecodable>,
     /// The last detail that was made, and how often the table had changed then.
-    made: Option<(Place, u64, Arc<[u8]>)>,
+    made: Option<(Place, u64, Detail)>,
     /// A file was found, or read to its end, since a position was given that says so.
     passed: bool,
     /// Where the end was, for a reader that began there.
@@ -169,6 +169,13 @@ impl FileSource {
                 }
                 Err(_) if !follow && known.handle.is_lost() && known.is_untouched() => {
                     self.look_again_at(key)?;
+                }
+                Err(_) if self.config.options.drop_unread && known.handle.is_lost() => {
+                    let what = "it was deleted or moved while it was closed, and before it was read to its end: the rest \
+                                is lost, how much is not known (`drop-unread`)";
+                    self.config.files.say(&known.handle.path(), what);
+                    self.table.forget(key);
+                    self.passed = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -459,7 +466,7 @@ impl FileSource {
     }
 
     /// The detail of a place in the file being read, or of one in none.
-    fn detail_at(&mut self, place: Place) -> Result<Arc<[u8]>, SourceError> {
+    fn detail_at(&mut self, place: Place) -> Result<Detail, SourceError> {
         if let Some(reading) = self.reading.take() {
             let noted = self.note_beginning(&reading);
             self.reading = Some(reading);
@@ -470,19 +477,20 @@ impl FileSource {
         if let Some((made, at, detail)) = &self.made
             && (*made, *at) == (place, changes)
         {
-            return Ok(Arc::clone(detail));
+            return Ok(detail.clone());
         }
         let beginning = place.file.map(|key| self.table.get(key).beginning);
+        let (files, file) = self.table.recorded(place.file);
         let cursor = Cursor {
-            file: place.file.and_then(|key| self.table.place(key)),
+            file,
             position: place.position,
             line: place.line,
             record: place.record,
             division: self.config.division(),
             beginning: beginning.unwrap_or_default(),
         };
-        let detail = detail::encode(&cursor, &self.table.encoded());
-        self.made = Some((place, changes, Arc::clone(&detail)));
+        let detail = detail::encode(&cursor, &files);
+        self.made = Some((place, changes, detail.clone()));
         self.passed = false;
         Ok(detail)
     }

@@ -2,7 +2,7 @@
 //!
 //! A file is known by its inode. The device tells two of one inode apart, but is not relied on: it can change when the
 //! machine starts anew. Invariants: a file that was not read to its end leaves the table by an error only, unless nothing
-//! of it was read, which is said; no step looks at all files, but the one that encodes those that have changed.
+//! of it was read, which is said; no step looks at all files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -11,17 +11,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::detail::{Beginning, EncodedFiles, Entry, encode_entry};
+use super::detail::{Beginning, Entry, encode_entry};
 use super::files::News;
 use super::handle::Handle;
 use super::look::{Pattern, Sighting, unreadable};
+use super::recorded::{Part, Recorded};
 use crate::connectors::SourceError;
 
 /// A followed file whose name is no longer one of the stream's is read until it has not grown for so long.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
-
-/// So many files are encoded together.
-const CHUNK: u32 = 64;
 
 /// A file's place in the order of discovery. It stays the same while a reader lives.
 pub(super) type Key = u32;
@@ -45,14 +43,6 @@ pub(super) struct Known {
     counted: (u64, u64),
 }
 
-/// Some files, encoded.
-#[derive(Default)]
-struct Chunk {
-    files: u32,
-    entries: Vec<u8>,
-    births: Vec<u8>,
-}
-
 /// The files, by first discovery.
 pub(super) struct Table {
     files: BTreeMap<Key, Known>,
@@ -69,8 +59,7 @@ pub(super) struct Table {
     gone: BTreeSet<Key>,
     /// The file that had the last turn.
     turn: Option<Key>,
-    chunks: BTreeMap<u32, Chunk>,
-    changed: BTreeSet<u32>,
+    recorded: Recorded,
     /// How often something recorded has changed.
     changes: u64,
     progress: (u64, u64),
@@ -88,8 +77,7 @@ impl Table {
             owed: BTreeSet::new(),
             gone: BTreeSet::new(),
             turn: None,
-            chunks: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            recorded: Recorded::default(),
             changes: 0,
             progress: (0, 0),
         }
@@ -114,7 +102,7 @@ impl Table {
     }
 
     fn touch(&mut self, key: Key) {
-        self.changed.insert(key / CHUNK);
+        self.recorded.touch(key);
         self.changes += 1;
     }
 
@@ -133,40 +121,27 @@ impl Table {
         self.get(key).counted
     }
 
-    /// The place of a file in the list as it is recorded.
-    pub fn place(&self, key: Key) -> Option<u32> {
-        let chunk = key / CHUNK;
-        let chunks = self.chunks.range(..chunk).map(|(_, chunk)| chunk.files);
-        let inside = self.files.range(chunk * CHUNK..key).count();
-        u32::try_from(inside)
-            .ok()
-            .map(|inside| chunks.sum::<u32>() + inside)
-    }
-
-    /// The files as they are recorded.
-    pub fn encoded(&mut self) -> EncodedFiles<'_> {
-        for number in std::mem::take(&mut self.changed) {
-            let mut chunk = Chunk::default();
-            let first = number * CHUNK;
-            for (_, known) in self.files.range(first..first.saturating_add(CHUNK)) {
-                chunk.files += 1;
-                let entry = known.entry(&self.base);
-                encode_entry(&entry, &mut chunk.entries, &mut chunk.births);
+    /// The files as they are recorded, and the place of one of them among these.
+    pub fn recorded(&mut self, key: Option<Key>) -> (Part, Option<u32>) {
+        let (files, base) = (&self.files, &self.base);
+        self.recorded.renew(|keys| {
+            let (mut count, mut entries, mut births) = (0, Vec::new(), Vec::new());
+            for known in files.range(keys).map(|(_, known)| known) {
+                count += 1;
+                encode_entry(&known.entry(base), &mut entries, &mut births);
             }
-            match chunk.files {
-                0 => drop(self.chunks.remove(&number)),
-                _ => drop(self.chunks.insert(number, chunk)),
+            Part {
+                files: count,
+                entries: entries.into(),
+                births: births.into(),
             }
-        }
-        let mut encoded = EncodedFiles {
-            count: self.files.len(),
-            ..EncodedFiles::default()
-        };
-        for chunk in self.chunks.values() {
-            encoded.entries.push(&chunk.entries);
-            encoded.births.push(&chunk.births);
-        }
-        encoded
+        });
+        let place = key.and_then(|key| {
+            let (before, first) = self.recorded.before(key);
+            let inside = u32::try_from(files.range(first..key).count()).ok()?;
+            Some(before + inside)
+        });
+        (self.recorded.all(), place)
     }
 
     /// Appends a file.

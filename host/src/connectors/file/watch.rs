@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 
 use super::names::Happened;
 
@@ -30,17 +32,23 @@ pub(super) enum Heard {
 pub(super) struct Watch {
     /// There is none where the process or its user has too many.
     queue: Option<Arc<OwnedFd>>,
+    /// Why not all is heard.
+    lacks: Option<Errno>,
     folders: HashMap<PathBuf, i32>,
     paths: HashMap<i32, PathBuf>,
 }
 
 impl Watch {
     pub fn new() -> Watch {
-        let queue = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC);
-        Watch {
-            queue: queue.ok().map(Arc::new),
-            folders: HashMap::new(),
-            paths: HashMap::new(),
+        match inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC) {
+            Ok(queue) => Watch {
+                queue: Some(Arc::new(queue)),
+                ..Watch::deaf()
+            },
+            Err(lacks) => Watch {
+                lacks: Some(lacks),
+                ..Watch::deaf()
+            },
         }
     }
 
@@ -48,9 +56,31 @@ impl Watch {
     pub fn deaf() -> Watch {
         Watch {
             queue: None,
+            lacks: None,
             folders: HashMap::new(),
             paths: HashMap::new(),
         }
+    }
+
+    /// One that the kernel lets watch no folder.
+    #[cfg(test)]
+    pub fn refused() -> Watch {
+        use rustix::event::{EventfdFlags, eventfd};
+        let no_queue = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Watch {
+            queue: no_queue.ok().map(Arc::new),
+            ..Watch::deaf()
+        }
+    }
+
+    /// Whether it is told of what happens in all of the folders that are there.
+    pub fn hears_all(&self) -> bool {
+        self.queue.is_some() && self.lacks.is_none()
+    }
+
+    /// Why it is not.
+    pub fn lacks(&self) -> Option<io::Error> {
+        self.lacks.map(io::Error::from)
     }
 
     /// What becomes readable when something is heard.
@@ -63,6 +93,7 @@ impl Watch {
         let Some(queue) = &self.queue else {
             return false;
         };
+        self.lacks = None;
         let mut before = std::mem::take(&mut self.folders);
         let mut new = false;
         for folder in folders {
@@ -76,13 +107,17 @@ impl Watch {
                 | WatchFlags::DELETE
                 | WatchFlags::ONLYDIR;
             // A folder that cannot be watched is looked at by the clock.
-            if let Ok(descriptor) = inotify::add_watch(&**queue, &folder, flags) {
-                match before.get(&folder) == Some(&descriptor) {
-                    true => drop(before.remove(&folder)),
-                    false => new = true,
+            match inotify::add_watch(&**queue, &folder, flags) {
+                Ok(descriptor) => {
+                    match before.get(&folder) == Some(&descriptor) {
+                        true => drop(before.remove(&folder)),
+                        false => new = true,
+                    }
+                    self.paths.insert(descriptor, folder.clone());
+                    self.folders.insert(folder, descriptor);
                 }
-                self.paths.insert(descriptor, folder.clone());
-                self.folders.insert(folder, descriptor);
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => self.lacks = Some(error),
             }
         }
         for descriptor in before.into_values() {
@@ -132,5 +167,25 @@ impl Watch {
             }
         }
         heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_knows_whether_it_hears_all() {
+        let here = std::env::temp_dir();
+        let missing = here.join("no such folder");
+        let mut watch = Watch::new();
+        watch.set_folders([here.clone(), missing].into_iter());
+        assert!(watch.hears_all());
+        for make in [Watch::deaf, Watch::refused] {
+            let mut watch = make();
+            assert!(!watch.set_folders([here.clone()].into_iter()));
+            assert!(!watch.hears_all());
+            assert!(watch.take().is_empty());
+        }
     }
 }

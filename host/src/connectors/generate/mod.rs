@@ -26,7 +26,8 @@ use super::{
     FetchBounds, Fetched, Input, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
 };
 use crate::model::{
-    Column, MessageRef, Offset, PartitionId, Position, StartAt, TimestampMs, partition_of_key,
+    Column, Detail, MessageRef, Offset, PartitionId, Position, StartAt, TimestampMs,
+    partition_of_key,
 };
 
 /// The timestamp of the first message by default: 2025-01-01T00:00:00Z.
@@ -72,7 +73,7 @@ pub struct GenerateInput {
 struct Stream {
     options: GenerateOptions,
     sequence: Sequence,
-    detail: Arc<[u8]>,
+    detail: Detail,
 }
 
 impl GenerateInput {
@@ -106,7 +107,7 @@ impl GenerateInput {
     }
 }
 
-fn detail(options: &GenerateOptions) -> Arc<[u8]> {
+fn detail(options: &GenerateOptions) -> Detail {
     let distribution: u8 = match options.distribution {
         Distribution::Uniform => 0,
         Distribution::Zipfian => 1,
@@ -296,13 +297,13 @@ impl Source for GenerateSource {
                 true => Polled::End {
                     at: Position {
                         next: self.next,
-                        detail: Some(Arc::clone(&self.stream.detail)),
+                        detail: Some(self.stream.detail.clone()),
                     },
                 },
             });
         }
-        fetched.start_detail = Some(Arc::clone(&self.stream.detail));
-        fetched.end_detail = Some(Arc::clone(&self.stream.detail));
+        fetched.start_detail = Some(self.stream.detail.clone());
+        fetched.end_detail = Some(self.stream.detail.clone());
         Ok(Polled::Messages(fetched))
     }
 
@@ -372,7 +373,7 @@ mod tests {
 
     #[test]
     fn another_sequence_is_refused() {
-        let detail = Some(Arc::clone(&input(options()).stream.detail));
+        let detail = Some(input(options()).stream.detail.clone());
         let at = || {
             OpenAt::Position(Position {
                 next: 7,
