@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Job, Running};
+use crate::harness::{Done, Job, Running, wait_until};
 use crate::jobs::one_partition;
 
 /// A job in a call that lasts until the file `gate/open` is there.
@@ -96,4 +96,62 @@ fn a_call_that_ends_in_time_is_kept() {
         "no batch starts in a drain"
     );
     goes_on_exactly(&job);
+}
+
+/// Runs a job of so many tasks whose `close` takes so long, until it has read all, and stops it. How long that took.
+fn closing(tasks: u32, close: &str, drain_timeout: &str) -> (Done, Duration) {
+    let job = Job::new(&format!(
+        "[job]\nname = \"close\"\nworkers = 2\ndrain-timeout = \"{drain_timeout}\"\n\
+         [streams.in]\nsystem = \"log\"\npartitions = {tasks}\n\
+         [streams.out]\nsystem = \"log\"\n\
+         [[stage]]\nname = \"obey\"\ncomponent = \"{{guest:obey}}\"\n\
+         inputs = [\"in\"]\noutputs = [\"out\"]\n\
+         [stage.limits]\ncall-deadline = \"10m\"\n\
+         [stage.stores.counts]\ntype = \"rocksdb\"\n"
+    ));
+    let message = |to: u32| {
+        format!(
+            "{{\"partition\":{to},\"value\":\"{close}\"}}\n{{\"partition\":{to},\"value\":\"x\"}}\n"
+        )
+    };
+    let lines: String = (0..tasks).map(message).collect();
+    job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+        .expect(0);
+    let running = job.answering();
+    let all = usize::try_from(tasks).expect("few");
+    wait_until("all is processed", || job.values("out").len() == all);
+    let sent = Instant::now();
+    running.signal(Signal::TERM);
+    let done = running.ends().expect(0).says("stopped at checkpoint");
+    let took = sent.elapsed();
+    // Whatever its instances did at their end, the job has lost nothing.
+    assert_eq!(job.values("out").len(), all);
+    (done, took)
+}
+
+#[test]
+fn instances_that_take_long_to_close_together_are_dropped_in_time() {
+    let (done, took) = closing(100, "close 100", "1s");
+    let done =
+        done.says("drain-timeout has passed: instances that are still being closed are dropped");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let closed = done.stderr.matches("guest: closed").count();
+    assert!(closed > 0 && closed < 100, "{closed} were closed");
+    // That they were interrupted is no fault of theirs.
+    assert!(!done.stderr.contains("`close` failed"), "{}", done.stderr);
+}
+
+#[test]
+fn a_close_that_never_returns_is_interrupted() {
+    let (done, took) = closing(1, "close 0", "1s");
+    done.says("drain-timeout has passed: instances that are still being closed are dropped");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn instances_are_closed_side_by_side() {
+    let (done, took) = closing(4, "close 1000", "30s");
+    assert_eq!(done.stderr.matches("guest: closed").count(), 4);
+    assert!(took < Duration::from_millis(3500), "{took:?}");
 }

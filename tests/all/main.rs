@@ -16,6 +16,7 @@ mod faults;
 mod fixtures;
 mod following;
 mod harness;
+mod hostile;
 mod inputs;
 mod jobs;
 mod keyvalue;

@@ -107,3 +107,25 @@ fn empty_range_deletes_take_nothing() {
         allowed(8 * MIB, 16 * MIB, 2, 2, 100),
     );
 }
+
+#[test]
+fn the_end_of_the_input_sends_a_few_times_what_may_be_uncommitted() {
+    let job = Job::new(
+        "[job]\nname = \"grow\"\nworkers = 2\ncache = \"16MiB\"\n\
+         [checkpoint]\nbytes = \"16MiB\"\n\
+         [streams.in]\nsystem = \"generate\"\ncount = 1\n\
+         [streams.out]\nsystem = \"log\"\n\
+         [[stage]]\nname = \"grow\"\ncomponent = \"{guest:grower}\"\n\
+         inputs = [\"in\"]\noutputs = [\"out\"]\n\
+         [stage.config]\nmegabytes-at-end = 15\n\
+         [stage.stores.counts]\ntype = \"rocksdb\"\n",
+    );
+    // Twenty calls, one after the other.
+    stays_within(
+        &job,
+        &["run"],
+        allowed(16 * MIB, 16 * MIB, 2, 1, 100) + 64 * MIB,
+    );
+    let logs = job.json(&["log", "list"]);
+    assert!(logs.iter().any(|log| log["end"] == 1 + 20 * 16), "{logs:?}");
+}

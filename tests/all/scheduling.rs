@@ -78,12 +78,7 @@ fn a_process_that_stood_still_condemns_nobody() {
     running.signal(Signal::STOP);
     std::thread::sleep(Duration::from_millis(1500));
     running.signal(Signal::CONT);
-    wait_until("all is processed", || {
-        let processed = |task: &serde_json::Value| task["processed"].as_u64().unwrap_or(0);
-        let status = job.json(&["status"]);
-        let tasks = status[0]["tasks"].as_array().expect("tasks");
-        tasks.iter().map(processed).sum::<u64>() == 3
-    });
+    wait_until("all is processed", || processed(&job) == 3);
     running.terminate().expect(0);
 }
 
@@ -104,6 +99,76 @@ fn a_guest_that_waits_is_not_charged_for_the_time_in_which_the_process_stood_sti
     }
     assert!(stops > 2);
     running.terminate().expect(0);
+}
+
+#[test]
+fn a_late_barrier_names_the_tasks_that_it_waits_for_and_what_they_do() {
+    let more = "[stage.limits]\ncall-deadline = \"3s\"\n\
+                [stage.capabilities]\ndirectories = [{ host = \"gate\", guest = \"/gate\" }]\n";
+    let text = obeying(3, more)
+        .text("job.toml")
+        .replace("\"50ms\"", "\"1h\"\ntimeout = \"3s\"")
+        .replace("outputs = [", "batch-messages = 1\noutputs = [");
+    let job = Job::new(&text);
+    job.write("gate/closed", b"");
+    let mut running = job.answering();
+    let messages = [
+        (0, "a"),
+        (0, "await /gate/open"),
+        (1, "b"),
+        (1, "spin 8500"),
+        (2, "c"),
+    ];
+    produce(
+        &job,
+        messages.into_iter().map(|(to, text)| (to, text.to_owned())),
+    );
+    running.until_says("waits for /gate/open");
+    wait_until("the other has begun", || processed(&job) == 3);
+    let mut trigger = job
+        .command(&["checkpoint", "trigger"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("a checkpoint is asked for");
+    let waits_for = || job.json(&["status"])[0]["waits-for"].clone();
+    wait_until("status tells of it", || waits_for().is_string());
+    let shown = waits_for().as_str().unwrap_or_default().to_owned();
+    // A call ends within its deadline, and `timeout` is not below that: a barrier is late only where the process does not run. So it
+    // stands still, for more than twice as long as the barrier may take.
+    running.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(6_200));
+    running.signal(Signal::CONT);
+    running.until_says(" has waited for ");
+    job.write("gate/open", b"");
+    wait_until("all is processed", || processed(&job) == 5);
+    assert!(trigger.wait().expect("it ends").success());
+    assert!(waits_for().is_null());
+    let done = running.terminate().expect(0);
+    let late = |line: &&str| line.contains(" has waited for ");
+    let late: Vec<&str> = done.stderr.lines().filter(late).collect();
+    assert_eq!(late.len(), 1, "it is said once: {}", done.stderr);
+    for said in [late[0], &shown] {
+        let (first, second) = said.split_once("; task obey/1: ").expect("both tasks");
+        let waits = "checkpoint 1 has waited for ";
+        let (_, first) = first.split_once(waits).expect("what waits");
+        let (_, first) = first
+            .split_once(" s for 2 tasks to seal: task obey/0: ")
+            .expect("a task");
+        assert!(
+            first.starts_with("a call of its guest has lasted for "),
+            "{said}"
+        );
+        assert!(first.ends_with(" s and waits for something"), "{said}");
+        assert!(second.ends_with(" s and computes"), "{said}");
+    }
+}
+
+/// Messages processed by all tasks.
+fn processed(job: &Job) -> u64 {
+    let status = job.json(&["status"]);
+    let tasks = status[0]["tasks"].as_array().expect("tasks");
+    let processed = |task: &serde_json::Value| task["processed"].as_u64().unwrap_or(0);
+    tasks.iter().map(processed).sum()
 }
 
 #[test]
@@ -266,9 +331,9 @@ fn barriers_of_ten_thousand_busy_tasks_end_one_after_the_other() {
     assert_eq!(sent, produced + processed);
 }
 
-/// How many of a neighbour's messages, a millisecond of work each, wait longer than 50 ms beside a task that writes much.
-fn late_beside(heavy: &str) -> usize {
-    let job = obeying(2, "");
+/// How many of a neighbour's messages, a millisecond of work each, wait longer than `over` milliseconds beside so many tasks that do much.
+fn late_beside(tasks: usize, heavy: &str, over: u64) -> usize {
+    let job = obeying(tasks + 1, "");
     let text = job
         .text("job.toml")
         .replace("interval = \"50ms\"", "bytes = \"16MiB\"")
@@ -277,24 +342,30 @@ fn late_beside(heavy: &str) -> usize {
             "batch-messages = 1\n[stage.stores.counts]",
         );
     job.write("job.toml", text.as_bytes());
-    let work = (0..2_000).map(|at| (1, format!("work {at}")));
-    produce(&job, work.chain((0..10).map(|_| (0, heavy.to_owned()))));
+    let work = (0..2_000).map(|at| (tasks, format!("work {at}")));
+    let heavy = (0..10 * tasks).map(|at| (at % tasks, heavy.to_owned()));
+    produce(&job, work.chain(heavy));
     job.call(&["run", "--until-idle"]).expect(0);
     let when = |line: String| line.split_once(' ')?.1.parse::<u64>().ok();
     let when: Vec<u64> = job.values("out").into_iter().filter_map(when).collect();
     assert_eq!(when.len(), 2_000);
     when.windows(2)
-        .filter(|pair| pair[1].saturating_sub(pair[0]) > 50_000)
+        .filter(|pair| pair[1].saturating_sub(pair[0]) > over * 1000)
         .count()
 }
 
 #[test]
-fn a_task_that_writes_much_holds_up_itself_alone() {
-    for heavy in ["send-bytes 15", "ranges 20000"] {
+fn a_task_that_does_much_holds_up_itself_alone() {
+    // Eight that compute have two seats: who waits with them waits for most of a second, however busy the machine is besides.
+    for (tasks, heavy, over) in [
+        (1, "send-bytes 15", 50),
+        (1, "ranges 20000", 50),
+        (8, "spin 200", 400),
+    ] {
         // Other tests run beside this one: a second measurement may do.
-        let late = late_beside(heavy);
+        let late = late_beside(tasks, heavy, over);
         if late > 2 {
-            let again = late_beside(heavy);
+            let again = late_beside(tasks, heavy, over);
             assert!(again <= 2, "{heavy}: {late} and {again} messages were late");
         }
     }

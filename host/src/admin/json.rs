@@ -24,6 +24,9 @@ pub struct Status {
     pub checkpoints: u64,
     /// Failed attempts since the process was started.
     pub failed_attempts: u64,
+    /// Whom the next checkpoint has waited for, for longer than a second, and what they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Bytes of the open epoch.
     pub open_bytes: u64,
     /// Bytes of the epoch that is being committed.
@@ -191,6 +194,7 @@ impl From<&coordinator::Status> for Status {
             last_checkpoint: status.last_checkpoint.as_ref().map(Checkpoint::from),
             checkpoints: status.checkpoints,
             failed_attempts: status.failed_attempts,
+            waits_for: status.waits_for.clone(),
             open_bytes: status.open_bytes,
             sealed_bytes: status.sealed_bytes,
             bytes_max: status.bytes_max,
@@ -278,6 +282,7 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         last_checkpoint: view.checkpoints()?.last().map(Checkpoint::from),
         checkpoints: 0,
         failed_attempts: 0,
+        waits_for: None,
         open_bytes: 0,
         sealed_bytes: 0,
         bytes_max: 0,

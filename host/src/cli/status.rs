@@ -37,7 +37,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
             last.duration_us / 1000
         );
     }
-    for failure in &status.failures {
+    for failure in status.waits_for.iter().chain(&status.failures) {
         text += &format!("{failure}\n");
     }
     output::text(&text)?;

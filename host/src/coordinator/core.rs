@@ -78,6 +78,9 @@ pub enum Ending {
 /// The tasks beside one that stops at once have this long to catch up.
 pub const REPRIEVE: Duration = Duration::from_secs(10);
 
+/// A checkpoint that is being written is looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A drain that was asked for ends so long after `drain-timeout`, whatever hangs.
 pub const STUCK_AFTER: Duration = Duration::from_secs(3);
 
@@ -113,6 +116,8 @@ pub struct Core {
     last_epoch: Epoch,
     barrier: Option<Barrier>,
     committing: Option<(Epoch, Instant)>,
+    /// When the last event came.
+    seen: Instant,
     changed: bool,
     open_bytes_due: bool,
     requested: Option<Trigger>,
@@ -139,6 +144,7 @@ impl Core {
             last_epoch: last,
             barrier: None,
             committing: None,
+            seen: now,
             changed: false,
             open_bytes_due: false,
             requested: None,
@@ -159,6 +165,7 @@ impl Core {
     /// Takes an event and says what to do.
     pub fn step(&mut self, event: &Event, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.note_standstill(now);
         match event {
             Event::Tick => {}
             Event::Changed => self.changed = true,
@@ -245,12 +252,22 @@ impl Core {
             Some((_, began)) if !self.gave_up => Some(began + self.options.drain_timeout),
             _ => None,
         };
-        let stuck = self.committing.map(|(_, began)| began + self.stuck_after());
+        let stuck = self.committing.map(|_| self.seen + LOOK);
         let end = self.hurried.map(|began| self.end_of_drain(began));
         [due, drain, stuck, end, self.reprieve]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// A checkpoint is not stuck because the process stood still: what passed between two looks at it counts up to twice as long as
+    /// there should be between them.
+    fn note_standstill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.seen);
+        if let Some((_, began)) = &mut self.committing {
+            *began += passed.saturating_sub(2 * LOOK);
+        }
+        self.seen = now;
     }
 
     /// Whether a checkpoint is between its barrier and its delivery.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source, SourceError};
 use crate::model::{PartitionId, StartAt};
@@ -92,10 +92,9 @@ impl Reader {
         if let Some(pace) = &self.pace {
             self.bounds.messages = self.bounds.messages.min(pace.messages_max().max(1));
         }
-        // Files may have to be read from their beginning: others take over this thread's work meanwhile.
-        let opened =
-            tokio::task::block_in_place(|| self.input.open(self.partition, self.at.clone()));
-        let may_block = self.input.polls_may_block();
+        // Files may have to be read from their beginning.
+        let opened = slowly(|| self.input.open(self.partition, self.at.clone())).await;
+        let is_slow = self.input.polls_may_block();
         let mut source = match opened {
             Ok(source) => source,
             Err(error) => return self.deliver(Delivery::Failed(error)),
@@ -117,7 +116,11 @@ impl Reader {
         }
         loop {
             let space = self.inbox.space(self.place, self.bounds.bytes).await;
-            let delivery = match poll(&mut *source, self.bounds, may_block) {
+            let polled = match is_slow {
+                true => slowly(|| source.poll(self.bounds)).await,
+                false => source.poll(self.bounds),
+            };
+            let delivery = match polled {
                 Ok(Polled::Messages(fetched)) => {
                     self.figures.idle.store(false, Ordering::Release);
                     if let Some(pace) = &self.pace {
@@ -190,13 +193,11 @@ impl Reader {
     }
 }
 
-fn poll(
-    source: &mut dyn Source,
-    bounds: FetchBounds,
-    may_block: bool,
-) -> Result<Polled, SourceError> {
-    match may_block {
-        true => tokio::task::block_in_place(|| source.poll(bounds)),
-        false => source.poll(bounds),
-    }
+/// Does what may wait for a disk: others take over the thread's work meanwhile. Each needs a thread of its own for it, so that only
+/// some may at a time.
+async fn slowly<R>(work: impl FnOnce() -> R) -> R {
+    static PLACES: Semaphore = Semaphore::const_new(16);
+    // It is never closed.
+    let _place = PLACES.acquire().await;
+    tokio::task::block_in_place(work)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Coordinator, InputEntry, TaskEntry};
 use crate::connectors::log::LogReader;
@@ -26,6 +27,8 @@ pub struct Status {
     pub checkpoints: u64,
     /// Attempts that failed, in this process.
     pub failed_attempts: u64,
+    /// Whom the next checkpoint has waited for, for longer than a second, and what they do.
+    pub waits_for: Option<String>,
     /// Bytes of the open epoch.
     pub open_bytes: u64,
     /// Bytes of the epoch that is being committed.
@@ -114,6 +117,7 @@ impl Coordinator {
             last_checkpoint: self.last_checkpoint.clone(),
             checkpoints: self.checkpoints,
             failed_attempts: self.failed_attempts,
+            waits_for: self.waits_for(Duration::from_secs(1)),
             open_bytes: open as u64,
             sealed_bytes: sealed as u64,
             bytes_max: self.bytes_max as u64,

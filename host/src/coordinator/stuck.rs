@@ -1,6 +1,6 @@
 //! What is said of a barrier that does not come to its end, and of a drain that does not: who is waited for, and what he does.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Coordinator;
 use crate::scheduler::TaskIndex;
@@ -8,22 +8,36 @@ use crate::scheduler::TaskIndex;
 impl Coordinator {
     /// A barrier that takes longer than a checkpoint may: says who has not sealed and why.
     pub(super) fn tell_late(&mut self) {
-        if !self.core.awaits_seals() || Instant::now() < self.late_at {
+        let now = Instant::now();
+        if !self.core.awaits_seals() || now < self.late_at {
             return;
         }
-        self.late_at += self.timeout;
-        let began = self.barrier.map_or(self.late_at, |(_, began, _)| began);
+        // Once, however many times over it is late: the process may have stood still.
+        self.late_at = now + self.timeout;
+        if let Some(late) = self.waits_for(Duration::ZERO) {
+            tracing::warn!("{late}");
+        }
+    }
+
+    /// Whom a barrier waits for that has waited for longer than `over`, and what they do.
+    pub(super) fn waits_for(&self, over: Duration) -> Option<String> {
+        let (_, began, _) = self.barrier.filter(|_| self.core.awaits_seals())?;
+        let waited = began.elapsed();
         let awaited = self.scheduler.awaited();
-        tracing::warn!(
-            "checkpoint {} has waited for {:.1} s for {} to seal: {}",
+        // Tasks that have sealed may not have been heard yet.
+        if waited < over || awaited.is_empty() {
+            return None;
+        }
+        let tasks = match awaited.len() {
+            1 => "a task".to_owned(),
+            tasks => format!("{tasks} tasks"),
+        };
+        Some(format!(
+            "checkpoint {} has waited for {:.1} s for {tasks} to seal: {}",
             self.epoch.next(),
-            began.elapsed().as_secs_f64(),
-            match awaited.len() {
-                1 => "a task".to_owned(),
-                tasks => format!("{tasks} tasks"),
-            },
+            waited.as_secs_f64(),
             self.describe(&awaited)
-        );
+        ))
     }
 
     /// What tasks do, for a person: the first few of them.

@@ -59,7 +59,7 @@ pub(super) fn compile(
     ));
     let code = Component::from_binary(&runtime.engine, bytes).map_err(|error| {
         shown::line(
-            format_args!("it does not compile: {error:#}"),
+            format_args!("{}{error:#}", why_not(&format!("{error:#}"), bytes)),
             SENTENCE_BYTES,
         )
     })?;
@@ -70,6 +70,77 @@ pub(super) fn compile(
     }
     compiling.end("compiled");
     Ok(code)
+}
+
+/// What the host has to say of an error of wasmtime, which names features by words of the specification and modules by offsets.
+fn why_not(error: &str, component: &[u8]) -> String {
+    const UNKNOWN: [(&str, &str); 4] = [
+        (
+            "gc types",
+            "references to values of others (`externref`) or garbage collection",
+        ),
+        ("exceptions proposal", "exceptions"),
+        (
+            "threads must be enabled",
+            "shared memory, which is for threads",
+        ),
+        ("shared-everything-threads", "threads"),
+    ];
+    let offset = || {
+        let (_, rest) = error.split_once("(at offset 0x")?;
+        usize::from_str_radix(rest.split(')').next()?, 16).ok()
+    };
+    match UNKNOWN.iter().find(|(says, _)| error.contains(says)) {
+        None => "it does not compile: ".to_owned(),
+        Some((_, what)) => {
+            let module = offset().and_then(|offset| module_at(component, offset));
+            let module = module.map_or_else(
+                || "a core module of it".to_owned(),
+                |module| format!("its core module {module}"),
+            );
+            format!("{module} uses {what}, which this host does not run: ")
+        }
+    }
+}
+
+/// Which core module of a component lies at an offset, counted from 0 in the order of the file, those of nested components
+/// included.
+fn module_at(component: &[u8], offset: usize) -> Option<usize> {
+    const HEADER: usize = 8;
+    const MODULE: u8 = 1;
+    const COMPONENT: u8 = 4;
+    let (mut at, mut modules) = (HEADER, 0);
+    while at < offset {
+        let section = *component.get(at)?;
+        let (size, content) = leb128(component, at + 1)?;
+        let end = content.checked_add(size)?;
+        match section {
+            MODULE if offset < end => return Some(modules),
+            MODULE => modules += 1,
+            // What is in it comes next.
+            COMPONENT => {
+                at = content.checked_add(HEADER)?;
+                continue;
+            }
+            _ => {}
+        }
+        at = end;
+    }
+    None
+}
+
+/// An unsigned number, and where it ends.
+fn leb128(bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        number |= usize::from(byte & 0x7f).checked_shl(shift)?;
+        shift += 7;
+        if byte < 0x80 {
+            return Some((number, at));
+        }
+    }
 }
 
 /// Says now and then what takes so long, until it is dropped.

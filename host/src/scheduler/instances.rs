@@ -93,7 +93,7 @@ impl Instances {
                 if !task.has_instance() {
                     continue;
                 }
-                task.drop_instance();
+                task.drop_instance(&cell.control);
                 self.alive.fetch_sub(1, Ordering::AcqRel);
                 return true;
             }

@@ -269,7 +269,7 @@ impl Scheduler {
                 && let Some(cell) = self.shared.cells.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 if !cell.control.give_up.load(Ordering::SeqCst) {
-                    cell.task.lock().drop_instance();
+                    cell.task.lock().drop_instance(&cell.control);
                 }
             }
         };

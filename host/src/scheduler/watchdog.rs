@@ -1,7 +1,8 @@
 //! Looks at the workers, and gives away the seat of one whose guest's call lasts.
 //!
 //! What the call does decides which seat it has from then on. The kernel knows: the thread of a guest that computes is running or
-//! waits for a processor, that of one that waits sleeps.
+//! waits for a processor, that of one that waits sleeps. Which kind of seat its task waits for next time goes by what the call had of
+//! the processor: where many want one, a short call takes long too, and must not wait for those that compute.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,8 +17,19 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Threads beyond those with seats: so many guests may wait at a time without delaying others.
 pub(super) const SPARE_THREADS: usize = 64;
 
+/// A call that has had so much of the processor since it was first seen is heavy. The kernel brings what it tells up to date at each of
+/// its ticks, of 4 ms as a rule, so less would be said of calls that took nothing.
+const HEAVY: Duration = Duration::from_millis(6);
+
 /// The run of a thread and the call of the guest in it.
 type Call = (u64, u64);
+
+/// A call when it was first seen.
+struct Seen {
+    call: Call,
+    /// What its thread had had of the processor.
+    processor: Option<Duration>,
+}
 
 pub(super) fn spawn(shared: Arc<Shared>) -> JoinHandle<()> {
     let thread = thread::Builder::new().name("watchdog".into());
@@ -28,7 +40,7 @@ pub(super) fn spawn(shared: Arc<Shared>) -> JoinHandle<()> {
 }
 
 fn watch(shared: &Arc<Shared>) {
-    let mut seen: Vec<Option<Call>> = Vec::new();
+    let mut seen: Vec<Option<Seen>> = Vec::new();
     while !shared.queue.is_stopped() {
         if !shared.queue.is_busy() {
             // Woken by the next worker that finds work; by itself only to notice the end.
@@ -42,23 +54,43 @@ fn watch(shared: &Arc<Shared>) {
         }
         thread::sleep(LOOK);
         let beats = shared.beats.lock().clone();
-        seen.resize(beats.len(), None);
+        seen.resize_with(beats.len(), || None);
         for (beat, before) in beats.iter().zip(&mut seen) {
             let now = running(beat);
-            let slow = now.is_some() && now == *before;
-            *before = now;
-            if !slow {
+            let Some(first) = before.as_ref().filter(|seen| now == Some(seen.call)) else {
+                *before = now.map(|call| Seen {
+                    call,
+                    processor: processor(beat),
+                });
                 *beat.since.lock() = None;
                 continue;
-            }
+            };
             beat.since
                 .lock()
                 .get_or_insert_with(|| Instant::now() - LOOK);
-            if !beat.moved.load(Ordering::Acquire) {
-                move_over(shared, beat, now);
+            let heavy = is_heavy(first.processor, beat);
+            let new = heavy && !beat.heavy.load(Ordering::Acquire);
+            if new || !beat.moved.load(Ordering::Acquire) {
+                move_over(shared, beat, now, heavy);
             }
         }
     }
+}
+
+/// Whether a call, since it was first seen, has computed for long. Where the kernel does not tell, it is as long as it lasts.
+fn is_heavy(first: Option<Duration>, beat: &Beat) -> bool {
+    match (first, processor(beat)) {
+        (Some(first), Some(now)) => now.saturating_sub(first) >= HEAVY,
+        _ => uses_processor(beat),
+    }
+}
+
+/// What a thread has had of the processor since it was made.
+fn processor(beat: &Beat) -> Option<Duration> {
+    let thread = beat.thread.load(Ordering::Relaxed);
+    let told = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    let nanoseconds = told.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// What a thread is in.
@@ -71,16 +103,15 @@ fn running(beat: &Beat) -> Option<Call> {
     ))
 }
 
-fn move_over(shared: &Arc<Shared>, beat: &Beat, call: Option<Call>) {
+fn move_over(shared: &Arc<Shared>, beat: &Beat, call: Option<Call>, heavy: bool) {
     let uses_processor = uses_processor(beat);
     // Under the queue's lock, because the worker gives its seat back under it.
     let still = || {
         let still = running(beat) == call;
         if still {
-            beat.moved.store(true, Ordering::Release);
-            beat.heavy.fetch_or(uses_processor, Ordering::AcqRel);
+            beat.heavy.fetch_or(heavy, Ordering::AcqRel);
         }
-        still
+        still && !beat.moved.swap(still, Ordering::AcqRel)
     };
     if shared.queue.move_over(&beat.seat, uses_processor, still)
         && shared.threads.lock().len() < super::threads_max(shared.options.workers)

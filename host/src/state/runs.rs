@@ -10,7 +10,7 @@ use super::keys::StorePrefix;
 
 /// So many deletes in a row are looked at, and so many keys are deleted with a range: each range delete is paid for by every
 /// reader.
-pub(super) const RUN_MIN: usize = 1_024;
+pub(super) const RUN_MIN: usize = 256;
 /// What the walk may cost: so many bytes of values for each key, and a key that stays after so many that go; this much more is
 /// always allowed.
 const VALUE_BYTES: usize = 512;

@@ -12,7 +12,7 @@ mod inbox;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use failure::TaskFailure;
@@ -247,13 +247,16 @@ impl Task {
     }
 
     /// Drops the instance; the next batch makes a new one.
-    pub fn drop_instance(&mut self) {
+    pub fn drop_instance(&mut self, control: &StepControl) {
         let (Some(instance), Some(context)) = (self.instance.take(), self.context.take()) else {
             return;
         };
         let (context, closed) = instance.close(context);
         self.context = Some(context);
-        if let Err(fault) = closed {
+        // A `close` that was interrupted for the drain's sake did nothing wrong.
+        if let Err(fault) = closed
+            && !control.give_up.load(Ordering::Relaxed)
+        {
             tracing::warn!(task = %self.name(), "`close` failed: {fault}");
         }
     }

@@ -205,7 +205,7 @@ impl Task {
         }
         tracing::debug!(task = %self.name(), messages, ?wear, "an instance is replaced");
         control.begin_call();
-        self.drop_instance();
+        self.drop_instance(control);
     }
 
     fn begin_batch(&mut self, latest: i64) {

@@ -240,7 +240,7 @@ fn a_scan_over_deleted_keys_looks_at_the_time_and_remembers_where_they_end()
         for number in 0..keys {
             task.put(QUEUE, &numbered(number), value);
             // Too few at a time to be deleted as a range.
-            if number % 1_000 == 999 {
+            if number % 200 == 199 {
                 commit_queue(&db, &mut task)?;
             }
         }

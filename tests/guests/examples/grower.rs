@@ -1,4 +1,5 @@
-//! Takes memory where nothing processes messages: `bytes-in-open` of them in `open`, and a megabyte in each of 20 calls of `on-end`.
+//! Takes memory where nothing processes messages: `bytes-in-open` of them in `open`, and a megabyte in each of 20 calls of `on-end`, which
+//! sends `megabytes-at-end` as well.
 
 use wasm_host_sdk::prelude::*;
 
@@ -25,6 +26,13 @@ impl Grower {
 
     fn on_end(&mut self, cx: &Context) -> Result<Progress, Error> {
         self.taken.push(vec![1; 1_000_000]);
+        let large = vec![1; 1 << 20];
+        for _ in 0..cx
+            .config_as::<usize>("megabytes-at-end")?
+            .unwrap_or_default()
+        {
+            cx.output::<Raw, Raw>("out").send_value(&large)?;
+        }
         let calls = cx.store::<Raw, I64>("counts")?.increment(b"calls", 1)?;
         cx.output::<Raw, Raw>("out")
             .send_value(calls.to_string().as_bytes())?;

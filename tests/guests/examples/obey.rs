@@ -6,6 +6,8 @@ use wasm_host_sdk::prelude::*;
 #[derive(Default)]
 struct Obey {
     hoard: Vec<Vec<u8>>,
+    /// How long `close` takes, in milliseconds; 0: it never returns.
+    close_ms: Option<u64>,
 }
 
 #[task]
@@ -35,6 +37,7 @@ impl Obey {
                 }
             }
             "sleep" => std::thread::sleep(std::time::Duration::from_millis(number())),
+            "close" => self.close_ms = Some(number()),
             "reject" => {
                 store.put(b"rejected", b"must not stay")?;
                 cx.output::<Raw, Raw>("out")
@@ -137,6 +140,20 @@ impl Obey {
                 cx.count("obeyed", 1);
                 let line = format!("{text} {count}");
                 cx.output::<Raw, Raw>("out").send_value(line.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _cx: &Context) -> Result<(), Error> {
+        match self.close_ms {
+            None => {}
+            Some(0) => loop {
+                std::hint::black_box(0);
+            },
+            Some(milliseconds) => {
+                std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+                println!("closed");
             }
         }
         Ok(())

@@ -56,6 +56,33 @@ fn an_epoch_from_change_to_delivery() {
 }
 
 #[test]
+fn a_write_that_does_not_end_ends_the_job_and_a_process_that_stood_still_does_not() {
+    let t0 = Instant::now();
+    let mut core = core(t0);
+    core.step(&Event::Changed, t0);
+    let mut now = after(t0, 1000);
+    core.step(&Event::Tick, now);
+    core.barrier_set(1, now);
+    let commands = core.step(&Event::Sealed(Epoch(8), true), now);
+    assert_eq!(commands, [Command::Commit(Epoch(8))]);
+    // An hour in which nothing ran.
+    now = after(now, 3_600_000);
+    assert_eq!(core.step(&Event::Tick, now), []);
+    // 10 s and twice `timeout` in which the write did not end.
+    for second in 0..1210 {
+        assert_eq!(core.wake_at(now), Some(after(now, 1000)));
+        now = after(now, 1000);
+        let commands = core.step(&Event::Tick, now);
+        assert_eq!(commands.is_empty(), second < 1207, "{second}");
+        if !commands.is_empty() {
+            assert_eq!(commands, [Command::Exit(Ending::Host)]);
+            return;
+        }
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
 fn nothing_changed_is_not_written() {
     let t0 = Instant::now();
     let mut core = core(t0);

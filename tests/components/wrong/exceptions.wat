@@ -1,0 +1,4 @@
+(component
+  (core module
+    (tag $t)
+    (func (throw $t))))
