@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source, SourceError};
+use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
 use crate::model::{PartitionId, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Delivery, Inbox};
