@@ -10,6 +10,7 @@ use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
+use wasm_host::disk::Disk;
 use wasm_host::epoch::{SealedEpoch, SealedTask};
 use wasm_host::model::{Epoch, OutputIndex, PartitionId, StreamId, TaskId};
 use wasm_host::records::{StageRecord, TaskRecord};
@@ -44,7 +45,7 @@ impl Bench {
             job: "bench".into(),
             disk_reserve: 0,
             db: DbOptions::default(),
-            steps: Arc::new(()),
+            disk: Disk::default(),
             check: Box::new(|_| Ok(())),
         })?;
         let stage = StageShape {
@@ -71,8 +72,14 @@ impl Bench {
                 ..Retention::default()
             },
         };
-        let steps = Arc::new(());
-        let mut committer = Committer::open(directory, &[log], &[], &[], Durability::Sync, steps)?;
+        let mut committer = Committer::open(
+            directory,
+            &[log],
+            &[],
+            &[],
+            Durability::Sync,
+            Disk::default(),
+        )?;
         committer.register(&catalog, &[])?;
         Ok(Bench {
             db,

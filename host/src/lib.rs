@@ -11,6 +11,8 @@ compile_error!("wasm-host runs on Linux, x86-64 and aarch64");
 
 pub mod model;
 
+pub mod disk;
+
 pub mod coordinator;
 
 pub mod checkpoint;

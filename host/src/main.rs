@@ -1,8 +1,9 @@
 //! The binary: what was typed, to an exit code.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+
+use wasm_host::disk::Disk;
 
 fn main() -> ExitCode {
-    wasm_host::cli::main(std::env::args_os(), Arc::new(()))
+    wasm_host::cli::main(std::env::args_os(), Disk::default())
 }

@@ -2,6 +2,7 @@
 //! process is ended by `abort`, started again, and what comes of it is what comes of a run without crashes.
 
 mod case;
+mod failing_disk;
 mod in_a_row;
 
 use std::collections::BTreeSet;
@@ -352,8 +353,28 @@ fn steps_of_the_sources() -> Aborted {
                 continue;
             }
             let text = fs::read_to_string(&path).expect("a source");
-            let calls = text.split(".before(\"").skip(1);
-            found.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            for call in [
+                "before",
+                "before_at",
+                "before_write",
+                "write_at",
+                "truncate",
+                "sync",
+                "sync_data",
+            ] {
+                let call = format!(".{call}(");
+                let calls = text.split(&call).skip(1);
+                let name = |rest: &str| {
+                    Some(
+                        rest.trim_start()
+                            .strip_prefix('"')?
+                            .split_once('"')?
+                            .0
+                            .to_owned(),
+                    )
+                };
+                found.extend(calls.filter_map(name));
+            }
         }
     }
     let mut found = Aborted::new();

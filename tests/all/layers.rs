@@ -8,13 +8,14 @@ use crate::harness::in_repository;
 /// Each module of the host and what it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("disk", &[]),
     ("state", &["model"]),
     ("records", &["model", "state"]),
     ("epoch", &["model", "state", "records"]),
-    ("connectors", &["model"]),
+    ("connectors", &["model", "disk"]),
     (
         "checkpoint",
-        &["model", "state", "records", "epoch", "connectors"],
+        &["model", "disk", "state", "records", "epoch", "connectors"],
     ),
     ("runtime", &["model", "state"]),
     (
@@ -33,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "coordinator",
         &[
             "model",
+            "disk",
             "state",
             "records",
             "epoch",
@@ -59,6 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "model",
+            "disk",
             "state",
             "connectors",
             "checkpoint",
@@ -77,7 +80,26 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rocksdb::", &["state/db.rs"]),
     ("wasmtime::", &["runtime/"]),
     ("axum::", &["admin/"]),
-    ("postcard::", &["records/", "connectors/file/detail.rs"]),
+    (
+        "postcard::",
+        &["records/", "model/position.rs", "connectors/file/detail.rs"],
+    ),
+    // What must be there after a crash.
+    (
+        "fs::rename(",
+        &[
+            "disk/",
+            "cli/stopped.rs",
+            "runtime/code.rs",
+            "connectors/testing.rs",
+        ],
+    ),
+    ("sync_all()", &["disk/"]),
+    ("sync_data()", &["disk/", "runtime/code.rs"]),
+    (
+        "set_len(",
+        &["disk/", "checkpoint/lock.rs", "connectors/conformance/"],
+    ),
     ("clap::", &["cli/"]),
 ];
 

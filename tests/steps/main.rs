@@ -1,67 +1,161 @@
-//! The host with a hand on every durable step. What it does is said by the environment:
+//! The host on a disk that can be told what to do. The environment says it:
 //!
 //! | variable | meaning |
 //! | --- | --- |
 //! | `STEPS_LOG` | append the name of each step to this file |
-//! | `STEPS_ABORT` | end the process, as a crash does, before step number N (counted from 1), or before the N-th step of a name: `NAME:N` |
+//! | `STEPS_ABORT` | `AT`: end the process, as a crash does |
+//! | `STEPS_CUT` | `WHAT:AT`: forget what is not synced, as a power cut does, and end the process. `all`; `content`: of files, but names are kept |
+//! | `STEPS_FAIL` | `EIO:AT` or `ENOSPC:AT`: from then on everything fails with that error |
+//! | `STEPS_FAIL_ONCE` | the same, for that one only |
 //! | `STEPS_HOLD` | `NAME:MS`: wait so long before each step of that name |
+//!
+//! `AT` is before step number N (counted from 1), before the N-th step of a name, `NAME:N`, or before the N-th operation, `operation:N`.
+
+mod unsynced;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wasm_host::model::Steps;
+use unsynced::{Forgets, Unsynced};
+use wasm_host::disk::{Disk, Operation, Steps};
+
+/// What operations are called where steps have their names.
+const OPERATION: &str = "operation";
+
+/// A point of a run.
+struct At {
+    /// `None`: any step.
+    name: Option<String>,
+    number: u64,
+    come: AtomicU64,
+}
+
+impl At {
+    fn parse(text: &str) -> At {
+        let (name, number) = match text.rsplit_once(':') {
+            None => (None, text),
+            Some((name, number)) => (Some(name.to_owned()), number),
+        };
+        At {
+            name,
+            number: number.parse().expect("a point ends with a number"),
+            come: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is this one, of all of that name.
+    fn is(&self, name: &str) -> bool {
+        let counts = match &self.name {
+            None => name != OPERATION,
+            Some(wanted) => wanted == name,
+        };
+        counts && self.come.fetch_add(1, Ordering::SeqCst) + 1 == self.number
+    }
+}
 
 struct Watched {
     log: Option<Mutex<File>>,
-    abort: Option<(Option<String>, u64)>,
+    abort: Option<At>,
+    cut: Option<(Forgets, At)>,
+    fail: Option<Fail>,
     hold: Option<(String, Duration)>,
-    steps: AtomicU64,
-    named: AtomicU64,
+    unsynced: Mutex<Unsynced>,
+}
+
+struct Fail {
+    error: i32,
+    at: At,
+    once: bool,
+    has_begun: AtomicBool,
+}
+
+impl Watched {
+    fn point(&self, name: &str) -> io::Result<()> {
+        if let Some(log) = &self.log
+            && name != OPERATION
+        {
+            let mut log = log.lock().expect("the log's lock");
+            writeln!(log, "{name}").expect("the log can be written");
+        }
+        if self.abort.as_ref().is_some_and(|at| at.is(name)) {
+            std::process::abort();
+        }
+        if let Some((forgets, at)) = &self.cut
+            && at.is(name)
+        {
+            // Nobody else goes on: the lock is never given back.
+            let mut unsynced = self.unsynced.lock().expect("the journal's lock");
+            unsynced.forget(*forgets);
+            std::process::abort();
+        }
+        if let Some(fail) = &self.fail {
+            let is_now = fail.at.is(name);
+            let begun = fail.has_begun.fetch_or(is_now, Ordering::SeqCst);
+            if is_now || begun && !fail.once {
+                return Err(io::Error::from_raw_os_error(fail.error));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Steps for Watched {
-    fn before(&self, step: &'static str) {
-        let number = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(log) = &self.log {
-            let mut log = log.lock().expect("the log's lock");
-            writeln!(log, "{step}").expect("the log can be written");
-        }
-        match &self.abort {
-            Some((None, at)) if *at == number => std::process::abort(),
-            Some((Some(name), at))
-                if name == step && self.named.fetch_add(1, Ordering::SeqCst) + 1 == *at =>
-            {
-                std::process::abort();
-            }
-            _ => {}
-        }
-        if let Some((name, time)) = &self.hold
-            && name == step
+    fn before(&self, name: &'static str) -> io::Result<()> {
+        self.point(name)?;
+        if let Some((held, time)) = &self.hold
+            && held == name
         {
             std::thread::sleep(*time);
         }
+        Ok(())
+    }
+
+    fn operation(&self, operation: &Operation<'_>) -> io::Result<()> {
+        self.point(OPERATION)?;
+        if self.cut.is_some() {
+            let mut unsynced = self.unsynced.lock().expect("the journal's lock");
+            unsynced.note(operation);
+        }
+        Ok(())
     }
 }
 
 fn main() -> ExitCode {
-    let log = std::env::var_os("STEPS_LOG").map(|path| {
+    let of = |name| std::env::var(name).ok();
+    let log = of("STEPS_LOG").map(|path| {
         let file = OpenOptions::new().create(true).append(true).open(path);
         Mutex::new(file.expect("STEPS_LOG can be opened"))
     });
-    let abort = std::env::var("STEPS_ABORT")
-        .ok()
-        .map(|at| match at.split_once(':') {
-            None => (None, at.parse().expect("STEPS_ABORT is a number")),
-            Some((name, at)) => (
-                Some(name.to_owned()),
-                at.parse().expect("STEPS_ABORT ends with a number"),
-            ),
-        });
-    let hold = std::env::var("STEPS_HOLD").ok().map(|hold| {
+    let cut = of("STEPS_CUT").map(|cut| {
+        let (what, at) = cut.split_once(':').expect("STEPS_CUT is WHAT:AT");
+        let forgets = match what {
+            "all" => Forgets::All,
+            "content" => Forgets::Content,
+            _ => panic!("STEPS_CUT begins with all or content"),
+        };
+        (forgets, At::parse(at))
+    });
+    let failing = |text: String, once| {
+        let (error, at) = text.split_once(':').expect("a failure is ERROR:AT");
+        Fail {
+            error: match error {
+                "EIO" => 5,
+                "ENOSPC" => 28,
+                _ => panic!("a failure begins with EIO or ENOSPC"),
+            },
+            at: At::parse(at),
+            once,
+            has_begun: AtomicBool::new(false),
+        }
+    };
+    let fail = of("STEPS_FAIL")
+        .map(|text| failing(text, false))
+        .or_else(|| of("STEPS_FAIL_ONCE").map(|text| failing(text, true)));
+    let hold = of("STEPS_HOLD").map(|hold| {
         let (name, ms) = hold.split_once(':').expect("STEPS_HOLD is NAME:MS");
         (
             name.to_owned(),
@@ -70,10 +164,11 @@ fn main() -> ExitCode {
     });
     let steps = Watched {
         log,
-        abort,
+        abort: of("STEPS_ABORT").map(|at| At::parse(&at)),
+        cut,
+        fail,
         hold,
-        steps: AtomicU64::new(0),
-        named: AtomicU64::new(0),
+        unsynced: Mutex::default(),
     };
-    wasm_host::cli::main(std::env::args_os(), Arc::new(steps))
+    wasm_host::cli::main(std::env::args_os(), Disk::new(Arc::new(steps)))
 }

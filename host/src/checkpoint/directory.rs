@@ -14,12 +14,10 @@
 //! ordinary open would replay, flush and delete the write-ahead log, and with it the evidence of what is wrong. Only
 //! when they agree is the database opened for writing. A refused directory is unchanged.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +26,8 @@ pub use super::making::move_aside;
 use super::making::{self, Found};
 use super::witness::{self, Verdict, Witness};
 use super::{OpenError, StateId};
-use crate::model::{CommitKey, Steps, shown};
+use crate::disk::{Disk, DiskError, Room};
+use crate::model::{CommitKey, shown};
 use crate::records::{self, Unwitnessed};
 use crate::state::{Db, DbOptions, Durability};
 
@@ -45,8 +44,8 @@ pub struct DirectoryOptions<'a> {
     pub disk_reserve: u64,
     /// The database's settings.
     pub db: DbOptions,
-    /// Told of each durable step.
-    pub steps: Arc<dyn Steps>,
+    /// Where it is written.
+    pub disk: Disk,
     /// Whether what is in it fits the job: asked before anything is changed.
     pub check: Check<'a>,
 }
@@ -75,7 +74,7 @@ pub struct Directory {
     /// The last synced write.
     pub commit: CommitKey,
     pub(super) witness: Witness,
-    steps: Arc<dyn Steps>,
+    disk: Disk,
 }
 
 /// Opens the directory, or makes it where there is none.
@@ -157,17 +156,14 @@ fn open_with(
     let (unopened, behind) = check_unopened(options, state_id)?;
     drop(unopened);
     let (db_path, witness_path) = (path.join("db"), path.join("witness"));
-    making::end(path)?;
-    options.steps.before("open.database");
+    making::end(&options.disk, path)?;
+    options.disk.before_at("open.database", "open", &db_path)?;
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let db = db.with_right(lock.right());
     let commit = read_commit(path, &db)?;
-    let (mut witness, _) = Witness::open(&witness_path, state_id, Arc::clone(&options.steps))
-        .map_err(|source| io_error("open", &witness_path, source))?;
+    let (mut witness, _) = Witness::open(&options.disk, &witness_path, state_id)?;
     if behind {
-        witness
-            .write(&commit, Durability::Sync)
-            .map_err(|source| io_error("write", &witness_path, source))?;
+        witness.write(&commit, Durability::Sync)?;
     }
     Ok(Directory {
         path: path.clone(),
@@ -176,7 +172,7 @@ fn open_with(
         db: Arc::new(db),
         commit,
         witness,
-        steps: Arc::clone(&options.steps),
+        disk: options.disk.clone(),
     })
 }
 
@@ -188,7 +184,7 @@ fn enter(
     let path = &options.path;
     let lock_path = path.join("lock");
     let lock = lock(&lock_path).map_err(|error| match error {
-        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+        OpenError::Disk(error) if error.source.kind() == io::ErrorKind::NotFound => {
             refused(path, "it has no `lock` file, so it is no state directory or is damaged; restore a copy, or run `wasm-host reset`")
         }
         other => other,
@@ -361,32 +357,21 @@ pub(super) fn await_reserve(options: &DirectoryOptions<'_>) -> Result<(), OpenEr
             .filter(|parent| parent.is_dir())
             .unwrap_or(Path::new(".")),
     };
-    let mut said = false;
-    loop {
-        let free =
-            free_bytes(place).map_err(|source| io_error("ask for free space of", place, source))?;
-        if free >= options.disk_reserve {
-            return Ok(());
-        }
-        if !said {
-            tracing::warn!(
-                "{}: {free} bytes are free, fewer than disk-reserve = {} bytes; waiting for room",
-                place.display(),
-                options.disk_reserve
-            );
-            said = true;
-        }
-        std::thread::sleep(Duration::from_secs(1));
+    let reserve = options.disk_reserve;
+    let waits = |free| {
+        tracing::warn!(
+            "{}: {free} bytes are free, fewer than disk-reserve = {reserve} bytes; waiting for room",
+            place.display()
+        );
+    };
+    match Room::wait(place, reserve, waits, |_| false) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(OpenError::Disk(DiskError {
+            action: "ask for free space of",
+            path: place.to_owned(),
+            source,
+        })),
     }
-}
-
-/// Bytes that this user may still write on the file system of `path`.
-///
-/// # Errors
-/// The file system does not say.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(path)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 impl Directory {
@@ -400,12 +385,8 @@ impl Directory {
         if fs::read(&path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
-        self.steps.before("code.write");
-        let temporary = sibling(&path, ".new");
-        remove_if_there(fs::remove_file(&temporary), &temporary)?;
-        write_synced(&temporary, bytes).map_err(|source| io_error("write", &temporary, source))?;
-        fs::rename(&temporary, &path).map_err(|source| io_error("rename to", &path, source))?;
-        sync_folder(&self.path.join("code"))
+        self.disk.before_at("code.write", "write", &path)?;
+        Ok(self.disk.replace(&path, bytes)?)
     }
 }
 
@@ -418,46 +399,6 @@ pub fn code_path(directory: &Path, sha256: &str) -> PathBuf {
 pub(super) fn boot_id() -> Option<String> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
-}
-
-pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// Makes a folder's entries durable.
-pub(super) fn sync_folder(path: &Path) -> Result<(), OpenError> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| io_error("sync", path, source))
-}
-
-pub(super) fn remove_if_there(result: io::Result<()>, path: &Path) -> Result<(), OpenError> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("clear", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
 }
 
 pub(super) fn refused(path: &Path, why: &str) -> OpenError {

@@ -13,6 +13,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::OpenError;
+use crate::disk::DiskError;
 
 /// Who holds a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +73,18 @@ impl Lock {
     }
 
     fn hold(path: &Path, create: bool, how: FlockOperation) -> Result<Lock, OpenError> {
-        let cannot = |source| OpenError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
+        let cannot = |source| {
+            OpenError::Disk(DiskError {
+                action: "open",
+                path: path.to_owned(),
+                source,
+            })
         };
+        // Whoever only looks may do so where nothing can be written.
+        let writes = how != FlockOperation::NonBlockingLockShared;
         let file = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(writes)
             .create(create)
             .truncate(false)
             .mode(0o600)
@@ -94,8 +99,11 @@ impl Lock {
                     let holder = locked_by(&file);
                     // Somebody who only looks is soon done; whoever runs the job has said so. No holder: it is free meanwhile, or the
                     // kernel does not list it.
-                    let runs_the_job = holder.is_some() && holder == announced;
-                    let patience = if runs_the_job { 5 } else { 150 };
+                    let patience = match holder {
+                        Some(pid) if is_ending(pid) => 500,
+                        Some(_) if holder == announced => 5,
+                        _ => 150,
+                    };
                     if tries < patience {
                         tries += 1;
                         std::thread::sleep(Duration::from_millis(20));
@@ -117,6 +125,18 @@ impl Lock {
             path: path.to_owned(),
         })
     }
+}
+
+/// Whether a process is past its end and about to give back what it holds, which takes a while if that is much.
+fn is_ending(pid: u32) -> bool {
+    /// `PF_EXITING` of the kernel's `sched.h`, in the field `flags` of `/proc/PID/stat`.
+    const EXITING: u64 = 4;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let flags = fields.split_ascii_whitespace().nth(6);
+    let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
 /// The process that holds the lock on a file, as the kernel lists it.

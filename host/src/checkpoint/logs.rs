@@ -417,6 +417,7 @@ mod tests {
     use crate::connectors::conformance::check_input;
     use crate::connectors::log::{LogInput, Unread};
     use crate::connectors::testing::Folder;
+    use crate::disk::Disk;
     use crate::model::{MessageRef, partition_of_key};
     use crate::state::{DbOptions, Durability};
 
@@ -429,7 +430,7 @@ mod tests {
             job: "log".into(),
             disk_reserve: 0,
             db: DbOptions::default(),
-            steps: Arc::new(()),
+            disk: Disk::default(),
             check: Box::new(|_| Ok(())),
         })
         .expect("a new directory");
@@ -446,10 +447,15 @@ mod tests {
             partitions,
             retention: Retention::default(),
         };
-        let steps = Arc::new(());
-        let mut committer =
-            Committer::open(directory, &[stream], &[], &[], Durability::Process, steps)
-                .expect("a committer");
+        let mut committer = Committer::open(
+            directory,
+            &[stream],
+            &[],
+            &[],
+            Durability::Process,
+            Disk::default(),
+        )
+        .expect("a committer");
         committer.register(&catalog, &[]).expect("the name is new");
         let input = LogInput::new(committer.logs(), id, partitions, Unread::Kept);
         check_input(&input, 0);

@@ -9,17 +9,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::directory::{
-    DirectoryOptions, FORMAT, FormatFile, await_reserve, io_error, refused, remove_if_there,
-    sibling, sync_folder, write_synced,
-};
+use super::directory::{DirectoryOptions, FORMAT, FormatFile, await_reserve, refused};
 use super::lock::Lock;
 use super::witness::Witness;
 use super::{OpenError, StateId};
+use crate::disk::{Disk, DiskError, parent, sibling};
 use crate::model::{CommitKey, Epoch, Nonce, Seq};
 use crate::records;
 use crate::state::{Db, Durability};
@@ -48,7 +44,7 @@ pub(super) fn find(path: &Path) -> Result<Found, OpenError> {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(refused(path, "it is a file, not a folder")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(source) => return Err(io_error("look at", path, source)),
+        Err(source) => return Err(failed("look at", path)(source)),
     }
     let names = names(path)?;
     let has = |name: &str| names.iter().any(|found| found == name);
@@ -67,11 +63,11 @@ fn stays(name: &str) -> bool {
 }
 
 fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, OpenError> {
-    let entries = fs::read_dir(path).map_err(|source| io_error("read", path, source))?;
+    let entries = fs::read_dir(path).map_err(failed("read", path))?;
     entries
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<io::Result<_>>()
-        .map_err(|source| io_error("read", path, source))
+        .map_err(failed("read", path))
 }
 
 /// Where a directory is made that is renamed to `path`.
@@ -82,7 +78,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 /// Makes a state directory where there is none. Yields its lock, or nothing where somebody else has made it meanwhile.
 pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
     let path = &options.path;
-    make_folders(parent(path))?;
+    options.disk.make_folders(parent(path))?;
     await_reserve(options)?;
     loop {
         let made = match find(path)? {
@@ -98,14 +94,14 @@ pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenE
 
 /// `None`: somebody else was faster, and it is to be looked again.
 fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
-    let (path, steps) = (&options.path, &options.steps);
+    let (path, disk) = (&options.path, &options.disk);
     let init = beside(path);
-    steps.before("init.make");
-    private(&init)?;
+    disk.before_at("init.make", "make", &init)?;
+    disk.make_private(&init)?;
     // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
     let lock = match Lock::take(&init.join("lock"), true) {
         // It has been renamed between two calls.
-        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(OpenError::Disk(error)) if error.source.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
         }
         Err(OpenError::InUse { pid, .. }) => {
@@ -119,78 +115,73 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
         return Ok(None);
     }
     if find(path)? != Found::Nothing {
-        remove_if_there(fs::remove_dir_all(&init), &init)?;
+        disk.remove_if_there(&init)?;
         return Ok(None);
     }
     let state_id = fill(options, &init)?;
-    steps.before("init.format");
-    write_format(options, &init.join("FORMAT"), state_id)?;
-    steps.before("init.sync");
-    sync_all(&init)?;
-    steps.before("init.rename");
-    fs::rename(&init, path).map_err(|source| io_error("rename to", path, source))?;
-    steps.before("init.sync-parent");
-    sync_folder(parent(path))?;
+    let format = init.join("FORMAT");
+    disk.before_at("init.format", "write", &format)?;
+    write_format(options, &format, state_id)?;
+    disk.before_at("init.sync", "sync", &init)?;
+    sync_all(disk, &init)?;
+    disk.before_at("init.rename", "rename to", path)?;
+    disk.rename(&init, path)?;
+    disk.before_at("init.sync-parent", "sync", parent(path))?;
+    disk.sync_folder(parent(path))?;
     Ok(Some(lock.moved_to(path.join("lock"))))
 }
 
 /// `None`: somebody else was faster, and it is to be looked again.
 fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
-    let (path, steps) = (&options.path, &options.steps);
-    steps.before("init.lock");
+    let (path, disk) = (&options.path, &options.disk);
+    disk.before_at("init.lock", "lock", path)?;
     let lock = Lock::take(&path.join("lock"), true)?;
     if !lock.is_ours() || find(path)? != Found::Folder {
         return Ok(None);
     }
-    steps.before("init.mark");
     let mark = path.join(MARK);
-    remove_if_there(fs::remove_file(&mark), &mark)?;
-    write_synced(&mark, b"").map_err(|source| io_error("write", &mark, source))?;
-    sync_folder(path)?;
+    disk.before_at("init.mark", "write", &mark)?;
+    disk.remove_if_there(&mark)?;
+    disk.write_new(&mark, b"")?;
+    disk.sync_folder(path)?;
     let state_id = fill(options, path)?;
-    steps.before("init.format");
     let (new, format) = (path.join("FORMAT.new"), path.join("FORMAT"));
-    remove_if_there(fs::remove_file(&new), &new)?;
+    disk.before_at("init.format", "write", &new)?;
+    disk.remove_if_there(&new)?;
     write_format(options, &new, state_id)?;
-    steps.before("init.sync");
-    sync_all(path)?;
-    steps.before("init.rename");
-    fs::rename(&new, &format).map_err(|source| io_error("rename to", &format, source))?;
-    steps.before("init.sync-folder");
-    sync_folder(path)?;
-    steps.before("init.unmark");
-    unmark(path)?;
+    disk.before_at("init.sync", "sync", path)?;
+    sync_all(disk, path)?;
+    disk.before_at("init.rename", "rename to", &format)?;
+    disk.rename(&new, &format)?;
+    disk.before_at("init.sync-folder", "sync", path)?;
+    disk.sync_folder(path)?;
+    disk.before_at("init.unmark", "clear", &mark)?;
+    unmark(disk, path)?;
     Ok(Some(lock))
 }
 
 /// Makes that durable which a crash at the end of the making may have left undone: its name, and that it is no longer marked.
-pub(super) fn end(path: &Path) -> Result<(), OpenError> {
+pub(super) fn end(disk: &Disk, path: &Path) -> Result<(), OpenError> {
     let parent = parent(path);
     if parent.is_dir() {
-        sync_folder(parent)?;
+        disk.sync_folder(parent)?;
     }
     match path.join(MARK).exists() {
-        true => unmark(path),
+        true => unmark(disk, path),
         false => Ok(()),
     }
 }
 
-fn unmark(path: &Path) -> Result<(), OpenError> {
-    let mark = path.join(MARK);
-    remove_if_there(fs::remove_file(&mark), &mark)?;
-    sync_folder(path)
+fn unmark(disk: &Disk, path: &Path) -> Result<(), OpenError> {
+    disk.remove_if_there(&path.join(MARK))?;
+    Ok(disk.sync_folder(path)?)
 }
 
 /// Removes what an earlier attempt has left, and makes everything but `FORMAT`.
 fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenError> {
-    let steps = &options.steps;
-    let (db_path, code) = (folder.join("db"), folder.join("code"));
-    for old in [&db_path, &code] {
-        remove_if_there(fs::remove_dir_all(old), old)?;
-    }
-    for name in ["FORMAT", "witness"] {
-        let old = folder.join(name);
-        remove_if_there(fs::remove_file(&old), &old)?;
+    let disk = &options.disk;
+    for name in ["db", "code", "FORMAT", "witness"] {
+        disk.remove_if_there(&folder.join(name))?;
     }
     let state_id = StateId::random();
     let commit = CommitKey {
@@ -199,10 +190,11 @@ fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenEr
         nonce: Nonce(rand::random()),
         prev_nonce: Nonce(0),
     };
-    steps.before("init.database");
+    let db_path = folder.join("db");
+    disk.before_at("init.database", "make", &db_path)?;
     // The folder around it may be anybody's to look into.
-    private(&db_path)?;
-    private(&code)?;
+    disk.make_private(&db_path)?;
+    disk.make_private(&folder.join("code"))?;
     let cannot = |source| OpenError::Db {
         path: db_path.clone(),
         source,
@@ -210,12 +202,10 @@ fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenEr
     let db = Db::create(&db_path, &options.db).map_err(cannot)?;
     let mut writes = db.write_set();
     records::put(&mut writes, &(), &commit);
-    steps.before("init.commit");
+    disk.before_at("init.commit", "write to", &db_path)?;
     writes.commit(Durability::Sync).map_err(cannot)?;
     drop(db);
-    let witness = folder.join("witness");
-    Witness::create(&witness, state_id, &commit, Arc::clone(steps))
-        .map_err(|source| io_error("make", &witness, source))?;
+    Witness::create(disk, &folder.join("witness"), state_id, &commit)?;
     Ok(state_id)
 }
 
@@ -230,48 +220,48 @@ fn write_format(
         state_id: state_id.to_string(),
     };
     let text = serde_json::to_vec(&format).unwrap_or_default();
-    write_synced(file, &text).map_err(|source| io_error("write", file, source))
+    Ok(options.disk.write_new(file, &text)?)
 }
 
-fn sync_all(folder: &Path) -> Result<(), OpenError> {
-    sync_folder(&folder.join("db"))?;
-    sync_folder(&folder.join("code"))?;
-    sync_folder(folder)
+fn sync_all(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
+    disk.sync_folder(&folder.join("db"))?;
+    disk.sync_folder(&folder.join("code"))?;
+    disk.sync_folder(folder)
 }
 
 /// Moves what is there aside and returns where it is now; `None` where there is nothing to move. Deletes nothing.
 ///
 /// # Errors
 /// It is in use, or cannot be renamed.
-pub fn move_aside(path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
+pub fn move_aside(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     let lock_path = path.join("lock");
     let _lock = match lock_path.exists() {
         true => Some(Lock::take(&lock_path, false)?),
         false => None,
     };
     let aside = free_name(&|suffix| sibling(path, &format!(".{RESET}{stamp}{suffix}")));
-    match fs::rename(path, &aside) {
+    match disk.rename(path, &aside) {
         Ok(()) => {}
         // A mount point, or a folder above that others own: what is in it can be moved.
         Err(error)
             if matches!(
-                error.kind(),
+                error.source.kind(),
                 io::ErrorKind::ResourceBusy
                     | io::ErrorKind::CrossesDevices
                     | io::ErrorKind::PermissionDenied
                     | io::ErrorKind::ReadOnlyFilesystem
             ) =>
         {
-            return move_within(path, stamp);
+            return move_within(disk, path, stamp);
         }
-        Err(source) => return Err(io_error("rename", path, source)),
+        Err(error) => return Err(error.into()),
     }
-    sync_folder(parent(path))?;
+    disk.sync_folder(parent(path))?;
     Ok(Some(aside))
 }
 
 /// Moves everything into a folder inside. `FORMAT` goes first, so that what a crash leaves is no state directory.
-fn move_within(path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
+fn move_within(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     let mut names = names(path)?;
     names.retain(|name| name != "lock" && !stays(&name.to_string_lossy()));
     if names.is_empty() {
@@ -279,16 +269,14 @@ fn move_within(path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     }
     names.sort_by_key(|name| name != "FORMAT");
     let aside = free_name(&|suffix| path.join(format!("{RESET}{stamp}{suffix}")));
-    private(&aside)?;
+    disk.make_private(&aside)?;
     for name in names {
-        let from = path.join(&name);
-        fs::rename(&from, aside.join(&name)).map_err(|source| io_error("move", &from, source))?;
+        disk.rename(&path.join(&name), &aside.join(&name))?;
     }
     // The lock stays where it is held; what was moved can be used again as a state directory with one of its own.
-    let lock = aside.join("lock");
-    write_synced(&lock, b"").map_err(|source| io_error("write", &lock, source))?;
-    sync_folder(&aside)?;
-    sync_folder(path)?;
+    disk.write_new(&aside.join("lock"), b"")?;
+    disk.sync_folder(&aside)?;
+    disk.sync_folder(path)?;
     Ok(Some(aside))
 }
 
@@ -302,33 +290,13 @@ fn free_name(name: &dyn Fn(&str) -> PathBuf) -> PathBuf {
     free
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// Makes a folder that nobody else may look into, unless it is there.
-fn private(folder: &Path) -> Result<(), OpenError> {
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(folder)
-        .map_err(|source| io_error("make", folder, source))
-}
-
-/// Makes a folder and those above it, each durable in the one above.
-fn make_folders(path: &Path) -> Result<(), OpenError> {
-    if path.is_dir() {
-        return Ok(());
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| {
+        OpenError::Disk(DiskError {
+            action,
+            path,
+            source,
+        })
     }
-    let above = parent(path);
-    make_folders(above)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(io_error("make", path, error));
-        }
-        _ => {}
-    }
-    sync_folder(above)
 }

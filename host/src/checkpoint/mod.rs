@@ -23,7 +23,6 @@ pub mod publish;
 mod witness;
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -32,6 +31,7 @@ pub use lock::{Held, Holder, Lock};
 pub use publish::{Committed, Committer};
 
 use crate::connectors::SinkError;
+use crate::disk::DiskError;
 use crate::state::{DbError, StateError};
 
 /// Identifies a state directory for as long as it lives.
@@ -83,16 +83,8 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// A file or folder in it could not be made, read or synced.
-    #[error("{action} {}", path.display())]
-    Io {
-        /// What was being done.
-        action: &'static str,
-        /// To what.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The database failed.
     #[error("state directory {}", path.display())]
     Db {
@@ -155,7 +147,7 @@ pub enum CommitError {
     Write(#[source] DbError),
     /// The witness could not be written.
     #[error("write the witness")]
-    Witness(#[source] io::Error),
+    Witness(#[source] DiskError),
     /// The checkpoint exists, but the caches could not be brought up to date.
     #[error(transparent)]
     State(#[from] StateError),
@@ -179,11 +171,11 @@ impl CommitError {
         match self {
             CommitError::NoRoom { .. } => true,
             CommitError::Write(error) => error.no_space(),
-            CommitError::Witness(error) => error.kind() == io::ErrorKind::StorageFull,
+            CommitError::Witness(error) => error.no_space(),
             CommitError::Deliver {
-                source: SinkError::Write { source, .. },
+                source: SinkError::Disk(error),
                 ..
-            } => source.kind() == io::ErrorKind::StorageFull,
+            } => error.no_space(),
             _ => false,
         }
     }

@@ -19,7 +19,8 @@ use super::overlap::overlapped;
 use super::publish::ExternalStream;
 use super::{CommitError, OpenError};
 use crate::connectors::{Output, Sink, SinkError};
-use crate::model::{Messages, PartitionId, Steps, StreamId};
+use crate::disk::{Disk, DiskError};
+use crate::model::{Messages, PartitionId, StreamId};
 use crate::records::{self, OutboxRecord};
 use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
 
@@ -78,10 +79,19 @@ pub(super) fn open_all(
 pub(super) fn deliver_all(
     outboxes: &mut [Outbox],
     outgoing: Vec<Outgoing>,
-    steps: &dyn Steps,
+    disk: &Disk,
 ) -> Result<(), CommitError> {
     let deliver = |(outbox, outgoing): (&mut Outbox, Outgoing)| {
-        steps.before("deliver");
+        if let Err(source) = disk.before("deliver") {
+            return Err(CommitError::Deliver {
+                stream: outbox.name.clone(),
+                source: SinkError::Disk(DiskError {
+                    action: "deliver to",
+                    path: outbox.name.clone().into(),
+                    source,
+                }),
+            });
+        }
         outbox.deliver(outgoing)
     };
     let mut outgoing = outgoing.into_iter().peekable();

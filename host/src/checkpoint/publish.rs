@@ -23,13 +23,16 @@ use super::witness::Witness;
 use super::{CommitError, OpenError};
 use crate::connectors::Output;
 use crate::connectors::log::LogReader;
+use crate::disk::Disk;
 use crate::epoch::SealedEpoch;
 use crate::model::{
-    CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, Steps, StreamId, TaskId,
+    CommitKey, Epoch, Messages, Nonce, Offset, PartitionId, Staged, Stamp, StreamId, TaskId,
     TimestampMs, shown,
 };
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
-use crate::state::{Db, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
+use crate::state::{
+    Db, DbError, Durability, Family, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet,
+};
 
 /// How many checkpoints are remembered.
 const HISTORY: u64 = 100;
@@ -90,7 +93,7 @@ pub struct Committer {
     readers: Readers,
     /// What a commit survives.
     durability: Durability,
-    steps: Arc<dyn Steps>,
+    disk: Disk,
     /// Whether the database says that commits are not synced.
     unwitnessed: bool,
     /// Records that become true with the next checkpoint.
@@ -108,7 +111,7 @@ impl Committer {
         external: &[ExternalStream],
         reads: &[(TaskId, StreamId)],
         durability: Durability,
-        steps: Arc<dyn Steps>,
+        disk: Disk,
     ) -> Result<Committer, OpenError> {
         let path = directory.path.clone();
         let state = |source| OpenError::State {
@@ -131,7 +134,7 @@ impl Committer {
             appender,
             outboxes,
             durability,
-            steps,
+            disk,
             db,
         };
         // What was never read is unread from its beginning on. Records of tasks that are no longer declared say nothing.
@@ -171,7 +174,7 @@ impl Committer {
             };
             records::put(&mut writes, &(), &mark);
         }
-        self.steps.before("begin.write");
+        self.before_write("begin.write")?;
         writes
             .commit(Durability::Sync)
             .map_err(CommitError::Write)?;
@@ -181,6 +184,12 @@ impl Committer {
             .map_err(CommitError::Witness)?;
         self.unwitnessed |= self.durability == Durability::Process;
         Ok(())
+    }
+
+    /// Announces a step of a write to the database.
+    fn before_write(&self, step: &'static str) -> Result<(), CommitError> {
+        let refused = |source| CommitError::Write(DbError::Disk(source));
+        self.disk.before(step).map_err(refused)
     }
 
     fn next_commit(&self, epoch: Epoch) -> CommitKey {
@@ -352,13 +361,13 @@ impl Committer {
 
     /// The decision point, and what follows from it at once.
     fn write(&mut self, writes: Written) -> Result<(), CommitError> {
-        self.steps.before("commit.witness");
+        self.before_write("commit.witness")?;
         self.commit = writes.commit;
         self.unwitnessed = self.durability == Durability::Process;
         self.witness
             .write(&self.commit, self.durability)
             .map_err(CommitError::Witness)?;
-        self.steps.before("commit.publish");
+        self.before_write("commit.publish")?;
         self.appender.publish(writes.appended);
         Ok(())
     }
@@ -377,7 +386,7 @@ impl Committer {
         for task in &mut sealed.tasks {
             task.staged = Staged::default();
         }
-        self.steps.before("commit.write");
+        self.before_write("commit.write")?;
         prepared
             .writes
             .commit(self.durability)
@@ -412,7 +421,7 @@ impl Committer {
     /// How much was delivered is unknown: the process must end.
     pub fn deliver(&mut self, committed: &mut Committed) -> Result<(), CommitError> {
         let outgoing = std::mem::take(&mut committed.outgoing);
-        outbox::deliver_all(&mut self.outboxes, outgoing, &*self.steps)
+        outbox::deliver_all(&mut self.outboxes, outgoing, &self.disk)
     }
 
     /// Appends messages to a log stream on behalf of somebody outside: durable when it returns, all or nothing. Returns the
@@ -503,7 +512,7 @@ impl Committer {
         self.appender.write_records(&mut writes, &appended);
         let commit = self.next_commit(self.commit.epoch);
         self.finish(&mut writes, &commit);
-        self.steps.before("append.write");
+        self.before_write("append.write")?;
         writes.commit(self.durability).map_err(CommitError::Write)?;
         self.write(Written { commit, appended })
     }

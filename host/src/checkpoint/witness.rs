@@ -16,14 +16,14 @@
 //! | 44..52 | nonce |
 //! | 52..56 | CRC-32C of bytes 0..52 |
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use super::StateId;
-use crate::model::{CommitKey, Epoch, Nonce, Seq, Steps};
+use crate::disk::{Create, Disk, DiskError, DurableFile};
+use crate::model::{CommitKey, Epoch, Nonce, Seq};
 use crate::state::Durability;
 
 const MAGIC: &[u8; 8] = b"WHWITNES";
@@ -81,48 +81,43 @@ pub(super) fn judge(state_id: StateId, commit: &CommitKey, newest: Option<Block>
 
 /// The open witness of a state directory.
 pub(super) struct Witness {
-    file: File,
+    file: DurableFile,
     state_id: StateId,
     /// The block that the next write goes to.
     next: u64,
     /// What the newest block must still say before it is left behind.
     last: Option<Block>,
-    steps: Arc<dyn Steps>,
 }
 
 impl Witness {
     /// Makes the file with a first block and syncs it.
     pub(super) fn create(
+        disk: &Disk,
         path: &Path,
         state_id: StateId,
         commit: &CommitKey,
-        steps: Arc<dyn Steps>,
-    ) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.set_len(2 * SPACING)?;
+    ) -> Result<(), DiskError> {
+        let file = disk.open(path, Create::New(0o600))?;
+        file.truncate("witness.make", 2 * SPACING)?;
         let mut witness = Witness {
             file,
             state_id,
             next: 0,
             last: None,
-            steps,
         };
         witness.write(commit, Durability::Sync)?;
-        witness.file.sync_all()
+        witness.file.sync("witness.make-sync")
     }
 
     /// Opens the file and reads the newest valid block.
     pub(super) fn open(
+        disk: &Disk,
         path: &Path,
         state_id: StateId,
-        steps: Arc<dyn Steps>,
-    ) -> io::Result<(Witness, Option<Block>)> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let blocks = [read_block(&file, 0), read_block(&file, 1)];
+    ) -> Result<(Witness, Option<Block>), DiskError> {
+        let file = disk.open(path, Create::No)?;
+        let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
+        let blocks = [read(0), read(1)];
         let newest = match blocks {
             [Some(a), Some(b)] if b.seq > a.seq => Some((1, b)),
             [Some(a), _] => Some((0, a)),
@@ -134,7 +129,6 @@ impl Witness {
             state_id,
             next: newest.map_or(0, |(at, _)| 1 - at),
             last: newest.map(|(_, block)| block),
-            steps,
         };
         Ok((witness, newest.map(|(_, block)| block)))
     }
@@ -142,7 +136,8 @@ impl Witness {
     /// Reads the newest valid block of a file that is not to be changed.
     pub(super) fn read(path: &Path) -> io::Result<Option<Block>> {
         let file = File::open(path)?;
-        let blocks = [read_block(&file, 0), read_block(&file, 1)];
+        let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
+        let blocks = [read(0), read(1)];
         Ok(blocks.into_iter().flatten().max_by_key(|block| block.seq))
     }
 
@@ -150,13 +145,22 @@ impl Witness {
     ///
     /// An error, or a newest block that is not the one written last (somebody else uses the directory), leaves the outcome
     /// unknown: the process must end.
-    pub(super) fn write(&mut self, commit: &CommitKey, durability: Durability) -> io::Result<()> {
+    pub(super) fn write(
+        &mut self,
+        commit: &CommitKey,
+        durability: Durability,
+    ) -> Result<(), DiskError> {
+        let read = |index| read_block(|bytes, at| self.file.read_exact_at(bytes, at), index);
         if let Some(last) = self.last
-            && read_block(&self.file, 1 - self.next) != Some(last)
+            && read(1 - self.next) != Some(last)
         {
-            return Err(io::Error::other(
-                "the witness is not as it was left: another process uses the state directory",
-            ));
+            return Err(DiskError {
+                action: "write to",
+                path: self.file.path().to_owned(),
+                source: io::Error::other(
+                    "the witness is not as it was left: another process uses the state directory",
+                ),
+            });
         }
         let block = Block {
             state_id: self.state_id,
@@ -164,12 +168,10 @@ impl Witness {
             epoch: commit.epoch,
             nonce: commit.nonce,
         };
-        self.steps.before("witness.write");
         self.file
-            .write_all_at(&encode(&block), self.next * SPACING)?;
+            .write_at("witness.write", &encode(&block), self.next * SPACING)?;
         if durability == Durability::Sync {
-            self.steps.before("witness.sync");
-            rustix::fs::fdatasync(&self.file)?;
+            self.file.sync_data("witness.sync")?;
         }
         self.next = 1 - self.next;
         self.last = Some(block);
@@ -190,9 +192,12 @@ fn encode(block: &Block) -> [u8; BLOCK] {
     bytes
 }
 
-fn read_block(file: &File, index: u64) -> Option<Block> {
+fn read_block(
+    read_exact_at: impl Fn(&mut [u8], u64) -> io::Result<()>,
+    index: u64,
+) -> Option<Block> {
     let mut bytes = [0; BLOCK];
-    file.read_exact_at(&mut bytes, index * SPACING).ok()?;
+    read_exact_at(&mut bytes, index * SPACING).ok()?;
     decode(&bytes)
 }
 

@@ -19,7 +19,8 @@ use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, 
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
-use crate::model::{Clock, Steps, SystemClock};
+use crate::disk::Disk;
+use crate::model::{Clock, SystemClock};
 use crate::runtime::{
     CodeCache, Component, ComponentOptions, DirectoryGrant, Instance, Limits, Recycle, Runtime,
     RuntimeOptions,
@@ -91,7 +92,7 @@ fn files_max() -> usize {
 pub(super) fn job(
     job: &Job,
     runtime: &Runtime,
-    steps: &Arc<dyn Steps>,
+    disk: &Disk,
     pinned: &BTreeMap<String, Pinned>,
 ) -> Result<JobOptions, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -100,7 +101,7 @@ pub(super) fn job(
         if !declared.read && !declared.written {
             continue;
         }
-        let kind = stream(name, declared, &clock, steps)
+        let kind = stream(name, declared, &clock, disk)
             .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
         let options = StreamOptions {
             system: system_name(&declared.system).to_owned(),
@@ -144,7 +145,7 @@ pub(super) fn job(
         drops: Drops::default(),
         until_idle: false,
         last_resort: Arc::new(exit::leave_after),
-        steps: Arc::clone(steps),
+        disk: disk.clone(),
         clock,
     })
 }
@@ -259,7 +260,7 @@ fn stream(
     name: &str,
     declared: &config::Stream,
     clock: &Arc<dyn Clock>,
-    steps: &Arc<dyn Steps>,
+    disk: &Disk,
 ) -> Result<StreamKind, String> {
     let clock = Arc::clone(clock);
     match &declared.system {
@@ -326,7 +327,7 @@ fn stream(
                 partitions: file.partitions,
                 format: output_format(*file.format),
             };
-            Ok(writes(FileOutput::new(options, Arc::clone(steps))))
+            Ok(writes(FileOutput::new(options, disk.clone())))
         }
         config::System::Stdout(stdout) => {
             let options = StdoutOptions {

@@ -127,20 +127,18 @@ impl From<OpenError> for Failure {
             } => USAGE,
             OpenError::State { .. } => STATE,
             OpenError::Sink {
-                source: SinkError::Write { source, .. },
+                source: SinkError::Disk(error),
                 ..
-            } if source.kind() == std::io::ErrorKind::StorageFull => NO_SPACE,
+            } if error.no_space() => NO_SPACE,
             OpenError::Sink {
-                source: SinkError::Write { .. },
+                source: SinkError::Disk(_),
                 ..
             } => HOST,
             OpenError::Sink { .. } => STATE,
             OpenError::Begin { source, .. } if source.no_space() => NO_SPACE,
             OpenError::Begin { .. } => HOST,
-            OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                NO_SPACE
-            }
-            OpenError::Io { .. } => HOST,
+            OpenError::Disk(error) if error.no_space() => NO_SPACE,
+            OpenError::Disk(_) => HOST,
         };
         Failure {
             moved,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Read};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -18,7 +17,8 @@ use crate::checkpoint::{Committer, Holder};
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
-use crate::model::{Clock, MessageRef, Messages, PartitionId, Steps, SystemClock, shown};
+use crate::disk::Disk;
+use crate::model::{Clock, MessageRef, Messages, PartitionId, SystemClock, shown};
 use crate::state::Durability;
 
 #[derive(Subcommand)]
@@ -64,15 +64,11 @@ pub(super) struct ConsumeArgs {
     partition: Option<u32>,
 }
 
-pub(super) fn log(
-    global: &Global,
-    command: LogCommand,
-    steps: Arc<dyn Steps>,
-) -> Result<(), Failure> {
+pub(super) fn log(global: &Global, command: LogCommand, disk: Disk) -> Result<(), Failure> {
     let job = stopped::load(&global.job)?;
     match command {
         LogCommand::List => list(global, &job),
-        LogCommand::Produce(args) => produce(&job, &args, steps),
+        LogCommand::Produce(args) => produce(&job, &args, disk),
         LogCommand::Consume(args) => consume(global, &job, &args),
     }
 }
@@ -112,11 +108,11 @@ enum Appender {
     },
 }
 
-fn produce(job: &Job, args: &ProduceArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
+fn produce(job: &Job, args: &ProduceArgs, disk: Disk) -> Result<(), Failure> {
     if args.batch == 0 {
         return Err(Failure::new(exit::USAGE, "--batch 0: give at least 1"));
     }
-    let mut appender = appender(job, &args.stream, steps)?;
+    let mut appender = appender(job, &args.stream, disk)?;
     let mut input = std::io::stdin().lock();
     let (mut number, mut appended) = (0, 0);
     loop {
@@ -189,7 +185,7 @@ fn parse(args: &ProduceArgs, line: &[u8]) -> Result<JsonMessage, String> {
     })
 }
 
-fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, Failure> {
+fn appender(job: &Job, stream: &str, disk: Disk) -> Result<Appender, Failure> {
     let Some(System::Log(declared)) = job.streams.get(stream).map(|stream| &stream.system) else {
         let known: Vec<&String> = job
             .streams
@@ -212,7 +208,7 @@ fn appender(job: &Job, stream: &str, steps: Arc<dyn Steps>) -> Result<Appender, 
     };
     let partitions = declared.partitions;
     stopped::either(job, running, || {
-        appender_of_stopped(job, stream, partitions, Arc::clone(&steps))
+        appender_of_stopped(job, stream, partitions, disk.clone())
     })
 }
 
@@ -220,12 +216,12 @@ fn appender_of_stopped(
     job: &Job,
     stream: &str,
     partitions: u32,
-    steps: Arc<dyn Steps>,
+    disk: Disk,
 ) -> Result<Appender, Failure> {
     let path = job.general.state_dir.to_path_buf();
     let directory = match stopped::has_state(job) {
-        true => stopped::open(job, Arc::clone(&steps))?,
-        false => stopped::create(job, Arc::clone(&steps))?,
+        true => stopped::open(job, disk.clone())?,
+        false => stopped::create(job, disk.clone())?,
     };
     let catalog = stopped::stream_catalog(&path, &directory, stream, partitions)?;
     let log = LogStream {
@@ -239,7 +235,7 @@ fn appender_of_stopped(
         &[],
         &[],
         Durability::Sync,
-        steps,
+        disk,
     )?;
     committer.register(&catalog, &[])?;
     Ok(Appender::Stopped {

@@ -19,13 +19,12 @@ mod validate;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use exit::Failure;
 
-use crate::model::Steps;
+use crate::disk::Disk;
 
 /// Runs stateful stream-processing tasks compiled to WebAssembly.
 #[derive(Parser)]
@@ -93,8 +92,8 @@ enum Command {
     Reset,
 }
 
-/// Runs the command that was typed, and says with which code to exit. `steps` is told of each durable step.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>) -> ExitCode {
+/// Runs the command that was typed, and says with which code to exit. What it makes durable is written to `disk`.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -108,14 +107,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, steps: Arc<dyn Steps>
     }
     let runs = matches!(cli.command, Command::Run(_));
     let result = match cli.command {
-        Command::Run(args) => run::run(&cli.global, args, steps),
+        Command::Run(args) => run::run(&cli.global, args, disk),
         Command::Validate(args) => validate::validate(&cli.global, &args),
         Command::New(args) => new::new(&args),
         Command::Inspect(args) => inspect::inspect(&cli.global, &args),
         Command::Status => status::status(&cli.global),
         Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
         Command::State(command) => state::state(&cli.global, &command),
-        Command::Log(command) => log::log(&cli.global, command, steps),
+        Command::Log(command) => log::log(&cli.global, command, disk),
         Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
         Command::Reset => stopped::reset(&cli.global),
     };

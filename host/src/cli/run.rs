@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
@@ -15,7 +15,7 @@ use crate::checkpoint::Holder;
 use crate::config::{self, Look};
 use crate::coordinator::core::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
-use crate::model::Steps;
+use crate::disk::Disk;
 use crate::runtime::is_in_call;
 
 #[derive(Args)]
@@ -40,7 +40,7 @@ pub(super) struct RunArgs {
     drop_store: Vec<String>,
 }
 
-pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Result<(), Failure> {
+pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Failure> {
     stderr::start_queue();
     // The recorded component is kept, whatever became of the file.
     let look = match args.pinned {
@@ -61,14 +61,18 @@ pub(super) fn run(global: &Global, args: RunArgs, steps: Arc<dyn Steps>) -> Resu
     let io = stopped::io_runtime()?;
     let opened = Arc::new(Opened::default());
     let bound = *job.general.drain_timeout + LAST_RESORT_AFTER;
-    io.spawn(on_signals(Arc::clone(&opened), bound));
+    let signals = {
+        let _io = io.enter();
+        Signals::catch()
+    };
+    io.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
         stopped::pinned(&job)?
     } else {
         BTreeMap::new()
     };
-    let mut options = assemble::job(&job, &runtime, &steps, &pinned)?;
+    let mut options = assemble::job(&job, &runtime, &disk, &pinned)?;
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
     for store in args.drop_store {
@@ -225,21 +229,51 @@ impl Opened {
     }
 }
 
-/// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
-/// whatever step the opening has come to is one that a crash could have ended.
-async fn on_signals(opened: Arc<Opened>, bound: Duration) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        tracing::warn!("signals cannot be waited for");
-        return;
-    };
-    for number in 1.. {
+/// Signals that come together within this are one.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
+
+/// The signals that end a job. From when they are caught none is missed.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn catch() -> std::io::Result<Signals> {
+        Ok(Signals([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
+    }
+
+    /// Passes over those that have come.
+    async fn pass(&mut self) {
+        while tokio::time::timeout(Duration::ZERO, self.next())
+            .await
+            .is_ok()
+        {}
+    }
+}
+
+/// The first signal drains, the second ends the process at once. Before the job is opened there is nothing to drain, and
+/// whatever step the opening has come to is one that a crash could have ended.
+async fn on_signals(signals: std::io::Result<Signals>, opened: Arc<Opened>, bound: Duration) {
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::warn!("signals cannot be waited for: {error}");
+            return;
+        }
+    };
+    for number in 1.. {
+        signals.next().await;
         match opened.handle.get() {
             None => {
                 tracing::info!("stopped before the job was opened");
@@ -251,6 +285,9 @@ async fn on_signals(opened: Arc<Opened>, bound: Duration) {
                 );
                 exit::leave_after(bound);
                 handle.stop();
+                // Whoever signals a process and its group, as `timeout` does, means one signal.
+                tokio::time::sleep(ONE_SIGNAL).await;
+                signals.pass().await;
             }
             Some(_) => opened.leave(exit::INTERRUPTED),
         }

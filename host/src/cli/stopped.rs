@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Global, exit, stderr};
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
 use crate::checkpoint::{Directory, Held, Holder};
 use crate::config::{self, Job, Look, System};
 use crate::coordinator::View;
-use crate::model::Steps;
+use crate::disk::Disk;
 use crate::state::DbOptions;
 
 /// Reads the job file, and says its warnings.
@@ -35,7 +37,19 @@ pub(super) fn io_runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .thread_name("io")
         .enable_all()
         .build()
+        .inspect(report_file_limits)
         .map_err(|error| Failure::new(exit::HOST, format!("start the I/O threads: {error}")))
+}
+
+/// A file that would exceed `ulimit -f` is an error of its write, and not the end of the process.
+fn report_file_limits(io: &tokio::runtime::Runtime) {
+    /// `SIGXFSZ`, on the processors that this is built for.
+    const FILE_SIZE_EXCEEDED: SignalKind = SignalKind::from_raw(25);
+    let _io = io.enter();
+    // Its default is gone for as long as the process lives.
+    if let Err(error) = signal(FILE_SIZE_EXCEEDED) {
+        tracing::debug!("SIGXFSZ cannot be caught: {error}");
+    }
 }
 
 /// Whether the job has a state directory.
@@ -83,25 +97,25 @@ fn unannounced(job: &Job, pid: Option<u32>) -> Failure {
 }
 
 /// Opens the state of a job that does not run.
-pub(super) fn open(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
-    Ok(directory::open(&options(job, steps, 0))?)
+pub(super) fn open(job: &Job, disk: Disk) -> Result<Directory, Failure> {
+    Ok(directory::open(&options(job, disk, 0))?)
 }
 
-fn options(job: &Job, steps: Arc<dyn Steps>, disk_reserve: u64) -> DirectoryOptions<'static> {
+fn options(job: &Job, disk: Disk, disk_reserve: u64) -> DirectoryOptions<'static> {
     DirectoryOptions {
         path: job.general.state_dir.to_path_buf(),
         job: job.general.name.clone(),
         disk_reserve,
         db: DbOptions::default(),
-        steps,
+        disk,
         check: Box::new(|_| Ok(())),
     }
 }
 
 /// Makes the state directory of a job that has not run yet.
-pub(super) fn create(job: &Job, steps: Arc<dyn Steps>) -> Result<Directory, Failure> {
+pub(super) fn create(job: &Job, disk: Disk) -> Result<Directory, Failure> {
     let reserve = job.general.disk_reserve.bytes();
-    Ok(directory::open_or_create(&options(job, steps, reserve))?)
+    Ok(directory::open_or_create(&options(job, disk, reserve))?)
 }
 
 /// The catalog with one log stream, which may be new to it.
@@ -130,7 +144,7 @@ pub(super) fn view(job: &Job) -> Result<(Looking, View), Failure> {
             ),
         ));
     }
-    let looking = directory::look(&options(job, Arc::new(()), 0))?;
+    let looking = directory::look(&options(job, Disk::default(), 0))?;
     let view = View::of_stopped(Arc::clone(&looking.db))
         .map_err(|error| Failure::of(exit::STATE, &error))?;
     Ok((looking, view))
@@ -169,7 +183,7 @@ pub(super) fn reset(global: &Global) -> Result<(), Failure> {
     let state = &*job.general.state_dir;
     let mut moved = Vec::new();
     if state.exists() {
-        let aside = directory::move_aside(state, &stamp)?;
+        let aside = directory::move_aside(&Disk::default(), state, &stamp)?;
         moved.extend(aside.map(|aside| (state.to_path_buf(), aside)));
     }
     for (name, stream) in &job.streams {

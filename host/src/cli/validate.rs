@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 
@@ -24,8 +23,8 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     let path = args.path.as_ref().unwrap_or(&global.job);
     let job = stopped::load_looking(path, Look::Components)?;
     let runtime = assemble::runtime(Some(&job))?;
-    let steps: Arc<dyn crate::model::Steps> = Arc::new(());
-    let options = assemble::job(&job, &runtime, &steps, &BTreeMap::new())?;
+    let disk = crate::disk::Disk::default();
+    let options = assemble::job(&job, &runtime, &disk, &BTreeMap::new())?;
     assemble::check_components(&options)?;
     match Coordinator::check(&options) {
         Err(error @ OpenError::InUse { .. }) => {

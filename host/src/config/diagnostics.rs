@@ -22,11 +22,16 @@ pub struct Place {
     pub line: usize,
     /// Column in characters, counted from 1.
     pub column: usize,
-    /// The line as it stands in the file; control characters are replaced.
+    /// The line as it stands in the file; control characters are replaced. A part of it where it is very long.
     pub text: String,
-    /// How many characters of the line are meant; at least 1.
+    /// The column at which the text begins.
+    pub text_from: usize,
+    /// How many characters of the text are meant; at least 1.
     pub width: usize,
 }
+
+/// So many characters of a line are shown at most.
+const TEXT_MAX: usize = 240;
 
 impl Place {
     /// The place of a byte range of `source`. A range over several lines is cut to its first.
@@ -39,11 +44,19 @@ impl Place {
             .map_or(source.len(), |at| start + at);
         let line = source[line_start..line_end].trim_end_matches('\r');
         let meant = &source[start..end.min(line_start + line.len()).max(start)];
+        let column = source[line_start..start].chars().count() + 1;
+        let text_from = match column > TEXT_MAX / 2 && line.len() > TEXT_MAX {
+            true => column - TEXT_MAX / 4,
+            false => 1,
+        };
+        let text = line.chars().skip(text_from - 1).take(TEXT_MAX);
+        let shown = TEXT_MAX - (column - text_from);
         Place {
             line: source[..start].matches('\n').count() + 1,
-            column: source[line_start..start].chars().count() + 1,
-            text: line.chars().map(visible).collect(),
-            width: meant.chars().count().max(1),
+            column,
+            text: text.map(visible).collect(),
+            text_from,
+            width: meant.chars().take(shown).count().max(1),
         }
     }
 }
@@ -79,7 +92,7 @@ impl fmt::Display for Diagnostic {
             let indent: String = place
                 .text
                 .chars()
-                .take(place.column - 1)
+                .take(place.column - place.text_from)
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
             writeln!(f, "  {number} | {}", place.text)?;

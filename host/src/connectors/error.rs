@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::disk::DiskError;
 use crate::model::Offset;
 
 /// A partition cannot be read. The task that reads it stops; nothing is skipped.
@@ -53,16 +54,8 @@ pub enum SourceError {
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// A file could not be written.
-    #[error("{action} {}", path.display())]
-    Write {
-        /// What was being done.
-        action: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// What is there is not what was recorded.
     #[error("{}: {what}", path.display())]
     Refused {

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::directory::free_bytes;
 use crate::checkpoint::{CommitError, Committer, decide};
+use crate::disk::Room;
 use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, TaskId};
 use crate::records::CheckpointRecord;
@@ -196,31 +196,22 @@ fn commit(
 
 /// Waits until the disk has the reserve.
 fn await_reserve(options: &CommitOptions, epoch: Epoch) -> Result<(), CommitError> {
-    let began = Instant::now();
-    let mut said = false;
-    loop {
-        let free = free_bytes(&options.directory).map_err(|error| CommitError::NotPrepared {
+    let (directory, reserve) = (&options.directory, options.disk_reserve);
+    let short = |free: u64| {
+        let place = directory.display();
+        format!("{place}: {free} bytes are free, fewer than disk-reserve = {reserve} bytes")
+    };
+    let waits = |free| tracing::warn!("checkpoint {epoch} waits for room: {}", short(free));
+    let gave_up = |waited| waited >= options.timeout || options.hurry.load(Ordering::Acquire);
+    match Room::wait(directory, reserve, waits, gave_up) {
+        Ok(Room::Enough) => Ok(()),
+        Ok(Room::Short(free)) => Err(CommitError::NoRoom {
             epoch,
-            why: format!(
-                "ask for free space of {}: {error}",
-                options.directory.display()
-            ),
-        })?;
-        if free >= options.disk_reserve {
-            return Ok(());
-        }
-        let what = format!(
-            "{}: {free} bytes are free, fewer than disk-reserve = {} bytes",
-            options.directory.display(),
-            options.disk_reserve
-        );
-        if began.elapsed() >= options.timeout || options.hurry.load(Ordering::Acquire) {
-            return Err(CommitError::NoRoom { epoch, why: what });
-        }
-        if !said {
-            tracing::warn!("checkpoint {epoch} waits for room: {what}");
-            said = true;
-        }
-        thread::sleep(Duration::from_millis(200));
+            why: short(free),
+        }),
+        Err(error) => Err(CommitError::NotPrepared {
+            epoch,
+            why: format!("ask for free space of {}: {error}", directory.display()),
+        }),
     }
 }

@@ -19,6 +19,7 @@ use crate::checkpoint::publish::ExternalStream;
 use crate::checkpoint::{Committer, Holder, OpenError};
 use crate::connectors::log::{LogInput, Unread, start_of};
 use crate::connectors::{FetchBounds, Input, OpenAt};
+use crate::disk::DiskError;
 use crate::model::{OutputIndex, PartitionId, Position, StartAt, StreamId, TaskId};
 use crate::records::{self, OutboxRecord, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
@@ -87,10 +88,12 @@ pub(super) fn open(
         directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
     }
     let mut committer = open_committer(directory, &options, &catalog)?;
-    let io_error = |source| OpenError::Io {
-        action: "write the lock file of",
-        path: path.clone(),
-        source,
+    let io_error = |source| {
+        OpenError::Disk(DiskError {
+            action: "write the lock file of",
+            path: path.clone(),
+            source,
+        })
     };
     committer.lock_mut().announce(holder).map_err(io_error)?;
     let begins = begins(&options, &db, &catalog, &committer.logs())?;
@@ -260,7 +263,7 @@ fn directory_options(options: &JobOptions) -> DirectoryOptions<'_> {
         job: options.name.clone(),
         disk_reserve: options.disk_reserve,
         db: options.db.clone(),
-        steps: Arc::clone(&options.steps),
+        disk: options.disk.clone(),
         check: Box::new(|db| check_contents(options, db)),
     }
 }
@@ -347,7 +350,7 @@ fn open_committer(
         &external,
         &reads,
         options.durability,
-        Arc::clone(&options.steps),
+        options.disk.clone(),
     )
 }
 

@@ -9,7 +9,8 @@ use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
 use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
 use crate::connectors::{Input, Output};
-use crate::model::{Clock, StartAt, Steps};
+use crate::disk::Disk;
+use crate::model::{Clock, StartAt};
 use crate::runtime::{Component, Limits};
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
@@ -54,7 +55,7 @@ pub struct JobOptions {
     /// Called once when the job is asked to stop, or a task has failed, with the time that the end may take at most.
     pub last_resort: LastResort,
     /// Told of each durable step.
-    pub steps: Arc<dyn Steps>,
+    pub disk: Disk,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }

@@ -12,7 +12,6 @@ mod partition;
 mod position;
 pub mod shown;
 mod staged;
-mod steps;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use column::{Column, ColumnError};
@@ -25,4 +24,3 @@ pub use message::{Batch, HeadersColumn, MessageRef, Messages};
 pub use partition::{murmur2, partition_of_key};
 pub use position::{Detail, Offset, Position, StartAt, TimestampMs};
 pub use staged::{Staged, StagedMark};
-pub use steps::Steps;

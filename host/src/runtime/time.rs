@@ -75,9 +75,9 @@ impl CallTime {
         }
     }
 
-    /// The wait is over, or has lasted for as long as it may.
-    pub(super) fn count(&mut self, waiting: &Waiting) {
-        self.waited += waiting.began.elapsed().min(waiting.at_most);
+    /// The wait is over, or has lasted for as long as it may. It counts for `most` at most.
+    pub(super) fn count(&mut self, waiting: &Waiting, most: Duration) {
+        self.waited += waiting.began.elapsed().min(waiting.at_most).min(most);
     }
 }
 
@@ -116,13 +116,13 @@ mod tests {
         let waiting = time.wait();
         assert!(waiting.at_most <= Duration::from_millis(25));
         std::thread::sleep(Duration::from_millis(400));
-        time.count(&waiting);
+        time.count(&waiting, Duration::MAX);
         assert!(time.left() > Duration::from_millis(150));
         let mut looks = 0;
         while !time.is_over() {
             let waiting = time.wait();
             std::thread::sleep(waiting.at_most);
-            time.count(&waiting);
+            time.count(&waiting, Duration::MAX);
             looks += 1;
         }
         assert!((8..60).contains(&looks), "{looks} looks");

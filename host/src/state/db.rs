@@ -49,6 +49,9 @@ pub enum DbError {
     /// It could not be read.
     #[error("read from the database")]
     Read(#[source] rocksdb::Error),
+    /// The disk refused.
+    #[error("write to the database")]
+    Disk(#[source] std::io::Error),
     /// It could not be written. After this the content of the disk is unknown.
     #[error("write to the database")]
     Write(#[source] rocksdb::Error),
@@ -74,8 +77,12 @@ impl DbError {
 
     /// RocksDB tells the system's errors apart in its text only.
     fn says(&self, reasons: &[&str]) -> bool {
-        let (DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source)) = self;
-        let text = source.to_string();
+        let text = match self {
+            DbError::Open { source, .. } | DbError::Read(source) | DbError::Write(source) => {
+                source.to_string()
+            }
+            DbError::Disk(source) => source.to_string(),
+        };
         reasons.iter().any(|reason| text.contains(reason))
     }
 }

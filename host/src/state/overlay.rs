@@ -77,7 +77,14 @@ pub(super) type Entry<'a> = (&'a [u8], Option<&'a [u8]>);
 pub(super) struct OverlayMark {
     journal: usize,
     ranges: usize,
+    deletes_in_order: usize,
 }
+
+/// What a delete costs in the account of what is uncommitted, beside its bytes, when many come in the order of their keys, as those
+/// of a queue: a scan passes over each of them until the commit has made a range of them.
+const DELETE_IN_ORDER_BYTES: usize = 1 << 10;
+/// So many in a row are not priced.
+const DELETES_IN_ORDER_FREE: usize = 256;
 
 /// One layer of one store.
 #[derive(Debug, Default)]
@@ -87,6 +94,10 @@ pub(super) struct Overlay {
     /// Records written since the last kept batch.
     journal: Vec<Ref>,
     cover: Cover,
+    /// The last deletes that came in the order of their keys, one after the other: the last key and how many.
+    run: (Vec<u8>, usize),
+    /// How many of all deletes are priced.
+    deletes_in_order: usize,
     /// The keys in order; made by the first scan, kept up to date afterwards.
     index: OnceLock<BTreeSet<Box<[u8]>>>,
 }
@@ -113,7 +124,8 @@ impl Overlay {
 
     /// Bytes held: versions, garbage, ranges and the table.
     pub(super) fn bytes(&self) -> usize {
-        self.arena.allocated() + self.cover.bytes() + self.table.len() * 9
+        let in_order = self.deletes_in_order * DELETE_IN_ORDER_BYTES;
+        self.arena.allocated() + self.cover.bytes() + self.table.len() * 9 + in_order
     }
 
     /// What the layer knows of a key now.
@@ -162,6 +174,9 @@ impl Overlay {
         number: u64,
         overwritable_from: u64,
     ) {
+        if value.is_none() {
+            self.note_delete(key);
+        }
         let arena = &mut self.arena;
         let entry = self.table.entry(
             hash.spread(),
@@ -191,6 +206,14 @@ impl Overlay {
         }
     }
 
+    fn note_delete(&mut self, key: &[u8]) {
+        let (last, count) = &mut self.run;
+        *count = if **last < *key { *count + 1 } else { 0 };
+        last.clear();
+        last.extend_from_slice(key);
+        self.deletes_in_order += usize::from(*count > DELETES_IN_ORDER_FREE);
+    }
+
     /// Deletes a range: what was written before reads as deleted.
     pub(super) fn delete_range(&mut self, start: &[u8], end: Option<&[u8]>, number: u64) {
         self.cover.insert(start, end, number);
@@ -201,6 +224,7 @@ impl Overlay {
         OverlayMark {
             journal: self.journal.len(),
             ranges: self.cover.mark(),
+            deletes_in_order: self.deletes_in_order,
         }
     }
 
@@ -225,6 +249,7 @@ impl Overlay {
             self.arena.free(at);
         }
         self.cover.undo_to(mark.ranges);
+        self.deletes_in_order = mark.deletes_in_order;
         if self.journal.is_empty() {
             // What was undone is garbage, in a layer that may never be sealed.
             self.rewrite_if_wasteful();

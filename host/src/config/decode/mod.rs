@@ -98,7 +98,16 @@ pub(super) fn job(
         None
     };
     let mut notes = cx.notes.into_inner();
+    // Errors first, so that they are among those that are shown.
+    notes.sort_by_key(|note| (note.severity == Severity::Warning, note.span.start));
+    let more = notes.len().saturating_sub(NOTES_MAX);
+    notes.truncate(NOTES_MAX);
     notes.sort_by_key(|note| note.span.start);
+    if let (Some(last), 1..) = (notes.last_mut(), more) {
+        let help = last.problem.help.take().map(|help| format!("{help}; "));
+        let help = help.unwrap_or_default();
+        last.problem.help = Some(format!("{help}{more} more are not shown"));
+    }
     let (errors, warnings): (Vec<_>, Vec<_>) = notes
         .into_iter()
         .map(|note| diagnostic(note, text, path))
@@ -111,6 +120,9 @@ pub(super) fn job(
         }
     }
 }
+
+/// So many findings are shown at most.
+const NOTES_MAX: usize = 100;
 
 fn diagnostic(note: Note, text: &str, path: &Path) -> Diagnostic {
     Diagnostic {

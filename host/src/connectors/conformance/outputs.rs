@@ -11,7 +11,8 @@ use crate::connectors::file::{FileOutput, FileOutputOptions};
 use crate::connectors::stdio::{StdoutOptions, StdoutOutput};
 use crate::connectors::testing::{Folder, Random};
 use crate::connectors::{Output, OutputFormat};
-use crate::model::{MessageRef, Messages, PartitionId, Steps};
+use crate::disk::{Disk, Steps};
+use crate::model::{MessageRef, Messages, PartitionId};
 
 /// Ends the process, as it were, before a step.
 struct EndBefore {
@@ -22,9 +23,9 @@ struct EndBefore {
 }
 
 impl Steps for EndBefore {
-    fn before(&self, step: &'static str) {
+    fn before(&self, step: &'static str) -> std::io::Result<()> {
         if self.left.fetch_sub(1, Ordering::SeqCst) != 0 {
-            return;
+            return Ok(());
         }
         if let (Some((path, random)), "sink.sync") = (&mut *self.torn.lock(), step) {
             let length = std::fs::metadata(&*path).map_or(0, |metadata| metadata.len());
@@ -125,7 +126,7 @@ fn a_file_has_every_byte_once_wherever_the_process_ends() {
                         torn: Mutex::new(torn.then(|| (path.clone(), Random(first as u64)))),
                         recorded: AtomicI64::new(0),
                     });
-                    let output = FileOutput::new(options.clone(), steps.clone());
+                    let output = FileOutput::new(options.clone(), Disk::new(steps.clone()));
                     let run = || run_epochs(&output, &epochs, &mut checkpoint, &steps);
                     unwound.push(catch_unwind(AssertUnwindSafe(run)).is_err());
                 }

@@ -13,9 +13,9 @@
 //! length cannot come of such a crash is refused, and nothing is changed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
 use crate::connectors::{Output, Sink, SinkError};
-use crate::model::{Messages, Offset, PartitionId, Steps};
+use crate::disk::{Create, Disk, DiskError, DurableFile};
+use crate::model::{Messages, Offset, PartitionId};
 
 const VERSION: u8 = 1;
 
@@ -44,7 +45,7 @@ pub struct FileOutputOptions {
 /// Files as an output: each partition is one file, in which every message stands once.
 pub struct FileOutput {
     options: Arc<FileOutputOptions>,
-    steps: Arc<dyn Steps>,
+    disk: Disk,
     listing: Arc<Listing>,
 }
 
@@ -59,11 +60,11 @@ type Files = BTreeMap<u32, Vec<u64>>;
 const LISTED_FOR: Duration = Duration::from_secs(5);
 
 impl FileOutput {
-    /// Files in a folder; `steps` is told of each durable step. Touches nothing yet.
-    pub fn new(options: FileOutputOptions, steps: Arc<dyn Steps>) -> FileOutput {
+    /// Files in a folder. Touches nothing yet.
+    pub fn new(options: FileOutputOptions, disk: Disk) -> FileOutput {
         FileOutput {
             options: Arc::new(options),
-            steps,
+            disk,
             listing: Arc::default(),
         }
     }
@@ -85,9 +86,7 @@ impl Output for FileOutput {
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink> {
         Box::new(FileSink {
             partition: partition.0,
-            disk: Disk {
-                steps: Arc::clone(&self.steps),
-            },
+            disk: self.disk.clone(),
             options: Arc::clone(&self.options),
             listing: Arc::clone(&self.listing),
             open: None,
@@ -105,8 +104,7 @@ struct FileSink {
 
 /// The file that is written.
 struct Open {
-    file: File,
-    path: PathBuf,
+    file: DurableFile,
     state: State,
 }
 
@@ -182,15 +180,15 @@ impl FileSink {
         self.check_start()?;
         let folder = &self.options.folder;
         let path = self.path_of(0);
-        self.disk.create_folder(folder)?;
-        let file = self.disk.create(&path, folder)?;
-        let metadata = file.metadata().map_err(failed("look at", &path))?;
+        make_folder(&self.disk, folder)?;
+        let file = make_file(&self.disk, &path, folder)?;
+        let metadata = file.metadata()?;
         let state = State {
             number: 0,
             inode: metadata.ino(),
             length: 0,
         };
-        Ok(Open { file, path, state })
+        Ok(Open { file, state })
     }
 
     /// Whether the file is the one that was recorded, and holds nothing but what the job can have written. Returns its length.
@@ -251,12 +249,12 @@ impl FileSink {
         let state = self.decode(recorded)?;
         let length = self.check_resume(state, undelivered)?;
         let path = self.path_of(state.number);
-        let file = OpenOptions::new().write(true).open(&path);
-        let file = file.map_err(failed("open", &path))?;
+        let file = self.disk.open(&path, Create::No)?;
         if length > state.length {
-            self.disk.truncate(&file, &path, state.length)?;
+            file.truncate("sink.truncate", state.length)?;
+            file.sync("sink.sync")?;
         }
-        Ok(Open { file, path, state })
+        Ok(Open { file, state })
     }
 
     /// The files of the stream in the folder.
@@ -329,24 +327,34 @@ impl Sink for FileSink {
     }
 
     fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {
-        let Some(Open { file, path, state }) = &mut self.open else {
+        let Some(Open { file, state }) = &mut self.open else {
             return Err(refused(
                 &self.options.folder,
                 "a sink must recover before it delivers",
             ));
         };
         if !encoded.is_empty() {
-            let length = file.metadata().map_err(failed("look at", path))?.len();
+            let metadata = file.metadata()?;
+            let is_there = fs::metadata(file.path())
+                .is_ok_and(|found| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino()));
+            if !is_there {
+                return Err(refused(
+                    file.path(),
+                    "it was removed, renamed or replaced while the job wrote to it; bring it back as it was, or `wasm-host reset`",
+                ));
+            }
+            let length = metadata.len();
             if length != state.length {
                 let expected = state.length;
                 return Err(refused(
-                    path,
+                    file.path(),
                     &format!(
                         "it has {length} bytes, not {expected}: something else writes to it; stop that first"
                     ),
                 ));
             }
-            self.disk.append(file, path, state.length, encoded)?;
+            file.write_at("sink.write", encoded, state.length)?;
+            file.sync_data("sink.sync")?;
             state.length += encoded.len() as u64;
         }
         Ok(state.encode())
@@ -376,72 +384,35 @@ fn refused(path: &Path, what: &str) -> SinkError {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SinkError {
     let path = path.to_owned();
-    move |source| SinkError::Write {
-        action,
-        path,
-        source,
+    move |source| {
+        SinkError::Disk(DiskError {
+            action,
+            path,
+            source,
+        })
     }
 }
 
-/// All that changes the disk, step by step.
-struct Disk {
-    steps: Arc<dyn Steps>,
+/// Makes the folder and those above it, if they are not there.
+fn make_folder(disk: &Disk, folder: &Path) -> Result<(), SinkError> {
+    if !folder.is_dir() {
+        disk.before_at("sink.create-folder", "make", folder)?;
+        disk.make_folders(folder)?;
+    }
+    Ok(())
 }
 
-impl Disk {
-    fn create_folder(&self, folder: &Path) -> Result<(), SinkError> {
-        if folder.is_dir() {
-            return Ok(());
-        }
-        let missing: Vec<&Path> = folder
-            .ancestors()
-            .take_while(|ancestor| !ancestor.exists())
-            .collect();
-        self.steps.before("sink.create-folder");
-        fs::create_dir_all(folder).map_err(failed("create", folder))?;
-        for parent in missing.into_iter().filter_map(Path::parent) {
-            self.sync_folder(parent)?;
-        }
-        Ok(())
-    }
-
-    fn create(&self, path: &Path, folder: &Path) -> Result<File, SinkError> {
-        self.steps.before("sink.create");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
-        let file = file.map_err(failed("create", path))?;
-        self.steps.before("sink.sync");
-        file.sync_all().map_err(failed("sync", path))?;
-        self.sync_folder(folder)?;
-        Ok(file)
-    }
-
-    fn sync_folder(&self, folder: &Path) -> Result<(), SinkError> {
-        // The parent of a relative name is the empty path.
-        let folder = match folder.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => folder,
-        };
-        self.steps.before("sink.sync-folder");
-        let synced = File::open(folder).and_then(|open| open.sync_all());
-        synced.map_err(failed("sync", folder))
-    }
-
-    fn truncate(&self, file: &File, path: &Path, length: u64) -> Result<(), SinkError> {
-        self.steps.before("sink.truncate");
-        file.set_len(length).map_err(failed("truncate", path))?;
-        self.steps.before("sink.sync");
-        file.sync_all().map_err(failed("sync", path))
-    }
-
-    fn append(&self, file: &File, path: &Path, at: u64, bytes: &[u8]) -> Result<(), SinkError> {
-        self.steps.before("sink.write");
-        file.write_all_at(bytes, at)
-            .map_err(failed("write to", path))?;
-        self.steps.before("sink.sync");
-        file.sync_data().map_err(failed("sync", path))
-    }
+/// Makes an empty file that is durable with its name.
+fn make_file(disk: &Disk, path: &Path, folder: &Path) -> Result<DurableFile, SinkError> {
+    disk.before_at("sink.create", "make", path)?;
+    let file = disk.open(path, Create::IfMissing)?;
+    file.sync("sink.sync")?;
+    // The parent of a relative name is the empty path.
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    disk.before_at("sink.sync-folder", "sync", folder)?;
+    disk.sync_folder(folder)?;
+    Ok(file)
 }

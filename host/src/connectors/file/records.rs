@@ -206,6 +206,12 @@ impl Records {
         Some(self.take(self.filled, self.filled, unclosed))
     }
 
+    /// How long the record under way is so far, if that is too long already.
+    pub fn unfinished_oversize(&self) -> Option<u64> {
+        let held = self.dropped + (self.filled - self.start) as u64;
+        (held > (self.record_bytes + BYTE_ORDER_MARK.len() + 1) as u64).then_some(held)
+    }
+
     /// Makes the bytes up to `body_end` the record, and begins the next one at `next`.
     fn take(&mut self, body_end: usize, next: usize, unclosed: bool) -> Record {
         let body_start = match self.position == 0 && self.dropped == 0 {

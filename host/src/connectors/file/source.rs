@@ -43,6 +43,8 @@ pub(super) struct FileSource {
     made: Option<(Place, u64, Detail)>,
     /// A file was found, or read to its end, since a position was given that says so.
     passed: bool,
+    /// An unfinished record that is too long, of which was told: its file and where it begins.
+    told_of: Option<(Key, u64)>,
     /// Where the end was, for a reader that began there.
     begins_at: Option<Position>,
     /// Entries, bytes of keys and bytes of values of the last fetch: the next is likely to be alike.
@@ -89,6 +91,7 @@ impl FileSource {
             undecodable: None,
             made: None,
             passed: false,
+            told_of: None,
             begins_at: None,
             last: (0, 0, 0),
             config,
@@ -371,6 +374,15 @@ impl FileSource {
         }
         let position = self.records.position();
         let line = self.records.line();
+        if let Some(bytes) = self.records.unfinished_oversize()
+            && self.told_of.replace((key, position)) != Some((key, position))
+        {
+            tracing::warn!(
+                "{}, line {line}: it has {bytes} bytes so far, more than `record-bytes` = {}, and no end: what follows it waits for that",
+                reading.path.display(),
+                self.config.options.record_bytes
+            );
+        }
         let known = self.table.change(key);
         known.position = position;
         known.line = line;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
 use crate::connectors::{Output, Sink, SinkError};
+use crate::disk::DiskError;
 use crate::model::{Messages, Offset, PartitionId};
 
 const STATE: [u8; 1] = [1];
@@ -105,7 +106,7 @@ impl Sink for StdoutSink {
     fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {
         let mut writer = self.writer.lock();
         let written = writer.write_all(encoded).and_then(|()| writer.flush());
-        written.map_err(|source| SinkError::Write {
+        written.map_err(|source| DiskError {
             action: "write to",
             path: path(),
             source,

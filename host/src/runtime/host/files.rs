@@ -22,7 +22,7 @@ impl Guest {
         call: impl AsyncFnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<R>,
     ) -> FsResult<R> {
         let mut limits = self.limits();
-        let result = limits.wait(call(&mut self.filesystem()));
+        let result = limits.wait_for_files(call(&mut self.filesystem()));
         self.time = limits.time;
         result.unwrap_or_else(|passed| Err(FsError::trap(passed)))
     }
@@ -33,7 +33,7 @@ impl Guest {
         call: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<R>,
     ) -> StreamResult<R> {
         let mut limits = self.limits();
-        let result = limits.wait(call(&mut self.table));
+        let result = limits.wait_for_files(call(&mut self.table));
         self.time = limits.time;
         result.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
     }

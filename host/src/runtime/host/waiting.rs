@@ -10,6 +10,9 @@ use crate::runtime::Runtime;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::time::CallTime;
 
+/// What a quick call into the file system counts for at most.
+const QUICK_CALL: Duration = Duration::from_micros(250);
+
 /// What ends a wait.
 #[derive(Clone)]
 pub(super) struct Limits {
@@ -32,7 +35,26 @@ impl Limits {
     ///
     /// What it waits for goes on elsewhere if it cannot be ended: a call into a file system that hangs, say.
     pub(super) fn wait<R>(&mut self, ready: impl Future<Output = R>) -> Result<R, DeadlinePassed> {
+        self.wait_counting(ready, Duration::MAX)
+    }
+
+    /// As [`Limits::wait`], for a call into the file system: another thread makes it. If it is made at once, nearly all of the wait
+    /// was for processors that others used.
+    pub(super) fn wait_for_files<R>(
+        &mut self,
+        ready: impl Future<Output = R>,
+    ) -> Result<R, DeadlinePassed> {
+        self.wait_counting(ready, QUICK_CALL)
+    }
+
+    /// `at_once`: what a wait counts for at most that is over before it is looked at.
+    fn wait_counting<R>(
+        &mut self,
+        ready: impl Future<Output = R>,
+        at_once: Duration,
+    ) -> Result<R, DeadlinePassed> {
         let Limits { time, interrupted } = self;
+        let mut at_once = Some(at_once);
         in_tokio(async move {
             let mut ready = pin!(ready);
             loop {
@@ -43,10 +65,12 @@ impl Limits {
                     () = tokio::time::sleep(waiting.at_most) => None,
                     Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => Some(Err(DeadlinePassed)),
                 };
-                time.count(&waiting);
+                let first = at_once.take();
                 if let Some(result) = result {
+                    time.count(&waiting, first.unwrap_or(Duration::MAX));
                     return result;
                 }
+                time.count(&waiting, Duration::MAX);
                 if time.is_over() {
                     return Err(DeadlinePassed);
                 }

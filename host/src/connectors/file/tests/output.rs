@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::connectors::{Output, OutputFormat, SinkError};
+use crate::disk::Disk;
 
 fn sink(folder: &Folder, partitions: u32) -> Box<dyn crate::connectors::Sink> {
     let options = FileOutputOptions {
@@ -10,7 +11,7 @@ fn sink(folder: &Folder, partitions: u32) -> Box<dyn crate::connectors::Sink> {
         partitions,
         format: OutputFormat::Lines,
     };
-    FileOutput::new(options, Arc::new(())).sink(PartitionId(0))
+    FileOutput::new(options, Disk::default()).sink(PartitionId(0))
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! Room on the disk.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often is looked whether there is room again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Bytes that this user may still write on the file system of `path`.
+///
+/// # Errors
+/// The file system does not say.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether a file system has the room that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It has.
+    Enough,
+    /// It has only so many bytes.
+    Short(u64),
+}
+
+impl Room {
+    /// Waits until the file system of `path` has `reserve` bytes, and no longer than until `gave_up` says so. `waits` is told once,
+    /// with the bytes that are free, if it has to wait.
+    ///
+    /// # Errors
+    /// The file system does not say.
+    pub fn wait(
+        path: &Path,
+        reserve: u64,
+        waits: impl FnOnce(u64),
+        mut gave_up: impl FnMut(Duration) -> bool,
+    ) -> io::Result<Room> {
+        let began = Instant::now();
+        let mut waits = Some(waits);
+        loop {
+            let free = free_bytes(path)?;
+            if free >= reserve {
+                return Ok(Room::Enough);
+            }
+            if gave_up(began.elapsed()) {
+                return Ok(Room::Short(free));
+            }
+            if let Some(waits) = waits.take() {
+                waits(free);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
