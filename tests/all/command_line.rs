@@ -190,3 +190,19 @@ fn log_lines_can_be_json() {
     let quiet = job.call(&["run", "--log-level", "error"]).expect(0);
     assert_eq!(quiet.stderr, "");
 }
+
+#[test]
+fn what_is_said_of_a_job_file_is_bounded() {
+    let job = Job::new("");
+    let many: String = (0..20_000)
+        .map(|at| format!("[streams.s{at}]\nsystem = \"log\"\n"))
+        .collect();
+    let unknown: String = (0..20_000).map(|at| format!("k{at} = 1\n")).collect();
+    for text in ["[".repeat(100_000), many, unknown] {
+        job.write("job.toml", text.as_bytes());
+        let began = std::time::Instant::now();
+        let done = job.call(&["validate"]).expect(2);
+        assert!(done.stderr.len() < 100_000, "{} bytes", done.stderr.len());
+        assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    }
+}

@@ -376,3 +376,71 @@ fn the_state_may_be_a_file_system_of_its_own() {
     ));
     assert_eq!(job.state("counts").lines().count(), 1);
 }
+
+#[test]
+fn a_file_that_may_not_grow_any_more_is_an_error() {
+    let job = Job::new(&crate::jobs::one_partition("{guest:counter}"));
+    let line = "x".repeat(1000) + "\n";
+    job.feed(&["log", "produce", "in"], line.repeat(500).as_bytes())
+        .expect(0);
+    let command = job.command(&["run", "--until-idle"]);
+    let done = std::process::Command::new("sh")
+        .args(["-c", "ulimit -f 300 && exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("a shell");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 500);
+}
+
+#[test]
+fn an_output_file_that_is_taken_away_is_noticed_at_the_next_delivery() {
+    for replaced in [false, true] {
+        let job = Job::new(&COUNT_LINES.replace("[streams.out]", "follow = true\n[streams.out]"));
+        job.write("in.txt", b"a\n");
+        let running = job.start();
+        wait_until("the first line is out", || {
+            job.text("out/out-0-0") == "a 1\n"
+        });
+        let (out, aside) = (job.path("out/out-0-0"), job.path("aside"));
+        fs::rename(&out, &aside).expect("it can be renamed");
+        if replaced {
+            fs::write(&out, "a 1\n").expect("it can be written");
+        }
+        job.append("in.txt", b"b\n");
+        running
+            .ends()
+            .expect(1)
+            .says("it was removed, renamed or replaced while the job wrote to it");
+        job.call(&["run", "--until-idle"]).expect(4);
+        fs::rename(&aside, &out).expect("it can be renamed");
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert_eq!(job.text("out/out-0-0"), "a 1\nb 1\n");
+    }
+}
+
+#[test]
+fn a_state_directory_on_a_read_only_file_system_can_be_looked_at() {
+    let Some(disk) = Disk::mount() else { return };
+    let job = counting(&disk, "disk-reserve = \"1MiB\"", "");
+    job.write("in.txt", b"a\n");
+    job.call(&["run", "--until-idle"]).expect(0);
+    let remount = |how: &str| {
+        let done = Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(disk.folder.path())
+            .status();
+        assert!(done.expect("mount").success());
+    };
+    remount("ro");
+    job.call(&["status"]).expect(0);
+    assert!(!job.json(&["checkpoint", "list"]).is_empty());
+    job.call(&["run"]).expect(1).says("Read-only file system");
+    remount("rw");
+    job.call(&["run", "--until-idle"]).expect(0);
+}

@@ -155,3 +155,21 @@ fn instances_are_closed_side_by_side() {
     assert_eq!(done.stderr.matches("guest: closed").count(), 4);
     assert!(took < Duration::from_millis(3500), "{took:?}");
 }
+
+#[test]
+fn signals_that_come_together_are_one() {
+    let job = Job::new(&one_partition("{guest:counter}"));
+    for _ in 0..5 {
+        let running = job.answering();
+        job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+        running.signal(Signal::TERM);
+        running.signal(Signal::TERM);
+        running.signal(Signal::HUP);
+        running.wait().expect(0).says("stopping");
+    }
+    let hung_up = job.answering();
+    hung_up.signal(Signal::HUP);
+    hung_up.wait().expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 5);
+}

@@ -534,3 +534,21 @@ fn every_line_comes_once_whatever_becomes_of_its_file() {
         soak.copy_and_truncate();
     }
 }
+
+#[test]
+fn an_unfinished_line_that_is_too_long_is_told_of() {
+    let job = Job::new(&crate::jobs::COUNT_LINES.replace(
+        "[streams.out]",
+        "follow = true\nrecord-bytes = \"1kB\"\n[streams.out]",
+    ));
+    job.write("in.txt", b"a\n");
+    let mut running = job.start();
+    wait_until("the first line is out", || {
+        job.text("out/out-0-0") == "a 1\n"
+    });
+    job.append("in.txt", "x".repeat(5_000).as_bytes());
+    running.until_says(
+        "in.txt, line 2: it has 5000 bytes so far, more than `record-bytes` = 1000, and no end",
+    );
+    running.terminate().expect(0);
+}

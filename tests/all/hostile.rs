@@ -205,3 +205,24 @@ fn what_is_no_regular_file_is_neither_read_nor_written() {
         "{status:?}"
     );
 }
+
+#[test]
+fn the_first_entry_behind_deletes_that_are_not_committed_is_found_in_time() {
+    // The deadline is the default one, and no checkpoint comes but for bytes.
+    let job = job_of("greedy", 1, "interval = \"1h\"", "rocksdb", "");
+    let mut text = job.text("job.toml");
+    text = text.replace("on-rejected", "batch-messages = 1\non-rejected");
+    job.write("job.toml", text.as_bytes());
+    let of = |word: &str| {
+        (0..20)
+            .map(|at| format!("{word} {} {}", at * 50_000, (at + 1) * 50_000))
+            .collect::<Vec<_>>()
+    };
+    done(&job, &of("fill"));
+    let mut lines = of("take");
+    lines.extend(["fill 7000000 7000001".into(), "first".into()]);
+    let (_, took) = done(&job, &lines);
+    let first = took.last().expect("the last line");
+    println!("first entry behind a million deletes: {first} us");
+    assert!(*first < 300_000, "{first} µs");
+}
