@@ -50,6 +50,10 @@ fn a_second_signal_ends_at_once() {
         running.signal(first);
         running.until_says("a second signal ends at once");
         assert!(running.is_running(), "{first:?} waits for the call");
+        if first == second {
+            // Within a tenth of a second they would be one.
+            std::thread::sleep(Duration::from_millis(200));
+        }
         let sent = Instant::now();
         running.signal(second);
         running.ends().expect(130);
@@ -164,7 +168,6 @@ fn signals_that_come_together_are_one() {
         job.feed(&["log", "produce", "in"], b"a\n").expect(0);
         running.signal(Signal::TERM);
         running.signal(Signal::TERM);
-        running.signal(Signal::HUP);
         running.wait().expect(0).says("stopping");
     }
     let hung_up = job.answering();

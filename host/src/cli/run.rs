@@ -229,7 +229,7 @@ impl Opened {
     }
 }
 
-/// Signals that come together within this are one.
+/// Signals of one kind that come within this are one.
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The signals that end a job. From when they are caught none is missed.
@@ -244,21 +244,21 @@ impl Signals {
         ]))
     }
 
-    async fn next(&mut self) {
+    /// The next one: which of them.
+    async fn next(&mut self) -> usize {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = interrupt.recv() => 0,
+            _ = terminate.recv() => 1,
+            _ = hangup.recv() => 2,
         }
     }
 
-    /// Passes over those that have come.
-    async fn pass(&mut self) {
-        while tokio::time::timeout(Duration::ZERO, self.next())
-            .await
-            .is_ok()
-        {}
+    /// Passes over another of the same kind that comes at once: whoever signals a process and its group, as `timeout` does, means
+    /// one signal.
+    async fn pass_same(&mut self, which: usize) {
+        tokio::time::sleep(ONE_SIGNAL).await;
+        let _ = tokio::time::timeout(Duration::ZERO, self.0[which].recv()).await;
     }
 }
 
@@ -273,7 +273,7 @@ async fn on_signals(signals: std::io::Result<Signals>, opened: Arc<Opened>, boun
         }
     };
     for number in 1.. {
-        signals.next().await;
+        let which = signals.next().await;
         match opened.handle.get() {
             None => {
                 tracing::info!("stopped before the job was opened");
@@ -285,9 +285,7 @@ async fn on_signals(signals: std::io::Result<Signals>, opened: Arc<Opened>, boun
                 );
                 exit::leave_after(bound);
                 handle.stop();
-                // Whoever signals a process and its group, as `timeout` does, means one signal.
-                tokio::time::sleep(ONE_SIGNAL).await;
-                signals.pass().await;
+                signals.pass_same(which).await;
             }
             Some(_) => opened.leave(exit::INTERRUPTED),
         }
