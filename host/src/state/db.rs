@@ -585,7 +585,7 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
             // file push out everything else.
             table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
             table.set_partition_filters(true);
-            table.set_metadata_block_size(4 << 10);
+            table.set_metadata_block_size(32 << 10);
             table.set_pin_top_level_index_and_filter(true);
             // What was deleted leaves soon: a queue's consumer has it before its first entry.
             cf.add_compact_on_deletion_collector_factory(DELETES_WINDOW, DELETES_WINDOW / 2, 0.5);
