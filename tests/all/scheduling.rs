@@ -268,7 +268,7 @@ fn barriers_of_ten_thousand_busy_tasks_end_one_after_the_other() {
     let soak: Option<u64> = std::env::var("SOAK_BARRIERS")
         .ok()
         .and_then(|count| count.parse().ok());
-    let (wanted, messages) = soak.map_or((2_000, 60), |count| (count, 1_000));
+    let (wanted, messages) = soak.map_or((2_000, 60), |count| (count, 100));
     let job = Job::new(
         "[job]\nname = \"loop\"\nworkers = 2\n\
          [checkpoint]\ninterval = \"10ms\"\nmin-pause = \"0s\"\nbytes = \"1MiB\"\ndurability = \"process\"\n\
