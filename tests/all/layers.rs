@@ -77,7 +77,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// What only one module may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("rocksdb::", &["state/db.rs"]),
+    ("rocksdb::", &["state/db/"]),
     ("wasmtime::", &["runtime/"]),
     ("axum::", &["admin/"]),
     (

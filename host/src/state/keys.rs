@@ -11,6 +11,15 @@
 
 use crate::model::{Offset, PartitionId, StoreId, StreamId, TaskId};
 
+/// The order of a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Least key first.
+    Up,
+    /// Greatest key first.
+    Down,
+}
+
 /// The prefix of every key of one store of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorePrefix([u8; StorePrefix::LEN]);

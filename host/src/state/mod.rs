@@ -27,7 +27,8 @@ mod task;
 mod value;
 
 pub use cache::CleanCache;
-pub use db::{Db, DbError, DbOptions, Durability, Family, Order, SteppedWalk, Walk, WriteSet};
+pub use db::{Db, DbError, DbOptions, Durability, Family, SteppedWalk, Walk, WriteSet};
+pub use keys::Order;
 pub use scan::{CursorId, Entries, ScanOptions};
 pub use store::{LISTED_KEYS_MAX, ResolvedRanges, SealedState, StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};

@@ -4,7 +4,7 @@
 //! stack: after a piece comes the other half, then what is twice as long. A piece of one size is not tried anew at twice the
 //! size before a few have been passed.
 
-use super::db::Order;
+use super::keys::Order;
 
 /// So many pieces are passed before a longer one is tried.
 const PASSED_BEFORE_LONGER: u32 = 8;

@@ -5,8 +5,8 @@
 //! one, and a key that it does not have is not deleted at all.
 
 use super::StateError;
-use super::db::{Db, Family, Order, Stored, WriteSet};
-use super::keys::StorePrefix;
+use super::db::{Db, Family, Stored, WriteSet};
+use super::keys::{Order, StorePrefix};
 
 /// So many deletes in a row are looked at, and so many keys are deleted with a range: each range delete is paid for by every
 /// reader.

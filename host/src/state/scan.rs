@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::db::{Family, Order};
+use super::db::Family;
 use super::gaps::Gaps;
+use super::keys::Order;
 use super::keys::StorePrefix;
 use super::overlay::{KeyHasher, Lookup, Overlay};
 use super::ranges::Cover;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::cache::{Cached, CleanCache, StoreCache};
-use super::db::{Db, Family, Order, SteppedWalk, WriteSet};
-use super::keys::StorePrefix;
+use super::db::{Db, Family, SteppedWalk, WriteSet};
+use super::keys::{Order, StorePrefix};
 use super::overlay::{Entry, Overlay};
 use super::{StateError, runs, value};
 use crate::model::{StoreId, TaskId};

@@ -66,6 +66,21 @@ pub(crate) struct Records {
     line: u64,
 }
 
+impl Record {
+    /// Why it is not even decoded.
+    pub fn refused(&self, record_bytes: usize) -> Option<String> {
+        match self.oversize {
+            Some(bytes) => Some(format!(
+                "{bytes} bytes, more than `record-bytes` = {record_bytes}"
+            )),
+            None if self.unclosed => {
+                Some("a quoted field is not closed before the end of the file".to_owned())
+            }
+            None => None,
+        }
+    }
+}
+
 impl Records {
     /// An empty window at the beginning of a text.
     pub fn new(framing: Framing, record_bytes: usize) -> Records {

@@ -12,7 +12,7 @@ use super::detail::{self, Beginning, Cursor};
 use super::files::Member;
 use super::look::unreadable;
 use super::reading::{Begun, Reading};
-use super::records::{Framing, Record, Records};
+use super::records::{Framing, Records};
 use super::resume::find_files;
 use super::table::{Key, Table};
 use super::{Config, FileFormat};
@@ -282,7 +282,7 @@ impl FileSource {
             if offset < self.next {
                 continue;
             }
-            let decoded = match refuse(&found, self.config.options.record_bytes) {
+            let decoded = match found.refused(self.config.options.record_bytes) {
                 None => self.decoder.decode(bytes, now),
                 Some(reason) => self.decoder.undecodable(reason),
             };
@@ -517,19 +517,6 @@ impl FileSource {
             });
         }
         Ok(())
-    }
-}
-
-/// Why a record is not even decoded.
-fn refuse(record: &Record, record_bytes: usize) -> Option<String> {
-    match record.oversize {
-        Some(bytes) => Some(format!(
-            "{bytes} bytes, more than `record-bytes` = {record_bytes}"
-        )),
-        None if record.unclosed => {
-            Some("a quoted field is not closed before the end of the file".to_owned())
-        }
-        None => None,
     }
 }
 
