@@ -134,7 +134,7 @@ fn instances(limits: &str, messages: usize) -> (f64, f64) {
 fn instances_are_replaced_after_messages_and_by_age() {
     assert_eq!(instances("", 40), (1.0, 0.0));
     assert_eq!(instances("recycle-messages = 10", 40), (4.0, 3.0));
-    let (made, recycled) = instances("recycle-age = \"1ms\"", 40);
+    let (made, recycled) = instances("recycle-age = \"1ms\"", 4_000);
     assert!(
         recycled >= 1.0 && made == recycled + 1.0,
         "{made} {recycled}"

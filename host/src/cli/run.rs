@@ -58,14 +58,14 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         ));
     }
     // From here on a signal ends the process in good order, however long it compiles or waits.
-    let io = stopped::io_runtime()?;
+    let (io, control) = (stopped::io_runtime()?, stopped::control_runtime()?);
     let opened = Arc::new(Opened::default());
     let bound = *job.general.drain_timeout + LAST_RESORT_AFTER;
     let signals = {
-        let _io = io.enter();
+        let _control = control.enter();
         Signals::catch()
     };
-    io.spawn(on_signals(signals, Arc::clone(&opened), bound));
+    control.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
         stopped::pinned(&job)?
@@ -90,7 +90,8 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     assemble::check_components(&options)?;
     abort_on_panic();
     let listener = job.general.listen.as_ref().map(|listen| {
-        io.block_on(tokio::net::TcpListener::bind(**listen))
+        control
+            .block_on(tokio::net::TcpListener::bind(**listen))
             .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
     });
     let listener = listener.transpose()?;
@@ -114,9 +115,9 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     let handle = coordinator.handle();
     let _ = opened.handle.set(handle.clone());
     let socket = socket.map(|(place, listener)| {
-        let _entered = io.enter();
+        let _entered = control.enter();
         match admin::serve_socket(listener, handle.clone()) {
-            Ok(serving) => drop(io.spawn(serving)),
+            Ok(serving) => drop(control.spawn(serving)),
             Err(error) => tracing::warn!(
                 "the admin socket {} cannot be served: {error}",
                 place.path().display()
@@ -125,14 +126,15 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         place
     });
     if let Some(listener) = listener {
-        io.spawn(admin::serve_tcp(listener, handle.clone()));
+        control.spawn(admin::serve_tcp(listener, handle.clone()));
     }
-    let shown = display::start(&io, handle, &job);
+    let shown = display::start(&control, handle, &job);
     let report = coordinator.run();
     shown.finish(&report);
     drop(socket);
     // What readers still do (a blocking read of a terminal, say) is not waited for.
     io.shutdown_background();
+    control.shutdown_background();
     end(&job, report)
 }
 

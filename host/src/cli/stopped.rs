@@ -32,9 +32,18 @@ pub(super) fn load_looking(path: &Path, look: Look) -> Result<Job, Failure> {
 
 /// Threads for everything that waits.
 pub(super) fn io_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    threads("io", 2)
+}
+
+/// Threads for signals and those who ask, which wait for no reader.
+pub(super) fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    threads("control", 2)
+}
+
+fn threads(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("io")
+        .worker_threads(workers)
+        .thread_name(name)
         .enable_all()
         .build()
         .inspect(report_file_limits)

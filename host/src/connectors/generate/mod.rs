@@ -159,7 +159,9 @@ impl Input for GenerateInput {
     }
 
     fn polls_may_block(&self) -> bool {
-        false
+        /// Each reader makes the keys of all partitions and gives its own.
+        const FEW: u32 = 8;
+        self.partitions() > FEW
     }
 
     fn rewindable(&self) -> bool {
