@@ -129,19 +129,17 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
                         .all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | ',' | '%'))
             })
     };
+    let of_column = |column| (width(column).unwrap_or(0), is_number(column));
+    let columns: Vec<(usize, bool)> = (0..columns).map(of_column).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate().take(columns) {
-            let pad = " ".repeat(
-                width(column)
-                    .unwrap_or(0)
-                    .saturating_sub(cell.chars().count()),
-            );
-            if column > 0 {
+        for (index, (cell, (width, is_number))) in row.iter().zip(&columns).enumerate() {
+            let pad = " ".repeat(width.saturating_sub(cell.chars().count()));
+            if index > 0 {
                 line.push_str("  ");
             }
-            if is_number(column) {
+            if *is_number {
                 line.push_str(&pad);
                 line.push_str(cell);
             } else {
