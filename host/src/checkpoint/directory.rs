@@ -366,11 +366,7 @@ pub(super) fn await_reserve(options: &DirectoryOptions<'_>) -> Result<(), OpenEr
     };
     match Room::wait(place, reserve, waits, |_| false) {
         Ok(_) => Ok(()),
-        Err(source) => Err(OpenError::Disk(DiskError {
-            action: "ask for free space of",
-            path: place.to_owned(),
-            source,
-        })),
+        Err(error) => Err(DiskError::of("ask for free space of", place)(error).into()),
     }
 }
 

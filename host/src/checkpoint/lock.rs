@@ -73,13 +73,7 @@ impl Lock {
     }
 
     fn hold(path: &Path, create: bool, how: FlockOperation) -> Result<Lock, OpenError> {
-        let cannot = |source| {
-            OpenError::Disk(DiskError {
-                action: "open",
-                path: path.to_owned(),
-                source,
-            })
-        };
+        let cannot = |source| OpenError::from(DiskError::of("open", path)(source));
         // Whoever only looks may do so where nothing can be written.
         let writes = how != FlockOperation::NonBlockingLockShared;
         let file = OpenOptions::new()

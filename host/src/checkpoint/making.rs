@@ -44,7 +44,7 @@ pub(super) fn find(path: &Path) -> Result<Found, OpenError> {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(refused(path, "it is a file, not a folder")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(source) => return Err(failed("look at", path)(source)),
+        Err(source) => return Err(DiskError::of("look at", path)(source).into()),
     }
     let names = names(path)?;
     let has = |name: &str| names.iter().any(|found| found == name);
@@ -63,11 +63,11 @@ fn stays(name: &str) -> bool {
 }
 
 fn names(path: &Path) -> Result<Vec<std::ffi::OsString>, OpenError> {
-    let entries = fs::read_dir(path).map_err(failed("read", path))?;
-    entries
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect::<io::Result<_>>()
-        .map_err(failed("read", path))
+    let names = fs::read_dir(path).and_then(|entries| {
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        names.collect::<io::Result<_>>()
+    });
+    Ok(names.map_err(DiskError::of("read", path))?)
 }
 
 /// Where a directory is made that is renamed to `path`.
@@ -288,15 +288,4 @@ fn free_name(name: &dyn Fn(&str) -> PathBuf) -> PathBuf {
         free = name(&format!("-{number}"));
     }
     free
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| {
-        OpenError::Disk(DiskError {
-            action,
-            path,
-            source,
-        })
-    }
 }

@@ -88,14 +88,8 @@ pub(super) fn open(
         directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
     }
     let mut committer = open_committer(directory, &options, &catalog)?;
-    let io_error = |source| {
-        OpenError::Disk(DiskError {
-            action: "write the lock file of",
-            path: path.clone(),
-            source,
-        })
-    };
-    committer.lock_mut().announce(holder).map_err(io_error)?;
+    let announced = committer.lock_mut().announce(holder);
+    announced.map_err(DiskError::of("write the lock file of", &path))?;
     let begins = begins(&options, &db, &catalog, &committer.logs())?;
     committer
         .register(&catalog, &begins)

@@ -86,7 +86,8 @@ impl DiskError {
         self.source.kind() == io::ErrorKind::StorageFull
     }
 
-    fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    /// What a failed call becomes.
+    pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
         let path = path.to_owned();
         move |source| DiskError {
             action,
@@ -236,13 +237,13 @@ impl Disk {
         .map_err(DiskError::of("make", folder))
     }
 
-    /// Makes a folder and those above it, each durable in the one above. Whether it was not there.
+    /// Makes a folder and those above it, each durable in the one above.
     ///
     /// # Errors
     /// The disk's answer.
-    pub fn make_folders(&self, path: &Path) -> Result<bool, DiskError> {
+    pub fn make_folders(&self, path: &Path) -> Result<(), DiskError> {
         if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(false);
+            return Ok(());
         }
         let above = parent(path);
         self.make_folders(above)?;
@@ -252,8 +253,7 @@ impl Disk {
             }
             _ => {}
         }
-        self.sync_folder(above)?;
-        Ok(true)
+        self.sync_folder(above)
     }
 
     /// Makes a folder's entries durable.

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
 use crate::connectors::{Output, Sink, SinkError};
-use crate::disk::{Create, Disk, DiskError, DurableFile};
+use crate::disk::{Create, Disk, DiskError, DurableFile, parent};
 use crate::model::{Messages, Offset, PartitionId};
 
 const VERSION: u8 = 1;
@@ -181,7 +181,7 @@ impl FileSink {
         let folder = &self.options.folder;
         let path = self.path_of(0);
         make_folder(&self.disk, folder)?;
-        let file = make_file(&self.disk, &path, folder)?;
+        let file = make_file(&self.disk, &path)?;
         let metadata = file.metadata()?;
         let state = State {
             number: 0,
@@ -203,7 +203,7 @@ impl FileSink {
                     "the job has written this file, and it is gone; bring it back, or `wasm-host reset`",
                 ));
             }
-            Err(error) => return Err(failed("look at", &path)(error)),
+            Err(error) => return Err(DiskError::of("look at", &path)(error).into()),
         };
         let length = metadata.len();
         let most = state.length.saturating_add(undelivered);
@@ -276,10 +276,10 @@ impl FileSink {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
-            Err(error) => return Err(failed("read", folder)(error)),
+            Err(error) => return Err(DiskError::of("read", folder)(error).into()),
         };
         for entry in entries {
-            let name = entry.map_err(failed("read", folder))?.file_name();
+            let name = entry.map_err(DiskError::of("read", folder))?.file_name();
             let parsed = name
                 .to_str()
                 .and_then(|name| parse_name(name, &self.options.stream));
@@ -372,24 +372,15 @@ fn parse_name(name: &str, stream: &str) -> Option<(u32, u64)> {
 }
 
 fn length_of(path: &Path) -> Result<u64, SinkError> {
-    Ok(fs::metadata(path).map_err(failed("look at", path))?.len())
+    Ok(fs::metadata(path)
+        .map_err(DiskError::of("look at", path))?
+        .len())
 }
 
 fn refused(path: &Path, what: &str) -> SinkError {
     SinkError::Refused {
         path: path.to_owned(),
         what: what.to_owned(),
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SinkError {
-    let path = path.to_owned();
-    move |source| {
-        SinkError::Disk(DiskError {
-            action,
-            path,
-            source,
-        })
     }
 }
 
@@ -403,15 +394,11 @@ fn make_folder(disk: &Disk, folder: &Path) -> Result<(), SinkError> {
 }
 
 /// Makes an empty file that is durable with its name.
-fn make_file(disk: &Disk, path: &Path, folder: &Path) -> Result<DurableFile, SinkError> {
+fn make_file(disk: &Disk, path: &Path) -> Result<DurableFile, SinkError> {
     disk.before_at("sink.create", "make", path)?;
     let file = disk.open(path, Create::IfMissing)?;
     file.sync("sink.sync")?;
-    // The parent of a relative name is the empty path.
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
+    let folder = parent(path);
     disk.before_at("sink.sync-folder", "sync", folder)?;
     disk.sync_folder(folder)?;
     Ok(file)

@@ -106,11 +106,7 @@ impl Sink for StdoutSink {
     fn deliver(&mut self, encoded: &[u8]) -> Result<Vec<u8>, SinkError> {
         let mut writer = self.writer.lock();
         let written = writer.write_all(encoded).and_then(|()| writer.flush());
-        written.map_err(|source| DiskError {
-            action: "write to",
-            path: path(),
-            source,
-        })?;
+        written.map_err(DiskError::of("write to", &path()))?;
         Ok(STATE.to_vec())
     }
 }
