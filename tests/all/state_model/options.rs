@@ -64,7 +64,7 @@ fn check(database: &Path, options: &DbOptions) {
         assert_eq!(value("DBOptions", name), expected, "{name}");
     }
     for (family, bottommost) in [
-        ("state", "kZSTD"),
+        ("state", "kDisableCompressionOption"),
         ("log", "kDisableCompressionOption"),
         ("meta", "kDisableCompressionOption"),
     ] {

@@ -363,7 +363,6 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
             table.set_pin_top_level_index_and_filter(true);
             // What was deleted leaves soon: a queue's consumer has it before its first entry.
             cf.add_compact_on_deletion_collector_factory(DELETES_WINDOW, DELETES_WINDOW / 2, 0.5);
-            cf.set_bottommost_compression_type(DBCompressionType::Zstd);
             cf.set_write_buffer_size(options.write_buffer_bytes / 2);
             // A key that was never written costs a probe of this filter instead of a walk down each memtable.
             cf.set_memtable_prefix_bloom_ratio(0.04);
