@@ -405,7 +405,7 @@ impl Committer {
         self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
         let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
         for (state, removed) in states.zip(&removed) {
-            state.publish(removed)?;
+            state.refresh_caches(removed)?;
         }
         Ok(Committed {
             epoch: sealed.epoch,

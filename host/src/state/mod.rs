@@ -22,6 +22,7 @@ mod pieces;
 mod ranges;
 mod runs;
 mod scan;
+mod sealed;
 mod store;
 mod task;
 mod value;
@@ -30,7 +31,8 @@ pub use cache::CleanCache;
 pub use db::{Db, DbError, DbOptions, Durability, Family, SteppedWalk, Walk, WriteSet};
 pub use keys::Order;
 pub use scan::{CursorId, Entries, ScanOptions};
-pub use store::{LISTED_KEYS_MAX, ResolvedRanges, SealedState, StoreHandle, StoreKind};
+pub use sealed::{Change, LISTED_KEYS_MAX, ResolvedRanges, SealedState};
+pub use store::{StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
 pub use value::decode as decode_value;
 

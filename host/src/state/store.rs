@@ -1,12 +1,11 @@
-//! A store of a task, below its open layer: prefix, cache, database; and a sealed epoch on its way there.
+//! A store of a task, below its layers: prefix, cache, database.
 
 use std::sync::Arc;
 
 use super::cache::{Cached, CleanCache, StoreCache};
-use super::db::{Db, Family, SteppedWalk, WriteSet};
+use super::db::{Db, Family};
 use super::keys::{Order, StorePrefix};
-use super::overlay::{Entry, Overlay};
-use super::{StateError, runs, value};
+use super::{StateError, value};
 use crate::model::{StoreId, TaskId};
 
 /// How the committed entries of a store are kept at hand.
@@ -20,6 +19,7 @@ pub enum StoreKind {
 
 /// The committed part of a store of a task. Shared by the task, which reads it, and the commit, which writes it.
 pub struct StoreHandle {
+    id: StoreId,
     prefix: StorePrefix,
     cache: StoreCache,
     db: Arc<Db>,
@@ -42,7 +42,16 @@ impl StoreHandle {
             StoreKind::RocksDb => StoreCache::shared(cache),
             StoreKind::Memory => fill(&db, cache, prefix)?,
         };
-        Ok(StoreHandle { prefix, cache, db })
+        Ok(StoreHandle {
+            id: store,
+            prefix,
+            cache,
+            db,
+        })
+    }
+
+    pub(super) fn id(&self) -> StoreId {
+        self.id
     }
 
     pub(super) fn prefix(&self) -> StorePrefix {
@@ -51,6 +60,10 @@ impl StoreHandle {
 
     pub(super) fn db(&self) -> &Db {
         &self.db
+    }
+
+    pub(super) fn cache(&self) -> &StoreCache {
+        &self.cache
     }
 
     /// Hands the committed value of a key to `read`.
@@ -92,174 +105,3 @@ fn fill(db: &Db, cache: Arc<CleanCache>, prefix: StorePrefix) -> Result<StoreCac
     }
     Ok(store)
 }
-
-/// The writes of one epoch of a task, frozen.
-pub struct SealedState {
-    task: TaskId,
-    stores: Vec<(Arc<StoreHandle>, Arc<Overlay>)>,
-}
-
-impl SealedState {
-    pub(super) fn new(task: TaskId, stores: Vec<(Arc<StoreHandle>, Arc<Overlay>)>) -> SealedState {
-        SealedState { task, stores }
-    }
-
-    /// Whose writes they are.
-    pub fn task(&self) -> TaskId {
-        self.task
-    }
-
-    /// How many entries will be written, and how many bytes the layers take.
-    pub fn size(&self) -> (usize, usize) {
-        self.stores
-            .iter()
-            .fold((0, 0), |(entries, bytes), (_, overlay)| {
-                (entries + overlay.len(), bytes + overlay.bytes())
-            })
-    }
-
-    /// Adds the writes to a checkpoint, all of them before it is written: in each store the range deletes first, then what
-    /// survives them.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn write_into(
-        &self,
-        writes: &mut WriteSet<'_>,
-        ranges: &ResolvedRanges,
-    ) -> Result<(), StateError> {
-        let (mut key, mut stored) = (Vec::new(), Vec::new());
-        for ((store, overlay), resolved) in self.stores.iter().zip(&ranges.0) {
-            for ((start, end), keys) in overlay.ranges().zip(resolved) {
-                match keys {
-                    Some(keys) if keys.len() <= DELETED_ONE_BY_ONE => {
-                        for user_key in keys {
-                            store.prefix.key_into(user_key, &mut key);
-                            writes.delete(Family::State, &key);
-                        }
-                    }
-                    _ => {
-                        let (lower, upper) = store.prefix.range(Some(start), end);
-                        writes.delete_range(Family::State, &lower, &upper);
-                    }
-                }
-            }
-            // In order: each insert into the memtable then goes where the last one has just been.
-            let entries = overlay.entries_sorted();
-            let same = |(_, a): &Entry<'_>, (_, b): &Entry<'_>| a.is_none() == b.is_none();
-            for stretch in entries.chunk_by(same) {
-                if stretch.len() >= runs::RUN_MIN && stretch[0].1.is_none() {
-                    let keys: Vec<_> = stretch.iter().map(|(key, _)| *key).collect();
-                    runs::write(&store.db, store.prefix, &keys, writes)?;
-                    continue;
-                }
-                for (user_key, entry) in stretch {
-                    store.prefix.key_into(user_key, &mut key);
-                    match entry {
-                        Some(entry) => {
-                            value::encode_into(entry, &mut stored);
-                            writes.put(Family::State, &key, &stored);
-                        }
-                        None => writes.delete(Family::State, &key),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks for the keys that range deletes will remove, to be asked before the checkpoint is written, while the database still
-    /// has them. `budget`: how many keys may still be listed in this checkpoint.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn resolve_ranges(&self, budget: &mut usize) -> Result<ResolvedRanges, StateError> {
-        let resolve = |(store, overlay): &(Arc<StoreHandle>, Arc<Overlay>)| {
-            let mut found = Vec::new();
-            if overlay.ranges().next().is_none() {
-                return Ok(found);
-            }
-            // One walk over all of them, which are in order.
-            let (lower, upper) = store.prefix.range(None, None);
-            let mut walk = store
-                .db
-                .walk_in_steps(Family::State, lower, upper, Order::Up);
-            for (start, end) in overlay.ranges() {
-                let (lower, upper) = store.prefix.range(Some(start), end);
-                walk.seek(&lower);
-                found.push(list(&mut walk, &upper, LISTED_KEYS.min(*budget))?);
-                *budget -= found.last().and_then(Option::as_ref).map_or(0, Vec::len);
-            }
-            Ok(found)
-        };
-        let resolved: Result<_, StateError> = self.stores.iter().map(resolve).collect();
-        Ok(ResolvedRanges(resolved?))
-    }
-
-    /// Brings the cache up to date once the checkpoint is durable.
-    ///
-    /// # Errors
-    /// `memory` stores have outgrown the cache.
-    pub fn publish(&self, ranges: &ResolvedRanges) -> Result<(), StateError> {
-        for ((store, overlay), resolved) in self.stores.iter().zip(&ranges.0) {
-            let mut unlisted = Vec::new();
-            for (range, keys) in overlay.ranges().zip(resolved) {
-                match keys {
-                    Some(keys) => keys
-                        .iter()
-                        .for_each(|key| store.cache.remove(store.prefix, key)),
-                    None => unlisted.push(range),
-                }
-            }
-            store.cache.remove_ranges(&unlisted);
-        }
-        for (store, overlay) in &self.stores {
-            for (key, entry) in overlay.entries() {
-                match entry {
-                    Some(entry) => store.cache.insert(store.prefix, key, entry),
-                    None => store.cache.remove(store.prefix, key),
-                }
-            }
-            if let StoreCache::Pinned { cache, .. } = &store.cache
-                && let Some((pinned, budget)) = cache.pinned_over_budget()
-            {
-                return Err(StateError::MemoryStoresTooLarge { pinned, budget });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The keys from where a walk stands up to before `upper`, if they are not more than `most`, and not many are passed over that
-/// were deleted before.
-fn list(walk: &mut SteppedWalk<'_>, upper: &[u8], most: usize) -> Result<Listed, StateError> {
-    let mut keys = Vec::new();
-    loop {
-        if !walk.arrive(&mut || true)? {
-            return Ok(None);
-        }
-        match walk.entry()? {
-            Some((key, _)) if key < upper => {
-                if keys.len() == most {
-                    return Ok(None);
-                }
-                keys.push(key[StorePrefix::LEN..].into());
-            }
-            _ => return Ok(Some(keys)),
-        }
-        walk.advance();
-    }
-}
-
-/// The keys of a range; `None` where they are too many to list.
-type Listed = Option<Vec<Box<[u8]>>>;
-
-/// What the range deletes of a task remove: for each store its ranges in order.
-pub struct ResolvedRanges(Vec<Vec<Listed>>);
-
-/// A range delete of more keys than this makes the store's whole part of the cache stale instead.
-const LISTED_KEYS: usize = 10_000;
-/// So many keys at most are listed in one checkpoint.
-pub const LISTED_KEYS_MAX: usize = 1 << 18;
-/// A range of so few keys is deleted key by key: a range delete in RocksDB is paid for by every reader, one of no keys too.
-const DELETED_ONE_BY_ONE: usize = 64;

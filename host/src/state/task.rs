@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::gaps::Gaps;
 use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
-use super::store::{SealedState, StoreHandle};
+use super::sealed::{SealedState, SealedStore};
+use super::store::StoreHandle;
 use super::{Order, StateError, overlay};
 use crate::model::{Column, StoreIndex, TaskId};
 
@@ -358,7 +359,10 @@ impl TaskState {
             store.sealed = Some(Arc::clone(&overlay));
             store.batch_mark = OverlayMark::default();
             store.message_mark = OverlayMark::default();
-            sealed.push((Arc::clone(&store.handle), overlay));
+            sealed.push(SealedStore {
+                handle: Arc::clone(&store.handle),
+                overlay,
+            });
         }
         (!sealed.is_empty()).then(|| SealedState::new(self.task, sealed))
     }

@@ -87,7 +87,9 @@ pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
         return;
     }
     for (state, removed) in epoch.sealed.iter().zip(&removed) {
-        state.publish(removed).expect("the `memory` stores fit");
+        state
+            .refresh_caches(removed)
+            .expect("the `memory` stores fit");
     }
     next_step();
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wasm_host::model::{PartitionId, StageId, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, LISTED_KEYS_MAX, Order, ScanOptions, SealedState,
-    StoreHandle, StoreKind, TaskState,
+    Change, CleanCache, Db, DbOptions, Durability, LISTED_KEYS_MAX, Order, ScanOptions,
+    SealedState, StoreHandle, StoreKind, TaskState,
 };
 
 use super::allocations::{Allocations, count};
@@ -172,7 +172,7 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
             .commit(Durability::Sync)
             .expect("the database can be written");
         pause();
-        sealed.publish(&removed).expect("nothing is pinned");
+        sealed.refresh_caches(&removed).expect("nothing is pinned");
         pause();
     });
     for round in 0..3_u64 {
@@ -207,4 +207,30 @@ fn a_second_epoch_is_not_sealed_before_the_first_is_released() {
     let _first = fixture.task.seal();
     fill(&mut fixture.task, 1, false);
     fixture.task.seal();
+}
+
+#[test]
+fn changes_come_in_the_order_in_which_they_must_be_applied() {
+    let mut task = fixture().task;
+    let (first, second) = (StoreIndex(0), StoreIndex(1));
+    task.put(second, b"z", Some(b"1"));
+    task.put(first, b"b", Some(b"covered"));
+    task.delete_range(first, Some(b"a"), Some(b"c"));
+    task.put(first, b"y", Some(b"old"));
+    task.put(first, b"y", Some(b"new"));
+    task.put(first, b"a", Some(b"after the range"));
+    task.put(first, b"x", None);
+    task.delete_range(second, Some(b"zz"), None);
+    task.keep_batch();
+    let sealed = task.seal().expect("there are changes");
+    let range = |start: &'static [u8], end| Change::DeleteRange { start, end };
+    let expected = [
+        (StoreId(0), range(b"a", Some(b"c"))),
+        (StoreId(0), Change::Put(b"a", b"after the range")),
+        (StoreId(0), Change::Delete(b"x")),
+        (StoreId(0), Change::Put(b"y", b"new")),
+        (StoreId(1), range(b"zz", None)),
+        (StoreId(1), Change::Put(b"z", b"1")),
+    ];
+    assert_eq!(sealed.changes().collect::<Vec<_>>(), expected);
 }

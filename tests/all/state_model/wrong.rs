@@ -88,7 +88,7 @@ fn write(epoch: &Epoch<'_>) {
 fn publish(epoch: &Epoch<'_>) {
     for state in epoch.sealed {
         state
-            .publish(&resolve(state))
+            .refresh_caches(&resolve(state))
             .expect("the `memory` stores fit");
     }
 }
