@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use wasm_host::checkpoint::Committer;
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
+use wasm_host::checkpoint::{Committer, CommitterOptions};
 use wasm_host::disk::Disk;
 use wasm_host::epoch::{SealedEpoch, SealedTask};
 use wasm_host::model::{Epoch, OutputIndex, PartitionId, StreamId, TaskId};
@@ -72,14 +72,14 @@ impl Bench {
                 ..Retention::default()
             },
         };
-        let mut committer = Committer::open(
-            directory,
-            &[log],
-            &[],
-            &[],
-            Durability::Sync,
-            Disk::default(),
-        )?;
+        let options = CommitterOptions {
+            logs: vec![log],
+            external: Vec::new(),
+            reads: Vec::new(),
+            durability: Durability::Sync,
+            disk: Disk::default(),
+        };
+        let mut committer = Committer::open(directory, &options)?;
         committer.register(&catalog, &[])?;
         Ok(Bench {
             db,

@@ -98,7 +98,11 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sync_data()", &["disk/", "runtime/code.rs"]),
     (
         "set_len(",
-        &["disk/", "checkpoint/lock.rs", "connectors/conformance/"],
+        &[
+            "disk/",
+            "checkpoint/directory/lock.rs",
+            "connectors/conformance/",
+        ],
     ),
     ("clap::", &["cli/"]),
 ];

@@ -1,12 +1,10 @@
-//! Whether what a directory holds fits together, and its outputs are as it left them. Nothing is changed.
+//! Whether what a directory holds fits together. Nothing is changed.
 
 use std::path::Path;
 
 use super::OpenError;
-use super::publish::ExternalStream;
-use crate::connectors::Output;
-use crate::model::{CommitKey, PartitionId};
-use crate::records::{self, LogRecord, OutboxRecord, TaskRecord};
+use crate::model::CommitKey;
+use crate::records::{self, LogRecord, TaskRecord};
 use crate::state::Db;
 
 /// Whether tasks are where the directory's last checkpoint and its logs say that they can be.
@@ -46,59 +44,4 @@ pub fn check_tasks(path: &Path, db: &Db) -> Result<(), OpenError> {
         }
     }
     Ok(())
-}
-
-/// Whether the outputs are what the database has recorded, before anything of either is changed.
-///
-/// # Errors
-/// State cannot be read, an output is not what was recorded, or the job no longer writes what is still to be delivered.
-pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Result<(), OpenError> {
-    let state = |source| OpenError::State {
-        path: path.to_owned(),
-        source,
-    };
-    let recorded = records::list::<OutboxRecord>(db).map_err(state)?;
-    let waiting = recorded.iter().filter(|(_, record)| record.bytes > 0);
-    for ((id, partition), record) in waiting {
-        let known = external
-            .iter()
-            .any(|stream| stream.id == *id && partition.0 < stream.output.partitions());
-        if !known {
-            return Err(OpenError::Refused {
-                path: path.to_owned(),
-                why: format!(
-                    "it holds {} bytes of committed output for a stream that the job no longer writes: declare the stream as it \
-                     was until they are delivered",
-                    record.bytes
-                ),
-            });
-        }
-    }
-    for stream in external {
-        for partition in (0..stream.output.partitions()).map(PartitionId) {
-            let record = records::get(db, &(stream.id, partition)).map_err(state)?;
-            let record = record.unwrap_or_default();
-            check_output(&stream.name, &*stream.output, partition, &record)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether an output is what was recorded of it.
-///
-/// # Errors
-/// It is not.
-pub fn check_output(
-    stream: &str,
-    output: &dyn Output,
-    partition: PartitionId,
-    record: &OutboxRecord,
-) -> Result<(), OpenError> {
-    output
-        .sink(partition)
-        .check(record.sink.as_deref(), record.bytes)
-        .map_err(|source| OpenError::Sink {
-            stream: stream.to_owned(),
-            source,
-        })
 }

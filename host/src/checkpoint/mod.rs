@@ -1,34 +1,39 @@
 //! The commit protocol: what makes an epoch durable, in which order, and what a restart finds.
 //!
-//! One database per container; a checkpoint is one synced write to it. [`directory`] opens the state directory or refuses
-//! it, [`catalog`] gives names their numbers, [`publish`] holds the ordered durable steps, [`logs`] the embedded log
-//! that readers see, [`decide`] when a barrier is due. Must never know wasm or guest code.
+//! One database per container; a checkpoint is one write to it. [`directory`] opens the state directory or refuses it,
+//! [`catalog`] gives names their numbers, [`committer`] moves an epoch through its stages, [`authority`] says what decides
+//! that it exists, [`ledger`] numbers the writes, [`logs`] and [`outputs`] hold what readers see, [`decide`] every verdict that
+//! needs facts only. Must never know wasm or guest code.
 //!
 //! Invariants:
 //!
-//! - The synced write is the decision point: before it nothing of the epoch exists, after it all of it does.
-//! - Whoever shows output to a reader holds a [`Committed`], and only [`publish`] makes one.
-//! - After an error at or behind the decision point the process ends; what happened is for the restart to read.
+//! - One act decides: before it nothing of the epoch exists, after it all of it does.
+//! - Output is shown to readers, delivered, or deleted by retention only with a [`ledger::Written`] in hand, and only the ledger
+//!   makes one, for a write that is made and accounted for.
+//! - After an error at or behind the decision the process ends; what happened is for the restart to read.
 
+pub mod authority;
 pub mod catalog;
 pub mod check;
+mod committer;
 pub mod decide;
 pub mod directory;
-mod lock;
+mod epoch_write;
+mod ledger;
 pub mod logs;
-mod making;
-mod outbox;
-mod overlap;
-pub mod publish;
+pub mod outputs;
+mod read_up_to;
+mod stage;
 mod witness;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use directory::{Directory, DirectoryOptions};
-pub use lock::{Held, Holder, Lock};
-pub use publish::{Committed, Committer};
+pub use committer::{Committed, Committer, CommitterOptions, Opened};
+pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock};
+
+pub use stage::{At, CommitStage, Progress};
 
 use crate::connectors::SinkError;
 use crate::disk::DiskError;
@@ -140,6 +145,14 @@ pub enum CommitError {
         /// The epoch.
         epoch: crate::model::Epoch,
         /// How much there is.
+        why: String,
+    },
+    /// Whether the checkpoint exists, only the authority outside of the database knows.
+    #[error("checkpoint {epoch} is undecided: {why}")]
+    Undecided {
+        /// The epoch.
+        epoch: crate::model::Epoch,
+        /// What the authority did not answer.
         why: String,
     },
     /// At the decision point: whether the checkpoint exists is unknown.

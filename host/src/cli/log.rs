@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::client::Client;
 use super::{Failure, Global, exit, output, stderr, stopped};
 use crate::admin::json;
-use crate::checkpoint::directory::Looking;
+use crate::checkpoint::directory::Inspected;
 use crate::checkpoint::logs::{LogStream, Retention};
-use crate::checkpoint::{Committer, Holder};
+use crate::checkpoint::{Committer, CommitterOptions, Holder};
 use crate::config::{Job, System};
 use crate::connectors::{JsonMessage, MessageName, write_message};
 use crate::coordinator::{Produce, View, place};
@@ -229,14 +229,14 @@ fn appender_of_stopped(
         partitions,
         retention: Retention::default(),
     };
-    let mut committer = Committer::open(
-        directory,
-        std::slice::from_ref(&log),
-        &[],
-        &[],
-        Durability::Sync,
+    let options = CommitterOptions {
+        logs: vec![log.clone()],
+        external: Vec::new(),
+        reads: Vec::new(),
+        durability: Durability::Sync,
         disk,
-    )?;
+    };
+    let mut committer = Committer::open(directory, &options)?;
     committer.register(&catalog, &[])?;
     Ok(Appender::Stopped {
         committer: Box::new(committer),
@@ -309,7 +309,7 @@ fn write_produced(partition: Option<u32>, message: MessageRef<'_>, into: &mut Ve
 /// Where messages come from: a job that runs, or the state of one that does not.
 enum Reader {
     Running(Client),
-    Stopped(Box<(Looking, View)>),
+    Stopped(Box<(Inspected, View)>),
 }
 
 #[derive(Clone, Copy)]

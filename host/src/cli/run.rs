@@ -208,7 +208,10 @@ fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
             Some(error) => error.into(),
             None => Failure::new(
                 exit::HOST,
-                "too many checkpoints failed, or one is stuck: see the log above",
+                format!(
+                    "too many checkpoints failed, or one is stuck: {}; see the log above",
+                    report.stuck.as_deref().unwrap_or("none is being committed")
+                ),
             ),
         }),
     }

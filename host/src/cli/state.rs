@@ -6,7 +6,7 @@ use super::client::Client;
 use super::{Failure, Global, exit, output, stopped};
 use crate::admin::json;
 use crate::checkpoint::Holder;
-use crate::checkpoint::directory::Looking;
+use crate::checkpoint::directory::Inspected;
 use crate::config::Job;
 use crate::connectors::write_bytes;
 use crate::coordinator::{Entry, Selection, View};
@@ -97,7 +97,7 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
 }
 
 /// The state of a job that does not run.
-fn committed(job: &Job) -> Result<(Looking, View), Failure> {
+fn committed(job: &Job) -> Result<(Inspected, View), Failure> {
     let running = |holder: Holder| {
         Err(Failure::new(
             exit::USAGE,

@@ -9,7 +9,7 @@ use super::{Failure, Global, exit, stderr};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::checkpoint::catalog::{Catalog, StreamShape};
-use crate::checkpoint::directory::{self, DirectoryOptions, Looking};
+use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
 use crate::checkpoint::{Directory, Held, Holder};
 use crate::config::{self, Job, Look, System};
 use crate::coordinator::View;
@@ -142,7 +142,7 @@ pub(super) fn stream_catalog(
 }
 
 /// A view of the state of a job that does not run, and does not begin to as long as it is used.
-pub(super) fn view(job: &Job) -> Result<(Looking, View), Failure> {
+pub(super) fn view(job: &Job) -> Result<(Inspected, View), Failure> {
     if !has_state(job) {
         return Err(Failure::new(
             exit::USAGE,

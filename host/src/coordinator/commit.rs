@@ -14,7 +14,7 @@ use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, TaskId};
 use crate::records::CheckpointRecord;
 
-/// How often logs are asked to let go of what is too old, where no checkpoint does it.
+/// How often retention runs if no checkpoint has run it.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
 /// How often RocksDB is asked whether it has failed in the background.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -22,18 +22,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FREE_AFTER: Duration = Duration::from_millis(250);
 
 /// Work for the commit thread.
-pub(super) enum Job {
+pub(super) enum Work {
     /// Make an epoch durable.
     Epoch(Box<SealedEpoch>),
-    /// Append to a log stream for somebody outside.
+    /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, AppendReply),
 }
 
-/// Told the first offset in each partition once it is durable.
+/// Gets the first offset in each partition once the messages are durable.
 pub(super) type AppendReply =
     tokio::sync::oneshot::Sender<Result<BTreeMap<PartitionId, Offset>, String>>;
 
-/// What the commit thread has to say.
+/// What the commit thread reports.
 pub(super) enum Done {
     /// The epoch is durable and published.
     Committed(Epoch, Vec<TaskId>, Box<CheckpointRecord>),
@@ -61,7 +61,7 @@ pub(super) struct CommitOptions {
 
 /// The commit thread.
 pub(super) struct CommitThread {
-    jobs: Option<Sender<Job>>,
+    work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,32 +71,32 @@ impl CommitThread {
         options: CommitOptions,
         done: impl Fn(Done) + Send + 'static,
     ) -> CommitThread {
-        let (jobs, work) = channel();
+        let (sender, receiver) = channel();
         let thread = thread::Builder::new().name("commit".into());
         let thread = thread.spawn(move || {
             // Guests come first where there are not enough cores.
             let _ = rustix::process::nice(5);
-            run(committer, &options, &work, &done);
+            run(committer, &options, &receiver, &done);
         });
         match thread {
             Ok(thread) => CommitThread {
-                jobs: Some(jobs),
+                work: Some(sender),
                 thread: Some(thread),
             },
             Err(error) => panic!("a thread cannot be started: {error}"),
         }
     }
 
-    pub(super) fn give(&self, job: Job) {
-        if let Some(jobs) = &self.jobs {
-            // A thread that is gone has said why, and the job is ending.
-            let _ = jobs.send(job);
+    pub(super) fn give(&self, work: Work) {
+        if let Some(sender) = &self.work {
+            // If the thread is gone it has already reported why, and the job is ending.
+            let _ = sender.send(work);
         }
     }
 
     /// Waits for what was given, and closes the database.
     pub(super) fn stop(mut self) {
-        self.jobs = None;
+        self.work = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -106,7 +106,7 @@ impl CommitThread {
 fn run(
     mut committer: Committer,
     options: &CommitOptions,
-    work: &Receiver<Job>,
+    work: &Receiver<Work>,
     done: &dyn Fn(Done),
 ) {
     let mut retired: Option<Box<SealedEpoch>> = None;
@@ -119,7 +119,7 @@ fn run(
             LOOK_EVERY
         };
         match work.recv_timeout(wait) {
-            Ok(Job::Epoch(mut sealed)) => {
+            Ok(Work::Epoch(mut sealed)) => {
                 match commit(&mut committer, options, &mut sealed, done) {
                     Ok(()) => retained = Instant::now(),
                     Err(error) => return done(Done::Fatal(error)),
@@ -127,7 +127,7 @@ fn run(
                 retired = Some(sealed);
                 committed = Instant::now();
             }
-            Ok(Job::Append(stream, partitions, reply)) => {
+            Ok(Work::Append(stream, partitions, reply)) => {
                 if committed.elapsed() >= FREE_AFTER {
                     retired = None;
                 }
@@ -165,7 +165,7 @@ fn commit(
     done: &dyn Fn(Done),
 ) -> Result<(), CommitError> {
     let mut failed = 0;
-    let mut committed = loop {
+    let committed = loop {
         let attempt =
             await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
         match attempt {
@@ -186,11 +186,9 @@ fn commit(
         tasks,
         Box::new(committed.record.clone()),
     ));
-    committer.deliver(&mut committed)?;
-    done(Done::Delivered(
-        committed.epoch,
-        committer.has_unrecorded_delivery(),
-    ));
+    let epoch = committed.epoch;
+    committer.deliver(committed)?;
+    done(Done::Delivered(epoch, committer.has_unrecorded_delivery()));
     Ok(())
 }
 

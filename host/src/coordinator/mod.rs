@@ -30,7 +30,7 @@ pub use view::{Entry, Selection, TaskView, View};
 use self::core::{Command, Core, Ending, Event};
 use crate::checkpoint::decide::Trigger;
 use crate::checkpoint::logs::Logs;
-use crate::checkpoint::{CommitError, Holder, OpenError};
+use crate::checkpoint::{CommitError, Holder, OpenError, Progress};
 use crate::connectors::log::LogReader;
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, PartitionId, StreamId};
@@ -39,7 +39,7 @@ use crate::runtime::StageMetrics;
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
 use crate::state::{CleanCache, Db};
 use crate::task::{Inbox, TaskFailure, TaskFigures};
-use commit::{CommitThread, Done, Job};
+use commit::{CommitThread, Done, Work};
 use readers::ReaderFigures;
 
 /// All that the event loop hears.
@@ -135,7 +135,7 @@ pub struct Report {
     pub failures: Vec<TaskFailure>,
     /// What went wrong with the host, for [`Ending::Host`].
     pub error: Option<CommitError>,
-    /// What did not stop, for [`Ending::Stuck`].
+    /// What hangs, for [`Ending::Stuck`], and for [`Ending::Host`] if nothing failed.
     pub stuck: Option<String>,
     /// Nothing new was found: the inputs had ended before.
     pub nothing_new: bool,
@@ -207,6 +207,7 @@ pub struct Coordinator {
     /// When the drain began.
     stopped_at: Option<Instant>,
     last_checkpoint: Option<CheckpointRecord>,
+    progress: Progress,
     checkpoints: u64,
     failed_attempts: u64,
     failures: Vec<TaskFailure>,
@@ -424,7 +425,7 @@ impl Coordinator {
                     let Some((trigger, began, time)) = self.barrier.take() else {
                         panic!("an epoch is committed without a barrier");
                     };
-                    self.commit.give(Job::Epoch(Box::new(SealedEpoch {
+                    self.commit.give(Work::Epoch(Box::new(SealedEpoch {
                         epoch,
                         trigger: trigger.name(),
                         began,
@@ -462,7 +463,8 @@ impl Coordinator {
             .iter()
             .map(|task| task.figures.processed.load(Ordering::Relaxed) - task.processed_before)
             .sum();
-        let stuck = (ending == Ending::Stuck).then(|| self.what_is_stuck());
+        let hangs = ending == Ending::Stuck || ending == Ending::Host && self.error.is_none();
+        let stuck = hangs.then(|| self.what_is_stuck());
         if matches!(ending, Ending::Host | Ending::Stuck) {
             // The outcome of a write is unknown, or something hangs: nothing is waited for, nothing is closed in order.
             std::mem::forget(self.scheduler);
@@ -528,7 +530,8 @@ impl Coordinator {
             }
         };
         let (done, appended) = oneshot::channel();
-        self.commit.give(Job::Append(id, placed.by_partition, done));
+        self.commit
+            .give(Work::Append(id, placed.by_partition, done));
         // The answer comes from the commit thread; somebody must wait for it who is not this loop.
         let places = placed.places;
         std::thread::spawn(move || {

@@ -15,8 +15,8 @@ use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::check;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
-use crate::checkpoint::publish::ExternalStream;
-use crate::checkpoint::{Committer, Holder, OpenError};
+use crate::checkpoint::outputs::{self, ExternalStream};
+use crate::checkpoint::{Committer, CommitterOptions, Holder, OpenError};
 use crate::connectors::log::{LogInput, Unread, start_of};
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::disk::DiskError;
@@ -164,7 +164,7 @@ pub(super) fn open(
         committer.has_unrecorded_delivery(),
         Instant::now(),
     );
-    let epoch = committer.epoch();
+    let (epoch, progress) = (committer.epoch(), committer.progress());
     let done = sender.clone();
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = CommitThread::start(
@@ -234,6 +234,7 @@ pub(super) fn open(
         draining: false,
         stopped_at: None,
         last_checkpoint: None,
+        progress,
         checkpoints: 0,
         failed_attempts: 0,
         failures: Vec::new(),
@@ -267,7 +268,7 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
     if let Some(db) = db {
         let catalog = Catalog::resolve(path, db, &options.shape(), &options.drops)?;
         check::check_tasks(path, db)?;
-        return check::check_outputs(path, db, &external_streams(options, &catalog));
+        return outputs::check_outputs(path, db, &external_streams(options, &catalog));
     }
     for (name, stream) in &options.streams {
         if let StreamKind::External {
@@ -276,7 +277,7 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
         } = &stream.kind
         {
             for partition in (0..output.partitions()).map(PartitionId) {
-                check::check_output(name, &**output, partition, &OutboxRecord::default())?;
+                outputs::check_output(name, &**output, partition, &OutboxRecord::default())?;
             }
         }
     }
@@ -338,14 +339,14 @@ fn open_committer(
             reads.extend(tasks_of(stage, catalog).map(|task| (task, id)));
         }
     }
-    Committer::open(
-        directory,
-        &logs,
-        &external,
-        &reads,
-        options.durability,
-        options.disk.clone(),
-    )
+    let options = CommitterOptions {
+        logs,
+        external,
+        reads,
+        durability: options.durability,
+        disk: options.disk.clone(),
+    };
+    Committer::open(directory, &options)
 }
 
 fn tasks_of<'a>(

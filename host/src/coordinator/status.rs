@@ -27,7 +27,7 @@ pub struct Status {
     pub checkpoints: u64,
     /// Attempts that failed, in this process.
     pub failed_attempts: u64,
-    /// Whom the next checkpoint has waited for, for longer than a second, and what they do.
+    /// What the next checkpoint has waited for, for longer than a second: tasks and what they do, or the stage of its commit.
     pub waits_for: Option<String>,
     /// Bytes of the open epoch.
     pub open_bytes: u64,
@@ -117,7 +117,10 @@ impl Coordinator {
             last_checkpoint: self.last_checkpoint.clone(),
             checkpoints: self.checkpoints,
             failed_attempts: self.failed_attempts,
-            waits_for: self.waits_for(Duration::from_secs(1)),
+            waits_for: {
+                let over = Duration::from_secs(1);
+                self.waits_for(over).or_else(|| self.commit_stands(over))
+            },
             open_bytes: open as u64,
             sealed_bytes: sealed as u64,
             bytes_max: self.bytes_max as u64,

@@ -1,4 +1,4 @@
-//! What is said of a barrier that does not come to its end, and of a drain that does not: who is waited for, and what he does.
+//! What is reported of a barrier, a commit or a drain that takes long: which task or stage it waits for, and what that does.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::Coordinator;
 use crate::scheduler::TaskIndex;
 
 impl Coordinator {
-    /// A barrier that takes longer than a checkpoint may: says who has not sealed and why.
+    /// Logs which tasks have not sealed, and why, if a barrier takes longer than a checkpoint may.
     pub(super) fn tell_late(&mut self) {
         let now = Instant::now();
         if !self.core.awaits_seals() || now < self.late_at {
@@ -19,7 +19,7 @@ impl Coordinator {
         }
     }
 
-    /// Whom a barrier waits for that has waited for longer than `over`, and what they do.
+    /// The tasks that a barrier has waited for longer than `over`, and what they do.
     pub(super) fn waits_for(&self, over: Duration) -> Option<String> {
         let (_, began, _) = self.barrier.filter(|_| self.core.awaits_seals())?;
         let waited = began.elapsed();
@@ -38,6 +38,20 @@ impl Coordinator {
             waited.as_secs_f64(),
             self.describe(&awaited)
         ))
+    }
+
+    /// Where the checkpoint is that is being committed, if it has been there for longer than `over`.
+    pub(super) fn commit_stands(&self, over: Duration) -> Option<String> {
+        let at = self.progress.now()?;
+        let stood = at.elapsed();
+        (stood >= over).then(|| {
+            format!(
+                "checkpoint {} has been at its stage `{}` for {:.1} s",
+                at.epoch,
+                at.stage.name(),
+                stood.as_secs_f64()
+            )
+        })
     }
 
     /// What tasks do, for a person: the first few of them.
@@ -63,11 +77,8 @@ impl Coordinator {
                 self.epoch.next(),
                 self.describe(&awaited)
             )
-        } else if self.core.is_committing() {
-            format!(
-                "checkpoint {} is still being written, or its output delivered",
-                self.epoch.next()
-            )
+        } else if let Some(stands) = self.commit_stands(Duration::ZERO) {
+            stands
         } else {
             format!("tasks still run: {}", self.describe(&running))
         }

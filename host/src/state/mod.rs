@@ -34,7 +34,7 @@ pub use scan::{CursorId, Entries, ScanOptions};
 pub use sealed::{Change, LISTED_KEYS_MAX, ResolvedRanges, SealedState};
 pub use store::{StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
-pub use value::decode as decode_value;
+pub use value::{decode as decode_value, encode_into as encode_value_into};
 
 /// State could not be read. The task stops: a wrong answer is never given.
 #[derive(Debug, thiserror::Error)]

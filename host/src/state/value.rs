@@ -10,8 +10,8 @@ use super::StateError;
 
 const EXPIRES: u8 = 1;
 
-/// Writes a value without expiry.
-pub(super) fn encode_into(value: &[u8], into: &mut Vec<u8>) {
+/// Writes a value without expiry over `into`.
+pub fn encode_into(value: &[u8], into: &mut Vec<u8>) {
     into.clear();
     into.push(0);
     into.extend_from_slice(value);

@@ -1,6 +1,10 @@
-//! The embedded log: what readers may see of it, and appending to it within a checkpoint.
+//! The embedded log: what readers may see of it.
+//!
+//! [`append`] adds to it within a write, [`retain`] deletes from it; both take effect for readers when that write is proved.
 
-use std::cell::Cell;
+mod append;
+mod retain;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +15,12 @@ use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::{Ready, SourceError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
 use crate::records::{self, LogRecord};
-use crate::state::{Db, Family, Order, StateError, WriteSet, chunk, keys};
+use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
-/// A chunk is closed at so many bytes of keys, values and headers.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) use append::{Appended, LogAppender};
 
-/// So few chunks are deleted one by one: a range delete in RocksDB is paid for by every reader of the log.
-const DELETED_ONE_BY_ONE: usize = 64;
+/// How much is read at a time in a search for a timestamp.
+const SEARCH_BYTES: usize = 64 << 10;
 
 /// How long a log keeps what it has. The default keeps everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,14 +44,6 @@ pub struct LogStream {
     pub retention: Retention,
 }
 
-struct Partition {
-    /// As committed; changed by the committer only.
-    record: LogRecord,
-    retention: Retention,
-    /// Where the first chunk begins, and when it was appended, as last read.
-    first: Cell<Option<(Offset, TimestampMs)>>,
-}
-
 /// The first offset, and the one after the last, that readers may see.
 type Bounds = (Offset, Offset);
 
@@ -58,199 +53,8 @@ pub struct Logs {
     published: BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>,
 }
 
-/// The appending side. Owned by the committer.
-pub(super) struct LogAppender {
-    logs: Arc<Logs>,
-    partitions: BTreeMap<(StreamId, PartitionId), Partition>,
-}
-
-/// What an append changes, to be applied once it is durable.
-#[derive(Default)]
-pub(super) struct Appended(BTreeMap<(StreamId, PartitionId), LogRecord>);
-
-impl LogAppender {
-    /// Reads the state of every partition of the streams.
-    pub(super) fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<LogAppender, StateError> {
-        let mut partitions = BTreeMap::new();
-        for stream in streams {
-            for partition in (0..stream.partitions).map(PartitionId) {
-                let record = read_record(db, stream.id, partition)?;
-                let retention = stream.retention;
-                let first = Cell::new(None);
-                let opened = Partition {
-                    record,
-                    retention,
-                    first,
-                };
-                partitions.insert((stream.id, partition), opened);
-            }
-        }
-        let logs = Logs::open(db, streams)?;
-        Ok(LogAppender { logs, partitions })
-    }
-
-    pub(super) fn logs(&self) -> Arc<Logs> {
-        Arc::clone(&self.logs)
-    }
-
-    /// Adds messages to the end of a partition, in chunks.
-    pub(super) fn append(
-        &self,
-        writes: &mut WriteSet<'_>,
-        appended: &mut Appended,
-        at: (StreamId, PartitionId),
-        messages: &Messages,
-        now: TimestampMs,
-    ) {
-        let mut record = self.current(appended, at);
-        let mut start = 0;
-        while start < messages.len() {
-            let mut bytes = message_bytes(messages, start);
-            let mut end = start + 1;
-            while end < messages.len() && bytes + message_bytes(messages, end) <= CHUNK_BYTES {
-                bytes += message_bytes(messages, end);
-                end += 1;
-            }
-            let stored = if start == 0 && end == messages.len() {
-                chunk::encode(now, messages)
-            } else {
-                let mut part = Messages::default();
-                part.extend_from(messages, start..end);
-                chunk::encode(now, &part)
-            };
-            writes.put(
-                Family::Log,
-                &keys::log_chunk(at.0, at.1, record.end),
-                &stored,
-            );
-            record.end += (end - start) as u64;
-            record.bytes += stored.len() as u64;
-            start = end;
-        }
-        appended.set(at, record);
-    }
-
-    /// Removes chunks that retention lets go. `unread_from` says, for a partition that the job reads, from where on it
-    /// has not been read.
-    pub(super) fn retain(
-        &self,
-        writes: &mut WriteSet<'_>,
-        appended: &mut Appended,
-        unread_from: &dyn Fn(StreamId, PartitionId) -> Option<Offset>,
-        now: TimestampMs,
-    ) -> Result<(), StateError> {
-        for (at, partition) in &self.partitions {
-            let retention = partition.retention;
-            if retention.bytes.is_none() && retention.age.is_none() {
-                continue;
-            }
-            let before = self.current(appended, *at);
-            let mut record = before;
-            let limit = match retention.drop_unread {
-                true => u64::MAX,
-                false => unread_from(at.0, at.1).unwrap_or(u64::MAX),
-            };
-            let oldest = retention.age.map_or(TimestampMs::MIN, |age| {
-                now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
-            });
-            let too_much = |bytes| retention.bytes.is_some_and(|most| bytes > most);
-            let known = partition
-                .first
-                .get()
-                .filter(|(base, _)| *base == before.start);
-            // Nearly always nothing is due, and what has been read of the oldest chunk says so.
-            if before.start == partition.record.end
-                || known.is_some_and(|(_, when)| !too_much(before.bytes) && when >= oldest)
-            {
-                continue;
-            }
-            // What this very write appends is not in the database yet, and stays.
-            let lower = keys::log_chunk(at.0, at.1, before.start);
-            let upper = keys::log_chunk(at.0, at.1, partition.record.end);
-            let mut walk = self
-                .logs
-                .db
-                .walk(Family::Log, lower.clone(), upper, Order::Up);
-            let mut gone = Vec::new();
-            while let Some((key, stored)) = walk.entry()? {
-                let (when, count) = chunk::peek(stored)?;
-                let base = keys::trailing_number(key).unwrap_or_default();
-                let end = base + count as u64;
-                if base == before.start {
-                    partition.first.set(Some((base, when)));
-                }
-                if !(too_much(record.bytes) || when < oldest) || end > limit {
-                    break;
-                }
-                record.start = end;
-                record.bytes = record.bytes.saturating_sub(stored.len() as u64);
-                if gone.len() <= DELETED_ONE_BY_ONE {
-                    gone.push(base);
-                }
-                walk.advance();
-            }
-            if record.start > before.start {
-                match gone.len() <= DELETED_ONE_BY_ONE {
-                    true => gone.iter().for_each(|base| {
-                        writes.delete(Family::Log, &keys::log_chunk(at.0, at.1, *base));
-                    }),
-                    false => {
-                        let end = keys::log_chunk(at.0, at.1, record.start);
-                        writes.delete_range(Family::Log, &lower, &end);
-                    }
-                }
-                appended.set(*at, record);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the partitions' new records to the write.
-    pub(super) fn write_records(&self, writes: &mut WriteSet<'_>, appended: &Appended) {
-        for (at, record) in &appended.0 {
-            records::put(writes, at, record);
-        }
-    }
-
-    /// Shows readers what is durable now.
-    pub(super) fn publish(&mut self, appended: Appended) {
-        for (at, record) in appended.0 {
-            if let Some(partition) = self.partitions.get_mut(&at) {
-                partition.record = record;
-            }
-            if let Some(published) = self.logs.published.get(&at) {
-                published.send_replace((record.start, record.end));
-            }
-        }
-    }
-
-    fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> LogRecord {
-        appended.0.get(&at).copied().unwrap_or_else(|| {
-            self.partitions
-                .get(&at)
-                .map(|p| p.record)
-                .unwrap_or_default()
-        })
-    }
-}
-
-impl Appended {
-    fn set(&mut self, at: (StreamId, PartitionId), record: LogRecord) {
-        self.0.insert(at, record);
-    }
-}
-
 fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<LogRecord, StateError> {
     Ok(records::get(db, &(stream, partition))?.unwrap_or_default())
-}
-
-fn message_bytes(messages: &Messages, index: usize) -> usize {
-    let message = messages.get(index);
-    let headers: usize = message
-        .headers()
-        .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
-        .sum();
-    message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len) + headers
 }
 
 impl Logs {
@@ -377,7 +181,7 @@ impl LogReader for Logs {
     ) -> Result<Offset, SourceError> {
         let (mut next, end) = self.published(stream, partition);
         while next < end {
-            let read = self.read(stream, partition, next, CHUNK_BYTES)?;
+            let read = self.read(stream, partition, next, SEARCH_BYTES)?;
             if let Some(at) = read
                 .messages
                 .timestamps
@@ -413,7 +217,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::catalog::{Catalog, StreamShape};
     use crate::checkpoint::directory::{self, DirectoryOptions};
-    use crate::checkpoint::publish::Committer;
+    use crate::checkpoint::{Committer, CommitterOptions};
     use crate::connectors::conformance::check_input;
     use crate::connectors::log::{LogInput, Unread};
     use crate::connectors::testing::Folder;
@@ -447,15 +251,14 @@ mod tests {
             partitions,
             retention: Retention::default(),
         };
-        let mut committer = Committer::open(
-            directory,
-            &[stream],
-            &[],
-            &[],
-            Durability::Process,
-            Disk::default(),
-        )
-        .expect("a committer");
+        let options = CommitterOptions {
+            logs: vec![stream],
+            external: Vec::new(),
+            reads: Vec::new(),
+            durability: Durability::Process,
+            disk: Disk::default(),
+        };
+        let mut committer = Committer::open(directory, &options).expect("a committer");
         committer.register(&catalog, &[]).expect("the name is new");
         let input = LogInput::new(committer.logs(), id, partitions, Unread::Kept);
         check_input(&input, 0);

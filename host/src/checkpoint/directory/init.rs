@@ -11,10 +11,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::directory::{DirectoryOptions, FORMAT, FormatFile, await_reserve, refused};
+use super::format;
 use super::lock::Lock;
-use super::witness::Witness;
-use super::{OpenError, StateId};
+use super::{DirectoryOptions, await_reserve, refused};
+use crate::checkpoint::witness::Witness;
+use crate::checkpoint::{OpenError, StateId};
 use crate::disk::{Disk, DiskError, parent, sibling};
 use crate::model::{CommitKey, Epoch, Nonce, Seq};
 use crate::records;
@@ -99,7 +100,7 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
     disk.before_at("init.make", "make", &init)?;
     disk.make_private(&init)?;
     // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
-    let lock = match Lock::take(&init.join("lock"), true) {
+    let lock = match Lock::make(&init.join("lock")) {
         // It has been renamed between two calls.
         Err(OpenError::Disk(error)) if error.source.kind() == io::ErrorKind::NotFound => {
             return Ok(None);
@@ -121,7 +122,7 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
     let state_id = fill(options, &init)?;
     let format = init.join("FORMAT");
     disk.before_at("init.format", "write", &format)?;
-    write_format(options, &format, state_id)?;
+    format::write(disk, &format, &options.job, state_id)?;
     disk.before_at("init.sync", "sync", &init)?;
     sync_all(disk, &init)?;
     disk.before_at("init.rename", "rename to", path)?;
@@ -135,7 +136,7 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
 fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
     let (path, disk) = (&options.path, &options.disk);
     disk.before_at("init.lock", "lock", path)?;
-    let lock = Lock::take(&path.join("lock"), true)?;
+    let lock = Lock::make(&path.join("lock"))?;
     if !lock.is_ours() || find(path)? != Found::Folder {
         return Ok(None);
     }
@@ -148,7 +149,7 @@ fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenErr
     let (new, format) = (path.join("FORMAT.new"), path.join("FORMAT"));
     disk.before_at("init.format", "write", &new)?;
     disk.remove_if_there(&new)?;
-    write_format(options, &new, state_id)?;
+    format::write(disk, &new, &options.job, state_id)?;
     disk.before_at("init.sync", "sync", path)?;
     sync_all(disk, path)?;
     disk.before_at("init.rename", "rename to", &format)?;
@@ -209,20 +210,6 @@ fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenEr
     Ok(state_id)
 }
 
-fn write_format(
-    options: &DirectoryOptions<'_>,
-    file: &Path,
-    state_id: StateId,
-) -> Result<(), OpenError> {
-    let format = FormatFile {
-        format: FORMAT,
-        job: options.job.clone(),
-        state_id: state_id.to_string(),
-    };
-    let text = serde_json::to_vec(&format).unwrap_or_default();
-    Ok(options.disk.write_new(file, &text)?)
-}
-
 fn sync_all(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
     disk.sync_folder(&folder.join("db"))?;
     disk.sync_folder(&folder.join("code"))?;
@@ -236,7 +223,7 @@ fn sync_all(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
 pub fn move_aside(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     let lock_path = path.join("lock");
     let _lock = match lock_path.exists() {
-        true => Some(Lock::take(&lock_path, false)?),
+        true => Some(Lock::take(&lock_path)?),
         false => None,
     };
     let aside = free_name(&|suffix| sibling(path, &format!(".{RESET}{stamp}{suffix}")));

@@ -1,4 +1,4 @@
-//! The lock on a state directory: one process has it, and the kernel takes it back when that ends in whatever way.
+//! The lock on a state directory. One process holds it; the kernel releases it however that process ends.
 
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::OpenError;
+use crate::checkpoint::OpenError;
 use crate::disk::DiskError;
 
 /// Who holds a directory.
@@ -25,7 +25,7 @@ pub struct Holder {
     pub socket: Option<PathBuf>,
 }
 
-/// The lock on a directory. Given up when it and all [`Lock::right`]s are dropped, or when the process ends in whatever way.
+/// The lock on a directory. Released when it and all [`Lock::right`]s are dropped, or when the process ends.
 pub struct Lock {
     file: Arc<File>,
     path: PathBuf,
@@ -62,28 +62,33 @@ impl Lock {
         Lock { path, ..self }
     }
 
-    /// The right to change the directory.
-    pub(super) fn take(path: &Path, create: bool) -> Result<Lock, OpenError> {
-        Lock::hold(path, create, FlockOperation::NonBlockingLockExclusive)
+    /// The right to change a directory.
+    pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
+        Lock::hold(
+            path,
+            &open_existing(),
+            FlockOperation::NonBlockingLockExclusive,
+        )
     }
 
-    /// The right to look into the directory while nobody changes it. Others may look too.
+    /// The right to make a directory. Makes the file if it is missing.
+    pub(super) fn make(path: &Path) -> Result<Lock, OpenError> {
+        let mut options = open_existing();
+        options.create(true).truncate(false).mode(0o600);
+        Lock::hold(path, &options, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The right to read a directory while nobody changes it. Others may read it too.
     pub(super) fn share(path: &Path) -> Result<Lock, OpenError> {
-        Lock::hold(path, false, FlockOperation::NonBlockingLockShared)
+        // It may be one that cannot be written to.
+        let mut options = OpenOptions::new();
+        options.read(true);
+        Lock::hold(path, &options, FlockOperation::NonBlockingLockShared)
     }
 
-    fn hold(path: &Path, create: bool, how: FlockOperation) -> Result<Lock, OpenError> {
+    fn hold(path: &Path, options: &OpenOptions, how: FlockOperation) -> Result<Lock, OpenError> {
         let cannot = |source| OpenError::from(DiskError::of("open", path)(source));
-        // Whoever only looks may do so where nothing can be written.
-        let writes = how != FlockOperation::NonBlockingLockShared;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(writes)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(cannot)?;
+        let file = options.open(path).map_err(cannot)?;
         let mut tries = 0;
         loop {
             match rustix::fs::flock(&file, how) {
@@ -91,8 +96,8 @@ impl Lock {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let announced = read_holder(path).map(|holder| holder.pid);
                     let holder = locked_by(&file);
-                    // Somebody who only looks is soon done; whoever runs the job has said so. No holder: it is free meanwhile, or the
-                    // kernel does not list it.
+                    // A reader is done soon. A process that runs the job has announced itself in the file. No holder: it is free
+                    // by now, or the kernel does not list it.
                     let patience = match holder {
                         Some(pid) if is_ending(pid) => 500,
                         Some(_) if holder == announced => 5,
@@ -119,6 +124,12 @@ impl Lock {
             path: path.to_owned(),
         })
     }
+}
+
+fn open_existing() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options
 }
 
 /// Whether a process is past its end and about to give back what it holds, which takes a while if that is much.

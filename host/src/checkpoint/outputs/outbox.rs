@@ -15,23 +15,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::overlap::overlapped;
-use super::publish::ExternalStream;
-use super::{CommitError, OpenError};
+use crate::checkpoint::{CommitError, OpenError};
 use crate::connectors::{Output, Sink, SinkError};
-use crate::disk::{Disk, DiskError};
 use crate::model::{Messages, PartitionId, StreamId};
 use crate::records::{self, OutboxRecord};
 use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
 
 const VERSION: u8 = 1;
-/// A chunk is closed at so many bytes.
+/// A chunk has at most this many bytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The outbox of one partition of an output.
 pub(super) struct Outbox {
     stream: StreamId,
-    name: String,
+    pub(super) name: String,
     partition: PartitionId,
     sink: Box<dyn Sink>,
     record: OutboxRecord,
@@ -40,78 +37,19 @@ pub(super) struct Outbox {
     /// Because something was delivered.
     delivered: bool,
     /// Whether it may deliver while others do.
-    overlaps: bool,
+    pub(super) overlaps: bool,
 }
 
 /// Encoded bytes of an epoch on their way to a sink, and the record to keep once they are durable.
-pub(super) struct Outgoing {
+pub(in crate::checkpoint) struct Outgoing {
     pub(super) outbox: usize,
-    encoded: Vec<u8>,
+    pub(super) encoded: Vec<u8>,
     record: OutboxRecord,
-}
-
-/// Opens all partitions of some outputs, in order.
-pub(super) fn open_all(
-    db: &Db,
-    path: &Path,
-    streams: &[ExternalStream],
-) -> Result<Vec<Outbox>, OpenError> {
-    let mut outboxes = Vec::new();
-    for stream in streams {
-        let open = |partition| {
-            let opened = Outbox::open(db, stream.id, &stream.name, partition, &stream.output);
-            opened.map_err(|error| error.at(path, &stream.name))
-        };
-        let partitions = (0..stream.output.partitions()).map(PartitionId);
-        match stream.output.overlaps() {
-            true => outboxes.extend(overlapped(partitions.collect(), open)?),
-            false => {
-                for partition in partitions {
-                    outboxes.push(open(partition)?);
-                }
-            }
-        }
-    }
-    Ok(outboxes)
-}
-
-/// Delivers what is durable now; `outgoing` is in the order of the outboxes.
-pub(super) fn deliver_all(
-    outboxes: &mut [Outbox],
-    outgoing: Vec<Outgoing>,
-    disk: &Disk,
-) -> Result<(), CommitError> {
-    let deliver = |(outbox, outgoing): (&mut Outbox, Outgoing)| {
-        if let Err(source) = disk.before("deliver") {
-            return Err(CommitError::Deliver {
-                stream: outbox.name.clone(),
-                source: SinkError::Disk(DiskError {
-                    action: "deliver to",
-                    path: outbox.name.clone().into(),
-                    source,
-                }),
-            });
-        }
-        outbox.deliver(outgoing)
-    };
-    let mut outgoing = outgoing.into_iter().peekable();
-    let mut together = Vec::new();
-    for (index, outbox) in outboxes.iter_mut().enumerate() {
-        let Some(outgoing) = outgoing.next_if(|next| next.outbox == index) else {
-            continue;
-        };
-        match outbox.overlaps && !outgoing.encoded.is_empty() {
-            true => together.push((outbox, outgoing)),
-            false => deliver((outbox, outgoing))?,
-        }
-    }
-    assert!(outgoing.next().is_none(), "output has gone to no outbox");
-    overlapped(together, deliver).map(drop)
 }
 
 impl Outbox {
     /// Opens a partition: the sink goes back to what was recorded, and what the database still holds is delivered.
-    fn open(
+    pub(super) fn open(
         db: &Db,
         stream: StreamId,
         name: &str,
@@ -138,12 +76,13 @@ impl Outbox {
         let lower = keys::outbox_chunk(stream, partition, outbox.record.first);
         let upper = keys::outbox_chunk(stream, partition, outbox.record.next);
         let mut walk = db.walk(Family::Log, lower, upper, Order::Up);
-        let mut expected = outbox.record.first;
+        let (mut expected, mut found) = (outbox.record.first, 0);
         while let Some((key, stored)) = walk.entry().map_err(StateError::from)? {
             if keys::trailing_number(key) != Some(expected) {
                 break;
             }
             let bytes = decode(stored)?;
+            found += bytes.len() as u64;
             outbox.record.sink = Some(outbox.sink.deliver(bytes)?);
             outbox.unrecorded = true;
             outbox.delivered = true;
@@ -153,6 +92,13 @@ impl Outbox {
         if expected != outbox.record.next {
             let what = format!(
                 "chunk {expected} of the outbox of stream {name:?}, partition {partition}, is missing"
+            );
+            return Err(StateError::Damaged(what).into());
+        }
+        if found != outbox.record.bytes {
+            let what = format!(
+                "the outbox of stream {name:?}, partition {partition}, holds {found} bytes and should hold {}",
+                outbox.record.bytes
             );
             return Err(StateError::Damaged(what).into());
         }
@@ -206,7 +152,7 @@ impl Outbox {
         }
     }
 
-    fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
+    pub(super) fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
         self.record = outgoing.record;
         self.unrecorded = false;
         self.delivered = false;
@@ -229,7 +175,7 @@ impl Outbox {
 
 /// Why an outbox could not be opened.
 #[derive(Debug, thiserror::Error)]
-enum OutboxOpenError {
+pub(super) enum OutboxOpenError {
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -237,7 +183,7 @@ enum OutboxOpenError {
 }
 
 impl OutboxOpenError {
-    fn at(self, path: &Path, stream: &str) -> OpenError {
+    pub(super) fn at(self, path: &Path, stream: &str) -> OpenError {
         match self {
             OutboxOpenError::State(source) => OpenError::State {
                 path: path.to_owned(),

@@ -1,0 +1,443 @@
+//! The commit protocol: the only place that moves an epoch from one stage to the next. Runs on the commit's own thread, beside
+//! the next epoch.
+//!
+//! [`CommitStage`] names the stages, [`EpochWrite`] is the one write, the [`Ledger`] makes it and proves it, and what may
+//! be shown is shown to the holder of that proof alone.
+//!
+//! A crash before the decision: the epoch does not exist. Between the write and its witness: the next start finds the witness
+//! exactly one behind and writes it first. After that, before or within delivery: the outbox is in the write, and the sink goes
+//! back to its recorded state before it is delivered again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::authority::{Authority, Deciding, Local};
+use super::catalog::Catalog;
+use super::directory::{Directory, Lock};
+use super::epoch_write::{self, Consequences, EpochWrite, Parts, micros};
+use super::ledger::{Ledger, Unconfirmed, Written};
+use super::logs::{Appended, LogAppender, LogStream, Logs};
+use super::outputs::{ExternalStream, Outgoing, Outputs};
+use super::read_up_to::ReadUpTo;
+use super::stage::{CommitStage, Progress};
+use super::{CommitError, OpenError};
+use crate::connectors::log::LogReader as _;
+use crate::disk::Disk;
+use crate::epoch::SealedEpoch;
+use crate::model::{
+    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs,
+    shown,
+};
+use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
+use crate::state::{Db, Durability, Family, StateError, WriteSet};
+
+/// What a committer commits.
+pub struct CommitterOptions {
+    /// The log streams.
+    pub logs: Vec<LogStream>,
+    /// The other streams that the job writes.
+    pub external: Vec<ExternalStream>,
+    /// Which task reads which stream.
+    pub reads: Vec<(TaskId, StreamId)>,
+    /// What a commit survives.
+    pub durability: Durability,
+    /// The disk that the directory is on.
+    pub disk: Disk,
+}
+
+/// An epoch that is durable and shown. Its output is still to be delivered.
+#[must_use]
+pub struct Committed {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What it was.
+    pub record: CheckpointRecord,
+    /// The tasks in it and the stamps they have now.
+    pub stamps: Vec<(TaskId, Stamp)>,
+    outgoing: Vec<Outgoing>,
+    written: Written,
+}
+
+/// An epoch on its way: each variant holds what the stage before it has made.
+enum Way<'a> {
+    Prepare {
+        sealed: &'a mut SealedEpoch,
+        failed_attempts: u32,
+    },
+    Decide(&'a mut SealedEpoch, EpochWrite<'a>),
+    Write(&'a mut SealedEpoch, EpochWrite<'a>),
+    Confirm(&'a mut SealedEpoch, Unconfirmed, Consequences),
+    Publish(&'a mut SealedEpoch, Written, Consequences),
+    Deliver(Committed),
+    Delivered,
+}
+
+/// Writes checkpoints. There is one, and it is the only writer of the database.
+pub struct Committer {
+    db: Arc<Db>,
+    ledger: Ledger,
+    appender: LogAppender,
+    outputs: Outputs,
+    stamps: BTreeMap<TaskId, Stamp>,
+    read_up_to: ReadUpTo,
+    /// Records that become true with the next checkpoint.
+    with_checkpoint: Vec<Encoded>,
+    progress: Progress,
+}
+
+impl Committer {
+    /// Takes over an opened directory, whose database decides. Sinks recover here, and what the last checkpoints left undelivered
+    /// is delivered.
+    ///
+    /// # Errors
+    /// State cannot be read, or an output is not what was recorded.
+    pub fn open(directory: Directory, options: &CommitterOptions) -> Result<Committer, OpenError> {
+        let (path, db) = (directory.path.clone(), Arc::clone(&directory.db));
+        let (opened, witness) = directory.split();
+        let mark: Option<Unwitnessed> =
+            records::get(&db, &()).map_err(|source| cannot_read(&path, source))?;
+        let local = Local::new(witness, options.durability, mark.is_some());
+        Committer::open_with(opened, options, Box::new(local))
+    }
+
+    /// The same, with another authority.
+    ///
+    /// # Errors
+    /// Also if authority and database do not belong together.
+    pub fn open_with(
+        opened: Opened,
+        options: &CommitterOptions,
+        mut authority: Box<dyn Authority>,
+    ) -> Result<Committer, OpenError> {
+        let Opened {
+            path,
+            db,
+            lock,
+            last,
+        } = opened;
+        let state = |source| cannot_read(&path, source);
+        let last = authority.catch_up(&db, last)?;
+        let appender = LogAppender::open(&db, &options.logs).map_err(state)?;
+        let outputs = Outputs::open(&db, &path, &options.external, options.disk.clone())?;
+        let (mut stamps, mut read_up_to) = (BTreeMap::new(), ReadUpTo::default());
+        for (task, stream) in &options.reads {
+            read_up_to.add_reader(*task, *stream);
+        }
+        for (task, record) in records::list::<TaskRecord>(&db).map_err(state)? {
+            stamps.insert(task, record.stamp);
+            for (stream, at) in &record.positions {
+                read_up_to.note(task, *stream, at.next);
+            }
+        }
+        let disk = options.disk.clone();
+        let mut ledger = Ledger::new(Arc::clone(&db), lock, path.clone(), authority, last, disk);
+        ledger.begin().map_err(|error| OpenError::Begin {
+            path,
+            source: Box::new(error),
+        })?;
+        Ok(Committer {
+            db,
+            ledger,
+            appender,
+            outputs,
+            stamps,
+            read_up_to,
+            with_checkpoint: Vec::new(),
+            progress: Progress::default(),
+        })
+    }
+
+    /// The published part of the logs.
+    pub fn logs(&self) -> Arc<Logs> {
+        self.appender.logs()
+    }
+
+    /// Where the epoch is that is being committed.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Whether RocksDB has failed in the background. It takes no more writes then, and a job that writes seldom should not
+    /// learn it late.
+    ///
+    /// # Errors
+    /// What the next write would meet.
+    pub fn check_background(&self) -> Result<(), CommitError> {
+        match self.db.property(Family::State, "rocksdb.background-errors") {
+            None | Some(0) => Ok(()),
+            Some(_) => self
+                .db
+                .write_set()
+                .commit(Durability::Process)
+                .map_err(CommitError::Write),
+        }
+    }
+
+    /// The lock on the directory, to say who holds it.
+    pub fn lock_mut(&mut self) -> &mut Lock {
+        self.ledger.lock_mut()
+    }
+
+    /// The last committed epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.ledger.last().epoch
+    }
+
+    /// Whether a delivery is not yet recorded: a drain or the end of input ends with one more checkpoint.
+    pub fn has_unrecorded_delivery(&self) -> bool {
+        self.outputs.have_delivered()
+    }
+
+    /// Makes an epoch durable and shows it to readers inside of the process.
+    ///
+    /// # Errors
+    /// [`CommitError::NotPrepared`]: nothing happened, and it can be tried again. After any other error what happened is
+    /// unknown, and the process must end.
+    pub fn commit(
+        &mut self,
+        sealed: &mut SealedEpoch,
+        failed_attempts: u32,
+    ) -> Result<Committed, CommitError> {
+        let db = Arc::clone(&self.db);
+        let mut way = Way::Prepare {
+            sealed,
+            failed_attempts,
+        };
+        loop {
+            way = match way {
+                Way::Deliver(committed) => return Ok(committed),
+                way => self.advance(&db, way)?,
+            };
+        }
+    }
+
+    /// Delivers an epoch's output to the places outside of the database.
+    ///
+    /// # Errors
+    /// How much was delivered is unknown: the process must end.
+    pub fn deliver(&mut self, committed: Committed) -> Result<(), CommitError> {
+        let db = Arc::clone(&self.db);
+        match self.advance(&db, Way::Deliver(committed))? {
+            Way::Delivered => Ok(()),
+            _ => unreachable!("delivery is the last stage"),
+        }
+    }
+
+    /// Moves an epoch by one stage.
+    fn advance<'a>(&mut self, db: &'a Db, way: Way<'a>) -> Result<Way<'a>, CommitError> {
+        match way {
+            Way::Prepare {
+                sealed,
+                failed_attempts,
+            } => {
+                self.progress.enter(sealed.epoch, CommitStage::Prepare);
+                let write = self.prepare(db, sealed, failed_attempts)?;
+                Ok(Way::Decide(sealed, write))
+            }
+            Way::Decide(sealed, write) => {
+                self.progress.enter(sealed.epoch, CommitStage::Decide);
+                self.ledger.decide(&Deciding {
+                    key: &write.then.key,
+                    sealed,
+                    carried: &write.carried,
+                    stamps: &write.then.stamps,
+                })?;
+                Ok(Way::Write(sealed, write))
+            }
+            Way::Write(sealed, EpochWrite { writes, then, .. }) => {
+                self.progress.enter(sealed.epoch, CommitStage::Write);
+                // What was sent is in the write, and there is no other attempt after this one.
+                for task in &mut sealed.tasks {
+                    task.staged = Staged::default();
+                }
+                self.ledger.before("commit.write")?;
+                let unconfirmed = self.ledger.write(writes, then.key)?;
+                Ok(Way::Confirm(sealed, unconfirmed, then))
+            }
+            Way::Confirm(sealed, unconfirmed, then) => {
+                self.progress.enter(sealed.epoch, CommitStage::Confirm);
+                let written = self.ledger.confirm(unconfirmed)?;
+                Ok(Way::Publish(sealed, written, then))
+            }
+            Way::Publish(sealed, written, then) => {
+                self.progress.enter(sealed.epoch, CommitStage::Publish);
+                let committed = self.publish(sealed, written, then)?;
+                Ok(Way::Deliver(committed))
+            }
+            Way::Deliver(committed) => {
+                self.progress.enter(committed.epoch, CommitStage::Deliver);
+                self.outputs
+                    .deliver(committed.outgoing, &committed.written)?;
+                self.progress.end();
+                Ok(Way::Delivered)
+            }
+            Way::Delivered => unreachable!("nothing comes after delivery"),
+        }
+    }
+
+    fn prepare<'a>(
+        &self,
+        db: &'a Db,
+        sealed: &SealedEpoch,
+        failed_attempts: u32,
+    ) -> Result<EpochWrite<'a>, CommitError> {
+        self.ledger.check_directory()?;
+        let key = self.ledger.next(sealed.epoch);
+        assert!(
+            key.epoch > self.ledger.last().epoch,
+            "an epoch is committed twice"
+        );
+        let parts = Parts {
+            appender: &self.appender,
+            outputs: &self.outputs,
+            stamps: &self.stamps,
+            read_up_to: &self.read_up_to,
+            with_checkpoint: &self.with_checkpoint,
+            carries: &|stream| self.ledger.carries(stream),
+            failed_attempts,
+        };
+        epoch_write::build(db, &parts, sealed, key).map_err(|error| CommitError::NotPrepared {
+            epoch: sealed.epoch,
+            why: shown::chain(&error),
+        })
+    }
+
+    fn publish(
+        &mut self,
+        sealed: &SealedEpoch,
+        written: Written,
+        then: Consequences,
+    ) -> Result<Committed, CommitError> {
+        assert_eq!(
+            written.key().seq,
+            then.key.seq,
+            "another write is proved than the one that is shown"
+        );
+        self.ledger.before("commit.publish")?;
+        self.appender.publish(then.appended, &written);
+        self.stamps.extend(then.stamps.iter().copied());
+        for (task, stream, next) in then.positions {
+            self.read_up_to.note(task, stream, next);
+        }
+        // The record is inside the write, so the write's own duration can only be recorded by the next checkpoint.
+        let mut record = then.record;
+        record.duration_us = micros(sealed.began.elapsed());
+        self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
+        let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
+        for (state, removed) in states.zip(&then.removed) {
+            state.refresh_caches(removed)?;
+        }
+        Ok(Committed {
+            epoch: sealed.epoch,
+            record,
+            stamps: then.stamps,
+            outgoing: then.outgoing,
+            written,
+        })
+    }
+
+    /// Appends messages to a log stream for a caller outside: durable when it returns, all or nothing. Returns the offset of the
+    /// first message in each partition.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn append(
+        &mut self,
+        stream: StreamId,
+        partitions: &BTreeMap<PartitionId, Messages>,
+        now: TimestampMs,
+    ) -> Result<BTreeMap<PartitionId, Offset>, CommitError> {
+        let logs = self.appender.logs();
+        let end = |partition: &PartitionId| (*partition, logs.bounds(stream, *partition).1);
+        let ends = partitions.keys().map(end).collect();
+        self.write_alone(|committer, writes, appended| {
+            for (partition, messages) in partitions {
+                committer
+                    .appender
+                    .append(writes, appended, (stream, *partition), messages, now);
+            }
+            Ok(())
+        })?;
+        Ok(ends)
+    }
+
+    /// Writes down what is new in the catalog and where tasks begin to read, and deletes what was dropped. `begins`: the records
+    /// of tasks of which something is new.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn register(
+        &mut self,
+        catalog: &Catalog,
+        begins: &[(TaskId, TaskRecord)],
+    ) -> Result<(), CommitError> {
+        self.with_checkpoint = catalog.with_checkpoint().to_vec();
+        if !catalog.has_changes() && begins.is_empty() {
+            return Ok(());
+        }
+        self.write_alone(|_, writes, _| {
+            catalog.write_into(writes);
+            for (task, record) in begins {
+                records::put(writes, task, record);
+            }
+            Ok(())
+        })?;
+        for (task, record) in begins {
+            for (stream, at) in &record.positions {
+                self.read_up_to.note(*task, *stream, at.next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what retention does not keep. Writes nothing if nothing is to be deleted.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn retain(&mut self, now: TimestampMs) -> Result<(), CommitError> {
+        self.write_alone(|committer, writes, appended| {
+            let read_up_to = &committer.read_up_to;
+            let unread = |stream, partition| read_up_to.unread_from(stream, partition);
+            committer.appender.retain(writes, appended, &unread, now)
+        })
+    }
+
+    /// A write that is not an epoch. Nothing to write: nothing happens.
+    fn write_alone(
+        &mut self,
+        fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), StateError>,
+    ) -> Result<(), CommitError> {
+        let db = Arc::clone(&self.db);
+        let mut writes = db.write_set();
+        let mut appended = Appended::default();
+        fill(self, &mut writes, &mut appended)?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.ledger.check_directory()?;
+        self.appender.write_records(&mut writes, &appended);
+        let key = self.ledger.next(self.ledger.last().epoch);
+        self.ledger.before("append.write")?;
+        let unconfirmed = self.ledger.write(writes, key)?;
+        let written = self.ledger.confirm(unconfirmed)?;
+        self.ledger.before("commit.publish")?;
+        self.appender.publish(appended, &written);
+        Ok(())
+    }
+}
+
+/// An open directory without its witness.
+pub struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) db: Arc<Db>,
+    pub(super) lock: Lock,
+    pub(super) last: CommitKey,
+}
+
+fn cannot_read(path: &Path, source: StateError) -> OpenError {
+    OpenError::State {
+        path: path.to_owned(),
+        source,
+    }
+}

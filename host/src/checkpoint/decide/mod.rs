@@ -1,0 +1,7 @@
+//! Verdicts: facts in, a decision out. No thread, clock or disk, so that every case can stand in a table.
+
+mod due;
+mod witness;
+
+pub use due::{BACKOFF_MAX, CadenceOptions, Due, Facts, Trigger, backoff, barrier};
+pub(super) use witness::{Verdict, judge};

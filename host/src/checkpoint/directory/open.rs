@@ -1,0 +1,230 @@
+//! Opening a state directory, or refusing it.
+//!
+//! In this order: the lock, `FORMAT`, then a *read-only* open of the database, whose commit key is compared with the witness.
+//! An ordinary open would replay, flush and delete the write-ahead log, and with it the evidence of what is wrong. Only
+//! when they agree is the database opened for writing. A refused directory is unchanged.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::init::{self, Found};
+use super::lock::{self, Held, Lock};
+use super::{
+    Directory, DirectoryOptions, Inspected, await_reserve, boot_id, damaged, format, refused,
+};
+use crate::checkpoint::decide::{self, Verdict};
+use crate::checkpoint::witness::Witness;
+use crate::checkpoint::{OpenError, StateId};
+use crate::model::{CommitKey, shown};
+use crate::records::{self, Unwitnessed};
+use crate::state::{Db, DbError, Durability};
+
+/// Opens the directory, or makes it where there is none.
+///
+/// # Errors
+/// It is in use, it is not this job's, it is damaged, or the disk fails.
+pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
+    if init::find(&options.path)? == Found::Made {
+        return open(options);
+    }
+    (options.check)(None)?;
+    match init::make(options)? {
+        // Nobody else comes in between.
+        Some(lock) => open_with(options, |_| Ok(lock)),
+        None => open(options),
+    }
+}
+
+/// Whether there is a state directory, or something that is refused as one.
+pub fn is_made(path: &Path) -> bool {
+    init::find(path).map_or(true, |found| found == Found::Made)
+}
+
+/// Whether [`open_or_create`] would find what it needs. Changes nothing.
+///
+/// # Errors
+/// As [`open_or_create`].
+pub fn check(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
+    if init::find(&options.path)? != Found::Made {
+        return (options.check)(None);
+    }
+    look(options).map(drop)
+}
+
+/// Looks into a directory that must exist. Changes nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn look(options: &DirectoryOptions<'_>) -> Result<Inspected, OpenError> {
+    let (lock, state_id) = enter(options, Lock::share)?;
+    let (db, _) = check_unopened(options, state_id)?;
+    Ok(Inspected {
+        path: options.path.clone(),
+        db: Arc::new(db.with_right(lock.right())),
+    })
+}
+
+/// Who holds a directory, or is making it.
+pub fn held(path: &Path) -> Held {
+    match path.join("lock").exists() {
+        true => lock::held(&path.join("lock")),
+        false => lock::held(&init::beside(path).join("lock")),
+    }
+}
+
+/// Opens a directory that must exist.
+///
+/// # Errors
+/// As [`open_or_create`], and where there is none.
+pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
+    open_with(options, |path| Lock::take(path))
+}
+
+fn open_with(
+    options: &DirectoryOptions<'_>,
+    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
+) -> Result<Directory, OpenError> {
+    let path = &options.path;
+    let (lock, state_id) = enter(options, lock)?;
+    await_reserve(options)?;
+    let (unopened, behind) = check_unopened(options, state_id)?;
+    drop(unopened);
+    let (db_path, witness_path) = (path.join("db"), path.join("witness"));
+    init::end(&options.disk, path)?;
+    options.disk.before_at("open.database", "open", &db_path)?;
+    let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let db = db.with_right(lock.right());
+    let commit = read_commit(path, &db)?;
+    let (mut witness, _) = Witness::open(&options.disk, &witness_path, state_id)?;
+    if behind {
+        witness.write(&commit, Durability::Sync)?;
+    }
+    Ok(Directory {
+        path: path.clone(),
+        state_id,
+        lock,
+        db: Arc::new(db),
+        commit,
+        witness,
+        disk: options.disk.clone(),
+    })
+}
+
+/// Takes the lock, and looks whether it is a state directory of this job.
+fn enter(
+    options: &DirectoryOptions<'_>,
+    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
+) -> Result<(Lock, StateId), OpenError> {
+    let path = &options.path;
+    let lock_path = path.join("lock");
+    let lock = lock(&lock_path).map_err(|error| match error {
+        OpenError::Disk(error) if error.source.kind() == io::ErrorKind::NotFound => damaged(
+            path,
+            "it has no `lock` file, so it is not a state directory or is damaged",
+        ),
+        other => other,
+    })?;
+    let state_id = format::read(path, &options.job)?;
+    Ok((lock, state_id))
+}
+
+/// Compares the database with the witness and the job without changing anything. Returns the database, read-only, and
+/// whether the witness is one write behind.
+fn check_unopened(
+    options: &DirectoryOptions<'_>,
+    state_id: StateId,
+) -> Result<(Db, bool), OpenError> {
+    let path = &options.path;
+    let db_path = path.join("db");
+    if !db_path.join("CURRENT").is_file() {
+        let what = "its database has no CURRENT file: it is damaged";
+        return Err(damaged(path, what));
+    }
+    let db = Db::open_read_only(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
+    let commit = read_commit(path, &db)?;
+    let behind = check_witness(path, state_id, &db, &commit)?;
+    (options.check)(Some(&db))?;
+    Ok((db, behind))
+}
+
+/// Whether the witness is one write behind the database. Anything else but agreement is refused.
+fn check_witness(
+    path: &Path,
+    state_id: StateId,
+    db: &Db,
+    commit: &CommitKey,
+) -> Result<bool, OpenError> {
+    let unwitnessed: Option<Unwitnessed> =
+        records::get(db, &()).map_err(|error| refused(path, &shown::chain(&error)))?;
+    if let Some(unwitnessed) = &unwitnessed
+        && boot_id().as_ref() != Some(&unwitnessed.boot_id)
+    {
+        tracing::warn!(
+            "{}: the machine was restarted, and checkpoints after {} were not synced: some may be lost",
+            path.display(),
+            unwitnessed.synced
+        );
+        return Ok(false);
+    }
+    let newest = Witness::read(&path.join("witness"))
+        .map_err(|error| damaged(path, &format!("its witness cannot be read: {error}")))?;
+    match decide::judge(state_id, commit, newest) {
+        Verdict::Agree => Ok(false),
+        // The first write of this process brings it up to date.
+        Verdict::WitnessBehind => Ok(unwitnessed.is_none()),
+        // Versions that kept no witness of unsynced writes have left it behind by any number. Nothing is lost by it.
+        Verdict::Foreign(_)
+            if unwitnessed.is_some()
+                && newest.is_some_and(|newest| {
+                    newest.state_id == state_id && newest.seq < commit.seq
+                }) =>
+        {
+            Ok(false)
+        }
+        Verdict::CommitsLost { witness } => Err(refused(
+            path,
+            &format!(
+                "commits are lost: the witness saw checkpoint {} (write {}), but the database ends at checkpoint {} (write {}). \
+                 Its write-ahead log was damaged or cut. Readers may have seen output of the lost checkpoints. Restore a copy \
+                 of the directory, or run `wasm-host reset` to start over",
+                witness.epoch, witness.seq, commit.epoch, commit.seq
+            ),
+        )),
+        Verdict::Foreign(what) => Err(damaged(
+            path,
+            &format!("{what}. The directory is damaged or put together from several"),
+        )),
+    }
+}
+
+fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {
+    match records::get(db, &()) {
+        Ok(Some(commit)) => Ok(commit),
+        Ok(None) => Err(damaged(
+            path,
+            "its database has no commit key: it is damaged",
+        )),
+        Err(error) => Err(database_damaged(path, &error)),
+    }
+}
+
+fn db_refused(path: &Path, error: DbError) -> OpenError {
+    if error.no_space() || error.is_environment() {
+        return OpenError::Db {
+            path: path.to_owned(),
+            source: error,
+        };
+    }
+    match std::error::Error::source(&error) {
+        Some(source) => database_damaged(path, source),
+        None => database_damaged(path, &error),
+    }
+}
+
+fn database_damaged(path: &Path, error: &dyn std::error::Error) -> OpenError {
+    damaged(
+        path,
+        &format!("its database is damaged: {}", shown::chain(error)),
+    )
+}

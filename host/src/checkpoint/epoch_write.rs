@@ -1,0 +1,167 @@
+//! The one write of an epoch: all that it changes, and what follows from it once it is proved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::logs::{Appended, LogAppender};
+use super::outputs::{Outgoing, Outputs, Sent};
+use super::read_up_to::ReadUpTo;
+use crate::epoch::{SealedEpoch, SealedTask};
+use crate::model::{
+    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId,
+};
+use crate::records::{self, CheckpointRecord, Encoded, TaskRecord};
+use crate::state::{Db, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
+
+/// How many checkpoints are remembered.
+const HISTORY: u64 = 100;
+
+/// An epoch that is ready to be written.
+pub(super) struct EpochWrite<'a> {
+    pub(super) writes: WriteSet<'a>,
+    /// The messages that are part of the decision.
+    pub(super) carried: Sent,
+    pub(super) then: Consequences,
+}
+
+/// What becomes true with an epoch's write.
+pub(super) struct Consequences {
+    pub(super) key: CommitKey,
+    pub(super) appended: Appended,
+    pub(super) outgoing: Vec<Outgoing>,
+    /// For each task with changes, in order.
+    pub(super) removed: Vec<ResolvedRanges>,
+    pub(super) stamps: Vec<(TaskId, Stamp)>,
+    pub(super) record: CheckpointRecord,
+    pub(super) positions: Vec<(TaskId, StreamId, Offset)>,
+}
+
+/// What a write is built from, beside the epoch.
+pub(super) struct Parts<'a> {
+    pub(super) appender: &'a LogAppender,
+    pub(super) outputs: &'a Outputs,
+    pub(super) stamps: &'a BTreeMap<TaskId, Stamp>,
+    pub(super) read_up_to: &'a ReadUpTo,
+    /// Records that become true with the next checkpoint.
+    pub(super) with_checkpoint: &'a [Encoded],
+    /// Whether the messages of a stream are part of the decision.
+    pub(super) carries: &'a dyn Fn(StreamId) -> bool,
+    pub(super) failed_attempts: u32,
+}
+
+/// What the tasks of an epoch come to, all together.
+#[derive(Default)]
+struct Sums {
+    entries: u64,
+    messages: u64,
+    pause: Duration,
+}
+
+/// Builds the write of an epoch. Changes nothing.
+pub(super) fn build<'a>(
+    db: &'a Db,
+    parts: &Parts<'_>,
+    sealed: &SealedEpoch,
+    key: CommitKey,
+) -> Result<EpochWrite<'a>, StateError> {
+    let mut writes = db.write_set();
+    let mut sent = Sent::new();
+    let (mut removed, mut listed) = (Vec::new(), LISTED_KEYS_MAX);
+    let (mut stamps, mut positions) = (Vec::new(), Vec::new());
+    let mut sums = Sums::default();
+    for task in &sealed.tasks {
+        if let Some(state) = &task.state {
+            let ranges = state.resolve_ranges(&mut listed)?;
+            state.write_into(&mut writes, &ranges)?;
+            removed.push(ranges);
+            sums.entries += state.size().0 as u64;
+        }
+        let record = record_of(task, parts.stamps, &key);
+        stamps.push((task.task, record.stamp));
+        for (stream, position) in &record.positions {
+            parts.read_up_to.check(task.task, *stream, position.next);
+            positions.push((task.task, *stream, position.next));
+        }
+        records::put(&mut writes, &task.task, &record);
+        sums.messages += task.staged.len() as u64;
+        sums.pause = sums.pause.max(task.pause);
+        sort_out(&task.staged, &task.ports, &mut sent);
+    }
+    let carries =
+        |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
+    let carried = sent.extract_if(.., carries).collect();
+    let outgoing = parts.outputs.stage(&mut writes, &mut sent);
+    let mut appended = Appended::default();
+    let appender = parts.appender;
+    for (at, messages) in sent {
+        appender.append(&mut writes, &mut appended, at, &messages, sealed.time);
+    }
+    let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
+    appender.retain(&mut writes, &mut appended, &unread, sealed.time)?;
+    appender.write_records(&mut writes, &appended);
+    let record = CheckpointRecord {
+        epoch: sealed.epoch,
+        trigger: sealed.trigger.to_owned(),
+        time: sealed.time,
+        duration_us: micros(sealed.began.elapsed()),
+        pause_us: micros(sums.pause),
+        tasks: sealed.tasks.len() as u64,
+        entries: sums.entries,
+        messages: sums.messages,
+        bytes: writes.bytes() as u64,
+        failed_attempts: parts.failed_attempts,
+    };
+    records::put(&mut writes, &sealed.epoch, &record);
+    for record in parts.with_checkpoint {
+        record.write_into(&mut writes);
+    }
+    if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
+        records::delete::<CheckpointRecord>(&mut writes, &Epoch(old));
+    }
+    let then = Consequences {
+        key,
+        appended,
+        outgoing,
+        removed,
+        stamps,
+        record,
+        positions,
+    };
+    Ok(EpochWrite {
+        writes,
+        carried,
+        then,
+    })
+}
+
+/// A task's record, with the stamp of this write.
+fn record_of(task: &SealedTask, stamps: &BTreeMap<TaskId, Stamp>, key: &CommitKey) -> TaskRecord {
+    let before = stamps.get(&task.task).copied().unwrap_or_default();
+    let stamp = Stamp {
+        task_epoch: before.task_epoch + 1,
+        container_epoch: key.epoch,
+        nonce: key.nonce,
+    };
+    TaskRecord {
+        stamp,
+        ..task.record.clone()
+    }
+}
+
+/// Gives each message to its partition, in the order in which the task sent them.
+fn sort_out(staged: &Staged, ports: &[StreamId], into: &mut Sent) {
+    let mut from = 0;
+    while from < staged.len() {
+        let (port, partition) = staged.routes[from];
+        let same = |route: &&_| **route == (port, partition);
+        let to = from + staged.routes[from..].iter().take_while(same).count();
+        into.entry((ports[port.index()], partition))
+            .or_default()
+            .extend_from(&staged.messages, from..to);
+        from = to;
+    }
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
