@@ -128,6 +128,11 @@ type = "rocksdb"
         full["checkpoints"], later["checkpoints"],
         "the commit is still held"
     );
+    let waits = later["waits-for"].as_str().unwrap_or_default();
+    assert!(
+        waits.contains("has been at its stage `confirm` for "),
+        "{waits}"
+    );
     let bytes =
         later["open-bytes"].as_u64().unwrap_or(0) + later["sealed-bytes"].as_u64().unwrap_or(0);
     assert!(
