@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
@@ -23,13 +23,13 @@ const ENTRY_OVERHEAD: u64 = 96;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CacheKey {
     prefix: StorePrefix,
-    generation: u32,
+    generation: u64,
     key: Box<[u8]>,
 }
 
 struct CacheKeyRef<'a> {
     prefix: StorePrefix,
-    generation: u32,
+    generation: u64,
     key: &'a [u8],
 }
 
@@ -74,6 +74,8 @@ pub struct CleanCache {
     /// Part of the budget that `shared` leaves to others.
     reserved: u64,
     pinned_bytes: AtomicU64,
+    /// The next generation of a store: none is used twice, so that a store that is opened again finds nothing of before.
+    generations: AtomicU64,
     /// What `shared` may hold: a multiple of `grain`.
     granted: Mutex<u64>,
     grain: u64,
@@ -103,6 +105,7 @@ impl CleanCache {
             budget: bytes,
             reserved,
             pinned_bytes: AtomicU64::new(0),
+            generations: AtomicU64::new(0),
             granted: Mutex::new(0),
             grain: (bytes / 64 / exact).max(1) * exact,
         };
@@ -122,6 +125,10 @@ impl CleanCache {
     pub fn pinned_over_budget(&self) -> Option<(u64, u64)> {
         let pinned = self.pinned_bytes.load(Ordering::Relaxed);
         (pinned > self.budget).then_some((pinned, self.budget))
+    }
+
+    fn new_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
     fn pin(&self, added: u64, removed: u64) {
@@ -148,10 +155,10 @@ type Entries = HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>;
 
 /// A store's part of the cache.
 pub(super) enum StoreCache {
-    /// In the container's cache. Entries of an earlier generation are not found any more, and leave in time.
+    /// In the container's cache. Entries of another generation are not found, and leave in time.
     Shared {
         cache: Arc<CleanCache>,
-        generation: AtomicU32,
+        generation: AtomicU64,
     },
     /// All of it.
     Pinned {
@@ -173,8 +180,8 @@ pub(super) enum Cached {
 impl StoreCache {
     pub(super) fn shared(cache: Arc<CleanCache>) -> StoreCache {
         StoreCache::Shared {
+            generation: AtomicU64::new(cache.new_generation()),
             cache,
-            generation: AtomicU32::new(0),
         }
     }
 
@@ -231,8 +238,8 @@ impl StoreCache {
             return;
         }
         match self {
-            StoreCache::Shared { generation, .. } => {
-                generation.fetch_add(1, Ordering::AcqRel);
+            StoreCache::Shared { cache, generation } => {
+                generation.store(cache.new_generation(), Ordering::Release);
             }
             StoreCache::Pinned { cache, entries } => {
                 let mut removed = 0;
@@ -265,6 +272,17 @@ impl StoreCache {
                     cache.pin(0, (key.len() + before.len()) as u64 + ENTRY_OVERHEAD);
                 }
             }
+        }
+    }
+}
+
+impl Drop for StoreCache {
+    fn drop(&mut self) {
+        if let StoreCache::Pinned { cache, entries } = self {
+            let weigh = |(key, value): (&Box<[u8]>, &Arc<[u8]>)| {
+                (key.len() + value.len()) as u64 + ENTRY_OVERHEAD
+            };
+            cache.pin(0, entries.get_mut().iter().map(weigh).sum());
         }
     }
 }

@@ -42,6 +42,63 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     Ok(())
 }
 
+/// As after a range delete of more keys than are listed.
+fn commit_without_listing(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
+    task.keep_batch();
+    let sealed = task.seal().expect("there are changes");
+    let mut writes = db.write_set();
+    let removed = sealed.resolve_ranges(&mut 0)?;
+    sealed.write_into(&mut writes, &removed)?;
+    writes.commit(Durability::Process)?;
+    sealed.refresh_caches(&removed)?;
+    task.release();
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_made_again_reads_what_is_committed_and_its_part_of_the_cache_was_given_back()
+-> Result<(), StateError> {
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let db = Arc::new(Db::create(
+        &directory.path().join("db"),
+        &DbOptions::default(),
+    )?);
+    let cache = Arc::new(CleanCache::new(1 << 20));
+    let mut task = open(&db, &cache);
+    for store in [MEMORY, ROCKSDB] {
+        task.put(store, b"gone", Some(b"old"));
+        task.put(store, b"stays", Some(b"old"));
+    }
+    commit(&db, &mut task)?;
+    let (full, _) = cache.usage();
+    for store in [MEMORY, ROCKSDB] {
+        task.delete_range(store, Some(b"a"), Some(b"h"));
+        task.put(store, b"stays", Some(b"new"));
+    }
+    commit_without_listing(&db, &mut task)?;
+    for _ in 0..3 {
+        drop(task);
+        task = open(&db, &cache);
+        for store in [MEMORY, ROCKSDB] {
+            assert_eq!(task.get(store, b"gone")?, None, "{store:?}");
+            assert_eq!(task.get(store, b"stays")?, Some(b"new".to_vec()));
+        }
+    }
+    drop(task);
+    // What is left is of the shared part: at most what each of the tasks has put there.
+    let (left, _) = cache.usage();
+    assert!(left <= 4 * full, "{left} of {full}");
+    let mut tasks = Vec::new();
+    for _ in 0..1_000 {
+        let mut task = open(&db, &cache);
+        assert_eq!(task.get(MEMORY, b"stays")?, Some(b"new".to_vec()));
+        tasks.push(task);
+        tasks.clear();
+    }
+    assert!(cache.usage().0 <= 4 * full, "{:?}", cache.usage());
+    Ok(())
+}
+
 #[test]
 fn however_often_memory_stores_change_the_others_keep_their_part() -> Result<(), StateError> {
     let directory = tempfile::tempdir().expect("a temporary folder");
