@@ -13,7 +13,7 @@ use super::{Failure, Global, assemble, display, exit, stderr, stopped};
 use crate::admin;
 use crate::checkpoint::Holder;
 use crate::config::{self, Look};
-use crate::coordinator::core::{Ending, LAST_RESORT_AFTER};
+use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::disk::Disk;
 use crate::runtime::is_in_call;

@@ -8,10 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::machine::Deliveries;
+use super::produce::PendingAppend;
 use crate::checkpoint::{CommitError, Committer, decide};
 use crate::disk::Room;
 use crate::epoch::SealedEpoch;
-use crate::model::{Clock, Epoch, Messages, Offset, PartitionId, StreamId, TaskId};
+use crate::model::{Clock, Epoch, Messages, PartitionId, StreamId};
 use crate::records::CheckpointRecord;
 
 /// How often retention runs if no checkpoint has run it.
@@ -26,20 +28,16 @@ pub(super) enum Work {
     /// Make an epoch durable.
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
-    Append(StreamId, BTreeMap<PartitionId, Messages>, AppendReply),
+    Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
 }
-
-/// Gets the first offset in each partition once the messages are durable.
-pub(super) type AppendReply =
-    tokio::sync::oneshot::Sender<Result<BTreeMap<PartitionId, Offset>, String>>;
 
 /// What the commit thread reports.
 pub(super) enum Done {
     /// The epoch is durable and published.
-    Committed(Epoch, Vec<TaskId>, Box<CheckpointRecord>),
-    /// Its output is delivered; whether a delivery must still be recorded.
-    Delivered(Epoch, bool),
-    /// An attempt failed before the decision point.
+    Committed(Epoch, Box<CheckpointRecord>),
+    /// Its output is delivered.
+    Delivered(Epoch, Deliveries),
+    /// An attempt failed before the decision point. The number counts consecutive failures.
     AttemptFailed(u32, CommitError),
     /// The outcome is unknown.
     Fatal(CommitError),
@@ -127,16 +125,14 @@ fn run(
                 retired = Some(sealed);
                 committed = Instant::now();
             }
-            Ok(Work::Append(stream, partitions, reply)) => {
+            Ok(Work::Append(stream, partitions, pending)) => {
                 if committed.elapsed() >= FREE_AFTER {
                     retired = None;
                 }
                 match committer.append(stream, &partitions, options.clock.now_ms()) {
-                    Ok(offsets) => {
-                        let _ = reply.send(Ok(offsets));
-                    }
+                    Ok(offsets) => pending.answer(Ok(offsets)),
                     Err(error) => {
-                        let _ = reply.send(Err(format!("the outcome is unknown: {error}")));
+                        pending.answer(Err(format!("the outcome is unknown: {error}")));
                         return done(Done::Fatal(error));
                     }
                 }
@@ -180,16 +176,22 @@ fn commit(
             Err(error) => return Err(error),
         }
     };
-    let tasks = committed.stamps.iter().map(|(task, _)| *task).collect();
     done(Done::Committed(
         committed.epoch,
-        tasks,
         Box::new(committed.record.clone()),
     ));
     let epoch = committed.epoch;
     committer.deliver(committed)?;
-    done(Done::Delivered(epoch, committer.has_unrecorded_delivery()));
+    done(Done::Delivered(epoch, deliveries(committer)));
     Ok(())
+}
+
+/// Whether the database has recorded what was delivered.
+pub(super) fn deliveries(committer: &Committer) -> Deliveries {
+    match committer.has_unrecorded_delivery() {
+        true => Deliveries::Unrecorded,
+        false => Deliveries::Recorded,
+    }
 }
 
 /// Waits until the disk has the reserve.

@@ -1,17 +1,20 @@
 //! One job in one process: opened, run by one event loop, and asked from outside through a [`Handle`].
 //!
-//! [`core`] decides and touches nothing; this loop takes messages from the scheduler, the commit thread, signals and operators,
-//! hands them to it, and does what it says. Must never know JSON, flags or the environment.
+//! [`machine`] decides and touches nothing; this loop takes mail from the scheduler, the commit thread, signals and operators,
+//! hands it to the machine as events, and executes its commands. Must never know JSON, flags or the environment.
 
-pub mod core;
+pub mod machine;
 
 mod commit;
+mod handle;
+mod idle;
+mod mail;
 mod open;
 mod options;
 mod produce;
-mod readers;
 mod status;
 mod stuck;
+mod tasks;
 mod view;
 
 use std::collections::BTreeMap;
@@ -22,107 +25,25 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+pub use handle::{Handle, JobEnded};
+pub use mail::TaskChange;
 pub use options::{InputOptions, JobOptions, LastResort, StageOptions, StreamKind, StreamOptions};
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Entry, Selection, TaskView, View};
 
-use self::core::{Command, Core, Ending, Event};
 use crate::checkpoint::decide::Trigger;
 use crate::checkpoint::logs::Logs;
-use crate::checkpoint::{CommitError, Holder, OpenError, Progress};
-use crate::connectors::log::LogReader;
+use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
-use crate::model::{Clock, Epoch, PartitionId, StreamId};
-use crate::records::CheckpointRecord;
-use crate::runtime::StageMetrics;
+use crate::model::{Clock, Epoch, StreamId};
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
-use crate::state::{CleanCache, Db};
-use crate::task::{Inbox, TaskFailure, TaskFigures};
+use crate::task::TaskFailure;
 use commit::{CommitThread, Done, Work};
-use readers::ReaderFigures;
-
-/// All that the event loop hears.
-enum Message {
-    Notice(Notice),
-    Done(Done),
-    Stop,
-    Quiet,
-    Idle,
-    CaughtUp,
-    Request(Request),
-}
-
-/// What somebody outside asks.
-enum Request {
-    Status(oneshot::Sender<Status>),
-    Checkpoint(oneshot::Sender<Result<Epoch, String>>),
-    Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
-}
-
-/// Asks a running job.
-#[derive(Clone)]
-pub struct Handle {
-    messages: Sender<Message>,
-    view: View,
-}
-
-/// The job has ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the job has ended")]
-pub struct JobEnded;
-
-impl Handle {
-    /// Stops the job in good order. Asking again changes nothing.
-    pub fn stop(&self) {
-        let _ = self.messages.send(Message::Stop);
-    }
-
-    /// What is committed.
-    pub fn view(&self) -> &View {
-        &self.view
-    }
-
-    /// What the job looks like now.
-    ///
-    /// # Errors
-    /// The job has ended.
-    pub async fn status(&self) -> Result<Status, JobEnded> {
-        self.ask(Request::Status).await
-    }
-
-    /// Takes a checkpoint now and waits until it is durable and delivered. Where nothing has changed, the answer is the last.
-    ///
-    /// # Errors
-    /// The job has ended.
-    pub async fn checkpoint(&self) -> Result<Epoch, JobEnded> {
-        self.ask(Request::Checkpoint).await?.map_err(|_| JobEnded)
-    }
-
-    /// Appends messages to a log stream: durable when it returns, all or nothing. Returns where each of them is.
-    ///
-    /// # Errors
-    /// The job has ended; or, inside, the stream cannot be appended to.
-    pub async fn produce(
-        &self,
-        stream: String,
-        messages: Vec<Produce>,
-    ) -> Result<Produced, JobEnded> {
-        self.ask(|reply| Request::Produce(stream, messages, reply))
-            .await
-    }
-
-    async fn ask<R>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<R>) -> Request,
-    ) -> Result<R, JobEnded> {
-        let (reply, answer) = oneshot::channel();
-        self.messages
-            .send(Message::Request(request(reply)))
-            .map_err(|_| JobEnded)?;
-        answer.await.map_err(|_| JobEnded)
-    }
-}
+use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
+use mail::{Mail, Request};
+use status::Figures;
+use tasks::{Made, TaskEntry, TaskFactory};
 
 /// How a job ended.
 #[derive(Debug)]
@@ -143,73 +64,65 @@ pub struct Report {
     pub processed: u64,
 }
 
-/// A task as the coordinator sees it.
-struct TaskEntry {
-    name: String,
-    component: String,
-    figures: Arc<TaskFigures>,
-    inbox: Arc<Inbox>,
-    inputs: Vec<InputEntry>,
-    /// Messages it had processed when the process started.
-    processed_before: u64,
-}
-
-struct InputEntry {
-    stream: String,
-    id: StreamId,
-    partition: PartitionId,
-    is_log: bool,
-    bounded: bool,
-    reader: Arc<ReaderFigures>,
-}
-
 struct StreamEntry {
     id: StreamId,
     partitions: u32,
     is_log: bool,
 }
 
+/// A barrier that has been set, and what has been sealed for it.
+struct Barrier {
+    trigger: Trigger,
+    began: Instant,
+    /// The same, on the wall clock.
+    time: i64,
+    sealed: Vec<SealedTask>,
+    /// Later than this it is late, which is logged.
+    late_at: Instant,
+}
+
+/// Times of the job: see [`JobOptions::checkpoint_timeout`] and [`JobOptions::drain_timeout`].
+struct Timeouts {
+    checkpoint: Duration,
+    drain: Duration,
+}
+
+/// Requests that wait for an event.
+#[derive(Default)]
+struct Waiting {
+    /// For the checkpoint after the next barrier.
+    next_checkpoint: Vec<oneshot::Sender<Epoch>>,
+    /// For the one under way.
+    checkpoint: Vec<oneshot::Sender<Epoch>>,
+    /// For a task to come to a phase.
+    changes: Vec<(TaskIndex, Phase, oneshot::Sender<Result<(), String>>)>,
+}
+
 /// An opened job.
 pub struct Coordinator {
-    job: String,
-    core: Core,
-    messages: Receiver<Message>,
-    sender: Sender<Message>,
+    machine: Machine,
+    mail: Receiver<Mail>,
+    sender: Sender<Mail>,
+    io: tokio::runtime::Handle,
     scheduler: Scheduler,
     commit: CommitThread,
-    readers: Vec<tokio::task::JoinHandle<()>>,
+    factory: Arc<TaskFactory>,
+    /// By their places in the scheduler.
     tasks: Vec<TaskEntry>,
+    /// Tasks that were made and have not taken their places.
+    made: BTreeMap<TaskIndex, Made>,
     streams: BTreeMap<String, StreamEntry>,
     logs: Arc<Logs>,
-    metrics: BTreeMap<String, Arc<StageMetrics>>,
-    cache: Arc<CleanCache>,
-    db: Arc<Db>,
     clock: Arc<dyn Clock>,
-    started: i64,
-    epoch: Epoch,
-    bytes_max: usize,
+    figures: Figures,
+    timeouts: Timeouts,
     until_idle: bool,
-    /// What tasks have sealed for the barrier that is being set.
-    sealed: Vec<SealedTask>,
-    barrier: Option<(Trigger, Instant, i64)>,
-    /// A barrier that is not set by then is late, and is told of.
-    late_at: Instant,
-    /// See [`JobOptions::checkpoint_timeout`] and [`JobOptions::drain_timeout`].
-    timeout: Duration,
-    drain_timeout: Duration,
+    barrier: Option<Barrier>,
+    waiting: Waiting,
+    /// When the drain began.
+    draining: Option<Instant>,
     /// Called once when the job is asked to stop: see [`JobOptions::last_resort`].
     last_resort: Option<LastResort>,
-    /// Who asked for a checkpoint since the last barrier.
-    waiting: Vec<oneshot::Sender<Result<Epoch, String>>>,
-    /// Who asked before it.
-    answering: Vec<oneshot::Sender<Result<Epoch, String>>>,
-    draining: bool,
-    /// When the drain began.
-    stopped_at: Option<Instant>,
-    last_checkpoint: Option<CheckpointRecord>,
-    progress: Progress,
-    checkpoints: u64,
-    failed_attempts: u64,
     failures: Vec<TaskFailure>,
     /// Why the last attempt at a checkpoint failed.
     error: Option<CommitError>,
@@ -242,8 +155,8 @@ impl Coordinator {
     /// How others ask it.
     pub fn handle(&self) -> Handle {
         Handle {
-            messages: self.sender.clone(),
-            view: View::of_running(Arc::clone(&self.db), Arc::clone(&self.logs)),
+            mail: self.sender.clone(),
+            view: View::of_running(self.figures.db(), Arc::clone(&self.logs)),
         }
     }
 
@@ -251,22 +164,17 @@ impl Coordinator {
     pub fn run(mut self) -> Report {
         let mut ending = None;
         while ending.is_none() {
-            let now = Instant::now();
-            let message = match self.wait(now) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
+            let event = match self.wait(Instant::now()) {
+                Ok(mail) => self.event_of_mail(mail),
+                Err(RecvTimeoutError::Timeout) => Event::Tick,
                 Err(RecvTimeoutError::Disconnected) => panic!("the loop holds a sender of its own"),
             };
-            let commands = match message {
-                None => self.core.step(&Event::Tick, Instant::now()),
-                Some(message) => self.hear(message),
-            };
-            ending = self.obey(commands);
-            self.tell_late();
-            if self.core.hurried().is_some()
+            ending = self.step(&event);
+            self.log_late_barrier();
+            if self.machine.hurried().is_some()
                 && let Some(last_resort) = self.last_resort.take()
             {
-                last_resort(self.drain_timeout + core::LAST_RESORT_AFTER);
+                last_resort(self.timeouts.drain + machine::LAST_RESORT_AFTER);
             }
         }
         let Some(ending) = ending else {
@@ -275,126 +183,167 @@ impl Coordinator {
         self.close(ending)
     }
 
-    fn wait(&self, now: Instant) -> Result<Message, RecvTimeoutError> {
-        const LOOK: Duration = Duration::from_millis(5);
-        let mut until = self.core.wake_at(now);
-        if self.core.awaits_seals() {
-            until = Some(until.map_or(self.late_at, |until| until.min(self.late_at)));
-        }
-        if self.draining && self.core.awaits_quiet() {
-            if !self.scheduler.is_busy() {
-                let _ = self.sender.send(Message::Quiet);
-            }
-            until = Some(until.map_or(now + LOOK, |until| until.min(now + LOOK)));
-        } else if (self.until_idle || self.core.is_reprieved()) && !self.draining {
-            if self.is_read() {
-                let message = match self.core.is_reprieved() {
-                    true => Message::CaughtUp,
-                    false => Message::Idle,
-                };
-                let _ = self.sender.send(message);
-            }
-            until = Some(until.map_or(now + 4 * LOOK, |until| until.min(now + 4 * LOOK)));
-        }
-        match until {
-            None => self
-                .messages
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-            Some(until) => self
-                .messages
-                .recv_timeout(until.saturating_duration_since(now)),
+    /// Tells the machine, and executes what it commands. Returns the ending, if that is one.
+    fn step(&mut self, event: &Event) -> Option<Ending> {
+        let commands = self.machine.step(event, Instant::now());
+        let ending = commands
+            .into_iter()
+            .find_map(|command| self.execute(command));
+        self.answer_changes();
+        ending
+    }
+
+    fn event_of_mail(&mut self, mail: Mail) -> Event {
+        match mail {
+            Mail::Notice(notice) => self.event_of_notice(notice),
+            Mail::Done(done) => self.event_of_done(done),
+            Mail::Made(task, made) => match *made {
+                Ok(made) => {
+                    self.made.insert(task, made);
+                    Event::Made(task)
+                }
+                Err(error) => {
+                    self.failures.push(self.not_made(task, &error));
+                    Event::Failed(task, false)
+                }
+            },
+            Mail::Stop => Event::Stop,
+            Mail::Quiet => Event::Quiet,
+            Mail::CaughtUp if !self.is_read() => Event::Tick,
+            Mail::CaughtUp => Event::CaughtUp,
+            Mail::Idle if !self.is_read() => Event::Tick,
+            // Commit first: the job may read what this commit publishes.
+            Mail::Idle if self.machine.is_changed() => Event::Wanted(Trigger::EndOfInput),
+            Mail::Idle => Event::Idle,
+            Mail::Request(request) => self.event_of_request(request),
         }
     }
 
-    fn hear(&mut self, message: Message) -> Vec<Command> {
-        let now = Instant::now();
-        let event = match message {
-            Message::Notice(notice) => self.note(notice),
-            Message::Done(done) => self.done(done),
-            Message::Stop => Event::Stop,
-            Message::Quiet => Event::Quiet,
-            Message::CaughtUp if !self.is_read() => Event::Tick,
-            Message::CaughtUp => Event::CaughtUp,
-            Message::Idle if !self.is_read() => Event::Tick,
-            // What was processed is committed first: it may be published to what the job reads.
-            Message::Idle if self.core.is_changed() => Event::Wanted(Trigger::EndOfInput),
-            Message::Idle => Event::Idle,
-            Message::Request(Request::Status(reply)) => {
+    fn event_of_request(&mut self, request: Request) -> Event {
+        match request {
+            Request::Status(reply) => {
                 let _ = reply.send(self.status());
                 Event::Tick
             }
-            Message::Request(Request::Checkpoint(reply)) => {
-                self.waiting.push(reply);
+            Request::Checkpoint(reply) => {
+                self.waiting.next_checkpoint.push(reply);
                 Event::Wanted(Trigger::Operator)
             }
-            Message::Request(Request::Produce(stream, messages, reply)) => {
+            Request::Produce(stream, messages, reply) => {
                 self.produce(&stream, messages, reply);
                 Event::Tick
             }
-        };
-        self.core.step(&event, now)
-    }
-
-    fn note(&mut self, notice: Notice) -> Event {
-        match notice {
-            Notice::Changed => Event::Changed,
-            Notice::Bytes => Event::Bytes,
-            Notice::Requested(index, requests) => {
-                if let Some(reason) = requests.stop {
-                    let entry = &self.tasks[index.0];
-                    tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
-                    return self.stopped_by_guest(index, reason);
-                }
-                Event::Wanted(Trigger::Guest)
-            }
-            Notice::Sealed(_, epoch, sealed) => {
-                let content = sealed.is_some();
-                self.sealed.extend(sealed.map(|sealed| *sealed));
-                Event::Sealed(epoch, content)
-            }
-            Notice::Ended(index) => Event::Ended(index),
-            Notice::Begun => Event::Wanted(Trigger::Start),
-            Notice::Failed(index, failure, at_once) => {
-                tracing::error!("{failure}");
-                self.failures.push(*failure);
-                Event::Failed(index, at_once)
+            Request::Change(name, change, reply) => {
+                let Some(place) = self.tasks.iter().position(|task| task.name == name) else {
+                    let _ = reply.send(Err(format!("the job has no task {name:?}")));
+                    return Event::Tick;
+                };
+                let (wish, goal) = match change {
+                    TaskChange::Suspend => (Wish::Suspend, Phase::Suspended),
+                    TaskChange::Retire => (Wish::Retire, Phase::Retired),
+                    TaskChange::Start => (Wish::Start, Phase::Running),
+                    TaskChange::Restart => (Wish::Restart(Instant::now()), Phase::Running),
+                };
+                let task = TaskIndex(place);
+                self.waiting.changes.push((task, goal, reply));
+                Event::Wish(task, wish)
             }
         }
     }
 
-    fn stopped_by_guest(&mut self, index: TaskIndex, reason: String) -> Event {
-        let task = self.tasks[index.0].name.clone();
-        let stage = task
-            .rsplit_once('/')
-            .map_or(task.as_str(), |(stage, _)| stage)
-            .to_owned();
+    /// Answers those who wanted a change of a task that is not on its way any more.
+    fn answer_changes(&mut self) {
+        let (machine, tasks) = (&self.machine, &self.tasks);
+        let draining = self.draining.is_some();
+        for (task, goal, reply) in std::mem::take(&mut self.waiting.changes) {
+            let phase = machine.phase(task);
+            let is_on_its_way = match phase {
+                Phase::Restoring | Phase::Stopping(_) | Phase::Leaving(_) => true,
+                Phase::BackingOff(_) => goal == Phase::Running,
+                _ => false,
+            };
+            if phase == goal {
+                let _ = reply.send(Ok(()));
+            } else if is_on_its_way && !draining {
+                self.waiting.changes.push((task, goal, reply));
+            } else {
+                let name = &tasks[task.0].name;
+                let _ = reply.send(Err(format!("task {name} is {phase:?}, and stays so")));
+            }
+        }
+    }
+
+    fn event_of_notice(&mut self, notice: Notice) -> Event {
+        match notice {
+            Notice::Changed(task) => Event::Changed(task),
+            Notice::Bytes => Event::Bytes,
+            Notice::Requested(task, requests) => match requests.stop {
+                Some(reason) => self.stopped_by_guest(task, reason),
+                None => Event::Wanted(Trigger::Guest),
+            },
+            Notice::Sealed(task, epoch, sealed) => {
+                let content = match &sealed {
+                    Some(_) => Content::Some,
+                    None => Content::None,
+                };
+                if let Some(barrier) = &mut self.barrier {
+                    barrier.sealed.extend(sealed.map(|sealed| *sealed));
+                }
+                Event::Sealed(task, epoch, content)
+            }
+            Notice::Ended(task) => Event::Ended(task),
+            Notice::Stopped(task) => Event::Stopped(task),
+            Notice::Left(task) => Event::Left(task),
+            Notice::Begun => Event::Wanted(Trigger::Start),
+            Notice::Failed(task, failure, at_once) => {
+                tracing::error!("{failure}");
+                self.failures.push(*failure);
+                Event::Failed(task, at_once)
+            }
+        }
+    }
+
+    fn stopped_by_guest(&mut self, task: TaskIndex, reason: String) -> Event {
+        let entry = &self.tasks[task.0];
+        tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
         self.failures.push(TaskFailure {
-            stage,
-            task,
+            stage: self.factory.stage_of(entry.spec).to_owned(),
+            task: entry.name.clone(),
             stream: None,
             offsets: None,
             kind: "stop",
             reason: format!("the guest asked to be stopped: {reason}"),
         });
-        Event::Failed(index, false)
+        Event::Failed(task, false)
     }
 
-    fn done(&mut self, done: Done) -> Event {
+    fn not_made(&self, task: TaskIndex, error: &crate::state::StateError) -> TaskFailure {
+        let entry = &self.tasks[task.0];
+        TaskFailure {
+            stage: self.factory.stage_of(entry.spec).to_owned(),
+            task: entry.name.clone(),
+            stream: None,
+            offsets: None,
+            kind: "host",
+            reason: format!(
+                "it could not be made: {}",
+                crate::model::shown::chain(error)
+            ),
+        }
+    }
+
+    fn event_of_done(&mut self, done: Done) -> Event {
         match done {
-            Done::Committed(epoch, tasks, record) => {
+            Done::Committed(epoch, record) => {
                 tracing::debug!(%epoch, trigger = %record.trigger, entries = record.entries, messages = record.messages,
                     bytes = record.bytes, duration_us = record.duration_us, pause_us = record.pause_us, "checkpoint");
-                self.epoch = epoch;
                 self.error = None;
-                self.checkpoints += 1;
-                self.last_checkpoint = Some(*record);
-                self.scheduler.released(tasks);
+                self.figures.note_committed(epoch, *record);
                 Event::Committed(epoch)
             }
-            Done::Delivered(epoch, unrecorded) => Event::Delivered(epoch, unrecorded),
+            Done::Delivered(epoch, deliveries) => Event::Delivered(epoch, deliveries),
             Done::AttemptFailed(failed, error) => {
-                self.failed_attempts += 1;
+                self.figures.failed_attempts += 1;
                 tracing::warn!("{error}; attempt {failed} failed");
                 self.error = Some(error);
                 Event::AttemptFailed(failed)
@@ -406,151 +355,118 @@ impl Coordinator {
         }
     }
 
-    /// Does what the core says. Returns the ending, where it says so.
-    fn obey(&mut self, commands: Vec<Command>) -> Option<Ending> {
-        for command in commands {
-            match command {
-                Command::SetBarrier(epoch, trigger) => {
-                    let now = Instant::now();
-                    self.barrier = Some((trigger, now, self.clock.now_ms()));
-                    self.late_at = now + self.timeout;
-                    self.answering.append(&mut self.waiting);
-                    let tasks = self.scheduler.barrier(epoch);
-                    let more = self.core.barrier_set(tasks, Instant::now());
-                    if let Some(ending) = self.obey(more) {
-                        return Some(ending);
-                    }
-                }
-                Command::Commit(epoch) => {
-                    let Some((trigger, began, time)) = self.barrier.take() else {
-                        panic!("an epoch is committed without a barrier");
-                    };
-                    self.commit.give(Work::Epoch(Box::new(SealedEpoch {
-                        epoch,
-                        trigger: trigger.name(),
-                        began,
-                        time,
-                        tasks: std::mem::take(&mut self.sealed),
-                    })));
-                }
-                Command::Drain => {
-                    self.draining = true;
-                    self.stopped_at = Some(Instant::now());
-                    self.readers.iter().for_each(tokio::task::JoinHandle::abort);
-                    self.scheduler.drain();
-                }
-                Command::GiveUp => {
-                    tracing::warn!(
-                        "drain-timeout has passed: calls that still run are interrupted, their batches undone"
-                    );
-                    self.scheduler.give_up();
-                    self.hurry.store(true, Ordering::Release);
-                }
-                Command::Answer(epoch) => {
-                    for reply in self.answering.drain(..) {
-                        let _ = reply.send(Ok(epoch));
-                    }
-                }
-                Command::Exit(ending) => return Some(ending),
+    /// Executes a command. Returns the ending, if it is one.
+    fn execute(&mut self, command: Command) -> Option<Ending> {
+        match command {
+            Command::Seal(epoch, trigger, tasks) => self.set_barrier(epoch, trigger, tasks),
+            Command::Commit(epoch) => {
+                let Some(barrier) = self.barrier.take() else {
+                    panic!("an epoch is committed without a barrier");
+                };
+                self.commit.give(Work::Epoch(Box::new(SealedEpoch {
+                    epoch,
+                    trigger: barrier.trigger.name(),
+                    began: barrier.began,
+                    time: barrier.time,
+                    tasks: barrier.sealed,
+                })));
             }
+            Command::Release(tasks) => self.scheduler.release(tasks),
+            Command::StopTask(task) => {
+                self.tasks[task.0].stop_readers();
+                self.scheduler.stop_task(task);
+            }
+            Command::Remove(task) => self.scheduler.remove(task),
+            Command::Make(task) => self.make(task),
+            Command::Put(task) => self.put(task),
+            Command::Discard(task) => _ = self.made.remove(&task),
+            Command::Drain => {
+                self.draining = Some(Instant::now());
+                self.tasks.iter().for_each(TaskEntry::stop_readers);
+                self.scheduler.drain();
+            }
+            Command::GiveUp => {
+                tracing::warn!(
+                    "drain-timeout has passed: calls that still run are interrupted, their batches undone"
+                );
+                self.scheduler.give_up();
+                self.hurry.store(true, Ordering::Release);
+            }
+            Command::Answer(epoch) => {
+                for reply in self.waiting.checkpoint.drain(..) {
+                    let _ = reply.send(epoch);
+                }
+            }
+            Command::Exit(ending) => return Some(ending),
         }
         None
     }
 
+    fn set_barrier(&mut self, epoch: Epoch, trigger: Trigger, tasks: Vec<TaskIndex>) {
+        let now = Instant::now();
+        self.barrier = Some(Barrier {
+            trigger,
+            began: now,
+            time: self.clock.now_ms(),
+            sealed: Vec::with_capacity(tasks.len()),
+            late_at: now + self.timeouts.checkpoint,
+        });
+        let waiting = &mut self.waiting;
+        waiting.checkpoint.append(&mut waiting.next_checkpoint);
+        self.scheduler.seal(tasks, epoch);
+    }
+
+    /// Makes a task beside the loop: its state may be large. Its former readers have ended by then.
+    fn make(&mut self, task: TaskIndex) {
+        let entry = &mut self.tasks[task.0];
+        let (readers, spec) = (entry.take_readers(), entry.spec);
+        let (factory, sender) = (Arc::clone(&self.factory), self.sender.clone());
+        self.io.spawn(async move {
+            for reader in readers {
+                let _ = reader.await;
+            }
+            let make = move || {
+                let made = Box::new(factory.make(spec));
+                let _ = sender.send(Mail::Made(task, made));
+            };
+            let _ = tokio::task::spawn_blocking(make).await;
+        });
+    }
+
+    /// A task that was made takes its place.
+    fn put(&mut self, task: TaskIndex) {
+        let Some(made) = self.made.remove(&task) else {
+            panic!("a task takes its place that was not made");
+        };
+        let entry = &mut self.tasks[task.0];
+        entry.replace(made.entry);
+        self.scheduler.put(task, made.task);
+        entry.read(made.readers, task, &self.scheduler.waker(), &self.io);
+        // What it had failed with is over.
+        let name = &entry.name;
+        self.failures.retain(|failure| failure.task != *name);
+    }
+
     fn close(self, ending: Ending) -> Report {
-        let processed = self
-            .tasks
-            .iter()
-            .map(|task| task.figures.processed.load(Ordering::Relaxed) - task.processed_before)
-            .sum();
+        let processed = self.tasks.iter().map(TaskEntry::processed).sum();
         let hangs = ending == Ending::Stuck || ending == Ending::Host && self.error.is_none();
         let stuck = hangs.then(|| self.what_is_stuck());
         if matches!(ending, Ending::Host | Ending::Stuck) {
             // The outcome of a write is unknown, or something hangs: nothing is waited for, nothing is closed in order.
             std::mem::forget(self.scheduler);
         } else {
-            let began = self.stopped_at.unwrap_or_else(Instant::now);
-            self.scheduler.stop(began + self.drain_timeout);
+            let began = self.draining.unwrap_or_else(Instant::now);
+            self.scheduler.stop(began + self.timeouts.drain);
             self.commit.stop();
         }
         Report {
             stuck,
             ending,
-            epoch: self.epoch,
+            epoch: self.figures.epoch,
             failures: self.failures,
             error: self.error,
-            nothing_new: self.checkpoints == 0 && processed == 0,
+            nothing_new: self.figures.checkpoints == 0 && processed == 0,
             processed,
         }
-    }
-
-    /// Whether every input is read to its end, and nothing is on its way.
-    fn is_read(&self) -> bool {
-        let input_is_idle = |input: &InputEntry, figures: &TaskFigures, at: usize| {
-            if input.is_log {
-                let (_, end) = self.logs.bounds(input.id, input.partition);
-                return figures.positions[at].load(Ordering::Acquire) >= end;
-            }
-            let reader = &input.reader;
-            // A bounded input that says it has nothing now is only slow.
-            let idle = !input.bounded && reader.idle.load(Ordering::Acquire);
-            idle || reader.ended.load(Ordering::Acquire)
-        };
-        !self.core.is_committing()
-            && !self.scheduler.is_busy()
-            && self.tasks.iter().enumerate().all(|(index, task)| {
-                self.core.has_failed(TaskIndex(index))
-                    || task.inbox.is_empty()
-                        && task
-                            .inputs
-                            .iter()
-                            .enumerate()
-                            .all(|(at, input)| input_is_idle(input, &task.figures, at))
-            })
-    }
-
-    fn produce(&mut self, stream: &str, messages: Vec<Produce>, reply: oneshot::Sender<Produced>) {
-        let refused = |why: String| Err(ProduceError::Refused(why));
-        let (id, partitions) = match self.streams.get(stream) {
-            Some(entry) if entry.is_log => (entry.id, entry.partitions),
-            Some(_) => {
-                let _ = reply.send(refused(format!("stream {stream:?} is not a log stream")));
-                return;
-            }
-            None => {
-                let _ = reply.send(refused(format!("the job does not use a stream {stream:?}")));
-                return;
-            }
-        };
-        let placed = match place(messages, partitions, &mut self.round_robin) {
-            Ok(placed) => placed,
-            Err(why) => {
-                let _ = reply.send(refused(why));
-                return;
-            }
-        };
-        let (done, appended) = oneshot::channel();
-        self.commit
-            .give(Work::Append(id, placed.by_partition, done));
-        // The answer comes from the commit thread; somebody must wait for it who is not this loop.
-        let places = placed.places;
-        std::thread::spawn(move || {
-            let answer = match appended.blocking_recv() {
-                Ok(Ok(first)) => Ok(places
-                    .into_iter()
-                    .map(|(partition, index)| {
-                        (
-                            partition,
-                            first.get(&partition).copied().unwrap_or_default() + index,
-                        )
-                    })
-                    .collect()),
-                Ok(Err(why)) => Err(ProduceError::Unknown(why)),
-                Err(_) => Err(ProduceError::Unknown(
-                    "the job ended while the messages were being appended".into(),
-                )),
-            };
-            let _ = reply.send(answer);
-        });
     }
 }

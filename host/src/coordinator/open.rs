@@ -3,71 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
-use super::commit::{CommitOptions, CommitThread};
-use super::core::{Core, CoreOptions};
+use super::commit::{self, CommitOptions, CommitThread};
+use super::machine::{Machine, MachineOptions};
+use super::mail::Mail;
 use super::options::{JobOptions, StageOptions, StreamKind};
-use super::readers::{Pace, Reader, ReaderFigures};
-use super::{Coordinator, InputEntry, Message, StreamEntry, TaskEntry};
+use super::status::Figures;
+use super::tasks::{Made, TaskFactory};
+use super::{Coordinator, StreamEntry, Timeouts, Waiting};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::check;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{Committer, CommitterOptions, Holder, OpenError};
-use crate::connectors::log::{LogInput, Unread, start_of};
-use crate::connectors::{FetchBounds, Input, OpenAt};
+use crate::connectors::log::start_of;
 use crate::disk::DiskError;
-use crate::model::{OutputIndex, PartitionId, Position, StartAt, StreamId, TaskId};
+use crate::model::{PartitionId, Position, StartAt, TaskId};
 use crate::records::{self, OutboxRecord, TaskRecord};
-use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
-use crate::scheduler::{Scheduler, SchedulerOptions, TaskIndex};
-use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
-use crate::task::{DeadLetters, Inbox, ReadAhead, Task, TaskOptions};
-
-/// What is being put together.
-struct Opening<'a> {
-    options: &'a JobOptions,
-    db: Arc<Db>,
-    cache: Arc<CleanCache>,
-    catalog: &'a Catalog,
-    logs: Arc<Logs>,
-    paces: BTreeMap<String, Arc<Pace>>,
-    read_ahead: Arc<ReadAhead>,
-    /// What a reader asks for at a time, at most.
-    fetch_bytes: usize,
-    tasks: Vec<Task>,
-    entries: Vec<TaskEntry>,
-    readers: Vec<PendingReader>,
-}
-
-/// A reader that waits for the scheduler.
-struct PendingReader {
-    input: Arc<dyn Input>,
-    partition: PartitionId,
-    at: OpenAt,
-    bounds: FetchBounds,
-    pace: Option<Arc<Pace>>,
-    inbox: Arc<Inbox>,
-    place: usize,
-    task: TaskIndex,
-    figures: Arc<ReaderFigures>,
-}
-
-/// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
-const READ_AHEAD_MIN: usize = 16 << 20;
-const READ_AHEAD_MAX: usize = 64 << 20;
-/// A reader asks for so much at a time, however many there are; each may have that or one message, beyond the bound too.
-const FETCH_BYTES_MIN: usize = 16 << 10;
-
-/// So many bytes at a time that all readers together do not ask for more than half of what may be read ahead.
-fn fetch_bytes(options: &JobOptions, read_ahead: usize) -> usize {
-    let readers = |stage: &StageOptions| stage.partitions as usize * stage.inputs.len();
-    let readers: usize = options.stages.iter().map(readers).sum();
-    (read_ahead / 2 / readers.max(1)).max(FETCH_BYTES_MIN)
-}
+use crate::scheduler::{Scheduler, SchedulerOptions};
+use crate::state::{CleanCache, Db, StateError};
 
 pub(super) fn open(
     options: JobOptions,
@@ -99,103 +56,123 @@ pub(super) fn open(
         })?;
     let blocks = (options.db.block_cache_bytes as u64).min(options.cache_bytes / 4);
     let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
-    let read_ahead_max = options
-        .cadence
-        .bytes_max
-        .clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
-    let read_ahead = Arc::new(ReadAhead::new(read_ahead_max));
-    let mut opening = Opening {
-        options: &options,
-        db: Arc::clone(&db),
-        cache: Arc::clone(&cache),
-        catalog: &catalog,
-        logs: committer.logs(),
-        paces: BTreeMap::new(),
-        read_ahead: Arc::clone(&read_ahead),
-        fetch_bytes: fetch_bytes(&options, read_ahead_max),
-        tasks: Vec::new(),
-        entries: Vec::new(),
-        readers: Vec::new(),
-    };
-    let mut metrics = BTreeMap::new();
-    for stage in &options.stages {
-        let figures = Arc::new(StageMetrics::default());
-        metrics.insert(stage.name.clone(), Arc::clone(&figures));
-        for partition in (0..stage.partitions).map(PartitionId) {
-            opening
-                .add_task(stage, partition, &figures)
-                .map_err(|source| OpenError::State {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
-    }
-    let Opening {
-        tasks,
-        entries,
-        readers,
-        logs,
-        ..
-    } = opening;
-    let (sender, messages) = channel();
-    let notices = sender.clone();
-    let scheduler = Scheduler::with(
-        tasks,
-        SchedulerOptions {
-            workers: options.workers,
-            bytes_max: options.cadence.bytes_max,
-            instances_max: options.instances_max,
-            interrupt: interrupt(&options),
-            io: io.clone(),
-        },
-        Box::new(move |notice| {
-            let _ = notices.send(Message::Notice(notice));
-        }),
+    let options = Arc::new(options);
+    let logs = committer.logs();
+    let factory = TaskFactory::new(
+        Arc::clone(&options),
+        Arc::clone(&db),
+        Arc::clone(&cache),
+        catalog,
+        Arc::clone(&logs),
     );
-    let core = Core::new(
-        CoreOptions {
+    let made: Result<Vec<Made>, _> = factory.specs().map(|spec| factory.make(spec)).collect();
+    let made = made.map_err(|source| OpenError::State {
+        path: path.clone(),
+        source,
+    })?;
+    let (sender, mail) = channel();
+    let scheduler = start_scheduler(&options, io, sender.clone());
+    let machine = Machine::new(
+        MachineOptions {
             cadence: options.cadence.clone(),
             tolerate_failures: options.tolerate_failures,
             timeout: options.checkpoint_timeout,
             drain_timeout: options.drain_timeout,
-            tasks: entries.len(),
+            tasks: made.len(),
         },
         committer.epoch(),
-        committer.has_unrecorded_delivery(),
+        commit::deliveries(&committer),
         Instant::now(),
     );
-    let (epoch, progress) = (committer.epoch(), committer.progress());
-    let done = sender.clone();
+    let figures = Figures {
+        job: options.name.clone(),
+        started: options.clock.now_ms(),
+        epoch: committer.epoch(),
+        last_checkpoint: None,
+        checkpoints: 0,
+        failed_attempts: 0,
+        bytes_max: options.cadence.bytes_max,
+        progress: committer.progress(),
+        metrics: factory.metrics(),
+        cache,
+        db,
+    };
     let hurry = Arc::new(AtomicBool::new(false));
-    let commit = CommitThread::start(
-        committer,
-        CommitOptions {
-            directory: path,
-            disk_reserve: options.disk_reserve,
-            timeout: options.checkpoint_timeout,
-            clock: Arc::clone(&options.clock),
-            hurry: Arc::clone(&hurry),
+    let commit = start_commit(committer, &options, &hurry, sender.clone());
+    let mut tasks = Vec::new();
+    for made in made {
+        let (place, mut entry) = (scheduler.add_place(), made.entry);
+        scheduler.put(place, made.task);
+        entry.read(made.readers, place, &scheduler.waker(), io);
+        tasks.push(entry);
+    }
+    Ok(Coordinator {
+        machine,
+        mail,
+        sender,
+        io: io.clone(),
+        scheduler,
+        commit,
+        streams: streams(&options, factory.catalog()),
+        factory: Arc::new(factory),
+        tasks,
+        made: BTreeMap::new(),
+        logs,
+        clock: Arc::clone(&options.clock),
+        figures,
+        timeouts: Timeouts {
+            checkpoint: options.checkpoint_timeout,
+            drain: options.drain_timeout,
         },
-        move |message| {
-            let _ = done.send(Message::Done(message));
-        },
-    );
-    let waker = scheduler.waker();
-    let readers = readers.into_iter().map(|pending| {
-        let reader = Reader {
-            input: pending.input,
-            partition: pending.partition,
-            at: pending.at,
-            bounds: pending.bounds,
-            pace: pending.pace,
-            inbox: pending.inbox,
-            place: pending.place,
-            task: pending.task,
-            waker: waker.clone(),
-            figures: pending.figures,
-        };
-        io.spawn(reader.run())
-    });
+        until_idle: options.until_idle,
+        barrier: None,
+        waiting: Waiting::default(),
+        draining: None,
+        last_resort: Some(Arc::clone(&options.last_resort)),
+        failures: Vec::new(),
+        error: None,
+        hurry,
+        round_robin: 0,
+    })
+}
+
+fn start_scheduler(
+    options: &JobOptions,
+    io: &tokio::runtime::Handle,
+    sender: Sender<Mail>,
+) -> Scheduler {
+    let scheduler = SchedulerOptions {
+        workers: options.workers,
+        bytes_max: options.cadence.bytes_max,
+        instances_max: options.instances_max,
+        interrupt: interrupt(options),
+        io: io.clone(),
+    };
+    Scheduler::start(scheduler, move |notice| {
+        // The loop is gone only when the process is about to be.
+        let _ = sender.send(Mail::Notice(notice));
+    })
+}
+
+fn start_commit(
+    committer: Committer,
+    options: &JobOptions,
+    hurry: &Arc<AtomicBool>,
+    sender: Sender<Mail>,
+) -> CommitThread {
+    let commit = CommitOptions {
+        directory: options.state_dir.clone(),
+        disk_reserve: options.disk_reserve,
+        timeout: options.checkpoint_timeout,
+        clock: Arc::clone(&options.clock),
+        hurry: Arc::clone(hurry),
+    };
+    CommitThread::start(committer, commit, move |done| {
+        let _ = sender.send(Mail::Done(done));
+    })
+}
+
+fn streams(options: &JobOptions, catalog: &Catalog) -> BTreeMap<String, StreamEntry> {
     let streams = options.streams.iter().map(|(name, stream)| {
         let entry = StreamEntry {
             id: catalog.streams[name].id,
@@ -204,44 +181,7 @@ pub(super) fn open(
         };
         (name.clone(), entry)
     });
-    Ok(Coordinator {
-        job: options.name.clone(),
-        core,
-        messages,
-        sender,
-        scheduler,
-        commit,
-        readers: readers.collect(),
-        tasks: entries,
-        streams: streams.collect(),
-        logs,
-        metrics,
-        cache,
-        db,
-        started: options.clock.now_ms(),
-        clock: Arc::clone(&options.clock),
-        epoch,
-        bytes_max: options.cadence.bytes_max,
-        until_idle: options.until_idle,
-        sealed: Vec::new(),
-        barrier: None,
-        late_at: Instant::now(),
-        timeout: options.checkpoint_timeout,
-        drain_timeout: options.drain_timeout,
-        last_resort: Some(Arc::clone(&options.last_resort)),
-        waiting: Vec::new(),
-        answering: Vec::new(),
-        draining: false,
-        stopped_at: None,
-        last_checkpoint: None,
-        progress,
-        checkpoints: 0,
-        failed_attempts: 0,
-        failures: Vec::new(),
-        error: None,
-        hurry,
-        round_robin: 0,
-    })
+    streams.collect()
 }
 
 /// Whether the state directory and the outputs are what the job's last checkpoint has left, and fit the job. Changes nothing.
@@ -402,173 +342,4 @@ fn begins(
         }
     }
     Ok(begins)
-}
-
-impl Opening<'_> {
-    fn add_task(
-        &mut self,
-        stage: &StageOptions,
-        partition: PartitionId,
-        figures: &Arc<StageMetrics>,
-    ) -> Result<(), StateError> {
-        let known = &self.catalog.stages[&stage.name];
-        let id = TaskId {
-            stage: known.id,
-            partition,
-        };
-        let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
-        let mut stores = Vec::new();
-        for (name, kind) in &stage.stores {
-            let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));
-            let handle = StoreHandle::open(db, cache, id, known.stores[name], *kind)?;
-            stores.push(Arc::new(handle));
-        }
-        let stream_id = |name: &String| self.catalog.streams[name].id;
-        let partitions_of = |name: &String| self.options.streams[name].partitions;
-        let outputs: Vec<OutputPort> = stage
-            .outputs
-            .iter()
-            .map(|(port, stream)| {
-                let first = stage.outputs.iter().position(|(_, other)| other == stream);
-                OutputPort {
-                    name: port.clone(),
-                    partitions: partitions_of(stream),
-                    counter: OutputIndex(first.and_then(|at| at.try_into().ok()).unwrap_or(0)),
-                }
-            })
-            .collect();
-        let mut ports: Vec<StreamId> = stage
-            .outputs
-            .iter()
-            .map(|(_, stream)| stream_id(stream))
-            .collect();
-        let dead_letters = stage.dead_letters.as_ref().map(|stream| {
-            ports.push(stream_id(stream));
-            DeadLetters {
-                port: OutputIndex(u16::try_from(ports.len() - 1).unwrap_or(u16::MAX)),
-                partitions: partitions_of(stream),
-            }
-        });
-        let counter =
-            |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
-        let round_robin = ports[..outputs.len()].iter().map(counter).collect();
-        let info = Arc::new(TaskInfo {
-            id,
-            job: self.options.name.clone(),
-            stage: stage.name.clone(),
-            partitions: stage.partitions,
-            inputs: stage
-                .inputs
-                .iter()
-                .map(|input| input.port.clone())
-                .collect(),
-            outputs,
-            stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
-            component: stage.component.sha256().to_owned(),
-            limits: stage.limits.clone(),
-            may_request_stop: stage.may_request_stop,
-        });
-        let context = TaskContext::new(
-            Arc::clone(&info),
-            TaskState::new(id, stores),
-            TaskMetrics::new(Arc::clone(figures), partition),
-            round_robin,
-        );
-        let read_ahead = Arc::clone(&self.read_ahead);
-        let inbox = Arc::new(Inbox::new(stage.inputs.len(), read_ahead));
-        let inputs = self.add_readers(stage, partition, &record, &inbox);
-        let options = TaskOptions {
-            info,
-            inputs: stage
-                .inputs
-                .iter()
-                .map(|input| (input.stream.clone(), stream_id(&input.stream)))
-                .collect(),
-            ports: ports.into(),
-            on_rejected: stage.on_rejected,
-            dead_letters,
-            clock: Arc::clone(&self.options.clock),
-        };
-        let processed_before = record.processed;
-        let component = Arc::clone(&stage.component);
-        let task = Task::new(options, component, context, record, Arc::clone(&inbox));
-        self.entries.push(TaskEntry {
-            name: task.name(),
-            component: stage.component.sha256().to_owned(),
-            figures: task.figures(),
-            inbox,
-            inputs,
-            processed_before,
-        });
-        self.tasks.push(task);
-        Ok(())
-    }
-
-    fn add_readers(
-        &mut self,
-        stage: &StageOptions,
-        partition: PartitionId,
-        record: &TaskRecord,
-        inbox: &Arc<Inbox>,
-    ) -> Vec<InputEntry> {
-        let mut entries = Vec::new();
-        for (place, input) in stage.inputs.iter().enumerate() {
-            let stream = &self.options.streams[&input.stream];
-            let id = self.catalog.streams[&input.stream].id;
-            let (reads, is_log): (Arc<dyn Input>, bool) = match &stream.kind {
-                StreamKind::Log(retention) => {
-                    let logs = Arc::clone(&self.logs);
-                    let unread = match retention.drop_unread {
-                        true => Unread::Dropped,
-                        false => Unread::Kept,
-                    };
-                    let reads = LogInput::new(logs, id, stream.partitions, unread);
-                    (Arc::new(reads), true)
-                }
-                StreamKind::External {
-                    input: Some(reads), ..
-                } => (Arc::clone(reads), false),
-                StreamKind::External { input: None, .. } => {
-                    panic!("stream {:?} cannot be read", input.stream)
-                }
-            };
-            let at = match record.positions.get(&id) {
-                Some(position) => OpenAt::Position(position.clone()),
-                None => OpenAt::Start(input.start),
-            };
-            let pace = stream.max_rate.map(|rate| {
-                let paces = &mut self.paces;
-                Arc::clone(
-                    paces
-                        .entry(input.stream.clone())
-                        .or_insert_with(|| Arc::new(Pace::new(rate))),
-                )
-            });
-            let figures = Arc::new(ReaderFigures::default());
-            let bounded = reads.bounded();
-            self.readers.push(PendingReader {
-                input: reads,
-                partition,
-                at,
-                bounds: FetchBounds {
-                    messages: stage.batch_messages,
-                    bytes: stage.batch_bytes.min(self.fetch_bytes),
-                },
-                pace,
-                inbox: Arc::clone(inbox),
-                place,
-                task: TaskIndex(self.tasks.len()),
-                figures: Arc::clone(&figures),
-            });
-            entries.push(InputEntry {
-                stream: input.stream.clone(),
-                id,
-                partition,
-                is_log,
-                bounded,
-                reader: figures,
-            });
-        }
-        entries
-    }
 }

@@ -1,7 +1,11 @@
-//! Appending to log streams on behalf of somebody outside: where each message goes.
+//! Appending to log streams for callers outside: where each message goes, and who hears of it.
 
 use std::collections::BTreeMap;
 
+use tokio::sync::oneshot;
+
+use super::Coordinator;
+use super::commit::Work;
 use crate::model::{Messages, Offset, PartitionId, partition_of_key};
 
 /// Why messages were not appended.
@@ -66,4 +70,67 @@ pub fn place(
         into.push(produce.message.get(0));
     }
     Ok(placed)
+}
+
+/// An append that is under way. Its caller is answered whatever comes of it.
+pub(super) struct PendingAppend {
+    places: Vec<(PartitionId, u64)>,
+    reply: Option<oneshot::Sender<Produced>>,
+}
+
+impl PendingAppend {
+    /// The messages are durable (the first offset in each partition), or why that is unknown.
+    pub(super) fn answer(mut self, appended: Result<BTreeMap<PartitionId, Offset>, String>) {
+        let places = std::mem::take(&mut self.places);
+        self.send(match appended {
+            Ok(first) => {
+                let offset = |(partition, index): (PartitionId, u64)| {
+                    let first = first.get(&partition).copied().unwrap_or_default();
+                    (partition, first + index)
+                };
+                Ok(places.into_iter().map(offset).collect())
+            }
+            Err(why) => Err(ProduceError::Unknown(why)),
+        });
+    }
+
+    fn send(&mut self, produced: Produced) {
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(produced);
+        }
+    }
+}
+
+impl Drop for PendingAppend {
+    fn drop(&mut self) {
+        let why = "the job ended while the messages were being appended";
+        self.send(Err(ProduceError::Unknown(why.into())));
+    }
+}
+
+impl Coordinator {
+    pub(super) fn produce(
+        &mut self,
+        stream: &str,
+        messages: Vec<Produce>,
+        reply: oneshot::Sender<Produced>,
+    ) {
+        let placed = match self.streams.get(stream) {
+            Some(entry) if entry.is_log => place(messages, entry.partitions, &mut self.round_robin)
+                .map(|placed| (entry.id, placed)),
+            Some(_) => Err(format!("stream {stream:?} is not a log stream")),
+            None => Err(format!("the job does not use a stream {stream:?}")),
+        };
+        match placed {
+            Ok((id, placed)) => {
+                let pending = PendingAppend {
+                    places: placed.places,
+                    reply: Some(reply),
+                };
+                self.commit
+                    .give(Work::Append(id, placed.by_partition, pending));
+            }
+            Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
+        }
+    }
 }

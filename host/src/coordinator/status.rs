@@ -1,15 +1,18 @@
 //! What a job looks like from outside, as plain values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Coordinator, InputEntry, TaskEntry};
+use super::Coordinator;
+use super::tasks::{InputEntry, TaskEntry};
+use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
 use crate::model::{Epoch, Offset, TimestampMs};
 use crate::records::CheckpointRecord;
-use crate::runtime::MetricSnapshot;
-use crate::state::Family;
+use crate::runtime::{MetricSnapshot, StageMetrics};
+use crate::state::{CleanCache, Db, Family};
 use crate::task::TaskFailure;
 
 /// A job at a moment.
@@ -91,10 +94,38 @@ pub struct InputStatus {
     pub ended: bool,
 }
 
-impl Coordinator {
-    /// The job as it is now.
-    pub(super) fn status(&self) -> Status {
-        let (open, sealed) = self.scheduler.uncommitted();
+/// What the loop counts and knows for those who ask.
+pub(super) struct Figures {
+    pub(super) job: String,
+    /// When the process started with the job.
+    pub(super) started: TimestampMs,
+    /// The last committed epoch.
+    pub(super) epoch: Epoch,
+    pub(super) last_checkpoint: Option<CheckpointRecord>,
+    /// Checkpoints of this process.
+    pub(super) checkpoints: u64,
+    /// Attempts that failed, in this process.
+    pub(super) failed_attempts: u64,
+    pub(super) bytes_max: usize,
+    /// Where the epoch is that is being committed.
+    pub(super) progress: Progress,
+    pub(super) metrics: BTreeMap<String, Arc<StageMetrics>>,
+    pub(super) cache: Arc<CleanCache>,
+    pub(super) db: Arc<Db>,
+}
+
+impl Figures {
+    pub(super) fn note_committed(&mut self, epoch: Epoch, record: CheckpointRecord) {
+        self.epoch = epoch;
+        self.checkpoints += 1;
+        self.last_checkpoint = Some(record);
+    }
+
+    pub(super) fn db(&self) -> Arc<Db> {
+        Arc::clone(&self.db)
+    }
+
+    fn database(&self) -> BTreeMap<&'static str, u64> {
         let properties = [
             ("write-stopped", "rocksdb.is-write-stopped"),
             ("delayed-write-rate", "rocksdb.actual-delayed-write-rate"),
@@ -106,39 +137,45 @@ impl Coordinator {
             ("memtable-bytes", "rocksdb.cur-size-all-mem-tables"),
             ("background-errors", "rocksdb.background-errors"),
         ];
-        let database = properties
-            .into_iter()
-            .filter_map(|(name, property)| Some((name, self.db.property(Family::State, property)?)))
-            .collect();
+        let of = |(name, property)| Some((name, self.db.property(Family::State, property)?));
+        properties.into_iter().filter_map(of).collect()
+    }
+}
+
+impl Coordinator {
+    /// The job as it is now.
+    pub(super) fn status(&self) -> Status {
+        let (open, sealed) = self.scheduler.uncommitted();
+        let figures = &self.figures;
         Status {
-            job: self.job.clone(),
-            draining: self.draining,
-            epoch: self.epoch,
-            last_checkpoint: self.last_checkpoint.clone(),
-            checkpoints: self.checkpoints,
-            failed_attempts: self.failed_attempts,
+            job: figures.job.clone(),
+            draining: self.draining.is_some(),
+            epoch: figures.epoch,
+            last_checkpoint: figures.last_checkpoint.clone(),
+            checkpoints: figures.checkpoints,
+            failed_attempts: figures.failed_attempts,
             waits_for: {
                 let over = Duration::from_secs(1);
                 self.waits_for(over).or_else(|| self.commit_stands(over))
             },
             open_bytes: open as u64,
             sealed_bytes: sealed as u64,
-            bytes_max: self.bytes_max as u64,
-            cache: self.cache.usage(),
+            bytes_max: figures.bytes_max as u64,
+            cache: figures.cache.usage(),
             instances: self.scheduler.instances() as u64,
-            started: self.started,
+            started: figures.started,
             tasks: self
                 .tasks
                 .iter()
                 .map(|task| self.task_status(task))
                 .collect(),
             failures: self.failures.clone(),
-            metrics: self
+            metrics: figures
                 .metrics
                 .iter()
                 .map(|(stage, metrics)| (stage.clone(), metrics.snapshot()))
                 .collect(),
-            database,
+            database: figures.database(),
         }
     }
 

@@ -7,13 +7,15 @@ use crate::scheduler::TaskIndex;
 
 impl Coordinator {
     /// Logs which tasks have not sealed, and why, if a barrier takes longer than a checkpoint may.
-    pub(super) fn tell_late(&mut self) {
+    pub(super) fn log_late_barrier(&mut self) {
         let now = Instant::now();
-        if !self.core.awaits_seals() || now < self.late_at {
-            return;
+        match &mut self.barrier {
+            // Once, however many times over it is late: the process may have stood still.
+            Some(barrier) if self.machine.awaits_seals() && now >= barrier.late_at => {
+                barrier.late_at = now + self.timeouts.checkpoint;
+            }
+            _ => return,
         }
-        // Once, however many times over it is late: the process may have stood still.
-        self.late_at = now + self.timeout;
         if let Some(late) = self.waits_for(Duration::ZERO) {
             tracing::warn!("{late}");
         }
@@ -21,8 +23,9 @@ impl Coordinator {
 
     /// The tasks that a barrier has waited for longer than `over`, and what they do.
     pub(super) fn waits_for(&self, over: Duration) -> Option<String> {
-        let (_, began, _) = self.barrier.filter(|_| self.core.awaits_seals())?;
-        let waited = began.elapsed();
+        let barrier = self.barrier.as_ref();
+        let barrier = barrier.filter(|_| self.machine.awaits_seals())?;
+        let waited = barrier.began.elapsed();
         let awaited = self.scheduler.awaited();
         // Tasks that have sealed may not have been heard yet.
         if waited < over || awaited.is_empty() {
@@ -34,7 +37,7 @@ impl Coordinator {
         };
         Some(format!(
             "checkpoint {} has waited for {:.1} s for {tasks} to seal: {}",
-            self.epoch.next(),
+            self.figures.epoch.next(),
             waited.as_secs_f64(),
             self.describe(&awaited)
         ))
@@ -42,7 +45,7 @@ impl Coordinator {
 
     /// Where the checkpoint is that is being committed, if it has been there for longer than `over`.
     pub(super) fn commit_stands(&self, over: Duration) -> Option<String> {
-        let at = self.progress.now()?;
+        let at = self.figures.progress.now()?;
         let stood = at.elapsed();
         (stood >= over).then(|| {
             format!(
@@ -70,11 +73,11 @@ impl Coordinator {
     /// Why a drain has not ended, in words.
     pub(super) fn what_is_stuck(&self) -> String {
         let running = self.scheduler.running();
-        if self.core.awaits_seals() {
+        if self.machine.awaits_seals() {
             let awaited = self.scheduler.awaited();
             format!(
                 "checkpoint {} waits for tasks to seal: {}",
-                self.epoch.next(),
+                self.figures.epoch.next(),
                 self.describe(&awaited)
             )
         } else if let Some(stands) = self.commit_stands(Duration::ZERO) {

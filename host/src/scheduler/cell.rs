@@ -1,5 +1,6 @@
-//! A task in the scheduler: its lock, and what it was asked.
+//! A task in the scheduler: its lock, and its mail.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -7,79 +8,101 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::TaskIndex;
+use super::gate::Share;
 use super::lists::Seat;
-use super::room::Share;
-use crate::model::{Epoch, TaskId};
+use crate::model::Epoch;
 use crate::task::{StepControl, Task};
+
+/// What a task is asked. Asks are taken in their order, between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Freeze what the open epoch has, for this epoch. Asked at this time.
+    Seal(Epoch, Instant),
+    /// The sealed epoch is committed.
+    Release,
+    /// Begin no batch any more, and end the instance.
+    Stop,
+    /// Leave the scheduler. Nothing is asked after that.
+    Leave,
+}
+
+#[derive(Default)]
+struct Mail {
+    asks: Mutex<VecDeque<Ask>>,
+    /// Whether there are any: nearly always there are none, and a look is cheaper than the lock.
+    any: AtomicBool,
+}
 
 pub(super) struct Cell {
     pub(super) index: TaskIndex,
-    pub(super) id: TaskId,
     pub(super) task: Mutex<Task>,
     pub(super) control: StepControl,
-    /// Asked to seal for this epoch; 0: not asked.
-    seal: AtomicU64,
-    /// When it was asked.
-    pub(super) asked: Mutex<Option<Instant>>,
-    /// Asked to give up the sealed epoch.
-    release: AtomicBool,
-    /// It is in the list of tasks with changes.
-    pub(super) listed: AtomicBool,
+    mail: Mail,
+    /// The epoch that it was asked to seal for and has not; 0: none.
+    awaited: AtomicU64,
+    /// It has reported changes in the open epoch.
+    pub(super) changed: AtomicBool,
     /// Its part of what is uncommitted.
     pub(super) share: Share,
-    /// `Ended` or `Failed` has been said.
+    /// It processes no batch any more: it has ended, failed or was stopped, and has reported so.
     pub(super) over: AtomicBool,
-    /// Its instance was used since somebody last looked for one to drop.
+    /// Its instance was used since the ring of instances last looked.
     pub(super) used: AtomicBool,
+    /// It stands in the ring of instances. Changed under the ring's lock.
+    pub(super) in_ring: AtomicBool,
 }
 
 impl Cell {
     pub(super) fn new(index: TaskIndex, task: Task) -> Cell {
         Cell {
             index,
-            id: task.id(),
             task: Mutex::new(task),
             control: StepControl::default(),
-            seal: AtomicU64::new(0),
-            asked: Mutex::new(None),
-            release: AtomicBool::new(false),
-            listed: AtomicBool::new(false),
+            mail: Mail::default(),
+            awaited: AtomicU64::new(0),
+            changed: AtomicBool::new(false),
             share: Share::default(),
             over: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            in_ring: AtomicBool::new(false),
         }
     }
 
-    /// What the run that follows [`super::queue::Queue::ask`] finds.
-    pub(super) fn ask_to_seal(&self, epoch: Epoch, now: Instant) {
-        *self.asked.lock() = Some(now);
-        // Before the epoch: whoever takes that clears this.
-        self.control.end_batch.store(true, Ordering::SeqCst);
-        self.seal.store(epoch.0, Ordering::SeqCst);
-    }
-
-    pub(super) fn ask_to_release(&self) {
-        self.release.store(true, Ordering::SeqCst);
-    }
-
-    pub(super) fn take_seal(&self) -> Option<Epoch> {
-        // Nearly always there is nothing to take: a look is cheaper than an exchange.
-        match self.seal.load(Ordering::SeqCst) {
-            0 => None,
-            _ => match self.seal.swap(0, Ordering::SeqCst) {
-                0 => None,
-                epoch => Some(Epoch(epoch)),
-            },
+    /// Puts something into the mail. The run that follows [`super::queue::Queue::ask`] finds it.
+    pub(super) fn ask(&self, ask: Ask) {
+        if let Ask::Seal(epoch, _) = ask {
+            self.awaited.store(epoch.0, Ordering::SeqCst);
+        }
+        let mut asks = self.mail.asks.lock();
+        asks.push_back(ask);
+        self.mail.any.store(true, Ordering::SeqCst);
+        if matches!(ask, Ask::Seal(..) | Ask::Stop) {
+            // Under the lock, so that the run that takes the ask clears this after it.
+            self.control.end_batch.store(true, Ordering::SeqCst);
         }
     }
 
-    pub(super) fn take_release(&self) -> bool {
-        self.release.load(Ordering::SeqCst) && self.release.swap(false, Ordering::SeqCst)
+    /// Takes the oldest ask.
+    pub(super) fn take_ask(&self) -> Option<Ask> {
+        if !self.mail.any.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut asks = self.mail.asks.lock();
+        let ask = asks.pop_front();
+        if asks.is_empty() {
+            self.mail.any.store(false, Ordering::SeqCst);
+        }
+        ask
+    }
+
+    /// It has sealed for the epoch that it was asked for.
+    pub(super) fn note_sealed(&self) {
+        self.awaited.store(0, Ordering::SeqCst);
     }
 
     /// The epoch for which it has yet to seal.
     pub(super) fn awaited(&self) -> Option<Epoch> {
-        match self.seal.load(Ordering::SeqCst) {
+        match self.awaited.load(Ordering::SeqCst) {
             0 => None,
             epoch => Some(Epoch(epoch)),
         }

@@ -5,25 +5,18 @@
 //! Corbató, 1968, an approximation of the least recently used.) Each use buys a task one more round, so a drop takes constant
 //! time, amortised over the uses.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::TaskIndex;
 use super::cell::Cell;
-
-#[derive(Default)]
-struct Ring {
-    cells: VecDeque<Arc<Cell>>,
-    members: HashSet<TaskIndex>,
-}
 
 pub(super) struct Instances {
     max: usize,
     alive: AtomicUsize,
-    ring: Mutex<Ring>,
+    ring: Mutex<VecDeque<Arc<Cell>>>,
 }
 
 impl Instances {
@@ -55,7 +48,7 @@ impl Instances {
         }
     }
 
-    /// What a step has done with a task's instance: it was counted before, and is there after.
+    /// What was done with a task's instance: it was counted before, and is there after.
     pub(super) fn note(&self, cell: &Arc<Cell>, before: bool, after: bool) {
         match (before, after) {
             (false, true) => {
@@ -70,26 +63,33 @@ impl Instances {
         if after && !cell.used.load(Ordering::Relaxed) {
             cell.used.store(true, Ordering::Relaxed);
             let mut ring = self.ring.lock();
-            if ring.members.insert(cell.index) {
-                ring.cells.push_back(Arc::clone(cell));
+            if !cell.in_ring.swap(true, Ordering::Relaxed) {
+                ring.push_back(Arc::clone(cell));
             }
         }
+    }
+
+    /// A task leaves the scheduler.
+    pub(super) fn forget(&self, cell: &Arc<Cell>) {
+        self.ring.lock().retain(|other| !Arc::ptr_eq(other, cell));
     }
 
     /// Drops an instance that no thread is at work with; whether there was one.
     fn drop_one(&self) -> bool {
         // Two rounds: after the first nobody has been used.
-        let mut looks = 2 * self.ring.lock().cells.len();
+        let mut looks = 2 * self.ring.lock().len();
         while looks > 0 {
             looks -= 1;
-            let Some(cell) = self.ring.lock().cells.pop_front() else {
+            let Some(cell) = self.ring.lock().pop_front() else {
                 return false;
             };
             if !cell.used.swap(false, Ordering::Relaxed)
                 && let Some(mut task) = cell.task.try_lock()
             {
                 // Out of the ring under the task's lock: its next use puts it back.
-                self.ring.lock().members.remove(&cell.index);
+                let ring = self.ring.lock();
+                cell.in_ring.store(false, Ordering::Relaxed);
+                drop(ring);
                 if !task.has_instance() {
                     continue;
                 }
@@ -97,7 +97,7 @@ impl Instances {
                 self.alive.fetch_sub(1, Ordering::AcqRel);
                 return true;
             }
-            self.ring.lock().cells.push_back(cell);
+            self.ring.lock().push_back(cell);
         }
         false
     }

@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-/// A task by its place in the scheduler.
+/// A task by its place in the scheduler. The place stays its own while it is away, so it comes back to the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskIndex(pub usize);
 
@@ -100,6 +100,12 @@ impl Lists {
             seats,
             ..Lists::default()
         }
+    }
+
+    /// A place for one more task.
+    pub(super) fn add(&mut self) -> TaskIndex {
+        self.tasks.push(Standing::default());
+        TaskIndex(self.tasks.len() - 1)
     }
 
     /// There may be something for the task to process. Whether a thread has something to do.

@@ -5,39 +5,41 @@
 //! so a slow guest delays nobody but itself. Must never know checkpoints, connectors or configuration: a barrier is a
 //! number, and what a task seals is handed on.
 //!
-//! [`lists`] decides who runs, [`room`] how much may be uncommitted, [`instances`] which instances live.
+//! Tasks come and go: each has a place of its own, which is empty while it is away. What a task is asked (to seal, to release a
+//! sealed epoch, to stop, to leave) lies in its mail, and is done in that order between two batches.
+//!
+//! [`lists`] decides who runs, [`gate`] who may begin a batch, [`instances`] which instances live.
 //!
 //! Invariants: a task is run by one thread at a time; at most [`SchedulerOptions::workers`] threads run tasks with short calls,
 //! and so many begin tasks with long ones; a task that is woken is looked at again, whatever it was doing.
 
 mod cell;
+mod gate;
 mod instances;
 mod lists;
 mod queue;
-mod room;
 mod watchdog;
 mod worker;
 
 #[cfg(test)]
 mod interleavings;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{JoinHandle, Thread};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-use cell::{Beat, Cell};
+use cell::{Ask, Beat, Cell};
+use gate::Gate;
 use instances::Instances;
 pub use lists::TaskIndex;
 use queue::Queue;
-use room::Room;
 
 use crate::epoch::SealedTask;
-use crate::model::{Epoch, TaskId};
+use crate::model::Epoch;
 use crate::runtime::Requests;
 use crate::task::{Task, TaskFailure};
 
@@ -56,15 +58,15 @@ pub struct SchedulerOptions {
     pub io: tokio::runtime::Handle,
 }
 
-/// Threads that may run tasks at a time, slow ones included: so many instances more than the bound may live for a moment.
+/// The most threads that can run tasks at once, slow ones included. Live instances may briefly exceed their bound by this many.
 pub fn threads_max(workers: usize) -> usize {
     2 * workers + watchdog::SPARE_THREADS
 }
 
-/// What the scheduler has to say.
+/// What the scheduler reports.
 pub enum Notice {
-    /// The open epoch has its first change.
-    Changed,
+    /// A task has its first change in the open epoch.
+    Changed(TaskIndex),
     /// Half of the bytes that may be uncommitted are.
     Bytes,
     /// A guest asked for something, in a batch that is kept.
@@ -75,19 +77,21 @@ pub enum Notice {
     Ended(TaskIndex),
     /// An input begins at a place that a checkpoint must record before anything of it is read.
     Begun,
-    /// A task stopped. `true`: at what it met first, as it may have done at every start before.
+    /// A task that was asked to stop processes no batch any more.
+    Stopped(TaskIndex),
+    /// A task has left, and its place is empty.
+    Left(TaskIndex),
+    /// A task failed. `true`: at what it met first, as it may have done at every start before.
     Failed(TaskIndex, Box<TaskFailure>, bool),
 }
 
 struct Shared {
-    cells: Vec<Arc<Cell>>,
-    by_id: HashMap<TaskId, TaskIndex>,
+    /// The place of each task.
+    cells: RwLock<Vec<Option<Arc<Cell>>>>,
     queue: Queue,
     options: SchedulerOptions,
     notices: Box<dyn Fn(Notice) + Send + Sync>,
-    /// Tasks with changes in the open epoch.
-    dirty: Mutex<Vec<TaskIndex>>,
-    room: Room,
+    gate: Gate,
     instances: Instances,
     /// No batch starts any more.
     draining: AtomicBool,
@@ -106,40 +110,19 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts the workers. Tasks run once they are woken.
+    /// Starts the workers. There are no tasks yet.
     pub fn start(
-        tasks: Vec<Task>,
         options: SchedulerOptions,
-        notices: Sender<Notice>,
+        notices: impl Fn(Notice) + Send + Sync + 'static,
     ) -> Scheduler {
-        let notices = move |notice| {
-            // The coordinator is gone only when the process is about to be.
-            let _ = notices.send(notice);
-        };
-        Scheduler::with(tasks, options, Box::new(notices))
-    }
-
-    /// As [`Scheduler::start`], with a function that takes the notices.
-    pub fn with(
-        tasks: Vec<Task>,
-        options: SchedulerOptions,
-        notices: Box<dyn Fn(Notice) + Send + Sync>,
-    ) -> Scheduler {
-        let cells = tasks
-            .into_iter()
-            .enumerate()
-            .map(|(index, task)| Arc::new(Cell::new(TaskIndex(index), task)));
-        let cells: Vec<Arc<Cell>> = cells.collect();
         let workers = options.workers;
         let shared = Arc::new(Shared {
-            by_id: cells.iter().map(|cell| (cell.id, cell.index)).collect(),
-            queue: Queue::new(cells.len(), workers),
-            cells,
-            room: Room::new(options.bytes_max),
+            cells: RwLock::default(),
+            queue: Queue::new(0, workers),
+            gate: Gate::new(options.bytes_max),
             instances: Instances::new(options.instances_max),
             options,
-            notices,
-            dirty: Mutex::default(),
+            notices: Box::new(notices),
             draining: AtomicBool::new(false),
             threads: Mutex::default(),
             beats: Mutex::default(),
@@ -163,36 +146,77 @@ impl Scheduler {
         Waker(Arc::clone(&self.shared))
     }
 
-    /// Sets a barrier: every task with changes seals, and answers with [`Notice::Sealed`]. Returns how many will.
-    pub fn barrier(&self, epoch: Epoch) -> usize {
-        // Said again for the next epoch, however much of it is there by the time the last task has sealed.
-        self.shared.room.begin_epoch();
-        let dirty = std::mem::take(&mut *self.shared.dirty.lock());
-        let now = Instant::now();
-        for index in &dirty {
-            self.shared.cells[index.0].ask_to_seal(epoch, now);
-        }
-        self.shared.queue.ask(dirty.iter().copied());
-        dirty.len()
+    /// A place for one more task. It is empty.
+    pub fn add_place(&self) -> TaskIndex {
+        let mut cells = self.shared.cells.write();
+        cells.push(None);
+        let place = self.shared.queue.add();
+        assert_eq!(place.0 + 1, cells.len(), "each place has its standing");
+        place
     }
 
-    /// The epoch is committed: the tasks in it give up their sealed layers, and processing may go on.
-    pub fn released(&self, tasks: impl IntoIterator<Item = TaskId>) {
-        self.shared.room.release();
-        let known = |task: TaskId| self.shared.by_id.get(&task).copied();
-        let tasks: Vec<TaskIndex> = tasks.into_iter().filter_map(known).collect();
-        for index in &tasks {
-            self.shared.cells[index.0].ask_to_release();
+    /// A task takes its place, and runs once it is woken.
+    ///
+    /// # Panics
+    /// The place is not empty.
+    pub fn put(&self, place: TaskIndex, task: Task) {
+        let cell = Arc::new(Cell::new(place, task));
+        // As every other since then; a drain that begins now finds the cell or is found here.
+        let before = self.shared.cells.write()[place.0].replace(Arc::clone(&cell));
+        assert!(before.is_none(), "a task takes the place of another");
+        if self.shared.draining.load(Ordering::SeqCst) {
+            cell.control.end_batch.store(true, Ordering::SeqCst);
         }
-        self.shared.queue.ask(tasks.into_iter());
+    }
+
+    /// Asks a task to begin no batch any more and to end its instance. It reports [`Notice::Stopped`].
+    pub fn stop_task(&self, task: TaskIndex) {
+        self.ask([task], |_| Ask::Stop);
+    }
+
+    /// Asks a task that has stopped, ended or failed to leave. It reports [`Notice::Left`].
+    pub fn remove(&self, task: TaskIndex) {
+        self.ask([task], |_| Ask::Leave);
+    }
+
+    /// Asks tasks to seal. Each reports [`Notice::Sealed`].
+    pub fn seal(&self, tasks: impl IntoIterator<Item = TaskIndex>, epoch: Epoch) {
+        // Reported again for the next epoch, however much of it is there by the time the last task has sealed.
+        self.shared.gate.begin_epoch();
+        let now = Instant::now();
+        self.ask(tasks, |cell| {
+            cell.share.ask_to_seal();
+            Ask::Seal(epoch, now)
+        });
+    }
+
+    /// The epoch of these tasks is committed: they give up their sealed layers, and processing may go on.
+    pub fn release(&self, tasks: impl IntoIterator<Item = TaskIndex>) {
+        self.shared.gate.release();
+        self.ask(tasks, |_| Ask::Release);
         self.shared.queue.release();
+    }
+
+    fn ask(&self, tasks: impl IntoIterator<Item = TaskIndex>, ask: impl Fn(&Cell) -> Ask) {
+        let mut asked = Vec::new();
+        let cells = self.shared.cells.read();
+        for task in tasks {
+            let Some(Some(cell)) = cells.get(task.0) else {
+                panic!("task {task:?} is asked, and is away");
+            };
+            cell.ask(ask(cell));
+            asked.push(task);
+        }
+        drop(cells);
+        self.shared.queue.ask(asked.into_iter());
     }
 
     /// The tasks that have yet to seal, and what each of them does, in words.
     pub fn awaited(&self) -> Vec<(TaskIndex, String)> {
-        let awaited = |cell: &&Arc<Cell>| cell.awaited().is_some();
-        let cells = self.shared.cells.iter().filter(awaited);
-        cells.map(|cell| (cell.index, self.doing(cell))).collect()
+        let mut cells = self.shared.all_cells();
+        cells.retain(|cell| cell.awaited().is_some());
+        let doing = |cell: &Arc<Cell>| (cell.index, self.doing(cell));
+        cells.iter().map(doing).collect()
     }
 
     /// The tasks that run, and what each of them does, in words.
@@ -230,19 +254,19 @@ impl Scheduler {
     /// No batch starts any more, and the ones that run end after their running call.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::SeqCst);
-        for cell in &self.shared.cells {
+        for cell in self.shared.all_cells() {
             cell.control.end_batch.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Whether a thread runs a task, slow ones included. What it had to say was said before it is no longer counted.
+    /// Whether a thread runs a task, slow ones included. A thread counts as running until its last notice was sent.
     pub fn is_busy(&self) -> bool {
         self.shared.queue.is_busy()
     }
 
     /// The drain's time is over: calls that are interrupted from now on are undone, and that is no fault.
     pub fn give_up(&self) {
-        for cell in &self.shared.cells {
+        for cell in self.shared.all_cells() {
             cell.control.give_up.store(true, Ordering::SeqCst);
         }
         (self.shared.options.interrupt)();
@@ -250,7 +274,7 @@ impl Scheduler {
 
     /// Uncommitted bytes: of the open epoch, and of the one that is being committed.
     pub fn uncommitted(&self) -> (usize, usize) {
-        self.shared.room.uncommitted()
+        self.shared.gate.uncommitted()
     }
 
     /// Instances alive.
@@ -262,11 +286,11 @@ impl Scheduler {
     /// waited for.
     pub fn stop(mut self, until: Instant) {
         self.halt();
-        let next = AtomicUsize::new(0);
+        let (next, cells) = (AtomicUsize::new(0), self.shared.all_cells());
         let close = || {
             let _io = self.shared.options.io.enter();
             while Instant::now() < until
-                && let Some(cell) = self.shared.cells.get(next.fetch_add(1, Ordering::Relaxed))
+                && let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 if !cell.control.give_up.load(Ordering::SeqCst) {
                     cell.task.lock().drop_instance(&cell.control);
@@ -337,7 +361,23 @@ impl Shared {
         }
     }
 
-    fn say(&self, notice: Notice) {
+    fn report(&self, notice: Notice) {
         (self.notices)(notice);
+    }
+
+    /// The task in a place.
+    fn cell(&self, place: TaskIndex) -> Option<Arc<Cell>> {
+        self.cells.read().get(place.0)?.clone()
+    }
+
+    fn all_cells(&self) -> Vec<Arc<Cell>> {
+        self.cells.read().iter().flatten().cloned().collect()
+    }
+
+    /// A task leaves its place.
+    fn leave(&self, cell: &Arc<Cell>) {
+        self.instances.forget(cell);
+        self.cells.write()[cell.index.0] = None;
+        self.report(Notice::Left(cell.index));
     }
 }

@@ -39,6 +39,11 @@ impl Queue {
         }
     }
 
+    /// A place for one more task.
+    pub(super) fn add(&self) -> TaskIndex {
+        self.waiting.lock().lists.add()
+    }
+
     /// There may be something for the task to process.
     pub(super) fn wake(&self, task: TaskIndex) {
         if self.waiting.lock().lists.wake(task) {

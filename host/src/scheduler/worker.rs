@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cell::{Beat, Cell};
+use super::cell::{Ask, Beat, Cell};
 use super::lists::{After, Reason};
 use super::queue::Run;
 use super::{Notice, Shared};
+use crate::model::Epoch;
 use crate::runtime::Requests;
 use crate::task::{Outcome, Task};
 
@@ -39,15 +40,23 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
     let mut ended = None;
     while let Some(taken) = shared.queue.next(ended.take(), &beat.seat) {
         shared.wake_watchdog();
-        let cell = &shared.cells[taken.task.0];
-        *beat.cell.lock() = Some(Arc::clone(cell));
+        // A reader of a task that has left may still wake its place.
+        let Some(cell) = shared.cell(taken.task) else {
+            ended = Some(Run {
+                task: taken.task,
+                after: After::Idle,
+                heavy: None,
+            });
+            continue;
+        };
+        *beat.cell.lock() = Some(Arc::clone(&cell));
         beat.runs.fetch_add(1, Ordering::AcqRel);
         let (after, ran) = match taken.reason {
             Reason::Errand => {
-                obey(shared, cell, &mut cell.task.lock());
+                obey(shared, &cell, &mut cell.task.lock());
                 (After::Idle, false)
             }
-            Reason::Ready => (run(shared, cell, beat, taken.release), true),
+            Reason::Ready => (run(shared, &cell, beat, taken.release), true),
         };
         *beat.cell.lock() = None;
         beat.moved.store(false, Ordering::Release);
@@ -65,11 +74,13 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     let began = Instant::now();
     let mut task = cell.task.lock();
     loop {
-        obey(shared, cell, &mut task);
+        if obey(shared, cell, &mut task) {
+            return After::Idle;
+        }
         if shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire) {
             return After::Idle;
         }
-        if !shared.room.may_begin(&cell.share) && task.has_work() {
+        if !shared.gate.may_begin(&cell.share) && task.has_work() {
             return After::Held(release);
         }
         let reserved = !task.has_instance() && task.has_work();
@@ -89,14 +100,14 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
             Outcome::Idle => return After::Idle,
             Outcome::Ended => {
                 if !cell.over.swap(true, Ordering::AcqRel) {
-                    shared.say(Notice::Ended(cell.index));
+                    shared.report(Notice::Ended(cell.index));
                 }
                 return After::Idle;
             }
             Outcome::Failed(failure) => {
                 cell.over.store(true, Ordering::Release);
                 let at_once = task.is_fresh();
-                shared.say(Notice::Failed(cell.index, failure, at_once));
+                shared.report(Notice::Failed(cell.index, failure, at_once));
                 return After::Idle;
             }
         }
@@ -108,54 +119,69 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     }
 }
 
-/// Does what the task was asked, between two batches.
-fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) {
-    // The seal is looked at first: whoever asks for it has asked for the release of the epoch before, and that must not be
-    // missed.
-    let seal = cell.take_seal();
-    if cell.take_release() {
-        cell.share.release();
-        task.release();
+/// Does what the task was asked, between two batches. Whether it has left the scheduler.
+fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
+    while let Some(ask) = cell.take_ask() {
+        match ask {
+            Ask::Seal(epoch, asked) => seal(shared, cell, task, epoch, asked),
+            Ask::Release => {
+                cell.share.release();
+                task.release();
+            }
+            Ask::Stop => {
+                cell.control.end_batch.store(true, Ordering::SeqCst);
+                let had_instance = task.has_instance();
+                task.drop_instance(&cell.control);
+                shared.instances.note(cell, had_instance, false);
+                cell.over.store(true, Ordering::Release);
+                shared.report(Notice::Stopped(cell.index));
+            }
+            Ask::Leave => {
+                assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");
+                shared.leave(cell);
+                return true;
+            }
+        }
     }
-    let Some(epoch) = seal else { return };
-    let asked = cell.asked.lock().take();
-    cell.control.end_batch.store(false, Ordering::SeqCst);
+    false
+}
+
+fn seal(shared: &Shared, cell: &Arc<Cell>, task: &mut Task, epoch: Epoch, asked: Instant) {
+    let ends = shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire);
+    cell.control.end_batch.store(ends, Ordering::SeqCst);
+    // A drain that began meanwhile has set it for good.
     if shared.draining.load(Ordering::SeqCst) {
         cell.control.end_batch.store(true, Ordering::SeqCst);
     }
-    let listed = cell.listed.swap(false, Ordering::AcqRel);
+    let changed = cell.changed.swap(false, Ordering::AcqRel);
     let began = Instant::now();
     let sealed = task.seal(|| began.elapsed());
-    shared.room.seal(&cell.share, listed);
-    tracing::trace!(task = %task.name(), %epoch, waited = ?asked.map(|asked| asked.elapsed()), "sealed");
-    shared.say(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
+    shared.gate.seal(&cell.share, changed);
+    cell.note_sealed();
+    tracing::trace!(task = %task.name(), %epoch, waited = ?asked.elapsed(), "sealed");
+    shared.report(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
 }
 
-/// Tells what a step changed. Whether the guest asked to be stopped.
+/// Reports what a step changed. Whether the guest asked to be stopped.
 fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     if !task.is_dirty() {
         return false;
     }
-    let new = !cell.listed.swap(true, Ordering::AcqRel);
-    let half = shared.room.report(&cell.share, task.open_bytes(), new);
+    let new = !cell.changed.swap(true, Ordering::AcqRel);
+    let half = shared.gate.report(&cell.share, task.open_bytes(), new);
     if new {
-        let mut dirty = shared.dirty.lock();
-        dirty.push(cell.index);
-        if dirty.len() == 1 {
-            drop(dirty);
-            shared.say(Notice::Changed);
-        }
+        shared.report(Notice::Changed(cell.index));
     }
     if half.0 {
-        shared.say(Notice::Bytes);
+        shared.report(Notice::Bytes);
     }
     if task.take_begins() {
-        shared.say(Notice::Begun);
+        shared.report(Notice::Begun);
     }
     let requests = task.take_requests();
     let stops = requests.stop.is_some();
     if requests != Requests::default() {
-        shared.say(Notice::Requested(cell.index, requests));
+        shared.report(Notice::Requested(cell.index, requests));
     }
     stops
 }

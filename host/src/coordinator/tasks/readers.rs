@@ -13,21 +13,21 @@ use crate::model::{PartitionId, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Delivery, Inbox};
 
-/// Figures of a reader that anybody may read.
+/// Figures of a reader, for any thread to read.
 #[derive(Debug, Default)]
-pub(super) struct ReaderFigures {
-    pub(super) done: AtomicU64,
-    pub(super) total: AtomicU64,
+pub(in crate::coordinator) struct ReaderFigures {
+    pub(in crate::coordinator) done: AtomicU64,
+    pub(in crate::coordinator) total: AtomicU64,
     /// Whether `done` and `total` count bytes.
-    pub(super) bytes: AtomicBool,
+    pub(in crate::coordinator) bytes: AtomicBool,
     /// Whether they are known at all.
-    pub(super) known: AtomicBool,
+    pub(in crate::coordinator) known: AtomicBool,
     /// Messages that were gone before they were read.
-    pub(super) skipped: AtomicU64,
+    pub(in crate::coordinator) skipped: AtomicU64,
     /// It has read all there is, for now.
-    pub(super) idle: AtomicBool,
+    pub(in crate::coordinator) idle: AtomicBool,
     /// It has read all there will be.
-    pub(super) ended: AtomicBool,
+    pub(in crate::coordinator) ended: AtomicBool,
 }
 
 /// A budget of messages a second, shared by the readers of a stream.

@@ -1,79 +1,25 @@
 //! What happens next: events in, commands out. No thread, clock, channel or disk.
+//!
+//! [`events`] has the vocabulary, [`barrier`] an epoch from its barrier to its release, [`tasks`] the phases of the tasks and
+//! [`life`] how a task goes from one to the next; this file has the drain, and what an event means for all of them.
+
+mod barrier;
+mod events;
+mod life;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+pub use events::{Command, Content, Deliveries, Ending, Event, Wish};
+pub use tasks::{Phase, Then};
+
+use barrier::Barrier;
+use tasks::Tasks;
+
 use crate::checkpoint::decide::{self, CadenceOptions, Due, Facts, Trigger};
 use crate::model::Epoch;
 use crate::scheduler::TaskIndex;
-
-/// Something happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing but time.
-    Tick,
-    /// The open epoch has its first change.
-    Changed,
-    /// Half of the bytes that may be uncommitted are.
-    Bytes,
-    /// Somebody wants a checkpoint.
-    Wanted(Trigger),
-    /// A task has sealed; `true`: with something in it.
-    Sealed(Epoch, bool),
-    /// A task's inputs have ended.
-    Ended(TaskIndex),
-    /// A task stopped: the others are drained, then the job ends. `true`: it stopped at what it met first. At the next start it
-    /// will again, so the others are drained when they have caught up, or after [`REPRIEVE`].
-    Failed(TaskIndex, bool),
-    /// What the tasks that have not failed can read is read and processed.
-    CaughtUp,
-    /// The epoch is durable, and readers see it.
-    Committed(Epoch),
-    /// Its output is delivered; `true`: a delivery is still to be recorded.
-    Delivered(Epoch, bool),
-    /// An attempt failed before the decision point; so many in a row.
-    AttemptFailed(u32),
-    /// A checkpoint's outcome is unknown, or the disk is full.
-    CommitFailed,
-    /// A signal, or an operator, asks to stop.
-    Stop,
-    /// All inputs are read and nothing is to be done (only with `--until-idle`).
-    Idle,
-    /// After [`Command::Drain`]: no call of a guest runs any more.
-    Quiet,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Ask every changed task to seal. The answer is how many will; it comes back as [`Core::barrier_set`].
-    SetBarrier(Epoch, Trigger),
-    /// Hand what was sealed to the commit.
-    Commit(Epoch),
-    /// No batch starts any more; readers stop.
-    Drain,
-    /// Interrupt the calls that still run: their batches are undone.
-    GiveUp,
-    /// Whoever waited for the last barrier has its checkpoint.
-    Answer(Epoch),
-    /// End, for this reason.
-    Exit(Ending),
-}
-
-/// Why the job ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// All inputs have ended.
-    Finished,
-    /// It was asked to stop.
-    Drained,
-    /// Tasks failed.
-    Failed,
-    /// The host failed.
-    Host,
-    /// It was to stop, and something did not.
-    Stuck,
-}
 
 /// The tasks beside one that stops at once have this long to catch up.
 pub const REPRIEVE: Duration = Duration::from_secs(10);
@@ -89,10 +35,10 @@ pub const LAST_RESORT_AFTER: Duration = Duration::from_secs(4);
 
 /// Settings of the decisions.
 #[derive(Debug, Clone)]
-pub struct CoreOptions {
+pub struct MachineOptions {
     /// When barriers are due.
     pub cadence: CadenceOptions,
-    /// Failed attempts in a row that are borne.
+    /// Consecutive failed attempts tolerated.
     pub tolerate_failures: u32,
     /// One attempt.
     pub timeout: Duration,
@@ -102,58 +48,54 @@ pub struct CoreOptions {
     pub tasks: usize,
 }
 
-struct Barrier {
-    epoch: Epoch,
-    /// How many tasks have yet to seal; `None`: not known yet.
-    awaited: Option<usize>,
-    sealed: usize,
-    content: usize,
-}
-
-/// The coordinator's mind.
-pub struct Core {
-    options: CoreOptions,
+/// The coordinator's state machine.
+pub struct Machine {
+    options: MachineOptions,
+    tasks: Tasks,
     last_epoch: Epoch,
     barrier: Option<Barrier>,
     committing: Option<(Epoch, Instant)>,
     /// When the last event came.
     seen: Instant,
-    changed: bool,
     open_bytes_due: bool,
     requested: Option<Trigger>,
     last_barrier: Instant,
     last_end: Instant,
-    ended: BTreeSet<TaskIndex>,
+    /// Tasks that have failed in this process, and were not made again.
     failed: BTreeSet<TaskIndex>,
     /// Until then the others go on although a task has failed.
     reprieve: Option<Instant>,
-    unrecorded: bool,
+    deliveries: Deliveries,
     stopping: Option<(Ending, Instant)>,
-    /// When somebody asked it to stop, or a task failed: what goes on then has an end.
+    /// When it was asked to stop, or a task failed: what goes on then has an end.
     hurried: Option<Instant>,
     gave_up: bool,
     quiet: bool,
     exited: bool,
 }
 
-impl Core {
+impl Machine {
     /// A job that starts at `now` after the committed epoch `last`.
-    pub fn new(options: CoreOptions, last: Epoch, unrecorded: bool, now: Instant) -> Core {
-        Core {
+    pub fn new(
+        options: MachineOptions,
+        last: Epoch,
+        deliveries: Deliveries,
+        now: Instant,
+    ) -> Machine {
+        Machine {
+            tasks: Tasks::new(options.tasks),
             options,
             last_epoch: last,
             barrier: None,
             committing: None,
             seen: now,
-            changed: false,
             open_bytes_due: false,
             requested: None,
             last_barrier: now,
             last_end: now,
-            ended: BTreeSet::new(),
             failed: BTreeSet::new(),
             reprieve: None,
-            unrecorded,
+            deliveries,
             stopping: None,
             hurried: None,
             gave_up: false,
@@ -168,30 +110,35 @@ impl Core {
         self.note_standstill(now);
         match event {
             Event::Tick => {}
-            Event::Changed => self.changed = true,
+            Event::Changed(task) => _ = self.tasks.changed.insert(*task),
             Event::Bytes => self.open_bytes_due = true,
-            // A drain takes its own checkpoints; what a last batch asks for on top would be waited for in vain.
+            // A drain takes its own checkpoints, so a request made by the last batch would never be served.
             Event::Wanted(_) if self.stopping.is_some() => {}
             Event::Wanted(trigger) => self.requested = self.requested.max(Some(*trigger)),
-            Event::Sealed(epoch, content) => self.sealed(*epoch, *content, &mut commands, now),
-            Event::Ended(task) => {
-                self.ended.insert(*task);
+            Event::Sealed(task, epoch, content) => {
+                self.sealed(*task, *epoch, *content, &mut commands, now);
             }
-            Event::Failed(task, at_once) => {
-                self.ended.insert(*task);
-                self.failed.insert(*task);
-                match *at_once && self.stopping.is_none() && self.ended.len() < self.options.tasks {
-                    true => _ = self.reprieve.get_or_insert(now + REPRIEVE),
-                    false => self.fail(&mut commands, now),
+            Event::Ended(task) => {
+                // One that was asked to stop may come to its end before it does.
+                if self.tasks.phase(*task) == Phase::Running {
+                    self.tasks.set(*task, Phase::Ended);
                 }
             }
+            Event::Failed(task, at_once) => self.failed(*task, *at_once, &mut commands, now),
+            Event::Wish(task, wish) => self.wish(*task, *wish, &mut commands),
+            Event::Stopped(task) => {
+                self.tasks.note_stopped(*task);
+                self.settle(*task, &mut commands);
+            }
+            Event::Left(task) => self.left(*task),
+            Event::Made(task) => self.made(*task, &mut commands),
             Event::CaughtUp => {
                 if self.reprieve.is_some() {
                     self.fail(&mut commands, now);
                 }
             }
-            Event::Committed(epoch) => self.last_epoch = *epoch,
-            Event::Delivered(epoch, unrecorded) => {
+            Event::Committed(epoch) => self.committed(*epoch, &mut commands),
+            Event::Delivered(epoch, deliveries) => {
                 assert_eq!(
                     self.committing.map(|(epoch, _)| epoch),
                     Some(*epoch),
@@ -199,7 +146,7 @@ impl Core {
                 );
                 self.committing = None;
                 self.last_end = now;
-                self.unrecorded = *unrecorded;
+                self.deliveries = *deliveries;
                 commands.push(Command::Answer(*epoch));
             }
             Event::AttemptFailed(failed) => {
@@ -221,23 +168,13 @@ impl Core {
         if self.reprieve.is_some_and(|until| now >= until) {
             self.fail(&mut commands, now);
         }
-        if self.ended.len() == self.options.tasks && self.stopping.is_none() {
+        self.restart(&mut commands, now);
+        if self.stopping.is_none() && self.tasks.are_over() {
             match self.failed.is_empty() {
                 true => self.stop(Ending::Finished, &mut commands, now),
                 false => self.fail(&mut commands, now),
             }
         }
-        self.proceed(&mut commands, now);
-        commands
-    }
-
-    /// The answer to [`Command::SetBarrier`]: so many tasks will seal.
-    pub fn barrier_set(&mut self, tasks: usize, now: Instant) -> Vec<Command> {
-        let mut commands = Vec::new();
-        if let Some(barrier) = &mut self.barrier {
-            barrier.awaited = Some(tasks);
-        }
-        self.try_commit(&mut commands, now);
         self.proceed(&mut commands, now);
         commands
     }
@@ -254,14 +191,17 @@ impl Core {
         };
         let stuck = self.committing.map(|_| self.seen + LOOK);
         let end = self.hurried.map(|began| self.end_of_drain(began));
-        [due, drain, stuck, end, self.reprieve]
+        let restart = match self.stopping {
+            None => self.tasks.next_restart(),
+            Some(_) => None,
+        };
+        [due, drain, stuck, end, restart, self.reprieve]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// A checkpoint is not stuck because the process stood still: what passed between two looks at it counts up to twice as long as
-    /// there should be between them.
+    /// A checkpoint is not stuck because the process stood still: the time between two looks counts up to twice what it should be.
     fn note_standstill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.seen);
         if let Some((_, began)) = &mut self.committing {
@@ -285,9 +225,9 @@ impl Core {
         self.reprieve.is_some()
     }
 
-    /// Whether a task has failed.
-    pub fn has_failed(&self, task: TaskIndex) -> bool {
-        self.failed.contains(&task)
+    /// Where a task is in its life.
+    pub fn phase(&self, task: TaskIndex) -> Phase {
+        self.tasks.phase(task)
     }
 
     /// Since when it was asked to stop.
@@ -302,10 +242,11 @@ impl Core {
 
     /// Whether the open epoch has changes.
     pub fn is_changed(&self) -> bool {
-        self.changed
+        !self.tasks.changed.is_empty()
     }
 
-    /// An attempt that is not yet at its write ends by itself in `timeout`, after a wait; one that takes longer is stuck in it.
+    /// An attempt that has not reached its write gives up after `timeout` plus one back-off. If it takes longer, the write itself is
+    /// stuck.
     fn stuck_after(&self) -> Duration {
         decide::BACKOFF_MAX + 2 * self.options.timeout
     }
@@ -316,7 +257,7 @@ impl Core {
 
     fn facts(&self) -> Facts {
         Facts {
-            changed: self.changed,
+            changed: self.is_changed(),
             open_bytes: if self.open_bytes_due {
                 self.options.cadence.bytes_max
             } else {
@@ -365,32 +306,6 @@ impl Core {
         }
     }
 
-    fn sealed(&mut self, epoch: Epoch, content: bool, commands: &mut Vec<Command>, now: Instant) {
-        let Some(barrier) = &mut self.barrier else {
-            panic!("a task sealed for no barrier");
-        };
-        assert_eq!(barrier.epoch, epoch, "a task sealed for another barrier");
-        barrier.sealed += 1;
-        barrier.content += usize::from(content);
-        self.try_commit(commands, now);
-    }
-
-    fn try_commit(&mut self, commands: &mut Vec<Command>, now: Instant) {
-        let Some(barrier) = &self.barrier else { return };
-        if barrier.awaited != Some(barrier.sealed) {
-            return;
-        }
-        let (epoch, content) = (barrier.epoch, barrier.content);
-        self.barrier = None;
-        if content == 0 && !self.unrecorded {
-            // Nothing changed: nothing is written, and whoever waits has the last checkpoint.
-            commands.push(Command::Answer(self.last_epoch));
-            return;
-        }
-        self.committing = Some((epoch, now));
-        commands.push(Command::Commit(epoch));
-    }
-
     fn proceed(&mut self, commands: &mut Vec<Command>, now: Instant) {
         if self.exited {
             return;
@@ -412,18 +327,13 @@ impl Core {
             return;
         }
         if let Due::Now(trigger) = decide::barrier(&self.options.cadence, &self.facts(), now) {
-            let epoch = self.last_epoch.next();
-            self.changed = false;
-            self.open_bytes_due = false;
-            self.requested = None;
-            self.last_barrier = now;
-            self.barrier = Some(Barrier {
-                epoch,
-                awaited: None,
-                sealed: 0,
-                content: 0,
-            });
-            commands.push(Command::SetBarrier(epoch, trigger));
+            self.set_barrier(trigger, commands, now);
+            // A drain may be over with a barrier that had nothing to seal.
+            if let Some((ending, began)) = self.stopping
+                && !self.is_committing()
+            {
+                self.drain(ending, began, commands, now);
+            }
         }
     }
 
@@ -442,7 +352,7 @@ impl Core {
         if self.is_committing() || self.requested.is_some() || !self.quiet {
             return false;
         }
-        if self.changed || self.unrecorded {
+        if self.is_changed() || self.deliveries == Deliveries::Unrecorded {
             // One more checkpoint: for what the last calls did, or to record a delivery.
             self.requested = Some(Trigger::Drain);
             return false;

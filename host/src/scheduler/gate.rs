@@ -1,8 +1,11 @@
-//! How much may be uncommitted, and each task's share of it.
+//! Who may begin a batch: how much may be uncommitted, and each task's share of it.
 //!
 //! While less than the bound is uncommitted, every task may begin a batch. Beyond it a task may go on that has little of it:
 //! together with what its batches came to lately it must stay within an equal part of a reserve, a quarter of the bound. So one
 //! task that writes much fills the bound and waits for the commit, and the others do not wait with it.
+//!
+//! A task that has yet to seal for the barrier under way may use the whole reserve for itself: it is what the commit waits for,
+//! which frees the bytes, so it must always be able to come to its barrier.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -10,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 const RESERVE: usize = 4;
 
 /// What is uncommitted of all tasks.
-pub(super) struct Room {
+pub(super) struct Gate {
     bytes_max: usize,
     /// Bytes of open epochs.
     open: AtomicUsize,
@@ -19,8 +22,8 @@ pub(super) struct Room {
     /// Tasks with something in the open epoch, and in the sealed one.
     open_tasks: AtomicUsize,
     sealed_tasks: AtomicUsize,
-    /// That half of the bound is open has been said.
-    said: AtomicBool,
+    /// That half of the bound is open was reported.
+    reported: AtomicBool,
 }
 
 /// What is uncommitted of one task.
@@ -32,21 +35,23 @@ pub(super) struct Share {
     sealed: AtomicUsize,
     /// What its batches came to lately, plus one; 0: it has had none.
     batch: AtomicU64,
+    /// It was asked to seal and has not.
+    behind: AtomicBool,
 }
 
-/// Half of the bound is open, and nobody has said so.
+/// Half of the bound is open, and that was not reported before.
 #[must_use]
 pub(super) struct HalfFull(pub(super) bool);
 
-impl Room {
-    pub(super) fn new(bytes_max: usize) -> Room {
-        Room {
+impl Gate {
+    pub(super) fn new(bytes_max: usize) -> Gate {
+        Gate {
             bytes_max,
             open: AtomicUsize::new(0),
             sealed: AtomicUsize::new(0),
             open_tasks: AtomicUsize::new(0),
             sealed_tasks: AtomicUsize::new(0),
-            said: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
         }
     }
 
@@ -68,8 +73,12 @@ impl Room {
             batch => usize::try_from(batch).unwrap_or(usize::MAX),
         };
         let own = share.open.load(Ordering::Relaxed) + share.sealed.load(Ordering::Relaxed);
-        let tasks =
-            self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst);
+        let tasks = match share.behind.load(Ordering::SeqCst) {
+            true => 1,
+            false => {
+                self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst)
+            }
+        };
         own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
     }
 
@@ -89,27 +98,28 @@ impl Room {
             true => self.open.fetch_add(bytes - before, Ordering::SeqCst) + (bytes - before),
             false => self.open.fetch_sub(before - bytes, Ordering::SeqCst) - (before - bytes),
         };
-        HalfFull(open >= self.bytes_max / 2 && !self.said.swap(true, Ordering::SeqCst))
+        HalfFull(open >= self.bytes_max / 2 && !self.reported.swap(true, Ordering::SeqCst))
     }
 
-    /// A barrier is set: half of the bound is said again for the next epoch.
+    /// A barrier is set: that half of the bound is open is reported again for the next epoch.
     pub(super) fn begin_epoch(&self) {
-        self.said.store(false, Ordering::SeqCst);
+        self.reported.store(false, Ordering::SeqCst);
     }
 
-    /// A task has sealed its epoch. `listed`: it had reported changes.
-    pub(super) fn seal(&self, share: &Share, listed: bool) {
+    /// A task has sealed its epoch. `changed`: it had reported changes.
+    pub(super) fn seal(&self, share: &Share, changed: bool) {
+        share.behind.store(false, Ordering::SeqCst);
         let bytes = share.open.swap(0, Ordering::Relaxed);
         share.sealed.fetch_add(bytes, Ordering::Relaxed);
         // Counted as sealed first: the sum is never too small.
         self.sealed.fetch_add(bytes, Ordering::SeqCst);
         let open = self.open.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-        if listed {
+        if changed {
             self.sealed_tasks.fetch_add(1, Ordering::SeqCst);
             self.open_tasks.fetch_sub(1, Ordering::SeqCst);
         }
         if open < self.bytes_max / 2 {
-            self.said.store(false, Ordering::SeqCst);
+            self.reported.store(false, Ordering::SeqCst);
         }
     }
 
@@ -121,6 +131,11 @@ impl Room {
 }
 
 impl Share {
+    /// The task is asked to seal.
+    pub(super) fn ask_to_seal(&self) {
+        self.behind.store(true, Ordering::SeqCst);
+    }
+
     /// The sealed epoch is committed.
     pub(super) fn release(&self) {
         self.sealed.store(0, Ordering::Relaxed);
@@ -135,48 +150,62 @@ mod tests {
 
     #[test]
     fn a_task_that_fills_the_bound_holds_up_itself_alone() {
-        let room = Room::new(MAX);
+        let gate = Gate::new(MAX);
         let (large, small, fresh) = (Share::default(), Share::default(), Share::default());
-        assert!(!room.report(&small, 1_000, true).0);
-        assert!(room.report(&large, 2 * MAX, true).0, "half of it is open");
-        assert!(!room.may_begin(&large));
-        assert!(room.may_begin(&small));
-        assert!(!room.may_begin(&fresh), "nobody knows how much it writes");
-        room.begin_epoch();
-        room.seal(&large, true);
-        room.seal(&small, true);
-        assert!(!room.may_begin(&large) && room.may_begin(&small));
-        room.release();
+        assert!(!gate.report(&small, 1_000, true).0);
+        assert!(gate.report(&large, 2 * MAX, true).0, "half of it is open");
+        assert!(!gate.may_begin(&large));
+        assert!(gate.may_begin(&small));
+        assert!(!gate.may_begin(&fresh), "nobody knows how much it writes");
+        gate.begin_epoch();
+        gate.seal(&large, true);
+        gate.seal(&small, true);
+        assert!(!gate.may_begin(&large) && gate.may_begin(&small));
+        gate.release();
         large.release();
-        assert!(room.may_begin(&large));
+        assert!(gate.may_begin(&large));
     }
 
     #[test]
     fn the_reserve_is_shared_by_those_who_write() {
-        let room = Room::new(MAX);
+        let gate = Gate::new(MAX);
         let large = Share::default();
-        let _ = room.report(&large, 2 * MAX, true);
+        let _ = gate.report(&large, 2 * MAX, true);
         let small: Vec<Share> = (0..7).map(|_| Share::default()).collect();
         for share in &small {
-            let _ = room.report(share, 1_000, true);
+            let _ = gate.report(share, 1_000, true);
         }
         // An eighth of the reserve is 32 KiB.
-        let _ = room.report(&small[0], 20_000, false);
-        assert!(!room.may_begin(&small[0]), "its next batch may be as large");
-        assert!(room.may_begin(&small[1]));
+        let _ = gate.report(&small[0], 20_000, false);
+        assert!(!gate.may_begin(&small[0]), "its next batch may be as large");
+        assert!(gate.may_begin(&small[1]));
     }
 
     #[test]
     fn a_small_batch_does_not_make_a_task_small() {
-        let room = Room::new(MAX);
+        let gate = Gate::new(MAX);
         let share = Share::default();
-        let _ = room.report(&share, MAX, true);
-        let _ = room.report(&share, MAX + 10, false);
-        room.seal(&share, true);
-        room.release();
+        let _ = gate.report(&share, MAX, true);
+        let _ = gate.report(&share, MAX + 10, false);
+        gate.seal(&share, true);
+        gate.release();
         share.release();
         let other = Share::default();
-        let _ = room.report(&other, MAX, true);
-        assert!(!room.may_begin(&share));
+        let _ = gate.report(&other, MAX, true);
+        assert!(!gate.may_begin(&share));
+    }
+
+    #[test]
+    fn a_task_that_a_barrier_waits_for_may_use_the_whole_reserve() {
+        let gate = Gate::new(MAX);
+        let (large, behind) = (Share::default(), Share::default());
+        let _ = gate.report(&large, 2 * MAX, true);
+        let _ = gate.report(&behind, 100_000, true);
+        assert!(!gate.may_begin(&behind), "two tasks share the reserve");
+        behind.ask_to_seal();
+        assert!(gate.may_begin(&behind));
+        assert!(!gate.may_begin(&large));
+        gate.seal(&behind, true);
+        assert!(!gate.may_begin(&behind), "it is not waited for any more");
     }
 }

@@ -1,0 +1,87 @@
+//! How others ask a running job.
+
+use std::sync::mpsc::Sender;
+
+use tokio::sync::oneshot;
+
+use super::mail::{Mail, Request, TaskChange};
+use super::produce::{Produce, Produced};
+use super::status::Status;
+use super::view::View;
+use crate::model::Epoch;
+
+/// Asks a running job.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) mail: Sender<Mail>,
+    pub(super) view: View,
+}
+
+/// The job has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the job has ended")]
+pub struct JobEnded;
+
+impl Handle {
+    /// Stops the job in good order. Asking again changes nothing.
+    pub fn stop(&self) {
+        let _ = self.mail.send(Mail::Stop);
+    }
+
+    /// What is committed.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What the job looks like now.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub async fn status(&self) -> Result<Status, JobEnded> {
+        self.ask(Request::Status).await
+    }
+
+    /// Takes a checkpoint now and waits until it is durable and delivered. If nothing has changed, the answer is the last.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub async fn checkpoint(&self) -> Result<Epoch, JobEnded> {
+        self.ask(Request::Checkpoint).await
+    }
+
+    /// Appends messages to a log stream: durable when it returns, all or nothing. Returns where each of them is.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, the stream cannot be appended to.
+    pub async fn produce(
+        &self,
+        stream: String,
+        messages: Vec<Produce>,
+    ) -> Result<Produced, JobEnded> {
+        self.ask(|reply| Request::Produce(stream, messages, reply))
+            .await
+    }
+
+    /// Changes a task, by its name (stage, slash, partition), while the job goes on, and returns when that is done.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, why it cannot be done.
+    pub async fn change(
+        &self,
+        task: String,
+        change: TaskChange,
+    ) -> Result<Result<(), String>, JobEnded> {
+        self.ask(|reply| Request::Change(task, change, reply)).await
+    }
+
+    async fn ask<R>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<R>) -> Request,
+    ) -> Result<R, JobEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.mail
+            .send(Mail::Request(request(reply)))
+            .map_err(|_| JobEnded)?;
+        answer.await.map_err(|_| JobEnded)
+    }
+}

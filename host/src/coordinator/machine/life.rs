@@ -1,0 +1,108 @@
+//! How tasks come, go and fail.
+
+use std::time::Instant;
+
+use super::{Command, Machine, Phase, REPRIEVE, Then, Wish};
+use crate::checkpoint::decide::Trigger;
+use crate::scheduler::TaskIndex;
+
+impl Machine {
+    pub(super) fn failed(
+        &mut self,
+        task: TaskIndex,
+        at_once: bool,
+        commands: &mut Vec<Command>,
+        now: Instant,
+    ) {
+        self.failed.insert(task);
+        if matches!(self.tasks.phase(task), Phase::Running | Phase::Restoring) {
+            self.tasks.set(task, Phase::Failed);
+        }
+        match at_once && self.stopping.is_none() && !self.tasks.are_over() {
+            true => _ = self.reprieve.get_or_insert(now + REPRIEVE),
+            false => self.fail(commands, now),
+        }
+    }
+
+    /// Something is wanted of a task. What its phase or a drain does not allow is passed over.
+    pub(super) fn wish(&mut self, task: TaskIndex, wish: Wish, commands: &mut Vec<Command>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let phase = self.tasks.phase(task);
+        let away = match wish {
+            Wish::Suspend => Phase::Suspended,
+            Wish::Retire => Phase::Retired,
+            Wish::Restart(_) | Wish::Start => Phase::Restoring,
+        };
+        let then = match wish {
+            Wish::Suspend => Some(Then::Suspend),
+            Wish::Retire => Some(Then::Retire),
+            Wish::Restart(until) => Some(Then::Restart(until)),
+            Wish::Start => None,
+        };
+        if let Some(then) = then
+            && phase.may_become(Phase::Stopping(then))
+        {
+            self.tasks.set(task, Phase::Stopping(then));
+            commands.push(Command::StopTask(task));
+        } else if phase.is_here() || phase == Phase::Restoring || !phase.may_become(away) {
+            // It is on its way already.
+        } else {
+            self.tasks.set(task, away);
+            if away == Phase::Restoring {
+                commands.push(Command::Make(task));
+            }
+        }
+    }
+
+    /// Goes on with a task that has stopped: its last changes are committed, then it leaves.
+    pub(super) fn settle(&mut self, task: TaskIndex, commands: &mut Vec<Command>) {
+        if let Some(then) = self.tasks.settled(task) {
+            self.tasks.set(task, Phase::Leaving(then));
+            commands.push(Command::Remove(task));
+        } else if self.tasks.wants_checkpoint(task) && self.stopping.is_none() {
+            self.requested = self.requested.max(Some(Trigger::Operator));
+        }
+    }
+
+    pub(super) fn left(&mut self, task: TaskIndex) {
+        let Phase::Leaving(then) = self.tasks.phase(task) else {
+            panic!("task {task:?} has left unasked");
+        };
+        let next = match then {
+            Then::Suspend => Phase::Suspended,
+            Then::Retire => Phase::Retired,
+            Then::Restart(until) => Phase::BackingOff(until),
+        };
+        self.tasks.set(task, next);
+    }
+
+    /// Makes those again whose time has come.
+    pub(super) fn restart(&mut self, commands: &mut Vec<Command>, now: Instant) {
+        if self.stopping.is_some() || self.tasks.next_restart().is_none_or(|next| next > now) {
+            return;
+        }
+        let is_due = |phase| matches!(phase, Phase::BackingOff(until) if until <= now);
+        let due: Vec<_> = self
+            .tasks
+            .all()
+            .filter(|(_, phase)| is_due(*phase))
+            .collect();
+        for (task, _) in due {
+            self.tasks.set(task, Phase::Restoring);
+            commands.push(Command::Make(task));
+        }
+    }
+
+    pub(super) fn made(&mut self, task: TaskIndex, commands: &mut Vec<Command>) {
+        if self.stopping.is_some() {
+            self.tasks.set(task, Phase::Suspended);
+            commands.push(Command::Discard(task));
+            return;
+        }
+        self.failed.remove(&task);
+        self.tasks.set(task, Phase::Running);
+        commands.push(Command::Put(task));
+    }
+}

@@ -1,0 +1,178 @@
+//! The phases of each task, and what it has in the open epoch and in the one that is being committed.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::scheduler::TaskIndex;
+
+/// Where a task is in its life.
+///
+/// ```text
+///            ┌───────────────────────────────────────────────┐
+///            v                                               │
+///        Restoring ──> Running ──> Ended ──┐                 │
+///            │            │ └────> Failed ─┤                 │
+///            │            └────────────────┴──> Stopping ──> Leaving
+///            v                                               │
+///         Waiting <──────────────────────────────────────────┤
+///        Suspended, Retired <────────────────────────────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It is being made from what is committed of it.
+    Restoring,
+    /// It processes what it is given.
+    Running,
+    /// Its inputs have ended.
+    Ended,
+    /// It failed, and processes nothing any more.
+    Failed,
+    /// It was asked to stop, or it has, and its last changes are not committed yet.
+    Stopping(Then),
+    /// All it did is committed, and it is asked to leave the scheduler.
+    Leaving(Then),
+    /// It is away, and is made again at this time.
+    BackingOff(Instant),
+    /// It is away until somebody wants it again.
+    Suspended,
+    /// It is away, and the job goes on without it.
+    Retired,
+}
+
+/// What follows when a task has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// [`Phase::Suspended`].
+    Suspend,
+    /// [`Phase::Retired`].
+    Retire,
+    /// It is made again, at this time or later.
+    Restart(Instant),
+}
+
+impl Phase {
+    /// Whether a task may go from this phase to another.
+    pub fn may_become(self, next: Phase) -> bool {
+        use Phase::{
+            BackingOff, Ended, Failed, Leaving, Restoring, Retired, Running, Stopping, Suspended,
+        };
+        match (self, next) {
+            (Restoring, Running | Failed | Suspended | Retired)
+            | (Running, Ended | Failed | Stopping(_))
+            | (Ended | Failed, Stopping(_))
+            | (BackingOff(_) | Suspended | Retired, Restoring)
+            | (BackingOff(_) | Suspended, Retired)
+            | (BackingOff(_), Suspended) => true,
+            (Stopping(then), Leaving(also)) => then == also,
+            (Leaving(then), Suspended) => then == Then::Suspend,
+            (Leaving(then), Retired) => then == Then::Retire,
+            (Leaving(then), BackingOff(until)) => then == Then::Restart(until),
+            _ => false,
+        }
+    }
+
+    /// Whether the task is in the scheduler.
+    pub fn is_here(self) -> bool {
+        matches!(
+            self,
+            Phase::Running | Phase::Ended | Phase::Failed | Phase::Stopping(_) | Phase::Leaving(_)
+        )
+    }
+}
+
+/// A task as the machine sees it.
+#[derive(Debug, Clone)]
+struct Standing {
+    phase: Phase,
+    /// It was asked to stop and has.
+    has_stopped: bool,
+}
+
+/// All tasks of the job.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    standings: Vec<Standing>,
+    /// Those with changes in the open epoch.
+    pub(super) changed: BTreeSet<TaskIndex>,
+    /// Those in the epoch that is sealed or being committed.
+    pub(super) in_flight: BTreeSet<TaskIndex>,
+}
+
+impl Tasks {
+    pub(super) fn new(tasks: usize) -> Tasks {
+        let standing = Standing {
+            phase: Phase::Running,
+            has_stopped: false,
+        };
+        Tasks {
+            standings: vec![standing; tasks],
+            ..Tasks::default()
+        }
+    }
+
+    pub(super) fn phase(&self, task: TaskIndex) -> Phase {
+        self.standings[task.0].phase
+    }
+
+    /// # Panics
+    /// The phases do not follow each other.
+    pub(super) fn set(&mut self, task: TaskIndex, next: Phase) {
+        let standing = &mut self.standings[task.0];
+        assert!(
+            standing.phase.may_become(next),
+            "task {task:?} is {:?} and cannot become {next:?}",
+            standing.phase
+        );
+        standing.phase = next;
+        standing.has_stopped = false;
+    }
+
+    /// A task that was asked to stop has.
+    pub(super) fn note_stopped(&mut self, task: TaskIndex) {
+        self.standings[task.0].has_stopped = true;
+    }
+
+    /// What follows for a task that has stopped, once nothing of it is uncommitted.
+    pub(super) fn settled(&self, task: TaskIndex) -> Option<Then> {
+        let standing = &self.standings[task.0];
+        match standing.phase {
+            Phase::Stopping(then)
+                if standing.has_stopped
+                    && !self.changed.contains(&task)
+                    && !self.in_flight.contains(&task) =>
+            {
+                Some(then)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a task has stopped and has changes that no barrier has asked for.
+    pub(super) fn wants_checkpoint(&self, task: TaskIndex) -> bool {
+        let standing = &self.standings[task.0];
+        standing.has_stopped && self.changed.contains(&task)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (TaskIndex, Phase)> {
+        let phases = self.standings.iter().map(|standing| standing.phase);
+        phases
+            .enumerate()
+            .map(|(index, phase)| (TaskIndex(index), phase))
+    }
+
+    /// Whether no task processes anything any more, or will.
+    pub(super) fn are_over(&self) -> bool {
+        let is_over = |phase| matches!(phase, Phase::Ended | Phase::Failed | Phase::Retired);
+        self.all().all(|(_, phase)| is_over(phase))
+            && self.all().any(|(_, phase)| phase != Phase::Retired)
+    }
+
+    /// When the next task is to be made again.
+    pub(super) fn next_restart(&self) -> Option<Instant> {
+        let until = |(_, phase)| match phase {
+            Phase::BackingOff(until) => Some(until),
+            _ => None,
+        };
+        self.all().filter_map(until).min()
+    }
+}

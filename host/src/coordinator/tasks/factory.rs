@@ -1,0 +1,334 @@
+//! Makes a task from what is committed of it, at any time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::readers::{Pace, Reader, ReaderFigures};
+use super::{InputEntry, TaskEntry};
+use crate::checkpoint::catalog::Catalog;
+use crate::checkpoint::logs::Logs;
+use crate::connectors::log::{LogInput, Unread};
+use crate::connectors::{FetchBounds, Input, OpenAt};
+use crate::coordinator::options::{InputOptions, JobOptions, StageOptions, StreamKind};
+use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
+use crate::records::{self, TaskRecord};
+use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
+use crate::scheduler::{TaskIndex, Waker};
+use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
+use crate::task::{DeadLetters, Inbox, ReadAhead, Task, TaskOptions};
+
+/// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
+const READ_AHEAD_MIN: usize = 16 << 20;
+const READ_AHEAD_MAX: usize = 64 << 20;
+/// A reader asks for at least this much at a time, however many readers there are. Each may have that or one message, beyond the
+/// bound too.
+const FETCH_BYTES_MIN: usize = 16 << 10;
+
+/// A task that the job declares, by its stage's place in the job file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::coordinator) struct TaskSpec {
+    pub(in crate::coordinator) stage: usize,
+    pub(in crate::coordinator) partition: PartitionId,
+}
+
+/// A task that has not yet taken its place.
+pub(in crate::coordinator) struct Made {
+    pub(in crate::coordinator) task: Task,
+    pub(in crate::coordinator) entry: TaskEntry,
+    pub(in crate::coordinator) readers: Vec<PendingReader>,
+}
+
+/// A reader that waits for its task to take its place.
+pub(in crate::coordinator) struct PendingReader {
+    input: Arc<dyn Input>,
+    partition: PartitionId,
+    at: OpenAt,
+    bounds: FetchBounds,
+    pace: Option<Arc<Pace>>,
+    inbox: Arc<Inbox>,
+    place: usize,
+    figures: Arc<ReaderFigures>,
+}
+
+impl PendingReader {
+    /// Reads for the task in this place.
+    pub(super) fn start(
+        self,
+        task: TaskIndex,
+        waker: Waker,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let reader = Reader {
+            input: self.input,
+            partition: self.partition,
+            at: self.at,
+            bounds: self.bounds,
+            pace: self.pace,
+            inbox: self.inbox,
+            place: self.place,
+            task,
+            waker,
+            figures: self.figures,
+        };
+        reader.run()
+    }
+}
+
+/// What tasks are made of.
+pub(in crate::coordinator) struct TaskFactory {
+    options: Arc<JobOptions>,
+    db: Arc<Db>,
+    cache: Arc<CleanCache>,
+    catalog: Catalog,
+    logs: Arc<Logs>,
+    metrics: BTreeMap<String, Arc<StageMetrics>>,
+    read_ahead: Arc<ReadAhead>,
+    /// What a reader asks for at a time, at most.
+    fetch_bytes: usize,
+    /// The pace of each stream that has one.
+    paces: Mutex<BTreeMap<String, Arc<Pace>>>,
+}
+
+impl TaskFactory {
+    pub(in crate::coordinator) fn new(
+        options: Arc<JobOptions>,
+        db: Arc<Db>,
+        cache: Arc<CleanCache>,
+        catalog: Catalog,
+        logs: Arc<Logs>,
+    ) -> TaskFactory {
+        let bytes_max = options.cadence.bytes_max;
+        let read_ahead = bytes_max.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
+        let metrics = options.stages.iter().map(|stage| {
+            let figures = Arc::new(StageMetrics::default());
+            (stage.name.clone(), figures)
+        });
+        TaskFactory {
+            metrics: metrics.collect(),
+            fetch_bytes: fetch_bytes(&options, read_ahead),
+            read_ahead: Arc::new(ReadAhead::new(read_ahead)),
+            paces: Mutex::default(),
+            options,
+            db,
+            cache,
+            catalog,
+            logs,
+        }
+    }
+
+    /// Every task of the job.
+    pub(in crate::coordinator) fn specs(&self) -> impl Iterator<Item = TaskSpec> {
+        let stages = self.options.stages.iter().enumerate();
+        stages.flat_map(|(stage, options)| {
+            let partitions = (0..options.partitions).map(PartitionId);
+            partitions.map(move |partition| TaskSpec { stage, partition })
+        })
+    }
+
+    /// The name of a task's stage.
+    pub(in crate::coordinator) fn stage_of(&self, spec: TaskSpec) -> &str {
+        &self.options.stages[spec.stage].name
+    }
+
+    pub(in crate::coordinator) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What the guests of each stage report.
+    pub(in crate::coordinator) fn metrics(&self) -> BTreeMap<String, Arc<StageMetrics>> {
+        self.metrics.clone()
+    }
+
+    /// Makes a task as it was last committed.
+    ///
+    /// # Errors
+    /// Its state cannot be read.
+    pub(in crate::coordinator) fn make(&self, spec: TaskSpec) -> Result<Made, StateError> {
+        let stage = &self.options.stages[spec.stage];
+        let known = &self.catalog.stages[&stage.name];
+        let id = TaskId {
+            stage: known.id,
+            partition: spec.partition,
+        };
+        let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
+        let info = Arc::new(self.info(stage, id));
+        let (ports, dead_letters) = self.ports(stage);
+        let counter =
+            |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
+        let round_robin = ports[..info.outputs.len()].iter().map(counter).collect();
+        let context = TaskContext::new(
+            Arc::clone(&info),
+            TaskState::new(id, self.stores(stage, id)?),
+            TaskMetrics::new(Arc::clone(&self.metrics[&stage.name]), spec.partition),
+            round_robin,
+        );
+        let read_ahead = Arc::clone(&self.read_ahead);
+        let inbox = Arc::new(Inbox::new(stage.inputs.len(), read_ahead));
+        let (mut readers, mut inputs) = (Vec::new(), Vec::new());
+        for (place, input) in stage.inputs.iter().enumerate() {
+            let (reader, entry) = self.reader(stage, spec.partition, place, input, &record, &inbox);
+            readers.push(reader);
+            inputs.push(entry);
+        }
+        let options = TaskOptions {
+            info,
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|input| (input.stream.clone(), self.stream_id(&input.stream)))
+                .collect(),
+            ports: ports.into(),
+            on_rejected: stage.on_rejected,
+            dead_letters,
+            clock: Arc::clone(&self.options.clock),
+        };
+        let processed_before = record.processed;
+        let component = Arc::clone(&stage.component);
+        let task = Task::new(options, component, context, record, Arc::clone(&inbox));
+        let entry = TaskEntry {
+            spec,
+            name: task.name(),
+            component: stage.component.sha256().to_owned(),
+            figures: task.figures(),
+            inbox,
+            inputs,
+            processed_before,
+            readers: Vec::new(),
+        };
+        Ok(Made {
+            task,
+            entry,
+            readers,
+        })
+    }
+
+    fn stream_id(&self, stream: &str) -> StreamId {
+        self.catalog.streams[stream].id
+    }
+
+    fn stores(
+        &self,
+        stage: &StageOptions,
+        id: TaskId,
+    ) -> Result<Vec<Arc<StoreHandle>>, StateError> {
+        let known = &self.catalog.stages[&stage.name];
+        let open = |(name, kind): &(String, _)| {
+            let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));
+            StoreHandle::open(db, cache, id, known.stores[name], *kind).map(Arc::new)
+        };
+        stage.stores.iter().map(open).collect()
+    }
+
+    fn info(&self, stage: &StageOptions, id: TaskId) -> TaskInfo {
+        let output = |(port, stream): &(String, String)| {
+            let first = stage.outputs.iter().position(|(_, other)| other == stream);
+            OutputPort {
+                name: port.clone(),
+                partitions: self.options.streams[stream].partitions,
+                counter: OutputIndex(first.and_then(|at| at.try_into().ok()).unwrap_or(0)),
+            }
+        };
+        TaskInfo {
+            id,
+            job: self.options.name.clone(),
+            stage: stage.name.clone(),
+            partitions: stage.partitions,
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|input| input.port.clone())
+                .collect(),
+            outputs: stage.outputs.iter().map(output).collect(),
+            stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
+            component: stage.component.sha256().to_owned(),
+            limits: stage.limits.clone(),
+            may_request_stop: stage.may_request_stop,
+        }
+    }
+
+    /// The stream of each output port and, last, of the dead letters.
+    fn ports(&self, stage: &StageOptions) -> (Vec<StreamId>, Option<DeadLetters>) {
+        let streams = stage.outputs.iter().map(|(_, stream)| stream);
+        let mut ports: Vec<StreamId> = streams.map(|stream| self.stream_id(stream)).collect();
+        let dead_letters = stage.dead_letters.as_ref().map(|stream| {
+            ports.push(self.stream_id(stream));
+            DeadLetters {
+                port: OutputIndex(u16::try_from(ports.len() - 1).unwrap_or(u16::MAX)),
+                partitions: self.options.streams[stream].partitions,
+            }
+        });
+        (ports, dead_letters)
+    }
+
+    fn reader(
+        &self,
+        stage: &StageOptions,
+        partition: PartitionId,
+        place: usize,
+        input: &InputOptions,
+        record: &TaskRecord,
+        inbox: &Arc<Inbox>,
+    ) -> (PendingReader, InputEntry) {
+        let stream = &self.options.streams[&input.stream];
+        let id = self.stream_id(&input.stream);
+        let (reads, is_log): (Arc<dyn Input>, bool) = match &stream.kind {
+            StreamKind::Log(retention) => {
+                let logs = Arc::clone(&self.logs);
+                let unread = match retention.drop_unread {
+                    true => Unread::Dropped,
+                    false => Unread::Kept,
+                };
+                let reads = LogInput::new(logs, id, stream.partitions, unread);
+                (Arc::new(reads), true)
+            }
+            StreamKind::External {
+                input: Some(reads), ..
+            } => (Arc::clone(reads), false),
+            StreamKind::External { input: None, .. } => {
+                panic!("stream {:?} cannot be read", input.stream)
+            }
+        };
+        let at = match record.positions.get(&id) {
+            Some(position) => OpenAt::Position(position.clone()),
+            None => OpenAt::Start(input.start),
+        };
+        let pace = stream.max_rate.map(|rate| {
+            let mut paces = self.paces.lock();
+            let pace = paces
+                .entry(input.stream.clone())
+                .or_insert_with(|| Arc::new(Pace::new(rate)));
+            Arc::clone(pace)
+        });
+        let figures = Arc::new(ReaderFigures::default());
+        let entry = InputEntry {
+            stream: input.stream.clone(),
+            id,
+            partition,
+            is_log,
+            bounded: reads.bounded(),
+            reader: Arc::clone(&figures),
+        };
+        let reader = PendingReader {
+            input: reads,
+            partition,
+            at,
+            bounds: FetchBounds {
+                messages: stage.batch_messages,
+                bytes: stage.batch_bytes.min(self.fetch_bytes),
+            },
+            pace,
+            inbox: Arc::clone(inbox),
+            place,
+            figures,
+        };
+        (reader, entry)
+    }
+}
+
+/// How much a reader asks for at a time, so that all together do not ask for more than half of what may be read ahead.
+fn fetch_bytes(options: &JobOptions, read_ahead: usize) -> usize {
+    let readers = |stage: &StageOptions| stage.partitions as usize * stage.inputs.len();
+    let readers: usize = options.stages.iter().map(readers).sum();
+    (read_ahead / 2 / readers.max(1)).max(FETCH_BYTES_MIN)
+}
