@@ -11,7 +11,7 @@ use wasmtime::component::{Component as Code, InstancePre};
 use super::Runtime;
 use super::bindings::exports::wasm_host::task as exports;
 use super::compile::compile;
-use super::host::{self, Guest};
+use super::imports::{self, InstanceData};
 use super::options::ComponentOptions;
 use crate::model::shown::{self, NAME_BYTES, SENTENCE_BYTES};
 
@@ -76,7 +76,7 @@ pub(super) struct Exports {
 /// A component that instances can be made of.
 pub struct Component {
     pub(super) runtime: Runtime,
-    pub(super) pre: InstancePre<Guest>,
+    pub(super) pre: InstancePre<InstanceData>,
     pub(super) exports: Exports,
     pub(super) options: ComponentOptions,
     sha256: String,
@@ -107,7 +107,7 @@ impl Component {
         }
         let unfit = |why: String| ComponentError::unfit(path, why);
         let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
-        let linker = host::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
+        let linker = imports::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
         let world = check(runtime, &code).map_err(unfit)?;
         let misfit = |error| {
             ComponentError::unfit(
@@ -220,7 +220,7 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
         }
     };
     for (name, item) in ty.imports(&runtime.engine) {
-        if !host::provides(name) && !matches!(item.ty, ComponentItem::Type(_)) {
+        if !imports::provides(name) && !matches!(item.ty, ComponentItem::Type(_)) {
             problems.push(format!(
                 "it imports `{}`, which this host does not provide",
                 shown::line(name, NAME_BYTES)
@@ -233,7 +233,7 @@ fn check(runtime: &Runtime, code: &Code) -> Result<World, String> {
     }
 }
 
-fn find_exports(code: &Code, pre: &InstancePre<Guest>) -> wasmtime::Result<Exports> {
+fn find_exports(code: &Code, pre: &InstancePre<InstanceData>) -> wasmtime::Result<Exports> {
     let ty = code.component_type();
     let engine = pre.engine();
     let name = |interface: &str| {

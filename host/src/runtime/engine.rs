@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::code::CodeCache;
-use super::host::Descriptors;
+use super::code_cache::CodeCache;
+use super::imports::Descriptors;
 use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
 
 /// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single

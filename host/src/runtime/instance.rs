@@ -13,7 +13,7 @@ use super::bindings::wasm_host::task::types;
 use super::component::Component;
 use super::context::TaskContext;
 use super::fault::{Fault, FaultKind};
-use super::host::{Guest, Wasi};
+use super::imports::{InstanceData, Wasi};
 use super::limits::{CALL_LIFTS_BYTES, DETAIL_BYTES, REASON_BYTES};
 use super::logs::TaskLog;
 use super::time::FIRST_LOOK_TICKS;
@@ -63,7 +63,7 @@ struct Handlers {
 /// A living guest.
 pub struct Instance {
     component: Arc<Component>,
-    store: Store<Guest>,
+    store: Store<InstanceData>,
     handlers: Handlers,
     log: Arc<Mutex<TaskLog>>,
     made: Instant,
@@ -119,7 +119,7 @@ impl Instance {
             .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
         let mut store = Store::new(
             &component.runtime.engine,
-            Guest::new(&component.runtime, wasi, limits.memory_bytes),
+            InstanceData::new(&component.runtime, wasi, limits.memory_bytes),
         );
         store.limiter(|guest| &mut guest.memory);
         store.epoch_deadline_callback(|mut call| {
@@ -325,7 +325,7 @@ impl Instance {
         &mut self,
         mut context: Box<TaskContext>,
         phase: Phase,
-        call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
+        call: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
     ) -> Returned<R> {
         let deadline = self.component.options.limits.call_deadline;
         context.in_batch = phase == Phase::Batch;
@@ -385,7 +385,7 @@ enum Phase {
     Batch,
 }
 
-fn arm(store: &mut Store<Guest>, deadline: Duration) {
+fn arm(store: &mut Store<InstanceData>, deadline: Duration) {
     store.data_mut().time.begin(deadline);
     store.set_epoch_deadline(FIRST_LOOK_TICKS);
 }

@@ -8,13 +8,13 @@
 //! hold is bounded.
 
 mod bindings;
-mod code;
+mod code_cache;
 mod compile;
 mod component;
 mod context;
 mod engine;
 mod fault;
-mod host;
+mod imports;
 mod instance;
 mod limits;
 mod logs;
@@ -22,7 +22,7 @@ mod metrics;
 mod options;
 mod time;
 
-pub use code::CodeCache;
+pub use code_cache::CodeCache;
 pub use component::{Component, ComponentError, Inspection, World, inspect};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use engine::{Runtime, RuntimeOptions};

@@ -13,8 +13,9 @@ use wasmtime::component::{
 };
 use wasmtime::{StoreContextMut, bail};
 
-use super::state::{Time, host_failed, index, write};
-use super::{Guest, with_memory};
+use super::deadline::Deadline;
+use super::state::{host_failed, index, write};
+use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
 use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
@@ -64,7 +65,7 @@ struct KeyResponse<C> {
     cursor: Option<C>,
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
 /// Where `list-keys` went on after, by number.
@@ -90,7 +91,7 @@ impl Places {
     }
 }
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut first = linker.instance("wasi:keyvalue/store@0.2.0-draft")?;
     store(&mut first)?;
     first.func_wrap("[method]bucket.list-keys", list_keys_by_number)?;
@@ -121,7 +122,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 /// What both drafts of `store` have.
-fn store(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+fn store(instance: &mut LinkerInstance<'_, InstanceData>) -> wasmtime::Result<()> {
     instance.resource("bucket", ResourceType::host::<Bucket>(), |mut call, _| {
         let guest = call.data_mut();
         guest.store_handles = guest.store_handles.saturating_sub(1);
@@ -135,7 +136,7 @@ fn store(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 /// What both drafts of `batch` have.
-fn batch(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+fn batch(instance: &mut LinkerInstance<'_, InstanceData>) -> wasmtime::Result<()> {
     instance.func_wrap("set-many", set_many)?;
     instance.func_wrap("delete-many", delete_many)
 }
@@ -222,7 +223,7 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
-    let mut time = Time::of(call);
+    let mut deadline = Deadline::of(call);
     let context = call.data_mut().context()?;
     if context.state.cursors_open() >= CURSORS {
         return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
@@ -237,7 +238,7 @@ fn page(
     let cursor = context.state.scan(store, start.as_deref(), None, options);
     let found = context
         .state
-        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || time.is_over());
+        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || deadline.is_over());
     context.state.scan_close(cursor);
     let found = found.map_err(host_failed)?;
     let found = found.map_or_else(Column::default, |entries| entries.keys);
@@ -333,11 +334,11 @@ fn many(
     (bucket, keys): (Resource<Bucket>, Vec<String>),
 ) -> wasmtime::Result<Result<Found, Error>> {
     let store = index(bucket.rep())?;
-    let mut time = Time::of(&call);
+    let mut deadline = Deadline::of(&call);
     let context = call.data_mut().context()?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {
-        time.check()?;
+        deadline.check()?;
         if let Err(error) = check_key(context, key.as_bytes()) {
             return Ok(Err(error));
         }

@@ -4,7 +4,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
 
-use super::Guest;
+use super::InstanceData;
 
 /// The interface's names. Drafts are compared letter by letter.
 pub(super) const NAMES: [&str; 3] = [
@@ -24,10 +24,10 @@ enum Error {
     Io(String),
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     for name in NAMES {
         let mut instance = linker.instance(name)?;
         instance.func_wrap("get", get)?;

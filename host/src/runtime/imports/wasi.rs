@@ -18,7 +18,7 @@ use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 
 use super::waiting::Limits;
-use super::{Guest, HasGuest};
+use super::{HasInstanceData, InstanceData};
 use crate::runtime::Runtime;
 use crate::runtime::limits::RANDOM_BYTES;
 use crate::runtime::logs::{Stream, TaskLog};
@@ -77,17 +77,17 @@ fn grant(mut ctx: WasiCtxBuilder, grants: &[DirectoryGrant]) -> Result<WasiCtx, 
     Ok(ctx.build())
 }
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
-    streams::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
-    types::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
+    poll::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
+    streams::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
+    types::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-impl Guest {
+impl InstanceData {
     /// Waits for pollables.
     pub(super) fn wait_for<R>(
         &mut self,
@@ -100,13 +100,13 @@ impl Guest {
     }
 }
 
-impl poll::Host for Guest {
+impl poll::Host for InstanceData {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         self.wait_for(async |table| waiting::Host::poll(table, pollables).await)
     }
 }
 
-impl poll::HostPollable for Guest {
+impl poll::HostPollable for InstanceData {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.wait_for(async |table| waiting::HostPollable::ready(table, pollable).await)
     }

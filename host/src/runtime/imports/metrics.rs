@@ -2,14 +2,14 @@
 
 use wasmtime::component::Linker;
 
-use super::{Guest, HasGuest};
+use super::{HasInstanceData, InstanceData};
 use crate::runtime::bindings::wasm_host::task::metrics::{self, Host};
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    metrics::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
+    metrics::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)
 }
 
-impl Host for Guest {
+impl Host for InstanceData {
     fn counter_add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
         self.context()?
             .metrics

@@ -7,13 +7,13 @@ use wasmtime::component::{
 };
 use wasmtime::{StoreContextMut, bail, ensure, format_err};
 
-use super::{Guest, with_memory};
-use crate::model::StoreIndex;
-use crate::model::{Column, iterate};
+use super::column::{GuestColumn, HostColumn};
+use super::deadline::Deadline;
+use super::{InstanceData, with_memory};
+use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
 use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
-use crate::runtime::time::CallTime;
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -51,24 +51,6 @@ struct Options {
     keys_only: bool,
 }
 
-/// A column in the guest's memory.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub(super) struct GuestColumn {
-    ends: WasmList<u8>,
-    data: WasmList<u8>,
-    absent: WasmList<u8>,
-}
-
-/// A column on its way to the guest.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-struct HostColumn {
-    ends: Vec<u8>,
-    data: Vec<u8>,
-    absent: Vec<u8>,
-}
-
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct Entries {
@@ -76,71 +58,9 @@ struct Entries {
     values: HostColumn,
 }
 
-impl From<Column> for HostColumn {
-    fn from(column: Column) -> HostColumn {
-        let (ends, data, absent) = column.into_parts();
-        HostColumn {
-            ends: bytemuck::cast_slice(&ends).to_vec(),
-            data,
-            absent: bytemuck::cast_slice(&absent).to_vec(),
-        }
-    }
-}
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 
-/// A guest's column, checked and borrowed.
-#[derive(Clone, Copy)]
-pub(super) struct ColumnView<'a> {
-    ends: &'a [[u8; 4]],
-    data: &'a [u8],
-    absent: &'a [[u8; 4]],
-}
-
-impl<'a> ColumnView<'a> {
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + 'a {
-        iterate(self.ends, self.data, self.absent)
-    }
-}
-
-impl GuestColumn {
-    pub(super) fn view<'a>(
-        &self,
-        store: &'a StoreContextMut<'_, Guest>,
-        what: &str,
-    ) -> wasmtime::Result<ColumnView<'a>> {
-        let view = ColumnView {
-            ends: packed(&self.ends, store, &format_args!("`ends` of {what}"))?,
-            data: self.data.as_le_slice(store),
-            absent: packed(&self.absent, store, &format_args!("`absent` of {what}"))?,
-        };
-        crate::model::check_parts(view.ends, view.data.len(), view.absent)
-            .map_err(|error| format_err!("the column of {what}: {error}"))?;
-        Ok(view)
-    }
-}
-
-/// Packed numbers of `N` bytes each, in the guest's memory.
-pub(super) fn packed<'a, const N: usize>(
-    list: &WasmList<u8>,
-    store: &'a StoreContextMut<'_, Guest>,
-    what: &dyn std::fmt::Display,
-) -> wasmtime::Result<&'a [[u8; N]]> {
-    let bytes = list.as_le_slice(store);
-    let (numbers, rest) = bytes.as_chunks::<N>();
-    ensure!(
-        rest.is_empty(),
-        "{what} has {} bytes, which are no whole number of packed numbers of {N} bytes",
-        bytes.len()
-    );
-    Ok(numbers)
-}
-
-type Call<'a> = StoreContextMut<'a, Guest>;
-
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut state = linker.instance("wasm-host:task/state@0.1.0")?;
     state.resource("store", ResourceType::host::<Store>(), |mut call, _| {
         let guest = call.data_mut();
@@ -245,7 +165,7 @@ fn get_many(
     call: Call<'_>,
     (store, keys): (Resource<Store>, GuestColumn),
 ) -> wasmtime::Result<(HostColumn,)> {
-    let mut time = Time::of(&call);
+    let mut deadline = Deadline::of(&call);
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
         let keys = keys.view(memory, "keys")?;
@@ -260,7 +180,7 @@ fn get_many(
         let likely = keys.len().min(1 << 15);
         let mut found = Column::with_capacity(likely, likely * 32);
         for key in keys.iter() {
-            time.check()?;
+            deadline.check()?;
             let key = present(key)?;
             check_key(context, key)?;
             context
@@ -349,7 +269,7 @@ fn next(
     (cursor, max_entries, max_bytes): (Resource<Cursor>, u32, u32),
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
-    let mut time = Time::of(&call);
+    let mut deadline = Deadline::of(&call);
     let state = &mut call.data_mut().context()?.state;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
@@ -357,7 +277,7 @@ fn next(
             CursorId::from_bits(cursor.rep()),
             max_entries as usize,
             bytes,
-            &mut || time.is_over(),
+            &mut || deadline.is_over(),
         )
         .map_err(host_failed)?;
     match found {
@@ -366,34 +286,6 @@ fn next(
             values: found.values.into(),
         },)),
         None => bail!("the cursor has ended: it lives as long as the call that opened it"),
-    }
-}
-
-/// The deadline of a call, for a host function whose work grows with what it is given: nothing else ends it.
-pub(super) struct Time {
-    time: CallTime,
-    steps: u32,
-}
-
-impl Time {
-    pub(super) fn of(call: &Call<'_>) -> Time {
-        Time {
-            time: call.data().time.clone(),
-            steps: 0,
-        }
-    }
-
-    /// One more step; the clock is read now and then.
-    pub(super) fn check(&mut self) -> wasmtime::Result<()> {
-        self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(256) && self.is_over() {
-            return Err(wasmtime::Error::new(DeadlinePassed));
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_over(&mut self) -> bool {
-        self.time.is_over()
     }
 }
 
@@ -441,7 +333,7 @@ type Bounds<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 fn bounds<'a>(
     context: &TaskContext,
     range: &Range,
-    memory: &'a StoreContextMut<'_, Guest>,
+    memory: &'a StoreContextMut<'_, InstanceData>,
 ) -> wasmtime::Result<Bounds<'a>> {
     let start = range.start.as_ref().map(|key| key.as_le_slice(memory));
     let end = range.end.as_ref().map(|key| key.as_le_slice(memory));

@@ -3,8 +3,8 @@
 use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
 use wasmtime::{StoreContextMut, ensure, format_err};
 
-use super::state::{ColumnView, GuestColumn, packed};
-use super::{Guest, with_memory};
+use super::column::{ColumnView, GuestColumn, packed};
+use super::{InstanceData, with_memory};
 use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId, shown};
 use crate::runtime::context::TaskContext;
 use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES};
@@ -43,9 +43,9 @@ struct GuestMessages {
     headers: Option<GuestHeaders>,
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut output = linker.instance("wasm-host:task/output@0.1.0")?;
     output.func_wrap("send", send)?;
     output.func_wrap("send-many", send_many)?;
@@ -146,7 +146,7 @@ fn same_length<'a>(
 
 fn own_headers(
     headers: &GuestHeaders,
-    memory: &StoreContextMut<'_, Guest>,
+    memory: &StoreContextMut<'_, InstanceData>,
     messages: usize,
 ) -> wasmtime::Result<HeadersColumn> {
     let ends = packed(&headers.ends, memory, &"`ends` of headers")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasmtime_wasi::runtime::in_tokio;
 
-use super::Guest;
+use super::InstanceData;
 use crate::runtime::Runtime;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::time::CallTime;
@@ -79,7 +79,7 @@ impl Limits {
     }
 }
 
-impl Guest {
+impl InstanceData {
     /// What ends a wait of the running call.
     pub(super) fn limits(&self) -> Limits {
         Limits {

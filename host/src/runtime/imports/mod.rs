@@ -3,8 +3,10 @@
 //! The hot ones (`state`, `output`) are linked by hand, so that keys and values are read where they lie in the guest's
 //! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
 
+mod column;
 mod config;
 mod context;
+mod deadline;
 mod descriptors;
 mod files;
 mod keyvalue;
@@ -35,7 +37,7 @@ use descriptors::OwnDescriptors;
 pub(super) use wasi::Wasi;
 
 /// What an instance's store holds.
-pub(super) struct Guest {
+pub(super) struct InstanceData {
     /// The task's context, for the time of a call.
     pub(super) context: Option<Box<TaskContext>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
@@ -54,11 +56,11 @@ pub(super) struct Guest {
     config: Arc<BTreeMap<String, String>>,
 }
 
-impl Guest {
-    pub(super) fn new(runtime: &Runtime, wasi: Wasi, memory_bytes: usize) -> Guest {
+impl InstanceData {
+    pub(super) fn new(runtime: &Runtime, wasi: Wasi, memory_bytes: usize) -> InstanceData {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        Guest {
+        InstanceData {
             context: None,
             log: wasi.log,
             memory: MemoryLimit {
@@ -117,7 +119,7 @@ impl Guest {
     }
 }
 
-impl WasiView for Guest {
+impl WasiView for InstanceData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -127,17 +129,17 @@ impl WasiView for Guest {
 }
 
 /// Gives the bindings the whole store.
-struct HasGuest;
+struct HasInstanceData;
 
-impl HasData for HasGuest {
-    type Data<'a> = &'a mut Guest;
+impl HasData for HasInstanceData {
+    type Data<'a> = &'a mut InstanceData;
 }
 
 /// Runs `f` on the context while the guest's memory is borrowed: the context is taken out of the store and put back, also
 /// when `f` panics, because all of the epoch is in it.
 fn with_memory<R>(
-    mut store: StoreContextMut<'_, Guest>,
-    f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, Guest>) -> wasmtime::Result<R>,
+    mut store: StoreContextMut<'_, InstanceData>,
+    f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, InstanceData>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
     let Some(mut context) = store.data_mut().context.take() else {
         bail!("a host function was called outside of any call");
@@ -151,7 +153,7 @@ fn with_memory<R>(
 }
 
 /// Everything that a guest may import.
-pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
+pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<InstanceData>> {
     let mut linker = Linker::new(&runtime.engine);
     wasi::link(&mut linker)?;
     config::link(&mut linker)?;

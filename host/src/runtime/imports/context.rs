@@ -3,16 +3,16 @@
 use wasmtime::bail;
 use wasmtime::component::Linker;
 
-use super::{Guest, HasGuest};
+use super::{HasInstanceData, InstanceData};
 use crate::model::shown;
 use crate::runtime::bindings::wasm_host::task::context::{self, Host, Input, InputKind};
 use crate::runtime::limits::REASON_BYTES;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    context::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
+    context::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)
 }
 
-impl Host for Guest {
+impl Host for InstanceData {
     fn job(&mut self) -> wasmtime::Result<String> {
         Ok(self.context()?.info.job.clone())
     }
