@@ -463,8 +463,6 @@ impl Opening<'_> {
                 .collect(),
             outputs,
             stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
-            component: stage.component.sha256().to_owned(),
-            limits: stage.limits.clone(),
             may_request_stop: stage.may_request_stop,
         });
         let context = TaskContext::new(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::limits::METRIC_NAMES;
+use super::undo::Undo;
 use crate::model::{PartitionId, shown};
 
 /// Buckets of a histogram: powers of two from 2^-10 to 2^30, and the rest.
@@ -187,21 +188,23 @@ impl TaskMetrics {
         self.staged.push((id, report));
         Ok(())
     }
+}
 
-    pub(super) fn mark_message(&mut self) {
+impl Undo for TaskMetrics {
+    fn mark_message(&mut self) {
         self.message_mark = self.staged.len();
     }
 
-    pub(super) fn undo_message(&mut self) {
+    fn undo_message(&mut self) {
         self.staged.truncate(self.message_mark);
     }
 
-    pub(super) fn undo_batch(&mut self) {
+    fn undo_batch(&mut self) {
         self.staged.clear();
         self.message_mark = 0;
     }
 
-    pub(super) fn keep_batch(&mut self) {
+    fn keep_batch(&mut self) {
         self.message_mark = 0;
         if self.staged.is_empty() {
             return;

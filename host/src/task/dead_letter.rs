@@ -39,7 +39,7 @@ impl Task {
             ("wasm-host.attempts", why.attempts.to_string()),
             ("wasm-host.time", now.to_string()),
         ];
-        let limit = info.limits.value_bytes;
+        let limit = self.component.limits().value_bytes;
         let cut = message
             .value
             .filter(|value| value.len() > limit)
@@ -72,7 +72,6 @@ impl Task {
         };
         let port = to.port;
         self.context_mut()
-            .staged
-            .push(port, PartitionId(partition), letter);
+            .send(port, PartitionId(partition), letter);
     }
 }

@@ -220,13 +220,12 @@ impl Task {
         self.record.store_time = self.record.store_time.max(context.now);
         for (port, stream) in self.options.ports.iter().enumerate() {
             if let Some(port) = self.options.info.outputs.get(port) {
-                let next = context.round_robin[port.counter.index()];
+                let next = context.round_robin(port.counter);
                 self.record.round_robin.insert(*stream, next);
             }
         }
         self.begun_sealed.append(&mut self.begun);
-        let state = context.state.seal();
-        let staged = context.take_staged();
+        let (state, staged) = context.seal();
         Some(SealedTask {
             task: self.options.info.id,
             state,
@@ -243,7 +242,7 @@ impl Task {
             // A reader that is gone does not wait.
             let _ = recorded.send(());
         }
-        self.context_mut().state.release();
+        self.context_mut().release();
     }
 
     /// Drops the instance; the next batch makes a new one.

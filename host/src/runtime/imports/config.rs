@@ -38,11 +38,11 @@ pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
 
 fn get(call: Call<'_>, (key,): (WasmStr,)) -> Answer<Option<String>> {
     let key = key.to_str(&call)?;
-    Ok((Ok(call.data().config.get(&*key).cloned()),))
+    Ok((Ok(call.data().component.options.config.get(&*key).cloned()),))
 }
 
 fn get_all(call: Call<'_>, (): ()) -> Answer<Vec<(String, String)>> {
-    let config = call.data().config.iter();
+    let config = call.data().component.options.config.iter();
     Ok((Ok(config
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()),))

@@ -42,7 +42,7 @@ impl Host for InstanceData {
     }
 
     fn component_version(&mut self) -> wasmtime::Result<String> {
-        Ok(self.context()?.info.component.clone())
+        Ok(self.component.sha256().to_owned())
     }
 
     fn now_ms(&mut self) -> wasmtime::Result<i64> {
@@ -50,7 +50,7 @@ impl Host for InstanceData {
     }
 
     fn request_checkpoint(&mut self) -> wasmtime::Result<()> {
-        self.context()?.requests.checkpoint = true;
+        self.context()?.requests_mut().checkpoint = true;
         Ok(())
     }
 
@@ -59,7 +59,7 @@ impl Host for InstanceData {
         if !context.info.may_request_stop {
             bail!("request-stop is not granted: set `request-stop = true` in [stage.capabilities]");
         }
-        context.requests.stop = Some(shown::line(reason, REASON_BYTES));
+        context.requests_mut().stop = Some(shown::line(reason, REASON_BYTES));
         Ok(())
     }
 }

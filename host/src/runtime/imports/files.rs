@@ -21,9 +21,9 @@ impl InstanceData {
         &mut self,
         call: impl AsyncFnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<R>,
     ) -> FsResult<R> {
-        let mut limits = self.limits();
-        let result = limits.wait_for_files(call(&mut self.filesystem()));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait_for_files(call(&mut self.filesystem()));
+        self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(FsError::trap(passed)))
     }
 
@@ -32,9 +32,9 @@ impl InstanceData {
         &mut self,
         call: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<R>,
     ) -> StreamResult<R> {
-        let mut limits = self.limits();
-        let result = limits.wait_for_files(call(&mut self.table));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait_for_files(call(&mut self.table));
+        self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
     }
 }

@@ -1,6 +1,6 @@
 //! `wasi:keyvalue/{store,atomics,batch}`, drafts 0.2.0-draft and 0.2.0-draft2, on the stores of the stage: a bucket is a store.
 //!
-//! What they promise less of (they are eventually consistent) our stores keep more of: a task reads its own writes at once, and
+//! Our stores promise more than these interfaces, which are only eventually consistent: a task reads its own writes at once, and
 //! what a batch wrote is undone with it. Keys are strings here, so keys that are not UTF-8 can be neither named nor listed. A
 //! broken limit is an `error.other`, because these interfaces have a place for it; writing outside of a batch and staging more
 //! than a call may trap, as they do in `wasm-host:task/state`.
@@ -18,7 +18,7 @@ use super::state::{host_failed, index, write};
 use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
 use crate::state::{IncrementError, Order, ScanOptions};
 
 /// Keys of a page of `list-keys`, and their bytes.
@@ -155,14 +155,14 @@ fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> Answer<Resource<Bucket>> {
 }
 
 fn get(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<Option<Vec<u8>>> {
-    on_key(call, &bucket, key, |context, store, key| {
-        context.state.get(store, key).map_err(host_failed)
+    on_key(call, &bucket, key, |context, _, store, key| {
+        context.state_mut().get(store, key).map_err(host_failed)
     })
 }
 
 fn exists(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<bool> {
-    on_key(call, &bucket, key, |context, store, key| {
-        let found = context.state.get(store, key).map_err(host_failed)?;
+    on_key(call, &bucket, key, |context, _, store, key| {
+        let found = context.state_mut().get(store, key).map_err(host_failed)?;
         Ok(found.is_some())
     })
 }
@@ -175,14 +175,15 @@ fn set(
     with_memory(call, |context, memory| {
         let key = key.to_str(memory)?;
         let value = value.as_le_slice(memory);
-        Ok((put(context, index(bucket.rep())?, key.as_bytes(), value)?,))
+        let (store, limits) = (index(bucket.rep())?, memory.data().limits());
+        Ok((put(context, limits, store, key.as_bytes(), value)?,))
     })
 }
 
 fn delete(mut call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<()> {
     call.data_mut().batch("delete")?;
-    on_key(call, &bucket, key, |context, store, key| {
-        write(context, store, key, None)
+    on_key(call, &bucket, key, |context, limits, store, key| {
+        write(context, limits, store, key, None)
     })
 }
 
@@ -225,7 +226,7 @@ fn page(
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
     let mut deadline = Deadline::of(call);
     let context = call.data_mut().context()?;
-    if context.state.cursors_open() >= CURSORS {
+    if context.state_mut().cursors_open() >= CURSORS {
         return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
     }
     // The least key that is greater.
@@ -235,11 +236,13 @@ fn page(
         keys_only: true,
     };
     let store = index(bucket.rep())?;
-    let cursor = context.state.scan(store, start.as_deref(), None, options);
+    let cursor = context
+        .state_mut()
+        .scan(store, start.as_deref(), None, options);
     let found = context
-        .state
+        .state_mut()
         .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || deadline.is_over());
-    context.state.scan_close(cursor);
+    context.state_mut().scan_close(cursor);
     let found = found.map_err(host_failed)?;
     let found = found.map_or_else(Column::default, |entries| entries.keys);
     let mut keys = Vec::with_capacity(found.len());
@@ -258,7 +261,7 @@ fn increment(
     (bucket, key, delta): (Resource<Bucket>, WasmStr, i64),
 ) -> Answer<i64> {
     call.data_mut().batch("increment")?;
-    let sum = on_key(call, &bucket, key, |context, store, key| {
+    let sum = on_key(call, &bucket, key, |context, _, store, key| {
         add(context, store, key, delta)
     })?;
     Ok((sum.0.and_then(|sum| sum),))
@@ -273,9 +276,9 @@ fn increment_unsigned(
     let Ok(delta) = i64::try_from(delta) else {
         return Ok((Err(other("a counter ends at 2^63 - 1")),));
     };
-    let sum = on_key(call, &bucket, key, |context, store, key| {
+    let sum = on_key(call, &bucket, key, |context, _, store, key| {
         // The other draft, and `state`, may have left it below 0. What cannot be answered is not done either.
-        let counted = counted(context.state.counter(store, key))?;
+        let counted = counted(context.state_mut().counter(store, key))?;
         if let Ok(value) = counted
             && let Some(sum) = value.checked_add(delta)
             && sum < 0
@@ -298,7 +301,7 @@ fn add(
     context
         .stage_bytes(key.len() + 8 + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
-    counted(context.state.increment(store, key, delta))
+    counted(context.state_mut().increment(store, key, delta))
 }
 
 /// Only what is wrong with the counter is told to the guest.
@@ -335,15 +338,15 @@ fn many(
 ) -> wasmtime::Result<Result<Found, Error>> {
     let store = index(bucket.rep())?;
     let mut deadline = Deadline::of(&call);
-    let context = call.data_mut().context()?;
+    let (context, limits) = call.data_mut().context_and_limits()?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {
         deadline.check()?;
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok(Err(error));
         }
         let value = context
-            .state
+            .state_mut()
             .get(store, key.as_bytes())
             .map_err(host_failed)?;
         bytes += key.len() + value.as_ref().map_or(0, Vec::len);
@@ -359,29 +362,31 @@ fn many(
 
 fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>)) -> Answer<()> {
     let store = index(bucket.rep())?;
-    let context = call.data_mut().batch("set-many")?;
+    call.data_mut().batch("set-many")?;
+    let (context, limits) = call.data_mut().context_and_limits()?;
     // None of them is set if one cannot be.
     for (key, value) in &entries {
-        if let Err(error) = check_key(context, key.as_bytes()).and(check_value(context, value)) {
+        if let Err(error) = check_key(limits, key.as_bytes()).and(check_value(limits, value)) {
             return Ok((Err(error),));
         }
     }
     for (key, value) in &entries {
-        write(context, store, key.as_bytes(), Some(value))?;
+        write(context, limits, store, key.as_bytes(), Some(value))?;
     }
     Ok((Ok(()),))
 }
 
 fn delete_many(mut call: Call<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) -> Answer<()> {
     let store = index(bucket.rep())?;
-    let context = call.data_mut().batch("delete-many")?;
+    call.data_mut().batch("delete-many")?;
+    let (context, limits) = call.data_mut().context_and_limits()?;
     for key in &keys {
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok((Err(error),));
         }
     }
     for key in &keys {
-        write(context, store, key.as_bytes(), None)?;
+        write(context, limits, store, key.as_bytes(), None)?;
     }
     Ok((Ok(()),))
 }
@@ -392,11 +397,11 @@ fn cas_new(
 ) -> Answer<Resource<Cas>> {
     let key = key.to_str(&call)?.into_owned().into_bytes();
     let store = index(bucket.rep())?;
-    let context = call.data_mut().context()?;
-    if let Err(error) = check_key(context, &key) {
+    let (context, limits) = call.data_mut().context_and_limits()?;
+    if let Err(error) = check_key(limits, &key) {
         return Ok((Err(error),));
     }
-    let value = context.state.get(store, &key).map_err(host_failed)?;
+    let value = context.state_mut().get(store, &key).map_err(host_failed)?;
     let seen = hash(value.as_deref());
     Ok((Ok(call.data_mut().table.push(Cas { store, key, seen })?),))
 }
@@ -409,7 +414,7 @@ fn cas_current(mut call: Call<'_>, (cas,): (Resource<Cas>,)) -> Answer<Option<Ve
     };
     let cas = guest.table.get_mut(&cas)?;
     let value = context
-        .state
+        .state_mut()
         .get(cas.store, &cas.key)
         .map_err(host_failed)?;
     cas.seen = hash(value.as_deref());
@@ -423,14 +428,15 @@ fn swap(
 ) -> wasmtime::Result<(Result<(), CasError>,)> {
     let guest = call.data_mut();
     let mut cas = guest.table.delete(cas)?;
-    let context = guest.batch("swap")?;
+    guest.batch("swap")?;
+    let (context, limits) = guest.context_and_limits()?;
     let now = context
-        .state
+        .state_mut()
         .get(cas.store, &cas.key)
         .map_err(host_failed)?;
     let now = hash(now.as_deref());
     if now == cas.seen {
-        let put = put(context, cas.store, &cas.key, &value)?;
+        let put = put(context, limits, cas.store, &cas.key, &value)?;
         return Ok((put.map_err(CasError::Store),));
     }
     cas.seen = now;
@@ -446,31 +452,33 @@ fn on_key<T>(
     call: Call<'_>,
     bucket: &Resource<Bucket>,
     key: WasmStr,
-    act: impl FnOnce(&mut TaskContext, StoreIndex, &[u8]) -> wasmtime::Result<T>,
+    act: impl FnOnce(&mut TaskContext, &Limits, StoreIndex, &[u8]) -> wasmtime::Result<T>,
 ) -> Answer<T> {
     with_memory(call, |context, memory| {
-        let key = key.to_str(memory)?;
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        let (key, limits) = (key.to_str(memory)?, memory.data().limits());
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok((Err(error),));
         }
-        Ok((Ok(act(context, index(bucket.rep())?, key.as_bytes())?),))
+        let store = index(bucket.rep())?;
+        Ok((Ok(act(context, limits, store, key.as_bytes())?),))
     })
 }
 
 fn put(
     context: &mut TaskContext,
+    limits: &Limits,
     store: StoreIndex,
     key: &[u8],
     value: &[u8],
 ) -> wasmtime::Result<Result<(), Error>> {
-    if let Err(error) = check_key(context, key).and(check_value(context, value)) {
+    if let Err(error) = check_key(limits, key).and(check_value(limits, value)) {
         return Ok(Err(error));
     }
-    write(context, store, key, Some(value)).map(Ok)
+    write(context, limits, store, key, Some(value)).map(Ok)
 }
 
-fn check_key(context: &TaskContext, key: &[u8]) -> Result<(), Error> {
-    let limit = context.info.limits.key_bytes;
+fn check_key(limits: &Limits, key: &[u8]) -> Result<(), Error> {
+    let limit = limits.key_bytes;
     if key.len() > limit {
         let bytes = key.len();
         return Err(other(&format!(
@@ -480,8 +488,8 @@ fn check_key(context: &TaskContext, key: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_value(context: &TaskContext, value: &[u8]) -> Result<(), Error> {
-    let limit = context.info.limits.value_bytes;
+fn check_value(limits: &Limits, value: &[u8]) -> Result<(), Error> {
+    let limit = limits.value_bytes;
     if value.len() > limit {
         let bytes = value.len();
         return Err(other(&format!(

@@ -12,21 +12,21 @@ pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
 impl Host for InstanceData {
     fn counter_add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
         self.context()?
-            .metrics
+            .metrics_mut()
             .add(&name, by)
             .map_err(wasmtime::Error::msg)
     }
 
     fn gauge_set(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
         self.context()?
-            .metrics
+            .metrics_mut()
             .set(&name, value)
             .map_err(wasmtime::Error::msg)
     }
 
     fn histogram_record(&mut self, name: String, value: f64) -> wasmtime::Result<()> {
         self.context()?
-            .metrics
+            .metrics_mut()
             .record(&name, value)
             .map_err(wasmtime::Error::msg)
     }

@@ -13,7 +13,7 @@ use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -70,7 +70,7 @@ pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     state.resource("cursor", ResourceType::host::<Cursor>(), |mut call, id| {
         // Dropped in or after the call that opened it; after it there is nothing left to close.
         if let Some(context) = &mut call.data_mut().context {
-            context.state.scan_close(CursorId::from_bits(id));
+            context.state_mut().scan_close(CursorId::from_bits(id));
         }
         Ok(())
     })?;
@@ -107,9 +107,9 @@ fn get(
 ) -> wasmtime::Result<(Option<Vec<u8>>,)> {
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
         Ok((context
-            .state
+            .state_mut()
             .get(index(store.rep())?, key)
             .map_err(host_failed)?,))
     })
@@ -128,7 +128,8 @@ fn put(
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
         let (key, value) = (key.as_le_slice(memory), value.as_le_slice(memory));
-        write(context, index(store.rep())?, key, Some(value))
+        let limits = memory.data().limits();
+        write(context, limits, index(store.rep())?, key, Some(value))
     })
 }
 
@@ -138,7 +139,8 @@ fn delete(
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("delete")?;
     with_memory(call, |context, memory| {
-        write(context, index(store.rep())?, key.as_le_slice(memory), None)
+        let (key, limits) = (key.as_le_slice(memory), memory.data().limits());
+        write(context, limits, index(store.rep())?, key, None)
     })
 }
 
@@ -149,11 +151,11 @@ fn increment(
     call.data_mut().batch("increment")?;
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
         context
             .stage_bytes(key.len() + 8 + ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        match context.state.increment(index(store.rep())?, key, by) {
+        match context.state_mut().increment(index(store.rep())?, key, by) {
             Ok(sum) => Ok((sum,)),
             Err(IncrementError::State(error)) => Err(host_failed(error)),
             Err(error) => Err(format_err!("increment: {error}")),
@@ -168,6 +170,7 @@ fn get_many(
     let mut deadline = Deadline::of(&call);
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
+        let limits = memory.data().limits();
         let keys = keys.view(memory, "keys")?;
         // Each takes up to 8 bytes beside its value: where it ends, and that it is absent.
         let most = CALL_RETURNS_BYTES / 8;
@@ -182,9 +185,9 @@ fn get_many(
         for key in keys.iter() {
             deadline.check()?;
             let key = present(key)?;
-            check_key(context, key)?;
+            check_key(limits, key)?;
             context
-                .state
+                .state_mut()
                 .get_into(store, key, &mut found)
                 .map_err(host_failed)?;
             ensure!(
@@ -209,7 +212,7 @@ fn put_many(
     call.data_mut().batch("put-many")?;
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
-        let store = index(store.rep())?;
+        let (store, limits) = (index(store.rep())?, memory.data().limits());
         let keys = keys.view(memory, "keys")?;
         let values = values.view(memory, "values")?;
         ensure!(
@@ -219,7 +222,7 @@ fn put_many(
             values.len()
         );
         for (key, value) in keys.iter().zip(values.iter()) {
-            write(context, store, present(key)?, value)?;
+            write(context, limits, store, present(key)?, value)?;
         }
         Ok(())
     })
@@ -231,12 +234,14 @@ fn delete_range(
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("delete-range")?;
     with_memory(call, |context, memory| {
-        let (start, end) = bounds(context, &range, memory)?;
+        let (start, end) = bounds(&range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
         context
             .stage_bytes(bytes + 2 * ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        context.state.delete_range(index(store.rep())?, start, end);
+        context
+            .state_mut()
+            .delete_range(index(store.rep())?, start, end);
         Ok(())
     })
 }
@@ -247,10 +252,10 @@ fn scan(
 ) -> wasmtime::Result<(Resource<Cursor>,)> {
     with_memory(call, |context, memory| {
         ensure!(
-            context.state.cursors_open() < CURSORS,
+            context.state_mut().cursors_open() < CURSORS,
             "a task may have {CURSORS} cursors open; drop those that are not needed"
         );
-        let (start, end) = bounds(context, &range, memory)?;
+        let (start, end) = bounds(&range, memory)?;
         let options = ScanOptions {
             order: if options.reverse {
                 Order::Down
@@ -259,7 +264,9 @@ fn scan(
             },
             keys_only: options.keys_only,
         };
-        let id = context.state.scan(index(store.rep())?, start, end, options);
+        let id = context
+            .state_mut()
+            .scan(index(store.rep())?, start, end, options);
         Ok((Resource::new_own(id.to_bits()),))
     })
 }
@@ -270,7 +277,7 @@ fn next(
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
     let mut deadline = Deadline::of(&call);
-    let state = &mut call.data_mut().context()?.state;
+    let state = call.data_mut().context()?.state_mut();
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
         .scan_next(
@@ -298,8 +305,8 @@ fn present(key: Option<&[u8]>) -> wasmtime::Result<&[u8]> {
     key.ok_or_else(|| format_err!("a key in the column of keys is absent"))
 }
 
-fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
-    let limit = context.info.limits.key_bytes;
+fn check_key(limits: &Limits, key: &[u8]) -> wasmtime::Result<()> {
+    let limit = limits.key_bytes;
     ensure!(
         key.len() <= limit,
         "a key of {} bytes exceeds the limit `key-bytes` = {limit}",
@@ -310,13 +317,14 @@ fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
 
 pub(super) fn write(
     context: &mut TaskContext,
+    limits: &Limits,
     store: StoreIndex,
     key: &[u8],
     value: Option<&[u8]>,
 ) -> wasmtime::Result<()> {
-    check_key(context, key)?;
+    check_key(limits, key)?;
     let bytes = value.map_or(0, <[u8]>::len);
-    let limit = context.info.limits.value_bytes;
+    let limit = limits.value_bytes;
     ensure!(
         bytes <= limit,
         "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
@@ -324,21 +332,20 @@ pub(super) fn write(
     context
         .stage_bytes(key.len() + bytes + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
-    context.state.put(store, key, value);
+    context.state_mut().put(store, key, value);
     Ok(())
 }
 
 type Bounds<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn bounds<'a>(
-    context: &TaskContext,
     range: &Range,
     memory: &'a StoreContextMut<'_, InstanceData>,
 ) -> wasmtime::Result<Bounds<'a>> {
     let start = range.start.as_ref().map(|key| key.as_le_slice(memory));
     let end = range.end.as_ref().map(|key| key.as_le_slice(memory));
     for key in [start, end].into_iter().flatten() {
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
     }
     Ok((start, end))
 }

@@ -2,7 +2,6 @@
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 
-use super::waiting::Limits;
+use super::waiting::WaitBounds;
 use super::{HasInstanceData, InstanceData};
 use crate::runtime::Runtime;
 use crate::runtime::limits::RANDOM_BYTES;
@@ -27,7 +26,6 @@ use crate::runtime::options::{ComponentOptions, DirectoryGrant};
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
     pub(super) ctx: WasiCtx,
-    pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
 }
 
@@ -51,17 +49,13 @@ impl Wasi {
                 let grants = options.directories.clone();
                 // Folders may lie on a file system that hangs.
                 let granted = spawn_blocking(move || grant(ctx, &grants));
-                let mut limits = Limits::new(runtime, options.limits.call_deadline);
-                limits
+                let mut bounds = WaitBounds::new(runtime, options.limits.call_deadline);
+                bounds
                     .wait(granted)
                     .map_err(|_| "the granted folders could not be opened in time".to_owned())??
             }
         };
-        Ok(Wasi {
-            ctx,
-            config: Arc::clone(&options.config),
-            log,
-        })
+        Ok(Wasi { ctx, log })
     }
 }
 
@@ -93,9 +87,9 @@ impl InstanceData {
         &mut self,
         ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        let mut limits = self.limits();
-        let result = limits.wait(ready(&mut self.table));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait(ready(&mut self.table));
+        self.time = bounds.time;
         result.map_err(wasmtime::Error::new)?
     }
 }
