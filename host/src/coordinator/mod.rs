@@ -38,7 +38,7 @@ use crate::records::CheckpointRecord;
 use crate::runtime::StageMetrics;
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
 use crate::state::{CleanCache, Db};
-use crate::task::{Inbox, TaskFailure, TaskFigures};
+use crate::task::{Cause, Inbox, TaskFailure, TaskFigures};
 use commit::{CommitThread, Done, Job};
 use readers::ReaderFigures;
 
@@ -373,8 +373,7 @@ impl Coordinator {
             task,
             stream: None,
             offsets: None,
-            kind: "stop",
-            reason: format!("the guest asked to be stopped: {reason}"),
+            cause: Cause::Stop(reason),
         });
         Event::Failed(index, false)
     }
