@@ -180,6 +180,12 @@ impl TaskMetrics {
         self.stage_report(id, Report::Record(value))
     }
 
+    /// What is not kept yet, as text.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> String {
+        format!("{:?}", self.staged)
+    }
+
     fn stage_report(&mut self, id: usize, report: Report) -> Result<(), String> {
         const STAGED: usize = 1 << 20;
         if self.staged.len() == STAGED {
