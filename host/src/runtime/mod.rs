@@ -1,7 +1,8 @@
-//! Guests: compiled code, instances, limits, and one file for each WIT interface that a guest may import.
+//! Guests: compiled code, instances, limits, one file for each interface that a guest may import (`imports/`) or export
+//! (`exports/`), and the list of what a batch may change (`undo`).
 //!
-//! A task lends its [`TaskContext`] to an instance for the time of one call; host functions reach that and nothing else. So
-//! whatever happens in a call (a trap, a deadline, a panic of ours) concerns one batch, and the task undoes it. Must
+//! A task lends its [`TaskContext`] to an instance for the time of one call; host functions reach that and nothing else. A
+//! trap, a deadline or a panic of ours in a call therefore concerns one batch, and the task undoes it. Must
 //! never know connectors, checkpoints or HTTP. No type of wasmtime leaves this module.
 //!
 //! Invariants: an instance that trapped is never entered again; every call has a deadline; what a call can make the host

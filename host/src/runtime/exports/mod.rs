@@ -1,6 +1,6 @@
 //! What guests export: one file for each interface, with the calls into it.
 //!
-//! A new export is a file and a line of [`exports!`]: the contract's check, the look-up in a component and the loading of an
+//! A new export is a file and a line of `exports!`: the contract's check, the look-up in a component and the loading of an
 //! instance follow from it.
 
 mod batch;

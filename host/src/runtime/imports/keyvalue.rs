@@ -24,7 +24,7 @@ use crate::state::{IncrementError, Order, ScanOptions};
 /// Keys of a page of `list-keys`, and their bytes.
 const PAGE_KEYS: usize = 1_000;
 const PAGE_BYTES: usize = 64 << 10;
-/// Places of `list-keys` that an instance may come back to where cursors are numbers; the oldest is forgotten first.
+/// Places of `list-keys` that an instance may come back to, if cursors are numbers; the oldest is forgotten first.
 const PLACES: usize = 16;
 
 /// What handles are of. A bucket is the store's index.
@@ -42,7 +42,7 @@ struct Cas {
 enum Error {
     #[component(name = "no-such-store")]
     NoSuchStore,
-    /// No stage can see a store that it may not use.
+    /// Never given: a stage sees no store that it may not use.
     #[component(name = "access-denied")]
     AccessDenied,
     #[component(name = "other")]
@@ -141,7 +141,7 @@ fn batch(instance: &mut LinkerInstance<'_, InstanceData>) -> wasmtime::Result<()
     instance.func_wrap("delete-many", delete_many)
 }
 
-/// A store by its name; where the stage has one store only, also by the empty name.
+/// A store by its name; if the stage has only one, also by the empty name.
 fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> Answer<Resource<Bucket>> {
     let name = name.to_str(&call)?.into_owned();
     let guest = call.data_mut();
@@ -304,7 +304,7 @@ fn add(
     counted(context.state_mut().increment(store, key, delta))
 }
 
-/// Only what is wrong with the counter is told to the guest.
+/// The guest learns only what is wrong with the counter.
 fn counted(counter: Result<i64, IncrementError>) -> wasmtime::Result<Result<i64, Error>> {
     match counter {
         Ok(value) => Ok(Ok(value)),
@@ -421,7 +421,7 @@ fn cas_current(mut call: Call<'_>, (cas,): (Resource<Cas>,)) -> Answer<Option<Ve
     Ok((Ok(value),))
 }
 
-/// Nobody else writes to a task's store: a value has changed only if the guest itself changed it meanwhile.
+/// Only the task's own guest writes to its store: a value has changed only if the guest itself changed it meanwhile.
 fn swap(
     mut call: Call<'_>,
     (cas, value): (Resource<Cas>, Vec<u8>),

@@ -172,7 +172,7 @@ fn get_many(
         let store = index(store.rep())?;
         let limits = memory.data().limits();
         let keys = keys.view(memory, "keys")?;
-        // Each takes up to 8 bytes beside its value: where it ends, and that it is absent.
+        // Each takes up to 8 bytes in addition to its value: where it ends, and that it is absent.
         let most = CALL_RETURNS_BYTES / 8;
         ensure!(
             keys.len() <= most,

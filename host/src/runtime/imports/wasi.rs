@@ -1,4 +1,4 @@
-//! `wasi:*@0.2`: linked whole, with no authority but what the job grants. No folder, no environment, no argument; sockets
+//! `wasi:*@0.2`: linked whole, with no rights but what the job grants. No folder, no environment, no argument; sockets
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
