@@ -34,8 +34,8 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// All parts. It takes the struct apart without `..`: a new part does not compile until it is undone too.
-    fn parts(&mut self) -> [&mut dyn Undo; 5] {
+    /// All parts, as a list of pairs. It takes the struct apart without `..`: a new part does not compile until it is undone too.
+    fn parts(&mut self) -> impl Undo {
         let Effects {
             state,
             sent,
@@ -43,25 +43,66 @@ impl Effects {
             metrics,
             requests,
         } = self;
-        [state, sent, round_robin, metrics, requests]
+        (state, (sent, (round_robin, (metrics, requests))))
     }
 }
 
 impl Undo for Effects {
     fn mark_message(&mut self) {
-        self.parts().into_iter().for_each(Undo::mark_message);
+        self.parts().mark_message();
     }
 
     fn undo_message(&mut self) {
-        self.parts().into_iter().for_each(Undo::undo_message);
+        self.parts().undo_message();
     }
 
     fn undo_batch(&mut self) {
-        self.parts().into_iter().for_each(Undo::undo_batch);
+        self.parts().undo_batch();
     }
 
     fn keep_batch(&mut self) {
-        self.parts().into_iter().for_each(Undo::keep_batch);
+        self.parts().keep_batch();
+    }
+}
+
+/// A list without dynamic calls: marking is done for every message.
+impl<A: Undo, B: Undo> Undo for (A, B) {
+    fn mark_message(&mut self) {
+        self.0.mark_message();
+        self.1.mark_message();
+    }
+
+    fn undo_message(&mut self) {
+        self.0.undo_message();
+        self.1.undo_message();
+    }
+
+    fn undo_batch(&mut self) {
+        self.0.undo_batch();
+        self.1.undo_batch();
+    }
+
+    fn keep_batch(&mut self) {
+        self.0.keep_batch();
+        self.1.keep_batch();
+    }
+}
+
+impl<T: Undo> Undo for &mut T {
+    fn mark_message(&mut self) {
+        (**self).mark_message();
+    }
+
+    fn undo_message(&mut self) {
+        (**self).undo_message();
+    }
+
+    fn undo_batch(&mut self) {
+        (**self).undo_batch();
+    }
+
+    fn keep_batch(&mut self) {
+        (**self).keep_batch();
     }
 }
 
@@ -220,7 +261,7 @@ mod tests {
             state.put(store, &[number.wrapping_sub(1)], None);
             state.increment(store, b"sum", 1).expect("a counter");
             state.put(store, &[b'r', number], Some(b"of a range"));
-            state.delete_range(store, Some(&[b'r']), Some(&[b'r', number]));
+            state.delete_range(store, Some(b"r"), Some(&[b'r', number]));
         }
         let bytes = [number];
         for key in [None, Some(&bytes[..])] {
