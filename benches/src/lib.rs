@@ -14,7 +14,7 @@ use wasm_host::disk::Disk;
 use wasm_host::epoch::{SealedEpoch, SealedTask};
 use wasm_host::model::{Epoch, OutputIndex, PartitionId, StreamId, TaskId};
 use wasm_host::records::{StageRecord, TaskRecord};
-use wasm_host::runtime::{Limits, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
+use wasm_host::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use wasm_host::state::{CleanCache, Db, DbOptions, Durability, StoreHandle, StoreKind, TaskState};
 
 /// Whatever goes wrong ends a benchmark.
@@ -118,8 +118,6 @@ impl Bench {
                 counter: OutputIndex(0),
             }],
             stores: vec!["counts".into()],
-            component: "bench".into(),
-            limits: Limits::default(),
             may_request_stop: false,
         };
         let metrics = TaskMetrics::new(Arc::new(StageMetrics::default()), id.partition);
@@ -136,8 +134,7 @@ impl Bench {
 /// Freezes what a task did.
 pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
     let began = Instant::now();
-    let state = context.state.seal();
-    let staged = context.take_staged();
+    let (state, staged) = context.seal();
     SealedTask {
         task: context.info.id,
         state,

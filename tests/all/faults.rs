@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use wasm_host::model::shown;
 
-use crate::harness::{Done, Job};
+use crate::admin::metrics;
+use crate::harness::{Done, Job, wait_until};
 use crate::jobs::{COUNT_LOG, one_partition};
 
 fn obey(more: &str) -> Job {
@@ -60,6 +61,95 @@ fn a_batch_is_undone_whole() {
     assert!(done.stderr.contains("offsets 0 to 3"), "{}", done.stderr);
     assert_eq!(job.values("out"), Vec::<String>::new());
     assert_eq!(job.state("counts"), "");
+}
+
+/// A job of the guest that changes everything that a guest can.
+fn meddler(more: &str) -> Job {
+    let text = one_partition("{guest:meddler}")
+        .replace(
+            "[streams.out]\nsystem = \"log\"\npartitions = 1",
+            "[streams.out]\nsystem = \"log\"\npartitions = 3",
+        )
+        .replace(
+            "[stage.stores.counts]",
+            &format!(
+                "{more}\n[stage.capabilities]\nrequest-stop = true\n\
+                 [stage.stores.more]\ntype = \"memory\"\n[stage.stores.counts]"
+            ),
+        );
+    Job::new(&text)
+}
+
+/// What a job has committed, without the times.
+fn committed(job: &Job) -> (Vec<String>, [String; 2]) {
+    let message = |line: &str| {
+        let mut message: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        message
+            .as_object_mut()
+            .map(|fields| fields.remove("timestamp"));
+        message.to_string()
+    };
+    let log = job.log("out").lines().map(message).collect();
+    (log, ["counts", "more"].map(|store| job.state(store)))
+}
+
+/// What a job has committed after these lines and nothing else.
+fn committed_after(lines: &str) -> (Vec<String>, [String; 2]) {
+    let job = meddler("");
+    job.feed(&["log", "produce", "in"], lines.as_bytes())
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    committed(&job)
+}
+
+#[test]
+fn a_rejected_message_changes_nothing_whatever_it_did() {
+    let expected = committed_after("keep\nkeep\nkeep\n");
+    assert_eq!(expected.0.len(), 9, "{expected:?}");
+    for batch in ["", "batch-messages = 1"] {
+        let job = meddler(&format!("on-rejected = \"skip\"\n{batch}"));
+        job.feed(
+            &["log", "produce", "in"],
+            b"keep\nreject\nkeep\nreject\nreject\nkeep\n",
+        )
+        .expect(0);
+        let mut running = job.answering();
+        wait_until("all is committed", || {
+            job.values("out").len() >= expected.0.len()
+        });
+        let metrics = metrics(&job);
+        let figure = |name: &str| {
+            let found = metrics.iter().find(|(series, _)| series.contains(name));
+            found.map(|(_, value)| *value)
+        };
+        assert_eq!(figure("meddled_total"), Some(3.0), "{metrics:?}");
+        assert_eq!(figure("meddled_size_count"), Some(3.0), "{metrics:?}");
+        assert_eq!(figure("meddled_level"), Some(1.0), "{metrics:?}");
+        assert!(running.is_running(), "it asked to be stopped, in vain");
+        running.terminate().expect(0);
+        assert_eq!(committed(&job), expected, "{batch}");
+    }
+}
+
+#[test]
+fn a_trap_changes_nothing_whatever_was_done_before_it() {
+    let expected = committed_after("keep\nkeep\n");
+    let job = meddler("batch-messages = 1");
+    job.feed(&["log", "produce", "in"], b"keep\nkeep\ntrap\n")
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(3);
+    assert_eq!(committed(&job), expected);
+
+    let job = meddler("batch-messages = 2");
+    job.feed(&["log", "produce", "in"], b"keep\nkeep\nkeep\ntrap\n")
+        .expect(0);
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(done.stderr.contains("offsets 2 to 3"), "{}", done.stderr);
+    assert_eq!(
+        committed(&job),
+        expected,
+        "nor did the batch that it was in"
+    );
 }
 
 #[test]

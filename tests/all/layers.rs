@@ -90,12 +90,12 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &[
             "disk/",
             "cli/stopped.rs",
-            "runtime/code.rs",
+            "runtime/code_cache.rs",
             "connectors/testing.rs",
         ],
     ),
     ("sync_all()", &["disk/"]),
-    ("sync_data()", &["disk/", "runtime/code.rs"]),
+    ("sync_data()", &["disk/", "runtime/code_cache.rs"]),
     (
         "set_len(",
         &[

@@ -4,6 +4,7 @@ mod admin;
 mod beginnings;
 mod checkpoints;
 mod cli;
+mod comings;
 mod command_line;
 mod components;
 mod contract;

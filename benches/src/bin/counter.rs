@@ -149,14 +149,14 @@ fn hosted(
         }
         context.keep_batch();
         if in_flight && commits.done.try_recv().is_ok() {
-            context.state.release();
+            context.release();
             in_flight = false;
         }
         // As the host does it: each second, or at half of the default 64 MiB.
         let due = last.elapsed() >= Duration::from_secs(1) || context.open_bytes() >= 32 << 20;
         if due && in_flight && context.open_bytes() >= 32 << 20 {
             commits.done.recv()?;
-            context.state.release();
+            context.release();
             in_flight = false;
         }
         if due && !in_flight {
@@ -167,7 +167,7 @@ fn hosted(
     }
     if in_flight {
         commits.done.recv()?;
-        context.state.release();
+        context.release();
     }
     commits.give(vec![seal(&mut context, out)]);
     commits.done.recv()?;
@@ -195,18 +195,18 @@ fn native(context: &mut TaskContext, batch: &Batch) -> Result<()> {
             message.key.unwrap_or_default(),
             message.value.unwrap_or_default(),
         );
-        let mut entry = context.state.get_with(store, key, |found| {
+        let mut entry = context.state_mut().get_with(store, key, |found| {
             found
                 .and_then(|found| found.try_into().ok())
                 .unwrap_or([0; 24])
         })?;
         step(&mut entry, value);
-        context.state.put(store, key, Some(&entry));
+        context.state_mut().put(store, key, Some(&entry));
         let mut sent = [0; 40];
         sent[..16].copy_from_slice(&key[..16]);
         sent[16..].copy_from_slice(&entry);
         let sent = MessageRef::new(Some(key), Some(&sent), context.timestamp);
-        context.staged.push(OutputIndex(0), PartitionId(0), sent);
+        context.send(OutputIndex(0), PartitionId(0), sent);
     }
     Ok(())
 }

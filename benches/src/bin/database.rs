@@ -64,7 +64,7 @@ impl Subject {
             }
             let value = &value[..usize::try_from(len)?];
             self.context
-                .state
+                .state_mut()
                 .put(STORE, &scattered(number), Some(value));
             if (number + 1).is_multiple_of(per_commit) {
                 self.commit(false)?;
@@ -78,10 +78,10 @@ impl Subject {
             let (began, cpu) = (Instant::now(), thread_cpu());
             for read in 0..per_round {
                 let number = mix(read ^ (round << 40)) % keys;
-                let found = self
-                    .context
-                    .state
-                    .get_with(STORE, &scattered(number), |value| value.is_some())?;
+                let found =
+                    self.context
+                        .state_mut()
+                        .get_with(STORE, &scattered(number), |value| value.is_some())?;
                 assert!(found, "key {number} is gone");
             }
             println!(
@@ -95,7 +95,7 @@ impl Subject {
         for number in keys..keys + per_round {
             let found = self
                 .context
-                .state
+                .state_mut()
                 .get_with(STORE, &scattered(number), |value| value.is_some())?;
             assert!(!found, "key {number} was never written");
         }
@@ -114,7 +114,7 @@ impl Subject {
             for number in 0..keys {
                 let value = (!delete).then_some([1; 32]);
                 let value = value.as_ref().map(<[u8; 32]>::as_slice);
-                self.context.state.put(STORE, &ordered(number), value);
+                self.context.state_mut().put(STORE, &ordered(number), value);
                 // The last ones wait.
                 if (number + 1).is_multiple_of(per_commit) && (!delete || number + 1 < keys) {
                     self.commit(true)?;
@@ -122,7 +122,7 @@ impl Subject {
             }
         }
         let live = ordered(keys);
-        self.context.state.put(STORE, &live, Some(b"live"));
+        self.context.state_mut().put(STORE, &live, Some(b"live"));
         self.first(&live, "with deletes that are not committed")?;
         self.commit(true)?;
         self.context = self.bench.context(0)?;
@@ -133,10 +133,10 @@ impl Subject {
         }
         for number in 1..=1_000 {
             self.context
-                .state
+                .state_mut()
                 .put(STORE, &ordered(keys + number), Some(b"live"));
             self.context
-                .state
+                .state_mut()
                 .put(STORE, &ordered(keys + number - 1), None);
         }
         self.commit(true)?;
@@ -155,14 +155,17 @@ impl Subject {
         let began = Instant::now();
         let cursor = self.scan();
         let mut over = || began.elapsed() > time;
-        let found = self.context.state.scan_next(cursor, 1, 1 << 20, &mut over);
+        let found = self
+            .context
+            .state_mut()
+            .scan_next(cursor, 1, 1 << 20, &mut over);
         let found = match found {
             Ok(_) => "found",
             Err(StateError::TimeOver) => "nothing found in its time",
             Err(error) => return Err(error.into()),
         };
         println!("with {time:?}: {found} after {:?}", began.elapsed());
-        self.context.state.end_call();
+        self.context.state_mut().end_call();
         Ok(())
     }
 
@@ -171,10 +174,10 @@ impl Subject {
         let cursor = self.scan();
         let found = self
             .context
-            .state
+            .state_mut()
             .scan_next(cursor, 1, 1 << 20, &mut || false)?;
         let took = began.elapsed();
-        self.context.state.end_call();
+        self.context.state_mut().end_call();
         let found = found.ok_or("the cursor has ended")?;
         assert_eq!(found.keys.get(0), Some(expected), "the first entry");
         println!("{what}: the first entry after {took:?}");
@@ -186,12 +189,12 @@ impl Subject {
             order: Order::Up,
             keys_only: false,
         };
-        self.context.state.scan(STORE, None, None, options)
+        self.context.state_mut().scan(STORE, None, None, options)
     }
 
     fn commit(&mut self, publish: bool) -> Result<()> {
         self.context.keep_batch();
-        let Some(sealed) = self.context.state.seal() else {
+        let Some(sealed) = self.context.state_mut().seal() else {
             return Ok(());
         };
         let mut writes = self.bench.db.write_set();
@@ -201,7 +204,7 @@ impl Subject {
         if publish {
             sealed.publish(&ranges)?;
         }
-        self.context.state.release();
+        self.context.release();
         Ok(())
     }
 

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         let part = (entries - written).min(500_000);
         for entry in written..written + part {
             let context = &mut contexts[(entry % u64::from(args.tasks)) as usize];
-            context.state.put(
+            context.state_mut().put(
                 store,
                 format!("k{entry:015}").as_bytes(),
                 Some(&[b'v'; VALUE]),
@@ -58,22 +58,20 @@ fn main() -> Result<()> {
                 .collect(),
         );
         commits.done.recv()?;
-        contexts
-            .iter_mut()
-            .for_each(|context| context.state.release());
+        contexts.iter_mut().for_each(|context| context.release());
     }
     let (mut walls, mut cpus) = (Vec::new(), Vec::new());
     for barrier in 0..args.barriers {
         for entry in 0..args.dirty {
             let context = &mut contexts[(entry % u64::from(args.tasks)) as usize];
             let number = entry.wrapping_mul(0x9e37_79b9) % entries.max(args.dirty);
-            context.state.put(
+            context.state_mut().put(
                 store,
                 format!("k{number:015}").as_bytes(),
                 Some(&[b'w'; VALUE]),
             );
             if entry % 16 == 0 {
-                context.staged.push(
+                context.send(
                     OutputIndex(0),
                     PartitionId(0),
                     MessageRef::new(None, Some(b"out"), i64::from(barrier)),
@@ -90,9 +88,7 @@ fn main() -> Result<()> {
         }
         commits.give(sealed);
         commits.done.recv()?;
-        contexts
-            .iter_mut()
-            .for_each(|context| context.state.release());
+        contexts.iter_mut().for_each(|context| context.release());
     }
     commits.stop();
     println!(

@@ -251,7 +251,6 @@ fn stage(
         batch_messages: size(u64::from(declared.batch_messages)),
         batch_bytes: size(declared.batch_bytes.bytes()),
         stores: declared.stores.iter().map(store).collect(),
-        limits: limits(&declared.limits),
         may_request_stop: declared.capabilities.request_stop,
     })
 }

@@ -38,7 +38,7 @@ use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
 use crate::scheduler::{Notice, Scheduler, TaskIndex};
-use crate::task::TaskFailure;
+use crate::task::{Cause, TaskFailure};
 use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
 use mail::{Mail, Request};
@@ -203,7 +203,8 @@ impl Coordinator {
                     Event::Made(task)
                 }
                 Err(error) => {
-                    self.failures.push(self.not_made(task, &error));
+                    let cause = Cause::Restore(Arc::new(error));
+                    self.note_failure(task, cause);
                     Event::Failed(task, false)
                 }
             },
@@ -306,30 +307,19 @@ impl Coordinator {
     fn stopped_by_guest(&mut self, task: TaskIndex, reason: String) -> Event {
         let entry = &self.tasks[task.0];
         tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
+        self.note_failure(task, Cause::Stop(reason));
+        Event::Failed(task, false)
+    }
+
+    fn note_failure(&mut self, task: TaskIndex, cause: Cause) {
+        let entry = &self.tasks[task.0];
         self.failures.push(TaskFailure {
             stage: self.factory.stage_of(entry.spec).to_owned(),
             task: entry.name.clone(),
             stream: None,
             offsets: None,
-            kind: "stop",
-            reason: format!("the guest asked to be stopped: {reason}"),
+            cause,
         });
-        Event::Failed(task, false)
-    }
-
-    fn not_made(&self, task: TaskIndex, error: &crate::state::StateError) -> TaskFailure {
-        let entry = &self.tasks[task.0];
-        TaskFailure {
-            stage: self.factory.stage_of(entry.spec).to_owned(),
-            task: entry.name.clone(),
-            stream: None,
-            offsets: None,
-            kind: "host",
-            reason: format!(
-                "it could not be made: {}",
-                crate::model::shown::chain(error)
-            ),
-        }
     }
 
     fn event_of_done(&mut self, done: Done) -> Event {

@@ -11,7 +11,7 @@ use crate::checkpoint::logs::Retention;
 use crate::connectors::{Input, Output};
 use crate::disk::Disk;
 use crate::model::{Clock, StartAt};
-use crate::runtime::{Component, Limits};
+use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
 
@@ -107,8 +107,6 @@ pub struct StageOptions {
     pub batch_bytes: usize,
     /// Its stores in order.
     pub stores: Vec<(String, StoreKind)>,
-    /// What its instances may use.
-    pub limits: Limits,
     /// Whether its guests may ask to be stopped.
     pub may_request_stop: bool,
 }

@@ -1,7 +1,7 @@
 //! From a component's bytes to code: from the cache, or by Cranelift, one component at a time.
 //!
 //! Compiling uses all cores and, for a component with a language's whole runtime in it, hundreds of megabytes for seconds. So
-//! processes of one user that share a cache take turns, and whoever waited for the same component finds its code in the cache.
+//! processes of one user that share a cache take turns, and one that waited for the same component finds its code in the cache.
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,17 +13,17 @@ use wasmtime::component::Component;
 use super::Runtime;
 use crate::model::shown::{self, SENTENCE_BYTES};
 
-/// A compilation that takes longer is talked about.
+/// Compilations longer than this are logged.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often then.
+/// How often their progress is logged.
 const EVERY: Duration = Duration::from_secs(5);
-/// So long others are waited for. Turns save work and memory; nothing is wrong without them.
+/// The longest wait for other processes. Turns save work and memory; nothing is wrong without them.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The code of a component.
 ///
 /// # Errors
-/// It is no component, or not a valid one.
+/// It is not a component, or not a valid one.
 pub(super) fn compile(
     runtime: &Runtime,
     path: &Path,
@@ -143,7 +143,7 @@ fn leb128(bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Says now and then what takes so long, until it is dropped.
+/// Logs from time to time what takes so long, until it is dropped.
 struct Progress {
     began: Instant,
     done: Option<Sender<()>>,
@@ -165,12 +165,12 @@ impl Progress {
         Progress {
             began,
             done: Some(done),
-            // Without a thread nothing is said, and nothing else is amiss.
+            // If the thread cannot start, progress is not logged; nothing else depends on it.
             thread: thread.ok(),
         }
     }
 
-    /// Says how it ended, where something was said before.
+    /// Logs how it ended, if its progress was logged.
     fn end(self, how: &str) {
         let took = self.began.elapsed();
         drop(self);

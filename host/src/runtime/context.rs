@@ -1,14 +1,17 @@
-//! What a task lends to a guest's call, and what undoing and keeping a batch means.
+//! What a task lends to a guest for a call.
+//!
+//! What the guest changes is behind methods, because it must move together with the marks to which it can be undone.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::limits::{CALL_STAGES_BYTES, Limits};
+use super::limits::CALL_STAGES_BYTES;
 use super::logs::TaskLog;
 use super::metrics::TaskMetrics;
-use crate::model::{OutputIndex, PartitionId, Staged, StagedMark, TaskId, TimestampMs};
-use crate::state::TaskState;
+use super::undo::{Effects, Marked, Sent, Undo as _};
+use crate::model::{MessageRef, OutputIndex, PartitionId, Staged, TaskId, TimestampMs};
+use crate::state::{SealedState, TaskState};
 
 /// An output port of a stage.
 #[derive(Debug, Clone)]
@@ -21,10 +24,10 @@ pub struct OutputPort {
     pub counter: OutputIndex,
 }
 
-/// Who a task is. The same for every call.
+/// A task's identity and its ports. The same for every call.
 #[derive(Debug, Clone)]
 pub struct TaskInfo {
-    /// Its number.
+    /// Its id.
     pub id: TaskId,
     /// The job.
     pub job: String,
@@ -38,10 +41,6 @@ pub struct TaskInfo {
     pub outputs: Vec<OutputPort>,
     /// Names of the stores, in order.
     pub stores: Vec<String>,
-    /// SHA-256 of the component, hexadecimal.
-    pub component: String,
-    /// What it may use.
-    pub limits: Limits,
     /// Whether it may ask to be stopped.
     pub may_request_stop: bool,
 }
@@ -62,39 +61,22 @@ pub struct Requests {
     pub stop: Option<String>,
 }
 
-/// All that a call of the guest can change. Changes belong to the batch until it is kept.
+/// What a call of the guest can see and change. Changes belong to the batch until it is kept.
 pub struct TaskContext {
-    /// Who the task is.
+    /// Whose it is.
     pub info: Arc<TaskInfo>,
-    /// Its stores.
-    pub state: TaskState,
-    /// What it has sent in this epoch.
-    pub staged: Staged,
-    /// Where round robin goes on, by output port.
-    pub round_robin: Vec<u64>,
-    /// What it has reported.
-    pub metrics: TaskMetrics,
-    /// What it has asked for.
-    pub requests: Requests,
     /// Store time: fixed during a batch.
     pub now: TimestampMs,
     /// The timestamp of what is sent without one.
     pub timestamp: TimestampMs,
+    /// What the batch changes.
+    effects: Effects,
     /// Inside of a batch: writing and sending are allowed.
     pub(super) in_batch: bool,
     /// Bytes that the current call has staged.
     pub(super) call_bytes: usize,
     /// Where its guest's lines go.
     pub(super) log: Arc<Mutex<TaskLog>>,
-    batch: Marks,
-    message: Marks,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Marks {
-    staged: StagedMark,
-    round_robin: Vec<u64>,
-    requests: Requests,
 }
 
 impl TaskContext {
@@ -110,25 +92,46 @@ impl TaskContext {
             info.outputs.len(),
             "a counter for each port"
         );
-        let marks = Marks {
-            round_robin: round_robin.clone(),
-            ..Marks::default()
-        };
         TaskContext {
             log: Arc::new(Mutex::new(TaskLog::new(info.name()))),
             info,
-            state,
-            staged: Staged::default(),
-            round_robin,
-            metrics,
-            requests: Requests::default(),
             now: 0,
             timestamp: 0,
+            effects: Effects {
+                state,
+                sent: Sent::default(),
+                round_robin: Marked::new(round_robin),
+                metrics,
+                requests: Marked::default(),
+            },
             in_batch: false,
             call_bytes: 0,
-            batch: marks.clone(),
-            message: marks,
         }
+    }
+
+    /// The task's stores.
+    pub fn state_mut(&mut self) -> &mut TaskState {
+        &mut self.effects.state
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, port: OutputIndex, partition: PartitionId, message: MessageRef<'_>) {
+        self.effects.sent.push(port, partition, message);
+    }
+
+    /// Where a counter of round robin goes on.
+    pub fn round_robin(&self, counter: OutputIndex) -> u64 {
+        self.effects.round_robin.now[counter.index()]
+    }
+
+    /// The figures that the guest reports.
+    pub(super) fn metrics_mut(&mut self) -> &mut TaskMetrics {
+        &mut self.effects.metrics
+    }
+
+    /// What the guest asks of the host.
+    pub(super) fn requests_mut(&mut self) -> &mut Requests {
+        &mut self.effects.requests.now
     }
 
     /// Counts bytes that a call stages.
@@ -148,62 +151,45 @@ impl TaskContext {
 
     /// A message begins: it can be undone alone.
     pub fn mark_message(&mut self) {
-        self.state.mark_message();
-        self.metrics.mark_message();
-        self.message.staged = self.staged.mark();
-        self.message.round_robin.clone_from(&self.round_robin);
-        self.message.requests.clone_from(&self.requests);
+        self.effects.mark_message();
     }
 
     /// Undoes what the guest did since [`TaskContext::mark_message`].
     pub fn undo_message(&mut self) {
-        self.state.undo_message();
-        self.metrics.undo_message();
-        self.staged.undo_to(self.message.staged);
-        self.round_robin.clone_from(&self.message.round_robin);
-        self.requests.clone_from(&self.message.requests);
+        self.effects.undo_message();
     }
 
     /// Undoes what the guest did since the last kept batch.
     pub fn undo_batch(&mut self) {
-        self.state.undo_batch();
-        self.metrics.undo_batch();
-        self.staged.undo_to(self.batch.staged);
-        self.round_robin.clone_from(&self.batch.round_robin);
-        self.requests.clone_from(&self.batch.requests);
+        self.effects.undo_batch();
     }
 
     /// Keeps what the guest did: it belongs to the epoch.
     pub fn keep_batch(&mut self) {
-        self.state.keep_batch();
-        self.metrics.keep_batch();
-        self.mark_batch();
+        self.effects.keep_batch();
     }
 
-    /// Takes what was sent in the epoch that is being sealed.
-    pub fn take_staged(&mut self) -> Staged {
-        let staged = std::mem::take(&mut self.staged);
-        self.mark_batch();
-        staged
+    /// Freezes what kept batches wrote, and takes what they sent.
+    ///
+    /// # Panics
+    /// Inside a batch, or while an earlier epoch is not released.
+    pub fn seal(&mut self) -> (Option<SealedState>, Staged) {
+        (self.effects.state.seal(), self.effects.sent.take())
+    }
+
+    /// The sealed epoch is committed.
+    pub fn release(&mut self) {
+        self.effects.state.release();
     }
 
     /// Takes what the guest asked for in kept batches.
     pub fn take_requests(&mut self) -> Requests {
-        let requests = std::mem::take(&mut self.requests);
-        self.mark_batch();
-        requests
-    }
-
-    fn mark_batch(&mut self) {
-        self.batch.staged = self.staged.mark();
-        self.batch.round_robin.clone_from(&self.round_robin);
-        self.batch.requests.clone_from(&self.requests);
-        self.message.clone_from(&self.batch);
+        self.effects.requests.take()
     }
 
     /// Bytes of the open epoch.
     pub fn open_bytes(&self) -> usize {
-        self.state.open_bytes() + self.staged.bytes()
+        self.effects.state.open_bytes() + self.effects.sent.bytes()
     }
 
     /// The partition of a message that names none.
@@ -213,7 +199,7 @@ impl TaskContext {
             Some(key) => PartitionId(crate::model::partition_of_key(key, partitions)),
             None => {
                 let counter = self.info.outputs[port.index()].counter;
-                let next = &mut self.round_robin[counter.index()];
+                let next = &mut self.effects.round_robin.now[counter.index()];
                 let partition = *next % u64::from(partitions);
                 *next = next.wrapping_add(1);
                 PartitionId(u32::try_from(partition).unwrap_or(0))

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::code::CodeCache;
-use super::host::Descriptors;
+use super::code_cache::CodeCache;
+use super::imports::Descriptors;
 use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
 
 /// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single
@@ -24,7 +24,7 @@ pub struct RuntimeOptions {
     pub memory_bytes_max: usize,
     /// Files that all guests may have open together.
     pub descriptors_max: usize,
-    /// Where compiled code is kept; `None`: nowhere.
+    /// Where compiled code is kept; `None`: it is not.
     pub cache: Option<CodeCache>,
 }
 
@@ -34,7 +34,7 @@ pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) cache: Option<CodeCache>,
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
-    /// How long threads did not run that wanted to.
+    /// What all guests have open together.
     pub(super) descriptors: Arc<Descriptors>,
     ticker: Arc<Ticker>,
 }
@@ -145,7 +145,7 @@ impl Ticker {
             handle: std::sync::OnceLock::new(),
             stop: AtomicBool::new(false),
         });
-        // The thread holds no count of its own, so that the last `Runtime` that goes stops it.
+        // The thread holds no count of its own, so that dropping the last `Runtime` stops it.
         let weak = Arc::downgrade(&ticker);
         let thread = thread::Builder::new().name("ticker".into()).spawn(move || {
             while let Some(ticker) = weak.upgrade() {

@@ -15,7 +15,7 @@ const BACKTRACE_MAX: LinesMax = LinesMax {
     lines: 128,
 };
 
-/// What kind of fault it was.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// The guest trapped, or a host function trapped it: a limit, a malformed argument.
@@ -44,15 +44,16 @@ impl FaultKind {
 }
 
 /// A call that failed. The instance is gone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fault {
-    /// What it was.
+    /// Its kind.
     pub kind: FaultKind,
     /// One sentence, of 4 KiB at most.
     pub message: String,
     /// The end of what the guest wrote to standard error, if anything: 4 KiB at most.
     pub stderr: String,
-    /// The guest's stack, one frame a line, 16 KiB at most; empty where there is none.
+    /// The guest's stack, one frame a line, 16 KiB at most; empty if there is none. It is text and not
+    /// frames, because wasmtime demangles names only when it prints them.
     pub backtrace: String,
 }
 
@@ -170,21 +171,14 @@ fn deadline_message(deadline_ms: u128) -> String {
     format!("the call took longer than `call-deadline` = {deadline_ms} ms")
 }
 
-/// State could not be read during a call. No guest's fault.
+/// State could not be read during a call. The guest did nothing wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct HostFailed(pub(super) String);
 
 impl From<StateError> for HostFailed {
     fn from(error: StateError) -> HostFailed {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        HostFailed(text)
+        HostFailed(shown::chain(&error))
     }
 }
 

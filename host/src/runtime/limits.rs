@@ -1,4 +1,4 @@
-//! What a guest may use. One table of defaults.
+//! What a guest may use: one table of defaults. A component owns the limits of its instances.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ pub struct Limits {
     pub key_bytes: usize,
     /// A value. Default 1 MiB.
     pub value_bytes: usize,
-    /// When an instance is replaced by a new one.
+    /// When an instance is replaced.
     pub recycle: Recycle,
 }
 
 /// When an instance is worn out: between two calls it is dropped in good order, and the next call has a new one. State is not in
-/// it, so nobody notices but a guest that leaks.
+/// it, so only a guest that leaks notices.
 #[derive(Debug, Clone)]
 pub struct Recycle {
     /// Its memories have more than this. Default 48 MiB, three quarters of the limit.
     pub memory_bytes: usize,
-    /// It has processed so many messages. Default: never.
+    /// It has processed this many messages. Default: never.
     pub messages: Option<u64>,
-    /// It is so old. Default: never.
+    /// It is this old. Default: never.
     pub age: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ impl Default for Limits {
 
 /// Writes and sends of one call together.
 pub(super) const CALL_STAGES_BYTES: usize = 16 << 20;
-/// What a write, a message or a header counts beside its bytes: the host's own part of it.
+/// Bytes charged for each write, message or header on top of its own: the host's overhead.
 pub(super) const ENTRY_BYTES: usize = 32;
 /// What one call may return to the guest.
 pub(super) const CALL_RETURNS_BYTES: usize = 16 << 20;

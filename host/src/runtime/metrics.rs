@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::limits::METRIC_NAMES;
+use super::undo::Undo;
 use crate::model::{PartitionId, shown};
 
 /// Buckets of a histogram: powers of two from 2^-10 to 2^30, and the rest.
@@ -179,6 +180,12 @@ impl TaskMetrics {
         self.stage_report(id, Report::Record(value))
     }
 
+    /// What is not kept yet, as text.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> String {
+        format!("{:?}", self.staged)
+    }
+
     fn stage_report(&mut self, id: usize, report: Report) -> Result<(), String> {
         const STAGED: usize = 1 << 20;
         if self.staged.len() == STAGED {
@@ -187,21 +194,23 @@ impl TaskMetrics {
         self.staged.push((id, report));
         Ok(())
     }
+}
 
-    pub(super) fn mark_message(&mut self) {
+impl Undo for TaskMetrics {
+    fn mark_message(&mut self) {
         self.message_mark = self.staged.len();
     }
 
-    pub(super) fn undo_message(&mut self) {
+    fn undo_message(&mut self) {
         self.staged.truncate(self.message_mark);
     }
 
-    pub(super) fn undo_batch(&mut self) {
+    fn undo_batch(&mut self) {
         self.staged.clear();
         self.message_mark = 0;
     }
 
-    pub(super) fn keep_batch(&mut self) {
+    fn keep_batch(&mut self) {
         self.message_mark = 0;
         if self.staged.is_empty() {
             return;

@@ -1,33 +1,43 @@
-//! Guests: compiled code, instances, limits, and one file for each WIT interface that a guest may import.
+//! Guests: compiled code, instances, limits, one file for each interface that a guest may import (`imports/`) or export
+//! (`exports/`), and the list of what a batch may change (`undo`).
 //!
-//! A task lends its [`TaskContext`] to an instance for the time of one call; host functions reach that and nothing else. So
-//! whatever happens in a call (a trap, a deadline, a panic of ours) concerns one batch, and the task undoes it. Must
+//! A task lends its [`TaskContext`] to an instance for the time of one call; host functions reach that and nothing else. A
+//! trap, a deadline or a panic of ours in a call therefore concerns one batch, and the task undoes it. Must
 //! never know connectors, checkpoints or HTTP. No type of wasmtime leaves this module.
 //!
 //! Invariants: an instance that trapped is never entered again; every call has a deadline; what a call can make the host
 //! hold is bounded.
 
 mod bindings;
-mod code;
+mod code_cache;
 mod compile;
 mod component;
 mod context;
+mod contract;
 mod engine;
+mod exports;
 mod fault;
-mod host;
+mod imports;
+mod inspect;
 mod instance;
 mod limits;
 mod logs;
 mod metrics;
 mod options;
+mod sandbox;
 mod time;
+mod undo;
 
-pub use code::CodeCache;
-pub use component::{Component, ComponentError, Inspection, World, inspect};
+pub use code_cache::CodeCache;
+pub use component::{Component, ComponentError};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
+pub use contract::World;
 pub use engine::{Runtime, RuntimeOptions};
+pub use exports::{EndProgress, Rejection};
 pub use fault::{Fault, FaultKind};
-pub use instance::{EndProgress, Instance, Rejection, Wear, is_in_call};
+pub use inspect::{Inspection, inspect};
+pub use instance::{Instance, Wear};
 pub use limits::{Limits, Recycle};
 pub use metrics::{Metric, MetricSnapshot, MetricValue, StageMetrics, TaskMetrics};
 pub use options::{ComponentOptions, DirectoryGrant};
+pub use sandbox::is_in_call;

@@ -1,7 +1,7 @@
 //! How much time a call has taken, as far as that is the guest's own doing: what its thread computed, and what it waited for by
 //! its own wish. A call that is not given a processor, or a machine that stands still, takes nothing.
 //!
-//! The processor's clock is read only where a call lasts, because reading it costs as much as a short call.
+//! The processor's clock is read only in calls that last, because reading it costs as much as a short call.
 
 use std::time::{Duration, Instant};
 

@@ -39,7 +39,7 @@ impl Task {
             ("wasm-host.attempts", why.attempts.to_string()),
             ("wasm-host.time", now.to_string()),
         ];
-        let limit = info.limits.value_bytes;
+        let limit = self.guest.component().limits().value_bytes;
         let cut = message
             .value
             .filter(|value| value.len() > limit)
@@ -71,8 +71,8 @@ impl Task {
             None => partition.0 % to.partitions,
         };
         let port = to.port;
-        self.context_mut()
-            .staged
-            .push(port, PartitionId(partition), letter);
+        self.guest
+            .context_mut()
+            .send(port, PartitionId(partition), letter);
     }
 }

@@ -1,8 +1,83 @@
-//! Why a task stopped.
+//! Why a task stopped: a cause that keeps its shape, and the text that is made of it.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::connectors::SourceError;
 use crate::model::Offset;
+use crate::model::shown::{self, SENTENCE_BYTES};
+use crate::runtime::Fault;
+use crate::state::StateError;
+
+/// What stops a task.
+#[derive(Debug, Clone)]
+pub enum Cause {
+    /// A call of the guest failed.
+    Fault(Fault),
+    /// The guest rejected a message, and `on-rejected` is "fail".
+    Rejected {
+        /// The message.
+        offset: Offset,
+        /// The guest's reason, 1 KiB at most.
+        reason: String,
+        /// The guest's own detail, 16 KiB at most.
+        detail: Option<Vec<u8>>,
+    },
+    /// A record of an input is not a message.
+    Undecodable {
+        /// Its bytes, as far as they were read.
+        raw: Vec<u8>,
+        /// Why.
+        reason: String,
+    },
+    /// An input could not be read.
+    Source(Arc<SourceError>),
+    /// The task could not be made from what is committed of it.
+    Restore(Arc<StateError>),
+    /// The guest asked to be stopped, for this reason.
+    Stop(String),
+    /// `on-end` answered with an error: the guest's reason, 1 KiB at most.
+    OnEnd(String),
+}
+
+impl Cause {
+    /// The word for it in messages: `trap`, `deadline`, `instantiate`, `host`, `panic`, `rejected`, `undecodable`, `source`, `stop`
+    /// or `on-end`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Cause::Fault(fault) => fault.kind.name(),
+            Cause::Rejected { .. } => "rejected",
+            Cause::Undecodable { .. } => "undecodable",
+            Cause::Source(_) => "source",
+            Cause::Restore(_) => "host",
+            Cause::Stop(_) => "stop",
+            Cause::OnEnd(_) => "on-end",
+        }
+    }
+}
+
+/// What happened, for a person: a sentence of 4 KiB at most; after it, for a fault, what the guest wrote and its backtrace.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |text: &dyn fmt::Display| shown::line(text, SENTENCE_BYTES);
+        match self {
+            Cause::Fault(fault) => fault.fmt(f),
+            Cause::Rejected { offset, reason, .. } => write!(
+                f,
+                "offset {offset} was rejected and `on-rejected` is \"fail\": {}",
+                short(reason)
+            ),
+            Cause::Undecodable { reason, .. } => f.write_str(&short(reason)),
+            Cause::Source(error) => f.write_str(&short(&shown::chain(&**error))),
+            Cause::Restore(error) => {
+                let why = shown::chain(&**error);
+                f.write_str(&short(&format_args!("it could not be made: {why}")))
+            }
+            Cause::Stop(reason) => write!(f, "the guest asked to be stopped: {reason}"),
+            Cause::OnEnd(reason) => f.write_str(&short(&format_args!("`on-end` failed: {reason}"))),
+        }
+    }
+}
 
 /// A task stopped. What it did before is committed; a restart meets the same messages.
 #[derive(Debug, Clone)]
@@ -11,14 +86,12 @@ pub struct TaskFailure {
     pub stage: String,
     /// The task: stage, slash, partition.
     pub task: String,
-    /// The input stream, where a message was the cause.
+    /// The input stream, if a message was the cause.
     pub stream: Option<String>,
     /// Offsets of the first and the last message of the batch that was undone.
     pub offsets: Option<(Offset, Offset)>,
-    /// `trap`, `deadline`, `rejected`, `undecodable`, `source`, `instantiate`, `host`, `panic`, `stop`, `on-end`.
-    pub kind: &'static str,
-    /// What happened, with the guest's message and backtrace.
-    pub reason: String,
+    /// What stopped it.
+    pub cause: Cause,
 }
 
 impl fmt::Display for TaskFailure {
@@ -34,8 +107,77 @@ impl fmt::Display for TaskFailure {
             (Some(stream), None) => write!(f, " at stream {stream:?}")?,
             (None, _) => {}
         }
-        write!(f, " ({}): {}", self.kind, self.reason)
+        write!(f, " ({}): {}", self.cause.kind(), self.cause)
     }
 }
 
 impl std::error::Error for TaskFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::FaultKind;
+
+    fn failure(stream: Option<&str>, offsets: Option<(u64, u64)>, cause: Cause) -> String {
+        let failure = TaskFailure {
+            stage: "s".into(),
+            task: "s/0".into(),
+            stream: stream.map(str::to_owned),
+            offsets,
+            cause,
+        };
+        failure.to_string()
+    }
+
+    #[test]
+    fn each_cause_has_its_word_and_its_sentence() {
+        let fault = Fault {
+            kind: FaultKind::Trap,
+            message: "unreachable".into(),
+            stderr: "a\nb\n".into(),
+            backtrace: "error:\n    0: f".into(),
+        };
+        assert_eq!(
+            failure(Some("in"), Some((3, 5)), Cause::Fault(fault)),
+            "stage \"s\": task s/0 stopped at stream \"in\", offsets 3 to 5 (trap): unreachable\n  guest's standard error:\n    a\n    \
+             b\n  backtrace:\n    error:\n        0: f"
+        );
+        let rejected = Cause::Rejected {
+            offset: 4,
+            reason: "no\nway".into(),
+            detail: None,
+        };
+        assert_eq!(
+            failure(Some("in"), Some((4, 4)), rejected),
+            "stage \"s\": task s/0 stopped at stream \"in\", offset 4 (rejected): offset 4 was rejected and `on-rejected` is \"fail\": \
+             no\\nway"
+        );
+        let undecodable = Cause::Undecodable {
+            raw: b"\xff".to_vec(),
+            reason: "x".repeat(2 * SENTENCE_BYTES),
+        };
+        assert_eq!(
+            failure(Some("in"), Some((4, 4)), undecodable),
+            format!(
+                "stage \"s\": task s/0 stopped at stream \"in\", offset 4 (undecodable): {}…",
+                "x".repeat(SENTENCE_BYTES)
+            )
+        );
+        let source = SourceError::Read {
+            path: "in.txt".into(),
+            source: std::io::Error::other("no \u{1b} disk"),
+        };
+        assert_eq!(
+            failure(Some("in"), None, Cause::Source(Arc::new(source))),
+            "stage \"s\": task s/0 stopped at stream \"in\" (source): read in.txt: no \\u{1b} disk"
+        );
+        assert_eq!(
+            failure(None, None, Cause::Stop("done".into())),
+            "stage \"s\": task s/0 stopped (stop): the guest asked to be stopped: done"
+        );
+        assert_eq!(
+            failure(None, None, Cause::OnEnd("a\nb".into())),
+            "stage \"s\": task s/0 stopped (on-end): `on-end` failed: a\\nb"
+        );
+    }
+}

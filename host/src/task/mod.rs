@@ -1,52 +1,58 @@
-//! One task: its inbox, the batch step, what is undone and what is kept, where rejected messages go.
+//! One task: its inbox, its guest, how a batch runs, what is kept of it, and what becomes of what goes wrong.
 //!
-//! A step takes one batch from the inbox, lends the context to the instance for the call, and decides what the answer means.
-//! What it keeps is in the epoch that is open; a seal hands that over. Must never know other tasks or checkpoints.
+//! A step takes one arrival from the inbox (`inbox/`), calls the guest with its messages (`run`, `guest`), keeps or undoes the
+//! batch (`keep`), and answers rejections and faults (`policy`). What is kept belongs to the open epoch; a seal hands that over.
+//! Must never know other tasks or checkpoints.
 //!
 //! Invariants: a batch is wholly kept or wholly undone; the position moves with the batch and never without; a failed task
 //! keeps its last good batch and does nothing more.
 
 mod dead_letter;
 mod failure;
+mod guest;
 mod inbox;
+mod keep;
+mod policy;
+mod run;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-pub use failure::TaskFailure;
-pub use inbox::{Delivery, Inbox, ReadAhead, Recorded};
+pub use failure::{Cause, TaskFailure};
+use guest::Guest;
+pub use inbox::{Arrival, Inbox, ReadAhead, Recorded};
 pub use step::{Outcome, StepControl};
 
 use crate::epoch::SealedTask;
-use crate::model::{Clock, InputIndex, OutputIndex, Position, StreamId, TaskId};
+use crate::model::{Clock, InputIndex, OutputIndex, StreamId, TaskId};
 use crate::records::TaskRecord;
-use crate::runtime::{Component, Instance, Requests, TaskContext, TaskInfo};
+use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
 
-/// Where a rejected message goes.
+/// What becomes of a rejected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRejected {
-    /// To the dead-letter stream.
+    /// It goes to the dead-letter stream.
     DeadLetter,
-    /// Nowhere: it is counted.
+    /// It is counted, and dropped.
     Skip,
     /// The task stops before it.
     Fail,
 }
 
-/// A stream that a stage sends to.
+/// The stream of a stage's dead letters.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
-    /// The place of its stream in [`TaskOptions::ports`].
+    /// The index of the stream in [`TaskOptions::ports`].
     pub port: OutputIndex,
-    /// Its partitions.
+    /// The stream's partitions.
     pub partitions: u32,
 }
 
 /// What a task is made of.
 pub struct TaskOptions {
-    /// Who it is.
+    /// Its identity and its ports.
     pub info: Arc<TaskInfo>,
     /// The stream of each input.
     pub inputs: Vec<(String, StreamId)>,
@@ -60,7 +66,7 @@ pub struct TaskOptions {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Figures of a task that anybody may read while it runs.
+/// Figures of a task, for readers on any thread.
 #[derive(Debug, Default)]
 pub struct TaskFigures {
     /// Messages processed since the start of the job, kept batches only.
@@ -82,29 +88,49 @@ pub struct TaskFigures {
 /// A task at work.
 pub struct Task {
     options: TaskOptions,
-    component: Arc<Component>,
-    /// Lent to the instance during a call.
-    context: Option<Box<TaskContext>>,
-    instance: Option<Instance>,
+    guest: Guest,
     inbox: Arc<Inbox>,
     /// As it will be committed next.
     record: TaskRecord,
     figures: Arc<TaskFigures>,
-    /// Inputs that have ended, with the position there.
-    ended: Vec<Option<Position>>,
+    /// Which inputs have ended.
+    ended: Vec<bool>,
     /// Something was kept, or a position moved, since the last seal.
     dirty: bool,
-    /// `on-end` has answered `done`, or there is no such export.
-    finished: bool,
-    failed: bool,
-    next_input: usize,
-    /// Who waits until the place where an input begins is recorded: by the open epoch, and by the sealed one.
+    phase: Phase,
+    /// Readers that wait until the position where they began is recorded: by the open epoch, and by the sealed one.
     begun: Vec<Recorded>,
     begun_sealed: Vec<Recorded>,
-    /// Such a place has come since somebody last asked.
+    /// Such a position has come since [`Task::take_begins`] was last called.
     begins: bool,
     /// Messages processed when the process began.
     processed_before: u64,
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It processes what arrives.
+    Running,
+    /// All inputs have ended, and the guest has nothing more to send.
+    Ended,
+    /// It stopped, and does nothing more.
+    Failed,
+}
+
+impl Phase {
+    fn end(&mut self) {
+        self.leave_running(Phase::Ended);
+    }
+
+    fn fail(&mut self) {
+        self.leave_running(Phase::Failed);
+    }
+
+    fn leave_running(&mut self, next: Phase) {
+        assert_eq!(*self, Phase::Running, "a task becomes {next:?}");
+        *self = next;
+    }
 }
 
 impl Task {
@@ -129,25 +155,21 @@ impl Task {
             })
             .map(AtomicU64::new)
             .collect();
-        let figures = TaskFigures {
+        let figures = Arc::new(TaskFigures {
             processed: AtomicU64::new(record.processed),
             rejected: AtomicU64::new(record.rejected),
             positions,
             ..TaskFigures::default()
-        };
+        });
         Task {
             options,
-            component,
-            context: Some(Box::new(context)),
-            instance: None,
+            guest: Guest::new(component, context, Arc::clone(&figures)),
             inbox,
             record,
-            figures: Arc::new(figures),
-            ended: vec![None; inputs],
+            figures,
+            ended: vec![false; inputs],
             dirty: false,
-            finished: false,
-            failed: false,
-            next_input: 0,
+            phase: Phase::Running,
             begun: Vec::new(),
             begun_sealed: Vec::new(),
             begins: false,
@@ -155,7 +177,7 @@ impl Task {
         }
     }
 
-    /// Who it is.
+    /// Its id.
     pub fn id(&self) -> TaskId {
         self.options.info.id
     }
@@ -177,22 +199,24 @@ impl Task {
 
     /// Whether an instance lives.
     pub fn has_instance(&self) -> bool {
-        self.instance.is_some()
+        self.guest.has_instance()
     }
 
     /// Whether a step has something to do that may need an instance.
     pub fn has_work(&self) -> bool {
-        !self.failed
-            && (!self.inbox.is_empty()
-                || (!self.finished && self.ended.iter().all(Option::is_some)))
+        match self.phase {
+            Phase::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),
+            Phase::Ended => !self.inbox.is_empty(),
+            Phase::Failed => false,
+        }
     }
 
     /// Bytes of the open epoch.
     pub fn open_bytes(&self) -> usize {
-        self.context().open_bytes()
+        self.guest.context().open_bytes()
     }
 
-    /// Whether an input has begun at a place that the next checkpoint must record soon. Asked again, it has not.
+    /// Whether an input has begun, since the last call, at a position that the next checkpoint must record soon.
     pub fn take_begins(&mut self) -> bool {
         std::mem::take(&mut self.begins)
     }
@@ -202,31 +226,27 @@ impl Task {
         self.record.processed == self.processed_before
     }
 
-    /// What the guest asked for in the batches that were kept since the last time.
+    /// What the guest asked for in the batches that were kept since the last call.
     pub fn take_requests(&mut self) -> Requests {
-        self.context_mut().take_requests()
+        self.guest.context_mut().take_requests()
     }
 
-    /// Freezes the open epoch; `None` where nothing changed.
+    /// Freezes the open epoch; `None` if nothing changed.
     pub fn seal(&mut self, pause: impl FnOnce() -> Duration) -> Option<SealedTask> {
         if !self.dirty {
             return None;
         }
         self.dirty = false;
-        let context = match &mut self.context {
-            Some(context) => context,
-            None => panic!("a task is sealed during a call"),
-        };
+        let context = self.guest.context_mut();
         self.record.store_time = self.record.store_time.max(context.now);
         for (port, stream) in self.options.ports.iter().enumerate() {
             if let Some(port) = self.options.info.outputs.get(port) {
-                let next = context.round_robin[port.counter.index()];
+                let next = context.round_robin(port.counter);
                 self.record.round_robin.insert(*stream, next);
             }
         }
         self.begun_sealed.append(&mut self.begun);
-        let state = context.state.seal();
-        let staged = context.take_staged();
+        let (state, staged) = context.seal();
         Some(SealedTask {
             task: self.options.info.id,
             state,
@@ -243,36 +263,12 @@ impl Task {
             // A reader that is gone does not wait.
             let _ = recorded.send(());
         }
-        self.context_mut().state.release();
+        self.guest.context_mut().release();
     }
 
     /// Drops the instance; the next batch makes a new one.
     pub fn drop_instance(&mut self, control: &StepControl) {
-        let (Some(instance), Some(context)) = (self.instance.take(), self.context.take()) else {
-            return;
-        };
-        let (context, closed) = instance.close(context);
-        self.context = Some(context);
-        // A `close` that was interrupted for the drain's sake did nothing wrong.
-        if let Err(fault) = closed
-            && !control.give_up.load(Ordering::Relaxed)
-        {
-            tracing::warn!(task = %self.name(), "`close` failed: {fault}");
-        }
-    }
-
-    fn context(&self) -> &TaskContext {
-        match &self.context {
-            Some(context) => context,
-            None => panic!("the context of a task is used during a call"),
-        }
-    }
-
-    fn context_mut(&mut self) -> &mut TaskContext {
-        match &mut self.context {
-            Some(context) => context,
-            None => panic!("the context of a task is used during a call"),
-        }
+        self.guest.close(control);
     }
 
     fn stream_of(&self, input: InputIndex) -> &(String, StreamId) {

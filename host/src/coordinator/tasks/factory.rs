@@ -241,8 +241,6 @@ impl TaskFactory {
                 .collect(),
             outputs: stage.outputs.iter().map(output).collect(),
             stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
-            component: stage.component.sha256().to_owned(),
-            limits: stage.limits.clone(),
             may_request_stop: stage.may_request_stop,
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
 use crate::model::{PartitionId, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
-use crate::task::{Delivery, Inbox};
+use crate::task::{Arrival, Inbox};
 
 /// Figures of a reader, for any thread to read.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl Reader {
         let is_slow = self.input.polls_may_block();
         let mut source = match opened {
             Ok(source) => source,
-            Err(error) => return self.deliver(Delivery::Failed(error)),
+            Err(error) => return self.arrive(Arrival::Failed(error)),
         };
         self.note_progress(&*source);
         // The oldest message is the same at every start; the latest, or the first after a time, is not.
@@ -105,7 +105,7 @@ impl Reader {
         if let (OpenAt::Start(_), Some(position)) = (&self.at, source.begins_at()) {
             let (recorded, is_recorded) = oneshot::channel();
             let recorded = chosen.then_some(recorded);
-            self.deliver(Delivery::Begin {
+            self.arrive(Arrival::Begin {
                 position,
                 chosen: recorded,
             });
@@ -120,13 +120,13 @@ impl Reader {
                 true => slowly(|| source.poll(self.bounds)).await,
                 false => source.poll(self.bounds),
             };
-            let delivery = match polled {
+            let arrival = match polled {
                 Ok(Polled::Messages(fetched)) => {
                     self.figures.idle.store(false, Ordering::Release);
                     if let Some(pace) = &self.pace {
                         tokio::time::sleep_until(pace.take(fetched.offsets.len()).into()).await;
                     }
-                    Delivery::Messages(fetched)
+                    Arrival::Messages(fetched)
                 }
                 Ok(Polled::Undecodable {
                     offset,
@@ -134,7 +134,7 @@ impl Reader {
                     reason,
                     end_detail,
                     ..
-                }) => Delivery::Undecodable {
+                }) => Arrival::Undecodable {
                     offset,
                     raw,
                     reason,
@@ -147,13 +147,13 @@ impl Reader {
                         "{messages} messages that were not read are gone (`drop-unread`): reading goes on at offset {}",
                         at.next
                     );
-                    Delivery::Passed(at)
+                    Arrival::Passed(at)
                 }
                 Ok(Polled::Idle) => {
                     match source.passed() {
                         Ok(None) => {}
-                        Ok(Some(position)) => self.deliver(Delivery::Passed(position)),
-                        Err(error) => return self.deliver(Delivery::Failed(error)),
+                        Ok(Some(position)) => self.arrive(Arrival::Passed(position)),
+                        Err(error) => return self.arrive(Arrival::Failed(error)),
                     }
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
@@ -164,20 +164,20 @@ impl Reader {
                 Ok(Polled::End { at }) => {
                     self.note_progress(&*source);
                     self.figures.ended.store(true, Ordering::Release);
-                    return self.deliver(Delivery::End(at));
+                    return self.arrive(Arrival::End(at));
                 }
-                Err(error) => return self.deliver(Delivery::Failed(error)),
+                Err(error) => return self.arrive(Arrival::Failed(error)),
             };
             self.note_progress(&*source);
-            self.deliver(delivery);
+            self.arrive(arrival);
             drop(space);
             // A source that always has more must not keep the thread from others.
             tokio::task::yield_now().await;
         }
     }
 
-    fn deliver(&self, delivery: Delivery) {
-        self.inbox.push(self.place, delivery);
+    fn arrive(&self, arrival: Arrival) {
+        self.inbox.push(self.place, arrival);
         self.waker.wake(self.task);
     }
 

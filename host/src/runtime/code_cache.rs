@@ -9,7 +9,7 @@
 //! | 8..40 | SHA-256 of the rest |
 //! | rest | wasmtime's serialized code |
 //!
-//! Loading it runs it, so it is trusted only where nobody else can write: the folder is this user's with mode 0700, and each
+//! Loading it runs it, so it is trusted only if no other user can write it: the folder is this user's with mode 0700, and each
 //! file's hash is checked before it is loaded. Whatever does not fit is compiled again. Safe to delete at any time. An empty file
 //! `lock` is held by the process that compiles.
 
@@ -39,8 +39,8 @@ pub struct CodeCache {
 }
 
 impl CodeCache {
-    /// The user's cache: `$XDG_CACHE_HOME/wasm-host`, or `~/.cache/wasm-host`. `None` where there is neither, or where the
-    /// folder is somebody else's.
+    /// The user's cache: `$XDG_CACHE_HOME/wasm-host`, or `~/.cache/wasm-host`. `None` if there is neither, or if the
+    /// folder belongs to another user.
     pub fn of_user(env: &dyn Fn(&str) -> Option<String>) -> Option<CodeCache> {
         let base = match env("XDG_CACHE_HOME").filter(|path| Path::new(path).is_absolute()) {
             Some(path) => PathBuf::from(path),
@@ -49,7 +49,7 @@ impl CodeCache {
         CodeCache::at(base.join("wasm-host"))
     }
 
-    /// A cache in a folder, made where it does not exist.
+    /// A cache in a folder, made if it does not exist.
     pub fn at(folder: PathBuf) -> Option<CodeCache> {
         let made = DirBuilder::new()
             .recursive(true)
@@ -74,7 +74,7 @@ impl CodeCache {
         Some(CodeCache { folder })
     }
 
-    /// Waits until no other process of this user compiles; lasts until it is dropped, or the process ends. `None` where the
+    /// Waits until no other process of this user compiles; lasts until it is dropped, or the process ends. `None` if the
     /// folder has no place for a lock, or after so much time: it may be held by a process that is itself held.
     pub(super) fn turn(&self, patience: Duration) -> Option<File> {
         let began = Instant::now();

@@ -3,11 +3,11 @@
 use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
 use wasmtime::{StoreContextMut, ensure, format_err};
 
-use super::state::{ColumnView, GuestColumn, packed};
-use super::{Guest, with_memory};
+use super::column::{ColumnView, GuestColumn, packed};
+use super::{InstanceData, with_memory};
 use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId, shown};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES};
+use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES, Limits};
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
@@ -43,9 +43,9 @@ struct GuestMessages {
     headers: Option<GuestHeaders>,
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut output = linker.instance("wasm-host:task/output@0.1.0")?;
     output.func_wrap("send", send)?;
     output.func_wrap("send-many", send_many)?;
@@ -73,7 +73,7 @@ fn send(mut call: Call<'_>, (port, message): (WasmStr, Outgoing)) -> wasmtime::R
         let timestamp = message.timestamp.unwrap_or(context.timestamp);
         let partition = message.partition;
         let message = MessageRef::new(key, value, timestamp).with_headers(&headers, 0);
-        stage(context, port, partition, message)
+        stage(context, memory.data().limits(), port, partition, message)
     })
 }
 
@@ -84,6 +84,7 @@ fn send_many(
     call.data_mut().batch("send-many")?;
     with_memory(call, |context, memory| {
         let port = find_port(context, &port.to_str(memory)?)?;
+        let limits = memory.data().limits();
         let values = messages.values.view(memory, "values")?;
         let len = values.len();
         let keys = match &messages.keys {
@@ -122,6 +123,7 @@ fn send_many(
             }
             stage(
                 context,
+                limits,
                 port,
                 partitions.map(|partitions| u32::from_le_bytes(partitions[index])),
                 message,
@@ -146,7 +148,7 @@ fn same_length<'a>(
 
 fn own_headers(
     headers: &GuestHeaders,
-    memory: &StoreContextMut<'_, Guest>,
+    memory: &StoreContextMut<'_, InstanceData>,
     messages: usize,
 ) -> wasmtime::Result<HeadersColumn> {
     let ends = packed(&headers.ends, memory, &"`ends` of headers")?;
@@ -180,6 +182,7 @@ fn find_port(context: &TaskContext, name: &str) -> wasmtime::Result<OutputIndex>
 /// Checks a message against the limits and adds it to what the task has sent.
 fn stage(
     context: &mut TaskContext,
+    limits: &Limits,
     port: OutputIndex,
     partition: Option<u32>,
     message: MessageRef<'_>,
@@ -188,7 +191,6 @@ fn stage(
         message.key.map_or(0, <[u8]>::len),
         message.value.map_or(0, <[u8]>::len),
     );
-    let limits = &context.info.limits;
     ensure!(
         key <= limits.key_bytes,
         "a key of {key} bytes exceeds the limit `key-bytes` = {}",
@@ -226,6 +228,6 @@ fn stage(
         }
         None => context.partition_for(port, message.key),
     };
-    context.staged.push(port, partition, message);
+    context.send(port, partition, message);
     Ok(())
 }

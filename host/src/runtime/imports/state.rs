@@ -7,13 +7,13 @@ use wasmtime::component::{
 };
 use wasmtime::{StoreContextMut, bail, ensure, format_err};
 
-use super::{Guest, with_memory};
-use crate::model::StoreIndex;
-use crate::model::{Column, iterate};
+use super::column::{GuestColumn, HostColumn};
+use super::deadline::Deadline;
+use super::{InstanceData, with_memory};
+use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
-use crate::runtime::time::CallTime;
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// The types that handles are of.
@@ -51,24 +51,6 @@ struct Options {
     keys_only: bool,
 }
 
-/// A column in the guest's memory.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub(super) struct GuestColumn {
-    ends: WasmList<u8>,
-    data: WasmList<u8>,
-    absent: WasmList<u8>,
-}
-
-/// A column on its way to the guest.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-struct HostColumn {
-    ends: Vec<u8>,
-    data: Vec<u8>,
-    absent: Vec<u8>,
-}
-
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct Entries {
@@ -76,71 +58,9 @@ struct Entries {
     values: HostColumn,
 }
 
-impl From<Column> for HostColumn {
-    fn from(column: Column) -> HostColumn {
-        let (ends, data, absent) = column.into_parts();
-        HostColumn {
-            ends: bytemuck::cast_slice(&ends).to_vec(),
-            data,
-            absent: bytemuck::cast_slice(&absent).to_vec(),
-        }
-    }
-}
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 
-/// A guest's column, checked and borrowed.
-#[derive(Clone, Copy)]
-pub(super) struct ColumnView<'a> {
-    ends: &'a [[u8; 4]],
-    data: &'a [u8],
-    absent: &'a [[u8; 4]],
-}
-
-impl<'a> ColumnView<'a> {
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + 'a {
-        iterate(self.ends, self.data, self.absent)
-    }
-}
-
-impl GuestColumn {
-    pub(super) fn view<'a>(
-        &self,
-        store: &'a StoreContextMut<'_, Guest>,
-        what: &str,
-    ) -> wasmtime::Result<ColumnView<'a>> {
-        let view = ColumnView {
-            ends: packed(&self.ends, store, &format_args!("`ends` of {what}"))?,
-            data: self.data.as_le_slice(store),
-            absent: packed(&self.absent, store, &format_args!("`absent` of {what}"))?,
-        };
-        crate::model::check_parts(view.ends, view.data.len(), view.absent)
-            .map_err(|error| format_err!("the column of {what}: {error}"))?;
-        Ok(view)
-    }
-}
-
-/// Packed numbers of `N` bytes each, in the guest's memory.
-pub(super) fn packed<'a, const N: usize>(
-    list: &WasmList<u8>,
-    store: &'a StoreContextMut<'_, Guest>,
-    what: &dyn std::fmt::Display,
-) -> wasmtime::Result<&'a [[u8; N]]> {
-    let bytes = list.as_le_slice(store);
-    let (numbers, rest) = bytes.as_chunks::<N>();
-    ensure!(
-        rest.is_empty(),
-        "{what} has {} bytes, which are no whole number of packed numbers of {N} bytes",
-        bytes.len()
-    );
-    Ok(numbers)
-}
-
-type Call<'a> = StoreContextMut<'a, Guest>;
-
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut state = linker.instance("wasm-host:task/state@0.1.0")?;
     state.resource("store", ResourceType::host::<Store>(), |mut call, _| {
         let guest = call.data_mut();
@@ -150,7 +70,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     state.resource("cursor", ResourceType::host::<Cursor>(), |mut call, id| {
         // Dropped in or after the call that opened it; after it there is nothing left to close.
         if let Some(context) = &mut call.data_mut().context {
-            context.state.scan_close(CursorId::from_bits(id));
+            context.state_mut().scan_close(CursorId::from_bits(id));
         }
         Ok(())
     })?;
@@ -187,9 +107,9 @@ fn get(
 ) -> wasmtime::Result<(Option<Vec<u8>>,)> {
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
         Ok((context
-            .state
+            .state_mut()
             .get(index(store.rep())?, key)
             .map_err(host_failed)?,))
     })
@@ -208,7 +128,8 @@ fn put(
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
         let (key, value) = (key.as_le_slice(memory), value.as_le_slice(memory));
-        write(context, index(store.rep())?, key, Some(value))
+        let limits = memory.data().limits();
+        write(context, limits, index(store.rep())?, key, Some(value))
     })
 }
 
@@ -218,7 +139,8 @@ fn delete(
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("delete")?;
     with_memory(call, |context, memory| {
-        write(context, index(store.rep())?, key.as_le_slice(memory), None)
+        let (key, limits) = (key.as_le_slice(memory), memory.data().limits());
+        write(context, limits, index(store.rep())?, key, None)
     })
 }
 
@@ -229,11 +151,11 @@ fn increment(
     call.data_mut().batch("increment")?;
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
         context
             .stage_bytes(key.len() + 8 + ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        match context.state.increment(index(store.rep())?, key, by) {
+        match context.state_mut().increment(index(store.rep())?, key, by) {
             Ok(sum) => Ok((sum,)),
             Err(IncrementError::State(error)) => Err(host_failed(error)),
             Err(error) => Err(format_err!("increment: {error}")),
@@ -245,11 +167,12 @@ fn get_many(
     call: Call<'_>,
     (store, keys): (Resource<Store>, GuestColumn),
 ) -> wasmtime::Result<(HostColumn,)> {
-    let mut time = Time::of(&call);
+    let mut deadline = Deadline::of(&call);
     with_memory(call, |context, memory| {
         let store = index(store.rep())?;
+        let limits = memory.data().limits();
         let keys = keys.view(memory, "keys")?;
-        // Each takes up to 8 bytes beside its value: where it ends, and that it is absent.
+        // Each takes up to 8 bytes in addition to its value: where it ends, and that it is absent.
         let most = CALL_RETURNS_BYTES / 8;
         ensure!(
             keys.len() <= most,
@@ -260,11 +183,11 @@ fn get_many(
         let likely = keys.len().min(1 << 15);
         let mut found = Column::with_capacity(likely, likely * 32);
         for key in keys.iter() {
-            time.check()?;
+            deadline.check()?;
             let key = present(key)?;
-            check_key(context, key)?;
+            check_key(limits, key)?;
             context
-                .state
+                .state_mut()
                 .get_into(store, key, &mut found)
                 .map_err(host_failed)?;
             ensure!(
@@ -289,7 +212,7 @@ fn put_many(
     call.data_mut().batch("put-many")?;
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
-        let store = index(store.rep())?;
+        let (store, limits) = (index(store.rep())?, memory.data().limits());
         let keys = keys.view(memory, "keys")?;
         let values = values.view(memory, "values")?;
         ensure!(
@@ -299,7 +222,7 @@ fn put_many(
             values.len()
         );
         for (key, value) in keys.iter().zip(values.iter()) {
-            write(context, store, present(key)?, value)?;
+            write(context, limits, store, present(key)?, value)?;
         }
         Ok(())
     })
@@ -311,12 +234,14 @@ fn delete_range(
 ) -> wasmtime::Result<()> {
     call.data_mut().batch("delete-range")?;
     with_memory(call, |context, memory| {
-        let (start, end) = bounds(context, &range, memory)?;
+        let (start, end) = bounds(&range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
         context
             .stage_bytes(bytes + 2 * ENTRY_BYTES)
             .map_err(wasmtime::Error::msg)?;
-        context.state.delete_range(index(store.rep())?, start, end);
+        context
+            .state_mut()
+            .delete_range(index(store.rep())?, start, end);
         Ok(())
     })
 }
@@ -327,10 +252,10 @@ fn scan(
 ) -> wasmtime::Result<(Resource<Cursor>,)> {
     with_memory(call, |context, memory| {
         ensure!(
-            context.state.cursors_open() < CURSORS,
+            context.state_mut().cursors_open() < CURSORS,
             "a task may have {CURSORS} cursors open; drop those that are not needed"
         );
-        let (start, end) = bounds(context, &range, memory)?;
+        let (start, end) = bounds(&range, memory)?;
         let options = ScanOptions {
             order: if options.reverse {
                 Order::Down
@@ -339,7 +264,9 @@ fn scan(
             },
             keys_only: options.keys_only,
         };
-        let id = context.state.scan(index(store.rep())?, start, end, options);
+        let id = context
+            .state_mut()
+            .scan(index(store.rep())?, start, end, options);
         Ok((Resource::new_own(id.to_bits()),))
     })
 }
@@ -349,15 +276,15 @@ fn next(
     (cursor, max_entries, max_bytes): (Resource<Cursor>, u32, u32),
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
-    let mut time = Time::of(&call);
-    let state = &mut call.data_mut().context()?.state;
+    let mut deadline = Deadline::of(&call);
+    let state = call.data_mut().context()?.state_mut();
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
     let found = state
         .scan_next(
             CursorId::from_bits(cursor.rep()),
             max_entries as usize,
             bytes,
-            &mut || time.is_over(),
+            &mut || deadline.is_over(),
         )
         .map_err(host_failed)?;
     match found {
@@ -366,34 +293,6 @@ fn next(
             values: found.values.into(),
         },)),
         None => bail!("the cursor has ended: it lives as long as the call that opened it"),
-    }
-}
-
-/// The deadline of a call, for a host function whose work grows with what it is given: nothing else ends it.
-pub(super) struct Time {
-    time: CallTime,
-    steps: u32,
-}
-
-impl Time {
-    pub(super) fn of(call: &Call<'_>) -> Time {
-        Time {
-            time: call.data().time.clone(),
-            steps: 0,
-        }
-    }
-
-    /// One more step; the clock is read now and then.
-    pub(super) fn check(&mut self) -> wasmtime::Result<()> {
-        self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(256) && self.is_over() {
-            return Err(wasmtime::Error::new(DeadlinePassed));
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_over(&mut self) -> bool {
-        self.time.is_over()
     }
 }
 
@@ -406,8 +305,8 @@ fn present(key: Option<&[u8]>) -> wasmtime::Result<&[u8]> {
     key.ok_or_else(|| format_err!("a key in the column of keys is absent"))
 }
 
-fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
-    let limit = context.info.limits.key_bytes;
+fn check_key(limits: &Limits, key: &[u8]) -> wasmtime::Result<()> {
+    let limit = limits.key_bytes;
     ensure!(
         key.len() <= limit,
         "a key of {} bytes exceeds the limit `key-bytes` = {limit}",
@@ -418,13 +317,14 @@ fn check_key(context: &TaskContext, key: &[u8]) -> wasmtime::Result<()> {
 
 pub(super) fn write(
     context: &mut TaskContext,
+    limits: &Limits,
     store: StoreIndex,
     key: &[u8],
     value: Option<&[u8]>,
 ) -> wasmtime::Result<()> {
-    check_key(context, key)?;
+    check_key(limits, key)?;
     let bytes = value.map_or(0, <[u8]>::len);
-    let limit = context.info.limits.value_bytes;
+    let limit = limits.value_bytes;
     ensure!(
         bytes <= limit,
         "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
@@ -432,21 +332,20 @@ pub(super) fn write(
     context
         .stage_bytes(key.len() + bytes + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
-    context.state.put(store, key, value);
+    context.state_mut().put(store, key, value);
     Ok(())
 }
 
 type Bounds<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn bounds<'a>(
-    context: &TaskContext,
     range: &Range,
-    memory: &'a StoreContextMut<'_, Guest>,
+    memory: &'a StoreContextMut<'_, InstanceData>,
 ) -> wasmtime::Result<Bounds<'a>> {
     let start = range.start.as_ref().map(|key| key.as_le_slice(memory));
     let end = range.end.as_ref().map(|key| key.as_le_slice(memory));
     for key in [start, end].into_iter().flatten() {
-        check_key(context, key)?;
+        check_key(memory.data().limits(), key)?;
     }
     Ok((start, end))
 }

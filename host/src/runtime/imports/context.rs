@@ -3,16 +3,16 @@
 use wasmtime::bail;
 use wasmtime::component::Linker;
 
-use super::{Guest, HasGuest};
+use super::{HasInstanceData, InstanceData};
 use crate::model::shown;
 use crate::runtime::bindings::wasm_host::task::context::{self, Host, Input, InputKind};
 use crate::runtime::limits::REASON_BYTES;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    context::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
+    context::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)
 }
 
-impl Host for Guest {
+impl Host for InstanceData {
     fn job(&mut self) -> wasmtime::Result<String> {
         Ok(self.context()?.info.job.clone())
     }
@@ -42,7 +42,7 @@ impl Host for Guest {
     }
 
     fn component_version(&mut self) -> wasmtime::Result<String> {
-        Ok(self.context()?.info.component.clone())
+        Ok(self.component.sha256().to_owned())
     }
 
     fn now_ms(&mut self) -> wasmtime::Result<i64> {
@@ -50,7 +50,7 @@ impl Host for Guest {
     }
 
     fn request_checkpoint(&mut self) -> wasmtime::Result<()> {
-        self.context()?.requests.checkpoint = true;
+        self.context()?.requests_mut().checkpoint = true;
         Ok(())
     }
 
@@ -59,7 +59,7 @@ impl Host for Guest {
         if !context.info.may_request_stop {
             bail!("request-stop is not granted: set `request-stop = true` in [stage.capabilities]");
         }
-        context.requests.stop = Some(shown::line(reason, REASON_BYTES));
+        context.requests_mut().stop = Some(shown::line(reason, REASON_BYTES));
         Ok(())
     }
 }

@@ -2,15 +2,15 @@
 
 use wasmtime::component::Linker;
 
-use super::{Guest, HasGuest};
+use super::{HasInstanceData, InstanceData};
 use crate::runtime::bindings::wasi::logging::logging::{self, Host, Level as Given};
 use crate::runtime::logs::Level;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    logging::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
+    logging::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)
 }
 
-impl Host for Guest {
+impl Host for InstanceData {
     fn log(&mut self, level: Given, context: String, message: String) -> wasmtime::Result<()> {
         let level = match level {
             Given::Trace => Level::Trace,

@@ -3,8 +3,10 @@
 //! The hot ones (`state`, `output`) are linked by hand, so that keys and values are read where they lie in the guest's
 //! memory. A host function that breaks a limit, or cannot do its part, traps with a sentence.
 
+mod column;
 mod config;
 mod context;
+mod deadline;
 mod descriptors;
 mod files;
 mod keyvalue;
@@ -15,7 +17,6 @@ mod state;
 mod waiting;
 mod wasi;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -25,9 +26,10 @@ use wasmtime::{StoreContextMut, bail};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Runtime;
+use super::component::Component;
 use super::context::TaskContext;
 use super::engine::TICK;
-use super::limits::{RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
+use super::limits::{Limits, RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
 use super::logs::TaskLog;
 use super::time::CallTime;
 pub(super) use descriptors::Descriptors;
@@ -35,14 +37,15 @@ use descriptors::OwnDescriptors;
 pub(super) use wasi::Wasi;
 
 /// What an instance's store holds.
-pub(super) struct Guest {
+pub(super) struct InstanceData {
+    component: Arc<Component>,
     /// The task's context, for the time of a call.
     pub(super) context: Option<Box<TaskContext>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
     pub(super) memory: MemoryLimit,
     /// What the running call may take.
     pub(super) time: CallTime,
-    /// Says when nobody is waited for any more.
+    /// Set when every wait must end.
     interrupted: tokio::sync::watch::Receiver<bool>,
     /// Handles to stores that the guest holds.
     pub(super) store_handles: u32,
@@ -51,18 +54,19 @@ pub(super) struct Guest {
     descriptors: OwnDescriptors,
     wasi: WasiCtx,
     table: ResourceTable,
-    config: Arc<BTreeMap<String, String>>,
 }
 
-impl Guest {
-    pub(super) fn new(runtime: &Runtime, wasi: Wasi, memory_bytes: usize) -> Guest {
+impl InstanceData {
+    pub(super) fn new(component: &Arc<Component>, wasi: Wasi) -> InstanceData {
+        let runtime = &component.runtime;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        Guest {
+        InstanceData {
+            component: Arc::clone(component),
             context: None,
             log: wasi.log,
             memory: MemoryLimit {
-                bytes_max: memory_bytes,
+                bytes_max: component.limits().memory_bytes,
                 bytes: 0,
                 elements: 0,
                 granted: 0,
@@ -75,8 +79,12 @@ impl Guest {
             descriptors: OwnDescriptors::new(Arc::clone(&runtime.descriptors)),
             wasi: wasi.ctx,
             table,
-            config: wasi.config,
         }
+    }
+
+    /// What the instance may use.
+    fn limits(&self) -> &Limits {
+        self.component.limits()
     }
 
     /// The task's context. Host functions run within a call only, and a call has one.
@@ -87,7 +95,15 @@ impl Guest {
         }
     }
 
-    /// The running call lasts: in how many ticks it is looked at again. `None`: it must end.
+    /// The context together with the limits.
+    fn context_and_limits(&mut self) -> wasmtime::Result<(&mut TaskContext, &Limits)> {
+        match &mut self.context {
+            Some(context) => Ok((context, self.component.limits())),
+            None => bail!("a host function was called outside of any call"),
+        }
+    }
+
+    /// How many ticks the running call may go on before this is asked again; `None` if it must end.
     pub(super) fn look_at_call(&mut self) -> Option<u64> {
         if *self.interrupted.borrow() || self.time.is_over() {
             return None;
@@ -117,7 +133,7 @@ impl Guest {
     }
 }
 
-impl WasiView for Guest {
+impl WasiView for InstanceData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -127,17 +143,17 @@ impl WasiView for Guest {
 }
 
 /// Gives the bindings the whole store.
-struct HasGuest;
+struct HasInstanceData;
 
-impl HasData for HasGuest {
-    type Data<'a> = &'a mut Guest;
+impl HasData for HasInstanceData {
+    type Data<'a> = &'a mut InstanceData;
 }
 
 /// Runs `f` on the context while the guest's memory is borrowed: the context is taken out of the store and put back, also
 /// when `f` panics, because all of the epoch is in it.
 fn with_memory<R>(
-    mut store: StoreContextMut<'_, Guest>,
-    f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, Guest>) -> wasmtime::Result<R>,
+    mut store: StoreContextMut<'_, InstanceData>,
+    f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, InstanceData>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
     let Some(mut context) = store.data_mut().context.take() else {
         bail!("a host function was called outside of any call");
@@ -151,7 +167,7 @@ fn with_memory<R>(
 }
 
 /// Everything that a guest may import.
-pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<Guest>> {
+pub(super) fn linker(runtime: &Runtime) -> wasmtime::Result<Linker<InstanceData>> {
     let mut linker = Linker::new(&runtime.engine);
     wasi::link(&mut linker)?;
     config::link(&mut linker)?;
@@ -215,7 +231,7 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         Ok(true)
     }
 
-    /// It is beyond the memory's own maximum, say. The guest is told, and goes on with what it has.
+    /// For example because it exceeds the memory's own maximum. `memory.grow` returns -1 and the guest keeps what it has.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.bytes -= std::mem::take(&mut self.granted);
         Ok(())

@@ -13,17 +13,17 @@ use wasmtime_wasi::p2::bindings::sync::filesystem::types::{self, Descriptor, Err
 use wasmtime_wasi::p2::bindings::sync::io::streams::{self, InputStream, OutputStream};
 use wasmtime_wasi::p2::{DynPollable, FsError, FsResult, StreamError, StreamResult};
 
-use super::Guest;
+use super::InstanceData;
 
-impl Guest {
+impl InstanceData {
     /// Waits for a call into the file system.
     fn on_files<R>(
         &mut self,
         call: impl AsyncFnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<R>,
     ) -> FsResult<R> {
-        let mut limits = self.limits();
-        let result = limits.wait_for_files(call(&mut self.filesystem()));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait_for_files(call(&mut self.filesystem()));
+        self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(FsError::trap(passed)))
     }
 
@@ -32,14 +32,14 @@ impl Guest {
         &mut self,
         call: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<R>,
     ) -> StreamResult<R> {
-        let mut limits = self.limits();
-        let result = limits.wait_for_files(call(&mut self.table));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait_for_files(call(&mut self.table));
+        self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
     }
 }
 
-impl types::Host for Guest {
+impl types::Host for InstanceData {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
         types::Host::convert_error_code(&mut self.filesystem(), error)
     }
@@ -52,7 +52,7 @@ impl types::Host for Guest {
     }
 }
 
-impl types::HostDescriptor for Guest {
+impl types::HostDescriptor for InstanceData {
     fn open_at(
         &mut self,
         folder: Resource<Descriptor>,
@@ -344,7 +344,7 @@ impl types::HostDescriptor for Guest {
     }
 }
 
-impl types::HostDirectoryEntryStream for Guest {
+impl types::HostDirectoryEntryStream for InstanceData {
     fn read_directory_entry(
         &mut self,
         stream: Resource<types::DirectoryEntryStream>,
@@ -374,7 +374,7 @@ fn check_type(found: types::DescriptorType) -> FsResult<()> {
     }
 }
 
-impl streams::Host for Guest {
+impl streams::Host for InstanceData {
     fn convert_stream_error(
         &mut self,
         error: StreamError,
@@ -383,7 +383,7 @@ impl streams::Host for Guest {
     }
 }
 
-impl streams::HostInputStream for Guest {
+impl streams::HostInputStream for InstanceData {
     fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
         self.wait_for(async |table| async_streams::HostInputStream::drop(table, stream).await)
     }
@@ -416,7 +416,7 @@ impl streams::HostInputStream for Guest {
     }
 }
 
-impl streams::HostOutputStream for Guest {
+impl streams::HostOutputStream for InstanceData {
     fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {
         self.wait_for(async |table| async_streams::HostOutputStream::drop(table, stream).await)
     }

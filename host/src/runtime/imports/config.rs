@@ -4,7 +4,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmStr};
 
-use super::Guest;
+use super::InstanceData;
 
 /// The interface's names. Drafts are compared letter by letter.
 pub(super) const NAMES: [&str; 3] = [
@@ -24,10 +24,10 @@ enum Error {
     Io(String),
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     for name in NAMES {
         let mut instance = linker.instance(name)?;
         instance.func_wrap("get", get)?;
@@ -38,11 +38,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn get(call: Call<'_>, (key,): (WasmStr,)) -> Answer<Option<String>> {
     let key = key.to_str(&call)?;
-    Ok((Ok(call.data().config.get(&*key).cloned()),))
+    Ok((Ok(call.data().component.options.config.get(&*key).cloned()),))
 }
 
 fn get_all(call: Call<'_>, (): ()) -> Answer<Vec<(String, String)>> {
-    let config = call.data().config.iter();
+    let config = call.data().component.options.config.iter();
     Ok((Ok(config
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()),))

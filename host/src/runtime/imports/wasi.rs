@@ -1,8 +1,7 @@
-//! `wasi:*@0.2`: linked whole, with no authority but what the job grants. No folder, no environment, no argument; sockets
+//! `wasi:*@0.2`: linked whole, with no rights but what the job grants. No folder, no environment, no argument; sockets
 //! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,8 +16,8 @@ use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 
-use super::waiting::Limits;
-use super::{Guest, HasGuest};
+use super::waiting::WaitBounds;
+use super::{HasInstanceData, InstanceData};
 use crate::runtime::Runtime;
 use crate::runtime::limits::RANDOM_BYTES;
 use crate::runtime::logs::{Stream, TaskLog};
@@ -27,7 +26,6 @@ use crate::runtime::options::{ComponentOptions, DirectoryGrant};
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
     pub(super) ctx: WasiCtx,
-    pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) log: Arc<Mutex<TaskLog>>,
 }
 
@@ -51,17 +49,13 @@ impl Wasi {
                 let grants = options.directories.clone();
                 // Folders may lie on a file system that hangs.
                 let granted = spawn_blocking(move || grant(ctx, &grants));
-                let mut limits = Limits::new(runtime, options.limits.call_deadline);
-                limits
+                let mut bounds = WaitBounds::new(runtime, options.limits.call_deadline);
+                bounds
                     .wait(granted)
                     .map_err(|_| "the granted folders could not be opened in time".to_owned())??
             }
         };
-        Ok(Wasi {
-            ctx,
-            config: Arc::clone(&options.config),
-            log,
-        })
+        Ok(Wasi { ctx, log })
     }
 }
 
@@ -77,36 +71,36 @@ fn grant(mut ctx: WasiCtxBuilder, grants: &[DirectoryGrant]) -> Result<WasiCtx, 
     Ok(ctx.build())
 }
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     linker.allow_shadowing(true);
-    poll::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
-    streams::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
-    types::add_to_linker::<Guest, HasGuest>(linker, |guest| guest)?;
+    poll::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
+    streams::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
+    types::add_to_linker::<InstanceData, HasInstanceData>(linker, |guest| guest)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-impl Guest {
+impl InstanceData {
     /// Waits for pollables.
     pub(super) fn wait_for<R>(
         &mut self,
         ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        let mut limits = self.limits();
-        let result = limits.wait(ready(&mut self.table));
-        self.time = limits.time;
+        let mut bounds = self.wait_bounds();
+        let result = bounds.wait(ready(&mut self.table));
+        self.time = bounds.time;
         result.map_err(wasmtime::Error::new)?
     }
 }
 
-impl poll::Host for Guest {
+impl poll::Host for InstanceData {
     fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         self.wait_for(async |table| waiting::Host::poll(table, pollables).await)
     }
 }
 
-impl poll::HostPollable for Guest {
+impl poll::HostPollable for InstanceData {
     fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.wait_for(async |table| waiting::HostPollable::ready(table, pollable).await)
     }

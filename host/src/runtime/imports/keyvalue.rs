@@ -1,6 +1,6 @@
 //! `wasi:keyvalue/{store,atomics,batch}`, drafts 0.2.0-draft and 0.2.0-draft2, on the stores of the stage: a bucket is a store.
 //!
-//! What they promise less of (they are eventually consistent) our stores keep more of: a task reads its own writes at once, and
+//! Our stores promise more than these interfaces, which are only eventually consistent: a task reads its own writes at once, and
 //! what a batch wrote is undone with it. Keys are strings here, so keys that are not UTF-8 can be neither named nor listed. A
 //! broken limit is an `error.other`, because these interfaces have a place for it; writing outside of a batch and staging more
 //! than a call may trap, as they do in `wasm-host:task/state`.
@@ -13,17 +13,18 @@ use wasmtime::component::{
 };
 use wasmtime::{StoreContextMut, bail};
 
-use super::state::{Time, host_failed, index, write};
-use super::{Guest, with_memory};
+use super::deadline::Deadline;
+use super::state::{host_failed, index, write};
+use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
 use crate::state::{IncrementError, Order, ScanOptions};
 
 /// Keys of a page of `list-keys`, and their bytes.
 const PAGE_KEYS: usize = 1_000;
 const PAGE_BYTES: usize = 64 << 10;
-/// Places of `list-keys` that an instance may come back to where cursors are numbers; the oldest is forgotten first.
+/// Places of `list-keys` that an instance may come back to, if cursors are numbers; the oldest is forgotten first.
 const PLACES: usize = 16;
 
 /// What handles are of. A bucket is the store's index.
@@ -41,7 +42,7 @@ struct Cas {
 enum Error {
     #[component(name = "no-such-store")]
     NoSuchStore,
-    /// No stage can see a store that it may not use.
+    /// Never given: a stage sees no store that it may not use.
     #[component(name = "access-denied")]
     AccessDenied,
     #[component(name = "other")]
@@ -64,7 +65,7 @@ struct KeyResponse<C> {
     cursor: Option<C>,
 }
 
-type Call<'a> = StoreContextMut<'a, Guest>;
+type Call<'a> = StoreContextMut<'a, InstanceData>;
 type Answer<T> = wasmtime::Result<(Result<T, Error>,)>;
 
 /// Where `list-keys` went on after, by number.
@@ -90,7 +91,7 @@ impl Places {
     }
 }
 
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
     let mut first = linker.instance("wasi:keyvalue/store@0.2.0-draft")?;
     store(&mut first)?;
     first.func_wrap("[method]bucket.list-keys", list_keys_by_number)?;
@@ -121,7 +122,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 /// What both drafts of `store` have.
-fn store(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+fn store(instance: &mut LinkerInstance<'_, InstanceData>) -> wasmtime::Result<()> {
     instance.resource("bucket", ResourceType::host::<Bucket>(), |mut call, _| {
         let guest = call.data_mut();
         guest.store_handles = guest.store_handles.saturating_sub(1);
@@ -135,12 +136,12 @@ fn store(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 }
 
 /// What both drafts of `batch` have.
-fn batch(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+fn batch(instance: &mut LinkerInstance<'_, InstanceData>) -> wasmtime::Result<()> {
     instance.func_wrap("set-many", set_many)?;
     instance.func_wrap("delete-many", delete_many)
 }
 
-/// A store by its name; where the stage has one store only, also by the empty name.
+/// A store by its name; if the stage has only one, also by the empty name.
 fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> Answer<Resource<Bucket>> {
     let name = name.to_str(&call)?.into_owned();
     let guest = call.data_mut();
@@ -154,14 +155,14 @@ fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> Answer<Resource<Bucket>> {
 }
 
 fn get(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<Option<Vec<u8>>> {
-    on_key(call, &bucket, key, |context, store, key| {
-        context.state.get(store, key).map_err(host_failed)
+    on_key(call, &bucket, key, |context, _, store, key| {
+        context.state_mut().get(store, key).map_err(host_failed)
     })
 }
 
 fn exists(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<bool> {
-    on_key(call, &bucket, key, |context, store, key| {
-        let found = context.state.get(store, key).map_err(host_failed)?;
+    on_key(call, &bucket, key, |context, _, store, key| {
+        let found = context.state_mut().get(store, key).map_err(host_failed)?;
         Ok(found.is_some())
     })
 }
@@ -174,14 +175,15 @@ fn set(
     with_memory(call, |context, memory| {
         let key = key.to_str(memory)?;
         let value = value.as_le_slice(memory);
-        Ok((put(context, index(bucket.rep())?, key.as_bytes(), value)?,))
+        let (store, limits) = (index(bucket.rep())?, memory.data().limits());
+        Ok((put(context, limits, store, key.as_bytes(), value)?,))
     })
 }
 
 fn delete(mut call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<()> {
     call.data_mut().batch("delete")?;
-    on_key(call, &bucket, key, |context, store, key| {
-        write(context, store, key, None)
+    on_key(call, &bucket, key, |context, limits, store, key| {
+        write(context, limits, store, key, None)
     })
 }
 
@@ -222,9 +224,9 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
-    let mut time = Time::of(call);
+    let mut deadline = Deadline::of(call);
     let context = call.data_mut().context()?;
-    if context.state.cursors_open() >= CURSORS {
+    if context.state_mut().cursors_open() >= CURSORS {
         return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
     }
     // The least key that is greater.
@@ -234,11 +236,13 @@ fn page(
         keys_only: true,
     };
     let store = index(bucket.rep())?;
-    let cursor = context.state.scan(store, start.as_deref(), None, options);
+    let cursor = context
+        .state_mut()
+        .scan(store, start.as_deref(), None, options);
     let found = context
-        .state
-        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || time.is_over());
-    context.state.scan_close(cursor);
+        .state_mut()
+        .scan_next(cursor, PAGE_KEYS, PAGE_BYTES, &mut || deadline.is_over());
+    context.state_mut().scan_close(cursor);
     let found = found.map_err(host_failed)?;
     let found = found.map_or_else(Column::default, |entries| entries.keys);
     let mut keys = Vec::with_capacity(found.len());
@@ -257,7 +261,7 @@ fn increment(
     (bucket, key, delta): (Resource<Bucket>, WasmStr, i64),
 ) -> Answer<i64> {
     call.data_mut().batch("increment")?;
-    let sum = on_key(call, &bucket, key, |context, store, key| {
+    let sum = on_key(call, &bucket, key, |context, _, store, key| {
         add(context, store, key, delta)
     })?;
     Ok((sum.0.and_then(|sum| sum),))
@@ -272,9 +276,9 @@ fn increment_unsigned(
     let Ok(delta) = i64::try_from(delta) else {
         return Ok((Err(other("a counter ends at 2^63 - 1")),));
     };
-    let sum = on_key(call, &bucket, key, |context, store, key| {
+    let sum = on_key(call, &bucket, key, |context, _, store, key| {
         // The other draft, and `state`, may have left it below 0. What cannot be answered is not done either.
-        let counted = counted(context.state.counter(store, key))?;
+        let counted = counted(context.state_mut().counter(store, key))?;
         if let Ok(value) = counted
             && let Some(sum) = value.checked_add(delta)
             && sum < 0
@@ -297,10 +301,10 @@ fn add(
     context
         .stage_bytes(key.len() + 8 + ENTRY_BYTES)
         .map_err(wasmtime::Error::msg)?;
-    counted(context.state.increment(store, key, delta))
+    counted(context.state_mut().increment(store, key, delta))
 }
 
-/// Only what is wrong with the counter is told to the guest.
+/// The guest learns only what is wrong with the counter.
 fn counted(counter: Result<i64, IncrementError>) -> wasmtime::Result<Result<i64, Error>> {
     match counter {
         Ok(value) => Ok(Ok(value)),
@@ -333,16 +337,16 @@ fn many(
     (bucket, keys): (Resource<Bucket>, Vec<String>),
 ) -> wasmtime::Result<Result<Found, Error>> {
     let store = index(bucket.rep())?;
-    let mut time = Time::of(&call);
-    let context = call.data_mut().context()?;
+    let mut deadline = Deadline::of(&call);
+    let (context, limits) = call.data_mut().context_and_limits()?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {
-        time.check()?;
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        deadline.check()?;
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok(Err(error));
         }
         let value = context
-            .state
+            .state_mut()
             .get(store, key.as_bytes())
             .map_err(host_failed)?;
         bytes += key.len() + value.as_ref().map_or(0, Vec::len);
@@ -358,29 +362,31 @@ fn many(
 
 fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>)) -> Answer<()> {
     let store = index(bucket.rep())?;
-    let context = call.data_mut().batch("set-many")?;
+    call.data_mut().batch("set-many")?;
+    let (context, limits) = call.data_mut().context_and_limits()?;
     // None of them is set if one cannot be.
     for (key, value) in &entries {
-        if let Err(error) = check_key(context, key.as_bytes()).and(check_value(context, value)) {
+        if let Err(error) = check_key(limits, key.as_bytes()).and(check_value(limits, value)) {
             return Ok((Err(error),));
         }
     }
     for (key, value) in &entries {
-        write(context, store, key.as_bytes(), Some(value))?;
+        write(context, limits, store, key.as_bytes(), Some(value))?;
     }
     Ok((Ok(()),))
 }
 
 fn delete_many(mut call: Call<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) -> Answer<()> {
     let store = index(bucket.rep())?;
-    let context = call.data_mut().batch("delete-many")?;
+    call.data_mut().batch("delete-many")?;
+    let (context, limits) = call.data_mut().context_and_limits()?;
     for key in &keys {
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok((Err(error),));
         }
     }
     for key in &keys {
-        write(context, store, key.as_bytes(), None)?;
+        write(context, limits, store, key.as_bytes(), None)?;
     }
     Ok((Ok(()),))
 }
@@ -391,11 +397,11 @@ fn cas_new(
 ) -> Answer<Resource<Cas>> {
     let key = key.to_str(&call)?.into_owned().into_bytes();
     let store = index(bucket.rep())?;
-    let context = call.data_mut().context()?;
-    if let Err(error) = check_key(context, &key) {
+    let (context, limits) = call.data_mut().context_and_limits()?;
+    if let Err(error) = check_key(limits, &key) {
         return Ok((Err(error),));
     }
-    let value = context.state.get(store, &key).map_err(host_failed)?;
+    let value = context.state_mut().get(store, &key).map_err(host_failed)?;
     let seen = hash(value.as_deref());
     Ok((Ok(call.data_mut().table.push(Cas { store, key, seen })?),))
 }
@@ -408,28 +414,29 @@ fn cas_current(mut call: Call<'_>, (cas,): (Resource<Cas>,)) -> Answer<Option<Ve
     };
     let cas = guest.table.get_mut(&cas)?;
     let value = context
-        .state
+        .state_mut()
         .get(cas.store, &cas.key)
         .map_err(host_failed)?;
     cas.seen = hash(value.as_deref());
     Ok((Ok(value),))
 }
 
-/// Nobody else writes to a task's store: a value has changed only if the guest itself changed it meanwhile.
+/// Only the task's own guest writes to its store: a value has changed only if the guest itself changed it meanwhile.
 fn swap(
     mut call: Call<'_>,
     (cas, value): (Resource<Cas>, Vec<u8>),
 ) -> wasmtime::Result<(Result<(), CasError>,)> {
     let guest = call.data_mut();
     let mut cas = guest.table.delete(cas)?;
-    let context = guest.batch("swap")?;
+    guest.batch("swap")?;
+    let (context, limits) = guest.context_and_limits()?;
     let now = context
-        .state
+        .state_mut()
         .get(cas.store, &cas.key)
         .map_err(host_failed)?;
     let now = hash(now.as_deref());
     if now == cas.seen {
-        let put = put(context, cas.store, &cas.key, &value)?;
+        let put = put(context, limits, cas.store, &cas.key, &value)?;
         return Ok((put.map_err(CasError::Store),));
     }
     cas.seen = now;
@@ -445,31 +452,33 @@ fn on_key<T>(
     call: Call<'_>,
     bucket: &Resource<Bucket>,
     key: WasmStr,
-    act: impl FnOnce(&mut TaskContext, StoreIndex, &[u8]) -> wasmtime::Result<T>,
+    act: impl FnOnce(&mut TaskContext, &Limits, StoreIndex, &[u8]) -> wasmtime::Result<T>,
 ) -> Answer<T> {
     with_memory(call, |context, memory| {
-        let key = key.to_str(memory)?;
-        if let Err(error) = check_key(context, key.as_bytes()) {
+        let (key, limits) = (key.to_str(memory)?, memory.data().limits());
+        if let Err(error) = check_key(limits, key.as_bytes()) {
             return Ok((Err(error),));
         }
-        Ok((Ok(act(context, index(bucket.rep())?, key.as_bytes())?),))
+        let store = index(bucket.rep())?;
+        Ok((Ok(act(context, limits, store, key.as_bytes())?),))
     })
 }
 
 fn put(
     context: &mut TaskContext,
+    limits: &Limits,
     store: StoreIndex,
     key: &[u8],
     value: &[u8],
 ) -> wasmtime::Result<Result<(), Error>> {
-    if let Err(error) = check_key(context, key).and(check_value(context, value)) {
+    if let Err(error) = check_key(limits, key).and(check_value(limits, value)) {
         return Ok(Err(error));
     }
-    write(context, store, key, Some(value)).map(Ok)
+    write(context, limits, store, key, Some(value)).map(Ok)
 }
 
-fn check_key(context: &TaskContext, key: &[u8]) -> Result<(), Error> {
-    let limit = context.info.limits.key_bytes;
+fn check_key(limits: &Limits, key: &[u8]) -> Result<(), Error> {
+    let limit = limits.key_bytes;
     if key.len() > limit {
         let bytes = key.len();
         return Err(other(&format!(
@@ -479,8 +488,8 @@ fn check_key(context: &TaskContext, key: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_value(context: &TaskContext, value: &[u8]) -> Result<(), Error> {
-    let limit = context.info.limits.value_bytes;
+fn check_value(limits: &Limits, value: &[u8]) -> Result<(), Error> {
+    let limit = limits.value_bytes;
     if value.len() > limit {
         let bytes = value.len();
         return Err(other(&format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasmtime_wasi::runtime::in_tokio;
 
-use super::Guest;
+use super::InstanceData;
 use crate::runtime::Runtime;
 use crate::runtime::fault::DeadlinePassed;
 use crate::runtime::time::CallTime;
@@ -15,17 +15,17 @@ const QUICK_CALL: Duration = Duration::from_micros(250);
 
 /// What ends a wait.
 #[derive(Clone)]
-pub(super) struct Limits {
+pub(super) struct WaitBounds {
     pub(super) time: CallTime,
     pub(super) interrupted: tokio::sync::watch::Receiver<bool>,
 }
 
-impl Limits {
+impl WaitBounds {
     /// Those of work that begins now on this thread.
-    pub(super) fn new(runtime: &Runtime, limit: Duration) -> Limits {
+    pub(super) fn new(runtime: &Runtime, limit: Duration) -> WaitBounds {
         let mut time = CallTime::new();
         time.begin(limit);
-        Limits {
+        WaitBounds {
             time,
             interrupted: runtime.interrupted.subscribe(),
         }
@@ -38,7 +38,7 @@ impl Limits {
         self.wait_counting(ready, Duration::MAX)
     }
 
-    /// As [`Limits::wait`], for a call into the file system: another thread makes it. If it is made at once, nearly all of the wait
+    /// As [`WaitBounds::wait`], for a call into the file system: another thread makes it. If it is made at once, nearly all of the wait
     /// was for processors that others used.
     pub(super) fn wait_for_files<R>(
         &mut self,
@@ -53,7 +53,7 @@ impl Limits {
         ready: impl Future<Output = R>,
         at_once: Duration,
     ) -> Result<R, DeadlinePassed> {
-        let Limits { time, interrupted } = self;
+        let WaitBounds { time, interrupted } = self;
         let mut at_once = Some(at_once);
         in_tokio(async move {
             let mut ready = pin!(ready);
@@ -79,10 +79,10 @@ impl Limits {
     }
 }
 
-impl Guest {
+impl InstanceData {
     /// What ends a wait of the running call.
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
+    pub(super) fn wait_bounds(&self) -> WaitBounds {
+        WaitBounds {
             time: self.time.clone(),
             interrupted: self.interrupted.clone(),
         }

@@ -1,0 +1,169 @@
+//! Where an instance lives: its store, and the only way into it.
+//!
+//! A call takes the task's context in and gives it back, whatever happens in between: a trap, a deadline, a panic of a host
+//! function. Every call has a deadline.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::component::Component;
+use super::context::TaskContext;
+use super::exports::Handlers;
+use super::fault::{Fault, FaultKind};
+use super::imports::{InstanceData, Wasi};
+use super::limits::CALL_LIFTS_BYTES;
+use super::logs::TaskLog;
+use super::time::FIRST_LOOK_TICKS;
+use crate::model::shown::{self, SENTENCE_BYTES};
+
+/// The task's context, and what the call came to.
+pub(super) type Returned<R> = (Box<TaskContext>, Result<R, Fault>);
+
+/// What a call may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Read.
+    Outside,
+    /// Write and send as well.
+    Batch,
+}
+
+/// The store of an instance.
+pub(super) struct Sandbox {
+    component: Arc<Component>,
+    store: Store<InstanceData>,
+    log: Arc<Mutex<TaskLog>>,
+}
+
+impl Sandbox {
+    /// Makes an instance. What it writes to its standard streams goes to `log`.
+    ///
+    /// # Errors
+    /// It cannot be made: a grant that is not there, a start function that traps, an export of another signature.
+    pub(super) fn make(
+        component: &Arc<Component>,
+        log: &Arc<Mutex<TaskLog>>,
+    ) -> Result<(Sandbox, Handlers), Fault> {
+        let runtime = &component.runtime;
+        let wasi = Wasi::new(runtime, &component.options, Arc::clone(log))
+            .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
+        let mut store = Store::new(&runtime.engine, InstanceData::new(component, wasi));
+        store.limiter(|data| &mut data.memory);
+        store.epoch_deadline_callback(|mut call| {
+            let ticks = call.data_mut().look_at_call();
+            ticks
+                .map(UpdateDeadline::Continue)
+                .ok_or_else(|| Trap::Interrupt.into())
+        });
+        store.set_hostcall_fuel(CALL_LIFTS_BYTES);
+        let mut sandbox = Sandbox {
+            component: Arc::clone(component),
+            store,
+            log: Arc::clone(log),
+        };
+        let store = &mut sandbox.store;
+        let running = runtime.running();
+        arm(store, component.limits().call_deadline);
+        let made = component
+            .pre
+            .instantiate(&mut *store)
+            .and_then(|instance| component.exports.load(store, &instance));
+        drop(running);
+        match made {
+            Ok(handlers) => Ok((sandbox, handlers)),
+            Err(error) => {
+                let mut fault = sandbox.fault(&error);
+                fault.kind = FaultKind::Instantiate;
+                fault.message = format!("the instance cannot be made: {}", fault.message);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Of which component the instance is.
+    pub(super) fn component(&self) -> &Component {
+        &self.component
+    }
+
+    /// What its memories have.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory.bytes
+    }
+
+    /// Calls the guest, which is lent the context meanwhile.
+    pub(super) fn call<R>(
+        &mut self,
+        mut context: Box<TaskContext>,
+        phase: Phase,
+        call: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
+    ) -> Returned<R> {
+        context.in_batch = phase == Phase::Batch;
+        context.call_bytes = 0;
+        self.store.data_mut().context = Some(context);
+        self.store.data_mut().memory.refused = None;
+        let running = self.component.runtime.running();
+        arm(&mut self.store, self.component.limits().call_deadline);
+        IN_CALL.set(true);
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut self.store)));
+        IN_CALL.set(false);
+        drop(running);
+        let Some(mut context) = self.store.data_mut().context.take() else {
+            panic!("the context of a task was lost in a call");
+        };
+        context.in_batch = false;
+        context.state_mut().end_call();
+        let result = match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.fault(&error)),
+            Err(panic) => Err(Fault::new(FaultKind::Panic, panic_message(&*panic))),
+        };
+        (context, result)
+    }
+
+    fn fault(&self, error: &wasmtime::Error) -> Fault {
+        let tail = self.log.lock().take_tail();
+        let deadline = self.component.limits().call_deadline;
+        let mut fault = Fault::from_error(error, tail, deadline.as_millis());
+        if let Some(hint) = self.store.data().memory.hint() {
+            fault.message = format!("{} ({hint})", fault.message);
+        }
+        fault
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // A line that it began is not continued by the next one.
+        self.log.lock().take_tail();
+    }
+}
+
+thread_local! {
+    /// A call of a guest runs on this thread.
+    static IN_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread is caught: around the call of a guest it costs the batch. A panic anywhere else may leave
+/// anything behind, and the process must end.
+pub fn is_in_call() -> bool {
+    IN_CALL.get()
+}
+
+fn arm(store: &mut Store<InstanceData>, deadline: Duration) {
+    store.data_mut().time.begin(deadline);
+    store.set_epoch_deadline(FIRST_LOOK_TICKS);
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = shown::line(text.unwrap_or("no message"), SENTENCE_BYTES);
+    format!("the host panicked in a call: {text}")
+}

@@ -1,0 +1,100 @@
+//! What a task changes in its own books: when a batch is kept, when a position moves, when its inputs have ended.
+
+use std::sync::atomic::Ordering;
+
+use super::run::Processed;
+use super::{Arrival, Recorded, Task};
+use crate::connectors::Fetched;
+use crate::model::{Batch, Detail, InputIndex, Position, TimestampMs};
+
+impl Task {
+    /// An input begins at a place. `chosen`: another start would choose another place; told when a checkpoint has recorded it.
+    pub(super) fn keep_beginning(
+        &mut self,
+        input: InputIndex,
+        position: Position,
+        chosen: Option<Recorded>,
+    ) {
+        self.keep_position(input, position);
+        if let Some(recorded) = chosen {
+            self.dirty = true;
+            self.begun.push(recorded);
+            self.begins = true;
+        }
+    }
+
+    /// The next message of an input is at a position. That alone is no reason for a checkpoint.
+    pub(super) fn keep_position(&mut self, input: InputIndex, position: Position) {
+        self.figures.positions[input.index()].store(position.next, Ordering::Relaxed);
+        let stream = self.stream_of(input).1;
+        self.record.positions.insert(stream, position);
+    }
+
+    /// Keeps a batch. Messages that were not processed go back to the inbox.
+    pub(super) fn keep_batch(
+        &mut self,
+        batch: &Batch,
+        processed: &Processed,
+        (start_detail, end_detail): (Option<Detail>, Option<Detail>),
+    ) {
+        self.guest.context_mut().keep_batch();
+        let done = processed.messages;
+        let next = batch.offsets[done - 1] + 1;
+        let all = done == batch.len();
+        let detail = if all {
+            end_detail.clone()
+        } else {
+            start_detail.clone()
+        };
+        if !all {
+            let rest = batch.slice(done..batch.len());
+            let rest = Fetched {
+                offsets: rest.offsets,
+                messages: rest.messages,
+                start_detail,
+                end_detail,
+            };
+            self.inbox.push_front(batch.input, Arrival::Messages(rest));
+        }
+        self.keep_position(batch.input, Position { next, detail });
+        // The rest may be of a later time, and is not processed.
+        let latest = latest(&batch.messages.timestamps[..done]);
+        // Before the first it is 0, and a first one may be older than the epoch of Unix.
+        self.record.latest = match self.record.processed {
+            0 => latest,
+            _ => self.record.latest.max(latest),
+        };
+        self.record.processed += done as u64;
+        self.record.rejected += processed.rejected;
+        self.record.ended = false;
+        self.dirty = true;
+        let figures = &self.figures;
+        figures
+            .processed
+            .store(self.record.processed, Ordering::Relaxed);
+        figures
+            .rejected
+            .store(self.record.rejected, Ordering::Relaxed);
+        figures.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps what a call of `on-end` did.
+    pub(super) fn keep_end_call(&mut self) {
+        self.guest.context_mut().keep_batch();
+        self.dirty = true;
+    }
+
+    /// All inputs have ended, and the guest has nothing more to send.
+    pub(super) fn keep_ended(&mut self) {
+        if !self.record.ended {
+            self.record.ended = true;
+            self.dirty = true;
+        }
+        self.phase.end();
+    }
+}
+
+/// The latest of some timestamps; 0 if there are none.
+pub(super) fn latest(timestamps: &[TimestampMs]) -> TimestampMs {
+    timestamps.iter().copied().max().unwrap_or_default()
+}

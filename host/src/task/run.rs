@@ -1,0 +1,135 @@
+//! How a batch runs: in one call with all of its columns, or one message a call.
+
+use std::sync::atomic::Ordering;
+
+use super::guest::{Between, Stopped};
+use super::{StepControl, Task};
+use crate::model::Batch;
+use crate::runtime::World;
+
+/// A batch of several calls ends when it has staged this many bytes: as many as one call may.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// How much of a batch was processed.
+pub(super) struct Processed {
+    /// How many messages, from the first on.
+    pub(super) messages: usize,
+    /// How many of them were rejected.
+    pub(super) rejected: u64,
+}
+
+impl Task {
+    /// Runs a batch. If it stops, what it did is not undone yet.
+    pub(super) fn run(
+        &mut self,
+        batch: &Batch,
+        control: &StepControl,
+    ) -> Result<Processed, Stopped> {
+        self.guest.ensure_instance(control)?;
+        match self.guest.component().world() {
+            World::Batch => self.run_columns(batch, control),
+            World::Message => self.run_each(batch, control, Task::run_message),
+        }
+    }
+
+    fn run_columns(&mut self, batch: &Batch, control: &StepControl) -> Result<Processed, Stopped> {
+        let answer = self.guest.call(control, |instance, context| {
+            instance.process_batch(context, batch)
+        })?;
+        let rejected = match answer {
+            Ok(rejections) => self.reject_all(batch, &rejections)?,
+            Err(reason) => {
+                self.guest.context_mut().undo_batch();
+                if batch.len() > 1 {
+                    return self.run_each(batch, control, Task::run_alone);
+                }
+                self.reject(batch, 0, &reason, None, 1)?
+            }
+        };
+        Ok(Processed {
+            messages: batch.len(),
+            rejected,
+        })
+    }
+
+    /// Runs messages one by one: all of them, or as many as fit. `run` answers how many were rejected.
+    fn run_each(
+        &mut self,
+        batch: &Batch,
+        control: &StepControl,
+        run: impl Fn(&mut Task, &Batch, usize, &StepControl) -> Result<u64, Stopped>,
+    ) -> Result<Processed, Stopped> {
+        let mut processed = Processed {
+            messages: 0,
+            rejected: 0,
+        };
+        let before = self.open_bytes();
+        for index in 0..batch.len() {
+            processed.rejected += run(self, batch, index, control)?;
+            processed.messages += 1;
+            if self.ends_after_call(before, control) {
+                break;
+            }
+        }
+        Ok(processed)
+    }
+
+    /// Runs a message of a component that takes one a call.
+    fn run_message(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        control: &StepControl,
+    ) -> Result<u64, Stopped> {
+        if index > 0 {
+            self.guest.recycle(control, Between::Calls);
+            self.guest.ensure_instance(control)?;
+        }
+        self.begin_message(batch.messages.timestamps[index]);
+        let answer = self.guest.call(control, |instance, context| {
+            instance.process_message(context, batch, index)
+        })?;
+        match answer {
+            Ok(()) => Ok(0),
+            Err(reason) => {
+                self.guest.context_mut().undo_message();
+                self.reject(batch, index, &reason, None, 1)
+            }
+        }
+    }
+
+    /// Runs a message of a batch that failed as a whole, as a batch of its own.
+    fn run_alone(
+        &mut self,
+        batch: &Batch,
+        index: usize,
+        control: &StepControl,
+    ) -> Result<u64, Stopped> {
+        let one = batch.slice(index..index + 1);
+        self.guest.recycle(control, Between::Calls);
+        self.guest.ensure_instance(control)?;
+        self.begin_message(one.messages.timestamps[0]);
+        let answer = self.guest.call(control, |instance, context| {
+            instance.process_batch(context, &one)
+        })?;
+        match answer {
+            Ok(rejections) => self.reject_all(&one, &rejections),
+            Err(reason) => {
+                self.guest.context_mut().undo_message();
+                self.reject(batch, index, &reason, None, 2)
+            }
+        }
+    }
+
+    fn begin_message(&mut self, timestamp: i64) {
+        let context = self.guest.context_mut();
+        context.mark_message();
+        context.timestamp = timestamp;
+    }
+
+    /// Whether a batch of several calls ends here: a barrier or a drain is due, or it has become as large as one call may.
+    fn ends_after_call(&self, bytes_before: usize, control: &StepControl) -> bool {
+        control.end_batch.load(Ordering::Relaxed)
+            || self.open_bytes().saturating_sub(bytes_before) >= BATCH_BYTES
+    }
+}
