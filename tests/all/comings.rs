@@ -67,7 +67,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
             inputs: vec![InputOptions {
                 port: "in".into(),
                 stream: "in".into(),
-                start: StartAt::Earliest,
+                start: StartAt::Oldest,
             }],
             outputs: vec![("out".into(), "out".into())],
             on_rejected: OnRejected::Fail,
