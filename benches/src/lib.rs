@@ -170,12 +170,10 @@ impl Commits {
                     time: 0,
                     tasks,
                 };
-                let mut committed = committer
+                let committed = committer
                     .commit(&mut sealed, 0)
                     .expect("the epoch is committed");
-                committer
-                    .deliver(&mut committed)
-                    .expect("nothing to deliver");
+                committer.deliver(committed).expect("nothing to deliver");
                 retired = sealed.tasks;
                 if done_sender.send(()).is_err() {
                     return;

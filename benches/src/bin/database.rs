@@ -202,7 +202,7 @@ impl Subject {
         sealed.write_into(&mut writes, &ranges)?;
         writes.commit(Durability::Process)?;
         if publish {
-            sealed.publish(&ranges)?;
+            sealed.refresh_caches(&ranges)?;
         }
         self.context.release();
         Ok(())
