@@ -21,6 +21,7 @@ mod operation;
 mod options;
 mod run;
 mod seal;
+mod snapshot;
 mod wrong;
 
 use wasm_host::model::{PartitionId, StageId, StoreId, TaskId};

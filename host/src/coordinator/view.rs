@@ -9,7 +9,7 @@ use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId};
 use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
-use crate::state::{Db, Family, Order, StateError};
+use crate::state::{Db, Family, Order, Snapshot, StateError};
 
 /// A view of committed state.
 #[derive(Clone)]
@@ -168,6 +168,8 @@ impl View {
         each: &mut dyn FnMut(Entry) -> bool,
     ) -> Result<(), StateError> {
         let catalog = self.catalog()?;
+        // All tasks at the same checkpoint.
+        let snapshot = Snapshot::take(&self.db);
         let Some(record) = catalog.stages.get(stage) else {
             return Ok(());
         };
@@ -187,7 +189,7 @@ impl View {
             if lower >= upper {
                 continue;
             }
-            let mut walk = self.db.walk(Family::State, lower, upper, Order::Up);
+            let mut walk = snapshot.walk(Family::State, lower, upper, Order::Up);
             while let Some((key, stored)) = walk.entry()? {
                 if left == 0 {
                     return Ok(());

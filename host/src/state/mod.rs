@@ -12,6 +12,7 @@
 //! - The cache holds committed values only.
 
 mod arena;
+mod base;
 mod cache;
 pub mod chunk;
 mod db;
@@ -28,7 +29,7 @@ mod task;
 mod value;
 
 pub use cache::CleanCache;
-pub use db::{Db, DbError, DbOptions, Durability, Family, SteppedWalk, Walk, WriteSet};
+pub use db::{Db, DbError, DbOptions, Durability, Family, Snapshot, SteppedWalk, Walk, WriteSet};
 pub use keys::Order;
 pub use scan::{CursorId, Entries, ScanOptions};
 pub use sealed::{Change, LISTED_KEYS_MAX, ResolvedRanges, SealedState};

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::db::Family;
 use super::gaps::Gaps;
 use super::keys::Order;
 use super::keys::StorePrefix;
@@ -138,8 +137,7 @@ impl Cursor {
         let sealed_index = self.sealed.as_ref().map_or(&empty, |sealed| sealed.index());
         let mut sealed = KeyWalk::new(sealed_index, &self.start, &self.end, order);
         let (lower, upper) = self.database_bounds(layers.handle.prefix());
-        let db = layers.handle.db();
-        let mut stored = db.walk_in_steps(Family::State, lower, upper, order);
+        let mut stored = layers.handle.base().walk_in_steps(lower, upper, order);
         let mut last = None;
         for step in 1u32.. {
             if (step.is_multiple_of(1024) && over()) || !stored.arrive(over)? {

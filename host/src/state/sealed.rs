@@ -163,7 +163,7 @@ impl SealedStore {
         let prefix = self.handle.prefix();
         // One walk over all of them, which are in order.
         let (lower, upper) = prefix.range(None, None);
-        let db = self.handle.db();
+        let (db, _) = self.handle.committed();
         let mut walk = db.walk_in_steps(Family::State, lower, upper, Order::Up);
         for (start, end) in self.overlay.ranges() {
             let (lower, upper) = prefix.range(Some(start), end);
@@ -177,7 +177,7 @@ impl SealedStore {
 
     /// Takes what range deletes have removed out of the cache.
     fn forget_ranges(&self, resolved: &[Listed]) {
-        let (cache, prefix) = (self.handle.cache(), self.handle.prefix());
+        let ((_, cache), prefix) = (self.handle.committed(), self.handle.prefix());
         let mut unlisted = Vec::new();
         for (range, keys) in self.overlay.ranges().zip(resolved) {
             match keys {
@@ -189,7 +189,7 @@ impl SealedStore {
     }
 
     fn refresh_cache(&self) -> Result<(), StateError> {
-        let (cache, prefix) = (self.handle.cache(), self.handle.prefix());
+        let ((_, cache), prefix) = (self.handle.committed(), self.handle.prefix());
         for (key, entry) in self.overlay.entries() {
             match entry {
                 Some(entry) => cache.insert(prefix, key, entry),
@@ -248,7 +248,7 @@ impl Writer<'_, '_> {
             deletes.iter().for_each(|key| self.delete(key));
             return Ok(());
         }
-        let (db, prefix) = (self.store.db(), self.store.prefix());
+        let ((db, _), prefix) = (self.store.committed(), self.store.prefix());
         runs::write(db, prefix, &deletes, self.writes)
     }
 }

@@ -1,9 +1,10 @@
-//! A store of a task, below its layers: prefix, cache, database.
+//! A store of a task, below its layers.
 
 use std::sync::Arc;
 
-use super::cache::{Cached, CleanCache, StoreCache};
-use super::db::{Db, Family};
+use super::base::Base;
+use super::cache::{CleanCache, StoreCache};
+use super::db::{Db, Family, Snapshot};
 use super::keys::{Order, StorePrefix};
 use super::{StateError, value};
 use crate::model::{StoreId, TaskId};
@@ -21,8 +22,7 @@ pub enum StoreKind {
 pub struct StoreHandle {
     id: StoreId,
     prefix: StorePrefix,
-    cache: StoreCache,
-    db: Arc<Db>,
+    base: Base,
 }
 
 impl StoreHandle {
@@ -45,9 +45,17 @@ impl StoreHandle {
         Ok(StoreHandle {
             id: store,
             prefix,
-            cache,
-            db,
+            base: Base::Now { cache, db },
         })
+    }
+
+    /// The store as it was committed at one moment, to be read. What is written above it cannot be committed.
+    pub fn as_of(snapshot: Arc<Snapshot>, task: TaskId, store: StoreId) -> StoreHandle {
+        StoreHandle {
+            id: store,
+            prefix: StorePrefix::new(task, store),
+            base: Base::AsOf(snapshot),
+        }
     }
 
     pub(super) fn id(&self) -> StoreId {
@@ -58,12 +66,19 @@ impl StoreHandle {
         self.prefix
     }
 
-    pub(super) fn db(&self) -> &Db {
-        &self.db
+    /// The database that writes to the store go to, and the cache that learns of them.
+    ///
+    /// # Panics
+    /// The store is one of an earlier moment.
+    pub(super) fn committed(&self) -> (&Db, &StoreCache) {
+        match &self.base {
+            Base::Now { cache, db } => (db, cache),
+            Base::AsOf(_) => panic!("a write to what was committed at an earlier moment"),
+        }
     }
 
-    pub(super) fn cache(&self) -> &StoreCache {
-        &self.cache
+    pub(super) fn base(&self) -> &Base {
+        &self.base
     }
 
     /// Hands the committed value of a key to `read`.
@@ -73,22 +88,7 @@ impl StoreHandle {
         scratch: &mut Vec<u8>,
         read: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, StateError> {
-        match self.cache.get(self.prefix, key) {
-            Cached::Value(value) => Ok(read(Some(&value))),
-            Cached::Absent => Ok(read(None)),
-            Cached::Unknown => {
-                self.prefix.key_into(key, scratch);
-                self.db
-                    .get_with(Family::State, scratch, |stored| match stored {
-                        None => Ok(read(None)),
-                        Some(stored) => {
-                            let value = value::decode(stored)?;
-                            self.cache.insert(self.prefix, key, value);
-                            Ok(read(Some(value)))
-                        }
-                    })?
-            }
-        }
+        self.base.get_with(self.prefix, key, scratch, read)
     }
 }
 

@@ -9,8 +9,10 @@ use rocksdb::{
     Env, LogLevel, Options, WriteBatch, WriteOptions,
 };
 
+mod snapshot;
 mod walk;
 
+pub use snapshot::Snapshot;
 pub use walk::{SteppedWalk, Stored, Walk};
 
 /// The column families.

@@ -2,6 +2,7 @@
 
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
 
+use super::snapshot::At;
 use super::{Db, DbError, Family};
 use crate::state::keys::Order;
 use crate::state::pieces::Pieces;
@@ -11,8 +12,20 @@ const PASSED_IN_PIECE: u64 = 1 << 10;
 impl Db {
     /// Walks over keys from `lower`, inclusive, to `upper`, exclusive.
     pub fn walk(&self, family: Family, lower: Vec<u8>, upper: Vec<u8>, order: Order) -> Walk<'_> {
+        self.walk_at(None, family, lower, upper, order)
+    }
+
+    /// `at`: as it was at a moment.
+    pub(super) fn walk_at<'a>(
+        &'a self,
+        at: Option<&'a At<'_>>,
+        family: Family,
+        lower: Vec<u8>,
+        upper: Vec<u8>,
+        order: Order,
+    ) -> Walk<'a> {
         Walk {
-            iterator: self.iterator(family, lower, upper, order, 0),
+            iterator: self.iterator(at, family, lower, upper, order, 0),
             order,
         }
     }
@@ -25,7 +38,20 @@ impl Db {
         upper: Vec<u8>,
         order: Order,
     ) -> SteppedWalk<'_> {
+        self.walk_in_steps_at(None, family, lower, upper, order)
+    }
+
+    /// `at`: as it was at a moment.
+    pub(super) fn walk_in_steps_at<'a>(
+        &'a self,
+        at: Option<&'a At<'a>>,
+        family: Family,
+        lower: Vec<u8>,
+        upper: Vec<u8>,
+        order: Order,
+    ) -> SteppedWalk<'a> {
         let iterator = self.iterator(
+            at,
             family,
             lower.clone(),
             upper.clone(),
@@ -34,6 +60,7 @@ impl Db {
         );
         SteppedWalk {
             db: self,
+            at,
             family,
             walk: Walk { iterator, order },
             lower,
@@ -46,6 +73,7 @@ impl Db {
     /// it never is.
     fn iterator(
         &self,
+        at: Option<&At<'_>>,
         family: Family,
         lower: Vec<u8>,
         upper: Vec<u8>,
@@ -56,6 +84,9 @@ impl Db {
         options.set_iterate_lower_bound(lower);
         options.set_iterate_upper_bound(upper);
         options.set_max_skippable_internal_keys(passed_max);
+        if let Some(At(snapshot)) = at {
+            options.set_snapshot(snapshot);
+        }
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
         match order {
             Order::Up => iterator.seek_to_first(),
@@ -111,6 +142,7 @@ impl Walk<'_> {
 /// is let.
 pub struct SteppedWalk<'a> {
     db: &'a Db,
+    at: Option<&'a At<'a>>,
     family: Family,
     walk: Walk<'a>,
     lower: Vec<u8>,
@@ -147,7 +179,9 @@ impl SteppedWalk<'_> {
             }
             let (from, to, limit) = pieces.next();
             let (from, to) = (from.to_vec(), to.to_vec());
-            let iterator = self.db.iterator(self.family, from, to, order, limit);
+            let iterator = self
+                .db
+                .iterator(self.at, self.family, from, to, order, limit);
             if let Some(key) = iterator.key() {
                 self.go_on_at(key.to_vec(), limit)?;
                 return Ok(true);
@@ -175,7 +209,9 @@ impl SteppedWalk<'_> {
         loop {
             let (lower, upper) = (self.lower.clone(), self.upper.clone());
             let order = self.walk.order;
-            self.walk.iterator = self.db.iterator(self.family, lower, upper, order, limit);
+            self.walk.iterator = self
+                .db
+                .iterator(self.at, self.family, lower, upper, order, limit);
             if !is_incomplete(&self.walk.iterator)? {
                 return Ok(());
             }
