@@ -9,6 +9,7 @@ mod inspect;
 mod log;
 mod new;
 mod output;
+mod processor;
 mod run;
 mod state;
 mod status;
@@ -101,7 +102,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    if let Err(failure) = output::start_logging(&cli.global) {
+    let ready = processor::check().and_then(|()| output::start_logging(&cli.global));
+    if let Err(failure) = ready {
         failure.print();
         return ExitCode::from(failure.code);
     }
