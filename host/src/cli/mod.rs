@@ -102,8 +102,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
-    let ready = processor::check().and_then(|()| output::start_logging(&cli.global));
-    if let Err(failure) = ready {
+    if let Err(failure) = output::start_logging(&cli.global) {
         failure.print();
         return ExitCode::from(failure.code);
     }
