@@ -78,7 +78,7 @@ fn a_panic_names_function_and_line() {
     job.env("STEPS_PANIC", "commit.write:1");
     let done = job.run().expect(ABORTED);
     let mut lines = done.stderr.lines();
-    let function = lines.find(|line| line.contains("checkpoint::publish::"));
+    let function = lines.find(|line| line.ends_with(": before_write"));
     assert!(function.is_some(), "{}", done.stderr);
     let place = lines.next().unwrap_or_default();
     assert!(
