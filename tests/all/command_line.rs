@@ -177,7 +177,7 @@ fn colour_is_for_terminals_and_can_be_turned_off() {
     // `script` gives a command a terminal.
     let on_a_terminal = |no_colour: Option<&str>| {
         let line = format!(
-            "{} run --job {}",
+            "'{}' run --job '{}'",
             host().display(),
             job.folder.path().display()
         );
