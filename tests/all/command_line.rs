@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Job, guest, host};
+use crate::harness::{ABORTED, Job, guest, host};
 use crate::jobs::COUNT_LINES;
 
 fn wasm_host(arguments: &[&str]) -> Output {
@@ -62,6 +62,30 @@ fn what_is_typed_wrong_is_exit_2_and_nothing_on_standard_output() {
         );
         assert_eq!(text(&done.stdout), "", "{arguments:?}");
     }
+}
+
+#[test]
+fn the_binary_is_small_enough_to_be_carried_about() {
+    let bytes = std::fs::metadata(host()).expect("the binary").len();
+    assert!(bytes <= 60_000_000, "it has {bytes} bytes");
+}
+
+#[test]
+fn a_panic_names_function_and_line() {
+    let mut job = Job::new(COUNT_LINES).with_steps();
+    job.write("in.txt", b"a\n");
+    job.env("RUST_BACKTRACE", "1");
+    job.env("STEPS_PANIC", "commit.write:1");
+    let done = job.run().expect(ABORTED);
+    let mut lines = done.stderr.lines();
+    let function = lines.find(|line| line.ends_with(": before_write"));
+    assert!(function.is_some(), "{}", done.stderr);
+    let place = lines.next().unwrap_or_default();
+    assert!(
+        place.contains("src/checkpoint/publish.rs:"),
+        "{place:?} of: {}",
+        done.stderr
+    );
 }
 
 #[test]
@@ -153,7 +177,7 @@ fn colour_is_for_terminals_and_can_be_turned_off() {
     // `script` gives a command a terminal.
     let on_a_terminal = |no_colour: Option<&str>| {
         let line = format!(
-            "{} run --job {}",
+            "'{}' run --job '{}'",
             host().display(),
             job.folder.path().display()
         );

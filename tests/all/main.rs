@@ -31,6 +31,7 @@ mod recycling;
 mod refusals;
 mod retention;
 mod scheduling;
+mod scripts;
 mod state_model;
 mod stores;
 mod syncs;

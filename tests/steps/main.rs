@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `STEPS_LOG` | append the name of each step to this file |
 //! | `STEPS_ABORT` | `AT`: end the process, as a crash does |
+//! | `STEPS_PANIC` | `AT`: panic |
 //! | `STEPS_CUT` | `WHAT:AT`: forget what is not synced, as a power cut does, and end the process. `all`; `content`: of files, but names are kept |
 //! | `STEPS_FAIL` | `EIO:AT` or `ENOSPC:AT`: from then on everything fails with that error |
 //! | `STEPS_FAIL_ONCE` | the same, for that one only |
@@ -60,6 +61,7 @@ impl At {
 struct Watched {
     log: Option<Mutex<File>>,
     abort: Option<At>,
+    panic: Option<At>,
     cut: Option<(Forgets, At)>,
     fail: Option<Fail>,
     hold: Option<(String, Duration)>,
@@ -84,6 +86,10 @@ impl Watched {
         if self.abort.as_ref().is_some_and(|at| at.is(name)) {
             std::process::abort();
         }
+        assert!(
+            !self.panic.as_ref().is_some_and(|at| at.is(name)),
+            "before {name}, as STEPS_PANIC says"
+        );
         if let Some((forgets, at)) = &self.cut
             && at.is(name)
         {
@@ -165,6 +171,7 @@ fn main() -> ExitCode {
     let steps = Watched {
         log,
         abort: of("STEPS_ABORT").map(|at| At::parse(&at)),
+        panic: of("STEPS_PANIC").map(|at| At::parse(&at)),
         cut,
         fail,
         hold,

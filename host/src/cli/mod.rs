@@ -9,6 +9,7 @@ mod inspect;
 mod log;
 mod new;
 mod output;
+mod processor;
 mod run;
 mod state;
 mod status;
