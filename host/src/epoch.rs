@@ -1,9 +1,10 @@
 //! What tasks hand over at a barrier: the parts of an epoch, frozen.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Epoch, Staged, StreamId, TaskId, TimestampMs};
+use crate::model::{Epoch, Messages, PartitionId, Staged, StreamId, TaskId, TimestampMs};
 use crate::records::TaskRecord;
 use crate::state::SealedState;
 
@@ -20,6 +21,9 @@ pub struct SealedEpoch {
     /// Its tasks.
     pub tasks: Vec<SealedTask>,
 }
+
+/// The messages of an epoch, by stream and partition.
+pub type Sent = BTreeMap<(StreamId, PartitionId), Messages>;
 
 /// A task's part of an epoch: all that becomes durable at once.
 pub struct SealedTask {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::authority::{Authority, Deciding, Local};
 use super::catalog::Catalog;
-use super::directory::{Directory, Lock};
+use super::directory::{Directory, Lock, Opened};
 use super::epoch_write::{self, Consequences, EpochWrite, Parts, micros};
 use super::ledger::{Ledger, Unconfirmed, Written};
 use super::logs::{Appended, LogAppender, LogStream, Logs};
@@ -425,14 +425,6 @@ impl Committer {
         self.appender.publish(appended, &written);
         Ok(())
     }
-}
-
-/// An open directory without its witness.
-pub struct Opened {
-    pub(super) path: PathBuf,
-    pub(super) db: Arc<Db>,
-    pub(super) lock: Lock,
-    pub(super) last: CommitKey,
 }
 
 fn cannot_read(path: &Path, source: StateError) -> OpenError {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::logs::{Appended, LogAppender};
-use super::outputs::{Outgoing, Outputs, Sent};
+use super::outputs::{Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
-use crate::epoch::{SealedEpoch, SealedTask};
+use crate::epoch::{SealedEpoch, SealedTask, Sent};
 use crate::model::{
-    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId,
+    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs,
 };
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord};
 use crate::state::{Db, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
@@ -51,7 +51,11 @@ pub(super) struct Parts<'a> {
 
 /// What the tasks of an epoch come to, all together.
 #[derive(Default)]
-struct Sums {
+struct Gathered {
+    sent: Sent,
+    removed: Vec<ResolvedRanges>,
+    stamps: Vec<(TaskId, Stamp)>,
+    positions: Vec<(TaskId, StreamId, Offset)>,
     entries: u64,
     messages: u64,
     pause: Duration,
@@ -65,49 +69,21 @@ pub(super) fn build<'a>(
     key: CommitKey,
 ) -> Result<EpochWrite<'a>, StateError> {
     let mut writes = db.write_set();
-    let mut sent = Sent::new();
-    let (mut removed, mut listed) = (Vec::new(), LISTED_KEYS_MAX);
-    let (mut stamps, mut positions) = (Vec::new(), Vec::new());
-    let mut sums = Sums::default();
-    for task in &sealed.tasks {
-        if let Some(state) = &task.state {
-            let ranges = state.resolve_ranges(&mut listed)?;
-            state.write_into(&mut writes, &ranges)?;
-            removed.push(ranges);
-            sums.entries += state.size().0 as u64;
-        }
-        let record = record_of(task, parts.stamps, &key);
-        stamps.push((task.task, record.stamp));
-        for (stream, position) in &record.positions {
-            parts.read_up_to.check(task.task, *stream, position.next);
-            positions.push((task.task, *stream, position.next));
-        }
-        records::put(&mut writes, &task.task, &record);
-        sums.messages += task.staged.len() as u64;
-        sums.pause = sums.pause.max(task.pause);
-        sort_out(&task.staged, &task.ports, &mut sent);
-    }
+    let mut tasks = gather(&mut writes, parts, sealed, &key)?;
     let carries =
         |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
-    let carried = sent.extract_if(.., carries).collect();
-    let outgoing = parts.outputs.stage(&mut writes, &mut sent);
-    let mut appended = Appended::default();
-    let appender = parts.appender;
-    for (at, messages) in sent {
-        appender.append(&mut writes, &mut appended, at, &messages, sealed.time);
-    }
-    let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
-    appender.retain(&mut writes, &mut appended, &unread, sealed.time)?;
-    appender.write_records(&mut writes, &appended);
+    let carried = tasks.sent.extract_if(.., carries).collect();
+    let outgoing = parts.outputs.stage(&mut writes, &mut tasks.sent);
+    let appended = append(&mut writes, parts, tasks.sent, sealed.time)?;
     let record = CheckpointRecord {
         epoch: sealed.epoch,
         trigger: sealed.trigger.to_owned(),
         time: sealed.time,
         duration_us: micros(sealed.began.elapsed()),
-        pause_us: micros(sums.pause),
+        pause_us: micros(tasks.pause),
         tasks: sealed.tasks.len() as u64,
-        entries: sums.entries,
-        messages: sums.messages,
+        entries: tasks.entries,
+        messages: tasks.messages,
         bytes: writes.bytes() as u64,
         failed_attempts: parts.failed_attempts,
     };
@@ -118,20 +94,67 @@ pub(super) fn build<'a>(
     if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
         records::delete::<CheckpointRecord>(&mut writes, &Epoch(old));
     }
-    let then = Consequences {
-        key,
-        appended,
-        outgoing,
-        removed,
-        stamps,
-        record,
-        positions,
-    };
     Ok(EpochWrite {
         writes,
         carried,
-        then,
+        then: Consequences {
+            key,
+            appended,
+            outgoing,
+            removed: tasks.removed,
+            stamps: tasks.stamps,
+            record,
+            positions: tasks.positions,
+        },
     })
+}
+
+/// Adds the changes and the record of each task.
+fn gather(
+    writes: &mut WriteSet<'_>,
+    parts: &Parts<'_>,
+    sealed: &SealedEpoch,
+    key: &CommitKey,
+) -> Result<Gathered, StateError> {
+    let mut gathered = Gathered::default();
+    let mut listed = LISTED_KEYS_MAX;
+    for task in &sealed.tasks {
+        if let Some(state) = &task.state {
+            let ranges = state.resolve_ranges(&mut listed)?;
+            state.write_into(writes, &ranges)?;
+            gathered.removed.push(ranges);
+            gathered.entries += state.size().0 as u64;
+        }
+        let record = record_of(task, parts.stamps, key);
+        gathered.stamps.push((task.task, record.stamp));
+        for (stream, position) in &record.positions {
+            parts.read_up_to.check(task.task, *stream, position.next);
+            let position = (task.task, *stream, position.next);
+            gathered.positions.push(position);
+        }
+        records::put(writes, &task.task, &record);
+        gathered.messages += task.staged.len() as u64;
+        gathered.pause = gathered.pause.max(task.pause);
+        sort_out(&task.staged, &task.ports, &mut gathered.sent);
+    }
+    Ok(gathered)
+}
+
+/// Appends messages to logs, and deletes what retention does not keep.
+fn append(
+    writes: &mut WriteSet<'_>,
+    parts: &Parts<'_>,
+    sent: Sent,
+    time: TimestampMs,
+) -> Result<Appended, StateError> {
+    let (appender, mut appended) = (parts.appender, Appended::default());
+    for (at, messages) in sent {
+        appender.append(writes, &mut appended, at, &messages, time);
+    }
+    let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
+    appender.retain(writes, &mut appended, &unread, time)?;
+    appender.write_records(writes, &appended);
+    Ok(appended)
 }
 
 /// A task's record, with the stamp of this write.

@@ -30,8 +30,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use committer::{Committed, Committer, CommitterOptions, Opened};
-pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock};
+pub use committer::{Committed, Committer, CommitterOptions};
+pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock, Opened};
 
 pub use stage::{At, CommitStage, Progress};
 

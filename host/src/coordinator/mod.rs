@@ -37,11 +37,12 @@ use crate::checkpoint::logs::Logs;
 use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
-use crate::scheduler::{Notice, Scheduler, TaskIndex};
+use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
 use crate::task::{Cause, TaskFailure};
 use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
 use mail::{Mail, Request};
+use produce::PendingAppend;
 use status::Figures;
 use tasks::{Made, TaskEntry, TaskFactory};
 
@@ -205,7 +206,7 @@ impl Coordinator {
                 Err(error) => {
                     let cause = Cause::Restore(Arc::new(error));
                     self.note_failure(task, cause);
-                    Event::Failed(task, false)
+                    Event::Failed(task, Met::Later)
                 }
             },
             Mail::Stop => Event::Stop,
@@ -249,6 +250,23 @@ impl Coordinator {
                 self.waiting.changes.push((task, goal, reply));
                 Event::Wish(task, wish)
             }
+        }
+    }
+
+    fn produce(&mut self, stream: &str, messages: Vec<Produce>, reply: oneshot::Sender<Produced>) {
+        let placed = match self.streams.get(stream) {
+            Some(entry) if entry.is_log => place(messages, entry.partitions, &mut self.round_robin)
+                .map(|placed| (entry.id, placed)),
+            Some(_) => Err(format!("stream {stream:?} is not a log stream")),
+            None => Err(format!("the job does not use a stream {stream:?}")),
+        };
+        match placed {
+            Ok((id, placed)) => {
+                let pending = PendingAppend::new(placed.places, reply);
+                self.commit
+                    .give(Work::Append(id, placed.by_partition, pending));
+            }
+            Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
         }
     }
 
@@ -296,10 +314,10 @@ impl Coordinator {
             Notice::Stopped(task) => Event::Stopped(task),
             Notice::Left(task) => Event::Left(task),
             Notice::Begun => Event::Wanted(Trigger::Start),
-            Notice::Failed(task, failure, at_once) => {
+            Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
                 self.failures.push(*failure);
-                Event::Failed(task, at_once)
+                Event::Failed(task, met)
             }
         }
     }
@@ -308,7 +326,7 @@ impl Coordinator {
         let entry = &self.tasks[task.0];
         tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
         self.note_failure(task, Cause::Stop(reason));
-        Event::Failed(task, false)
+        Event::Failed(task, Met::Later)
     }
 
     fn note_failure(&mut self, task: TaskIndex, cause: Cause) {

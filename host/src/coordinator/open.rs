@@ -32,28 +32,7 @@ pub(super) fn open(
     holder: &Holder,
 ) -> Result<Coordinator, OpenError> {
     let path = options.state_dir.clone();
-    let directory = directory::open_or_create(&directory_options(&options))?;
-    let db = Arc::clone(&directory.db);
-    let catalog = Catalog::resolve(&path, &db, &options.shape(), &options.drops)?;
-    for (stage, before) in &catalog.components_changed {
-        tracing::info!(
-            stage,
-            "the component is another than at the last checkpoint, which was made by {before}"
-        );
-    }
-    for stage in &options.stages {
-        directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
-    }
-    let mut committer = open_committer(directory, &options, &catalog)?;
-    let announced = committer.lock_mut().announce(holder);
-    announced.map_err(DiskError::of("write the lock file of", &path))?;
-    let begins = begins(&options, &db, &catalog, &committer.logs())?;
-    committer
-        .register(&catalog, &begins)
-        .map_err(|source| OpenError::Begin {
-            path: path.clone(),
-            source: Box::new(source),
-        })?;
+    let (committer, catalog, db) = take_over(&options, holder)?;
     let blocks = (options.db.block_cache_bytes as u64).min(options.cache_bytes / 4);
     let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
     let options = Arc::new(options);
@@ -72,31 +51,8 @@ pub(super) fn open(
     })?;
     let (sender, mail) = channel();
     let scheduler = start_scheduler(&options, io, sender.clone());
-    let machine = Machine::new(
-        MachineOptions {
-            cadence: options.cadence.clone(),
-            tolerate_failures: options.tolerate_failures,
-            timeout: options.checkpoint_timeout,
-            drain_timeout: options.drain_timeout,
-            tasks: made.len(),
-        },
-        committer.epoch(),
-        commit::deliveries(&committer),
-        Instant::now(),
-    );
-    let figures = Figures {
-        job: options.name.clone(),
-        started: options.clock.now_ms(),
-        epoch: committer.epoch(),
-        last_checkpoint: None,
-        checkpoints: 0,
-        failed_attempts: 0,
-        bytes_max: options.cadence.bytes_max,
-        progress: committer.progress(),
-        metrics: factory.metrics(),
-        cache,
-        db,
-    };
+    let machine = new_machine(&options, &committer, made.len());
+    let figures = new_figures(&options, &committer, &factory, cache, db);
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = start_commit(committer, &options, &hurry, sender.clone());
     let mut tasks = Vec::new();
@@ -134,6 +90,71 @@ pub(super) fn open(
         hurry,
         round_robin: 0,
     })
+}
+
+/// Takes over the state directory, or makes it, and writes down what is new in the job.
+fn take_over(
+    options: &JobOptions,
+    holder: &Holder,
+) -> Result<(Committer, Catalog, Arc<Db>), OpenError> {
+    let path = &options.state_dir;
+    let directory = directory::open_or_create(&directory_options(options))?;
+    let db = Arc::clone(&directory.db);
+    let catalog = Catalog::resolve(path, &db, &options.shape(), &options.drops)?;
+    for (stage, before) in &catalog.components_changed {
+        tracing::info!(
+            stage,
+            "the component is another than at the last checkpoint, which was made by {before}"
+        );
+    }
+    for stage in &options.stages {
+        directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
+    }
+    let mut committer = open_committer(directory, options, &catalog)?;
+    let announced = committer.lock_mut().announce(holder);
+    announced.map_err(DiskError::of("write the lock file of", path))?;
+    let begins = begins(options, &db, &catalog, &committer.logs())?;
+    committer
+        .register(&catalog, &begins)
+        .map_err(|source| OpenError::Begin {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
+    Ok((committer, catalog, db))
+}
+
+fn new_figures(
+    options: &JobOptions,
+    committer: &Committer,
+    factory: &TaskFactory,
+    cache: Arc<CleanCache>,
+    db: Arc<Db>,
+) -> Figures {
+    Figures {
+        job: options.name.clone(),
+        started: options.clock.now_ms(),
+        epoch: committer.epoch(),
+        last_checkpoint: None,
+        checkpoints: 0,
+        failed_attempts: 0,
+        bytes_max: options.cadence.bytes_max,
+        progress: committer.progress(),
+        metrics: factory.metrics(),
+        cache,
+        db,
+    }
+}
+
+fn new_machine(options: &JobOptions, committer: &Committer, tasks: usize) -> Machine {
+    let machine = MachineOptions {
+        cadence: options.cadence.clone(),
+        tolerate_failures: options.tolerate_failures,
+        timeout: options.checkpoint_timeout,
+        drain_timeout: options.drain_timeout,
+        tasks,
+    };
+    let deliveries = commit::deliveries(committer);
+    Machine::new(machine, committer.epoch(), deliveries, Instant::now())
 }
 
 fn start_scheduler(

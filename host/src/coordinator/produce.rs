@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use super::Coordinator;
-use super::commit::Work;
 use crate::model::{Messages, Offset, PartitionId, partition_of_key};
 
 /// Why messages were not appended.
@@ -79,6 +77,14 @@ pub(super) struct PendingAppend {
 }
 
 impl PendingAppend {
+    pub(super) fn new(
+        places: Vec<(PartitionId, u64)>,
+        reply: oneshot::Sender<Produced>,
+    ) -> PendingAppend {
+        let reply = Some(reply);
+        PendingAppend { places, reply }
+    }
+
     /// The messages are durable (the first offset in each partition), or why that is unknown.
     pub(super) fn answer(mut self, appended: Result<BTreeMap<PartitionId, Offset>, String>) {
         let places = std::mem::take(&mut self.places);
@@ -105,32 +111,5 @@ impl Drop for PendingAppend {
     fn drop(&mut self) {
         let why = "the job ended while the messages were being appended";
         self.send(Err(ProduceError::Unknown(why.into())));
-    }
-}
-
-impl Coordinator {
-    pub(super) fn produce(
-        &mut self,
-        stream: &str,
-        messages: Vec<Produce>,
-        reply: oneshot::Sender<Produced>,
-    ) {
-        let placed = match self.streams.get(stream) {
-            Some(entry) if entry.is_log => place(messages, entry.partitions, &mut self.round_robin)
-                .map(|placed| (entry.id, placed)),
-            Some(_) => Err(format!("stream {stream:?} is not a log stream")),
-            None => Err(format!("the job does not use a stream {stream:?}")),
-        };
-        match placed {
-            Ok((id, placed)) => {
-                let pending = PendingAppend {
-                    places: placed.places,
-                    reply: Some(reply),
-                };
-                self.commit
-                    .give(Work::Append(id, placed.by_partition, pending));
-            }
-            Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
-        }
     }
 }

@@ -81,8 +81,17 @@ pub enum Notice {
     Stopped(TaskIndex),
     /// A task has left, and its place is empty.
     Left(TaskIndex),
-    /// A task failed. `true`: at what it met first, as it may have done at every start before.
-    Failed(TaskIndex, Box<TaskFailure>, bool),
+    /// A task failed.
+    Failed(TaskIndex, Box<TaskFailure>, Met),
+}
+
+/// When a task met what it failed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// First of all, as it may have done at every start before.
+    First,
+    /// After it had processed something.
+    Later,
 }
 
 struct Shared {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cell::{Ask, Beat, Cell};
 use super::lists::{After, Reason};
 use super::queue::Run;
-use super::{Notice, Shared};
+use super::{Met, Notice, Shared};
 use crate::model::Epoch;
 use crate::runtime::Requests;
 use crate::task::{Outcome, Task};
@@ -106,8 +106,11 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
             }
             Outcome::Failed(failure) => {
                 cell.over.store(true, Ordering::Release);
-                let at_once = task.is_fresh();
-                shared.report(Notice::Failed(cell.index, failure, at_once));
+                let met = match task.is_fresh() {
+                    true => Met::First,
+                    false => Met::Later,
+                };
+                shared.report(Notice::Failed(cell.index, failure, met));
                 return After::Idle;
             }
         }

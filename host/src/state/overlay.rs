@@ -103,12 +103,10 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    /// An empty layer; `indexed`: it keeps its keys in order from the start.
-    pub(super) fn new(indexed: bool) -> Overlay {
+    /// An empty layer that keeps its keys in order from the start.
+    pub(super) fn indexed() -> Overlay {
         let overlay = Overlay::default();
-        if indexed {
-            overlay.index.get_or_init(BTreeSet::new);
-        }
+        overlay.index.get_or_init(BTreeSet::new);
         overlay
     }
 
@@ -370,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_is_undone_is_not_held_by_a_layer_without_entries() {
-        let (mut overlay, hasher) = (Overlay::new(false), KeyHasher::default());
+        let (mut overlay, hasher) = (Overlay::default(), KeyHasher::default());
         let value = vec![7; 100_000];
         let mut number = 0;
         for _ in 0..200 {

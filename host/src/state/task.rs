@@ -8,7 +8,7 @@ use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
 use super::sealed::{SealedState, SealedStore};
 use super::store::StoreHandle;
-use super::{Order, StateError, overlay};
+use super::{Order, StateError};
 use crate::model::{Column, StoreIndex, TaskId};
 
 /// Why a counter could not be incremented.
@@ -64,7 +64,7 @@ impl TaskState {
     pub fn new(task: TaskId, stores: Vec<Arc<StoreHandle>>) -> TaskState {
         let store = |handle| Store {
             handle,
-            open: Overlay::new(false),
+            open: Overlay::default(),
             sealed: None,
             indexed: false,
             gaps: Gaps::default(),
@@ -354,7 +354,11 @@ impl TaskState {
             if store.open.is_empty() {
                 continue;
             }
-            let overlay = std::mem::replace(&mut store.open, overlay::Overlay::new(store.indexed));
+            let open = match store.indexed {
+                true => Overlay::indexed(),
+                false => Overlay::default(),
+            };
+            let overlay = std::mem::replace(&mut store.open, open);
             let overlay = Arc::new(overlay);
             store.sealed = Some(Arc::clone(&overlay));
             store.batch_mark = OverlayMark::default();

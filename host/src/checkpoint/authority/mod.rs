@@ -10,9 +10,8 @@ mod tests;
 
 pub(super) use local::Local;
 
-use super::outputs::Sent;
 use super::{CommitError, OpenError};
-use crate::epoch::SealedEpoch;
+use crate::epoch::{SealedEpoch, Sent};
 use crate::model::{CommitKey, Stamp, StreamId, TaskId};
 use crate::state::{Db, Durability, WriteSet};
 

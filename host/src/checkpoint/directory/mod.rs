@@ -25,7 +25,6 @@ pub use init::move_aside;
 pub use lock::{Held, Holder, Lock};
 pub use open::{check, held, is_made, look, open, open_or_create};
 
-use super::committer::Opened;
 use super::witness::Witness;
 use super::{OpenError, StateId};
 use crate::disk::{Disk, DiskError, Room};
@@ -65,6 +64,14 @@ pub struct Directory {
     pub commit: CommitKey,
     pub(super) witness: Witness,
     disk: Disk,
+}
+
+/// An open directory without its witness.
+pub struct Opened {
+    pub(in crate::checkpoint) path: PathBuf,
+    pub(in crate::checkpoint) db: Arc<Db>,
+    pub(in crate::checkpoint) lock: Lock,
+    pub(in crate::checkpoint) last: CommitKey,
 }
 
 impl Directory {

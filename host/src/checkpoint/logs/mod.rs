@@ -15,7 +15,7 @@ use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::{Ready, SourceError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
 use crate::records::{self, LogRecord};
-use crate::state::{Db, Family, Order, StateError, chunk, keys};
+use crate::state::{Db, Family, Order, StateError, Walk, chunk, keys};
 
 pub(super) use append::{Appended, LogAppender};
 
@@ -90,6 +90,22 @@ fn damaged(error: &dyn std::error::Error) -> SourceError {
     }
 }
 
+/// What a log says that has no chunk for an offset; the walk stands at the first that it has.
+fn not_held(walk: &Walk<'_>, offset: Offset, end: Offset) -> Result<SourceError, SourceError> {
+    let first = walk.entry().map_err(|error| damaged(&error))?;
+    let oldest = first.and_then(|(key, _)| keys::trailing_number(key));
+    Ok(match oldest {
+        Some(oldest) => SourceError::OffsetOutOfRange {
+            offset,
+            oldest,
+            end,
+        },
+        None => SourceError::Damaged {
+            what: format!("no chunk of the log holds offset {offset}"),
+        },
+    })
+}
+
 impl LogReader for Logs {
     fn read(
         &self,
@@ -120,19 +136,7 @@ impl LogReader for Logs {
         walk.seek_back(&keys::log_chunk(stream, partition, from));
         if walk.entry().map_err(|error| damaged(&error))?.is_none() {
             walk.seek(&lower);
-            let first = walk.entry().map_err(|error| damaged(&error))?;
-            return Err(
-                match first.and_then(|(key, _)| keys::trailing_number(key)) {
-                    Some(oldest) => SourceError::OffsetOutOfRange {
-                        offset: from,
-                        oldest,
-                        end,
-                    },
-                    None => SourceError::Damaged {
-                        what: format!("no chunk of the log holds offset {from}"),
-                    },
-                },
-            );
+            return Err(not_held(&walk, from, end)?);
         }
         let mut next = from;
         while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {

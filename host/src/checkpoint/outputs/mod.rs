@@ -4,7 +4,6 @@ mod check;
 mod outbox;
 mod overlap;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +14,8 @@ use super::ledger::Written;
 use super::{CommitError, OpenError};
 use crate::connectors::{Output, SinkError};
 use crate::disk::{Disk, DiskError};
-use crate::model::{Messages, PartitionId, StreamId};
+use crate::epoch::Sent;
+use crate::model::{PartitionId, StreamId};
 use crate::state::{Db, WriteSet};
 use outbox::Outbox;
 use overlap::overlapped;
@@ -29,9 +29,6 @@ pub struct ExternalStream {
     /// The system's side.
     pub output: Arc<dyn Output>,
 }
-
-/// The messages of an epoch, by stream and partition.
-pub type Sent = BTreeMap<(StreamId, PartitionId), Messages>;
 
 /// The outboxes of all streams.
 pub(super) struct Outputs {

@@ -252,6 +252,20 @@ fn unsighted(
             Err(error) => failed = Some(error),
         }
     }
+    gone(config, entry, path, failed).map(|()| None)
+}
+
+/// What becomes of a file that is under no name any more. `failed`: why what was found is not it.
+///
+/// # Errors
+/// The rest of it is missing.
+fn gone(
+    config: &Config,
+    entry: &Entry,
+    path: PathBuf,
+    failed: Option<SourceError>,
+) -> Result<(), SourceError> {
+    let (files, follow) = (&config.files, config.options.follow);
     if let Some(length) = entry.finished {
         files.say(
             &path,
@@ -260,11 +274,11 @@ fn unsighted(
                  Nor are files known that came and were renamed or deleted while the job did not run",
             ),
         );
-        return Ok(None);
+        return Ok(());
     }
     if entry.position == 0 && entry.beginning == Beginning::default() {
         files.say(&path, "it is gone, and nothing of it was read");
-        return Ok(None);
+        return Ok(());
     }
     if failed.is_none() && config.options.drop_unread {
         files.say(
@@ -275,7 +289,7 @@ fn unsighted(
                 entry.position
             ),
         );
-        return Ok(None);
+        return Ok(());
     }
     let else_drop = match follow {
         true => ", set `drop-unread = true` to go on without the rest",

@@ -60,6 +60,20 @@ impl Machine {
         self.release(commands);
     }
 
+    pub(super) fn delivered(
+        &mut self,
+        epoch: Epoch,
+        deliveries: Deliveries,
+        commands: &mut Vec<Command>,
+        now: Instant,
+    ) {
+        let committing = self.committing.take().map(|(epoch, _)| epoch);
+        assert_eq!(committing, Some(epoch), "another epoch is delivered");
+        self.last_end = now;
+        self.deliveries = deliveries;
+        commands.push(Command::Answer(epoch));
+    }
+
     /// The tasks of the epoch have nothing in it any more.
     fn release(&mut self, commands: &mut Vec<Command>) {
         let tasks: Vec<TaskIndex> = std::mem::take(&mut self.tasks.in_flight)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::checkpoint::decide::Trigger;
 use crate::model::Epoch;
-use crate::scheduler::TaskIndex;
+use crate::scheduler::{Met, TaskIndex};
 
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub enum Event {
     Sealed(TaskIndex, Epoch, Content),
     /// A task's inputs have ended.
     Ended(TaskIndex),
-    /// A task failed: the others are drained, then the job ends. `true`: it failed at what it met first. At the next start it
-    /// will again, so the others are drained when they have caught up, or after [`REPRIEVE`](super::REPRIEVE).
-    Failed(TaskIndex, bool),
+    /// A task failed: the others are drained, then the job ends. If it failed at what it met first, it will do so at the next start
+    /// too, so the others are drained when they have caught up, or after [`REPRIEVE`](super::REPRIEVE).
+    Failed(TaskIndex, Met),
     /// Something is wanted of a task.
     Wish(TaskIndex, Wish),
     /// A task that was asked to stop has.

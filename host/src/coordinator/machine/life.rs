@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::{Command, Machine, Phase, REPRIEVE, Then, Wish};
 use crate::checkpoint::decide::Trigger;
-use crate::scheduler::TaskIndex;
+use crate::scheduler::{Met, TaskIndex};
 
 impl Machine {
     pub(super) fn failed(
         &mut self,
         task: TaskIndex,
-        at_once: bool,
+        met: Met,
         commands: &mut Vec<Command>,
         now: Instant,
     ) {
@@ -18,7 +18,7 @@ impl Machine {
         if matches!(self.tasks.phase(task), Phase::Running | Phase::Restoring) {
             self.tasks.set(task, Phase::Failed);
         }
-        match at_once && self.stopping.is_none() && !self.tasks.are_over() {
+        match met == Met::First && self.stopping.is_none() && !self.tasks.are_over() {
             true => _ = self.reprieve.get_or_insert(now + REPRIEVE),
             false => self.fail(commands, now),
         }

@@ -124,7 +124,7 @@ impl Machine {
                     self.tasks.set(*task, Phase::Ended);
                 }
             }
-            Event::Failed(task, at_once) => self.failed(*task, *at_once, &mut commands, now),
+            Event::Failed(task, met) => self.failed(*task, *met, &mut commands, now),
             Event::Wish(task, wish) => self.wish(*task, *wish, &mut commands),
             Event::Stopped(task) => {
                 self.tasks.note_stopped(*task);
@@ -139,15 +139,7 @@ impl Machine {
             }
             Event::Committed(epoch) => self.committed(*epoch, &mut commands),
             Event::Delivered(epoch, deliveries) => {
-                assert_eq!(
-                    self.committing.map(|(epoch, _)| epoch),
-                    Some(*epoch),
-                    "another epoch is delivered"
-                );
-                self.committing = None;
-                self.last_end = now;
-                self.deliveries = *deliveries;
-                commands.push(Command::Answer(*epoch));
+                self.delivered(*epoch, *deliveries, &mut commands, now);
             }
             Event::AttemptFailed(failed) => {
                 if let Some((_, began)) = &mut self.committing {

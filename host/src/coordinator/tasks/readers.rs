@@ -100,20 +100,7 @@ impl Reader {
             Err(error) => return self.arrive(Arrival::Failed(error)),
         };
         self.note_progress(&*source);
-        // The oldest message is the same at every start; the latest, or the first after a time, is not.
-        let chosen = matches!(self.at, OpenAt::Start(StartAt::Latest | StartAt::Time(_)));
-        if let (OpenAt::Start(_), Some(position)) = (&self.at, source.begins_at()) {
-            let (recorded, is_recorded) = oneshot::channel();
-            let recorded = chosen.then_some(recorded);
-            self.arrive(Arrival::Begin {
-                position,
-                chosen: recorded,
-            });
-            if chosen {
-                // A crash before that would choose another place, and pass over what has come meanwhile.
-                let _ = is_recorded.await;
-            }
-        }
+        self.begin(&*source).await;
         loop {
             let space = self.inbox.space(self.place, self.bounds.bytes).await;
             let polled = match is_slow {
@@ -121,34 +108,6 @@ impl Reader {
                 false => source.poll(self.bounds),
             };
             let arrival = match polled {
-                Ok(Polled::Messages(fetched)) => {
-                    self.figures.idle.store(false, Ordering::Release);
-                    if let Some(pace) = &self.pace {
-                        tokio::time::sleep_until(pace.take(fetched.offsets.len()).into()).await;
-                    }
-                    Arrival::Messages(fetched)
-                }
-                Ok(Polled::Undecodable {
-                    offset,
-                    raw,
-                    reason,
-                    end_detail,
-                    ..
-                }) => Arrival::Undecodable {
-                    offset,
-                    raw,
-                    reason,
-                    end_detail,
-                },
-                Ok(Polled::Skipped { at, messages }) => {
-                    self.figures.skipped.fetch_add(messages, Ordering::Relaxed);
-                    tracing::warn!(
-                        partition = self.partition.0,
-                        "{messages} messages that were not read are gone (`drop-unread`): reading goes on at offset {}",
-                        at.next
-                    );
-                    Arrival::Passed(at)
-                }
                 Ok(Polled::Idle) => {
                     match source.passed() {
                         Ok(None) => {}
@@ -166,6 +125,7 @@ impl Reader {
                     self.figures.ended.store(true, Ordering::Release);
                     return self.arrive(Arrival::End(at));
                 }
+                Ok(found) => self.arrival_of(found).await,
                 Err(error) => return self.arrive(Arrival::Failed(error)),
             };
             self.note_progress(&*source);
@@ -173,6 +133,60 @@ impl Reader {
             drop(space);
             // A source that always has more must not keep the thread from others.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Says where the input begins, if no position was stored, and waits until that is recorded, if it must be.
+    async fn begin(&self, source: &dyn Source) {
+        let (OpenAt::Start(start), Some(position)) = (&self.at, source.begins_at()) else {
+            return;
+        };
+        // The oldest message is the same at every start; the latest, or the first after a time, is not.
+        if !matches!(start, StartAt::Latest | StartAt::Time(_)) {
+            let chosen = None;
+            return self.arrive(Arrival::Begin { position, chosen });
+        }
+        let (recorded, is_recorded) = oneshot::channel();
+        self.arrive(Arrival::Begin {
+            position,
+            chosen: Some(recorded),
+        });
+        // A crash before that would choose another place, and pass over what has come meanwhile.
+        let _ = is_recorded.await;
+    }
+
+    /// What a source has found, for the task. Messages wait for their pace.
+    async fn arrival_of(&self, found: Polled) -> Arrival {
+        match found {
+            Polled::Messages(fetched) => {
+                self.figures.idle.store(false, Ordering::Release);
+                if let Some(pace) = &self.pace {
+                    tokio::time::sleep_until(pace.take(fetched.offsets.len()).into()).await;
+                }
+                Arrival::Messages(fetched)
+            }
+            Polled::Undecodable {
+                offset,
+                raw,
+                reason,
+                end_detail,
+                ..
+            } => Arrival::Undecodable {
+                offset,
+                raw,
+                reason,
+                end_detail,
+            },
+            Polled::Skipped { at, messages } => {
+                self.figures.skipped.fetch_add(messages, Ordering::Relaxed);
+                tracing::warn!(
+                    partition = self.partition.0,
+                    "{messages} messages that were not read are gone (`drop-unread`): reading goes on at offset {}",
+                    at.next
+                );
+                Arrival::Passed(at)
+            }
+            Polled::Idle | Polled::End { .. } => unreachable!("there is nothing for the task"),
         }
     }
 

@@ -4,6 +4,7 @@ mod walk;
 
 use super::*;
 use crate::checkpoint::decide::CadenceOptions;
+use crate::scheduler::Met;
 
 const FIRST: TaskIndex = TaskIndex(0);
 const SECOND: TaskIndex = TaskIndex(1);
@@ -156,7 +157,11 @@ fn a_failed_task_ends_the_job_after_the_others_drained() {
     script.on(0, Event::Changed(FIRST), &[]);
     script.on(0, Event::Changed(SECOND), &[]);
     let last = seal(8, Trigger::Drain, &[FIRST, SECOND]);
-    script.on(0, Event::Failed(SECOND, false), &[Command::Drain, last]);
+    script.on(
+        0,
+        Event::Failed(SECOND, Met::Later),
+        &[Command::Drain, last],
+    );
     script.on(0, sealed(FIRST, 8), &[]);
     // A call that runs is waited for.
     script.wakes(0, 30_000);
@@ -244,7 +249,7 @@ fn the_last_checkpoint_of_a_job_whose_inputs_ended_has_its_time() {
 #[test]
 fn a_failure_at_the_first_message_leaves_the_others_time_to_catch_up() {
     let mut script = Script::new();
-    script.on(0, Event::Failed(FIRST, true), &[]);
+    script.on(0, Event::Failed(FIRST, Met::First), &[]);
     assert!(script.machine.is_reprieved());
     script.has_phase(FIRST, Phase::Failed);
     let nobody = seal(8, Trigger::Drain, &[]);
@@ -258,14 +263,14 @@ fn others_that_never_catch_up_have_their_time_and_no_more() {
     let reprieve = 10_000;
     let nobody = || seal(8, Trigger::Drain, &[]);
     let mut script = Script::new();
-    script.on(0, Event::Failed(FIRST, true), &[]);
+    script.on(0, Event::Failed(FIRST, Met::First), &[]);
     script.wakes(0, reprieve);
     let drain = [Command::Drain, nobody(), answer(7)];
     script.on(reprieve, Event::Tick, &drain);
     // One that fails after it has worked ends the job at once.
     let mut script = Script::new();
-    script.on(0, Event::Failed(FIRST, true), &[]);
-    script.on(0, Event::Failed(SECOND, false), &drain);
+    script.on(0, Event::Failed(FIRST, Met::First), &[]);
+    script.on(0, Event::Failed(SECOND, Met::Later), &drain);
 }
 
 #[test]
