@@ -153,7 +153,7 @@ fn a_start_that_waits_for_another_to_compile_can_be_stopped() {
 }
 
 #[test]
-fn a_component_that_compiles_for_seconds_is_talked_about() {
+fn a_component_that_compiles_for_seconds_is_logged() {
     let mut job = Job::new(JOB);
     let cache = job.path("cache");
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
@@ -329,7 +329,7 @@ fn a_module_may_have_several_memories_and_tables() {
 }
 
 #[test]
-fn names_in_a_component_are_shown_and_not_obeyed() {
+fn control_characters_in_names_of_a_component_are_escaped() {
     let job = Job::new(JOB);
     // The names of functions are in the backtrace of a trap.
     let names = [

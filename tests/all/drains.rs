@@ -67,7 +67,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_call_that_outlasts_the_drain_is_undone_and_is_no_fault() {
+fn a_call_that_outlasts_the_drain_is_undone_and_is_not_a_fault() {
     let (job, running) = in_a_call("300ms");
     let sent = Instant::now();
     running.signal(Signal::TERM);

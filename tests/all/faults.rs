@@ -418,7 +418,7 @@ fn a_call_of_the_host_ends_at_the_deadline_too() {
 }
 
 #[test]
-fn rejections_that_are_none_trap_and_long_ones_are_cut() {
+fn malformed_rejections_trap_and_long_ones_are_cut() {
     let text = one_partition("{guest:careless}")
         .replace(
             "[stage.stores.counts]",
@@ -453,7 +453,7 @@ fn rejections_that_are_none_trap_and_long_ones_are_cut() {
 }
 
 #[test]
-fn a_guest_that_may_stop_its_task_is_obeyed_after_the_batch() {
+fn a_guest_that_may_stop_its_task_does_so_after_the_batch() {
     let job = obey("[stage.capabilities]\nrequest-stop = true");
     job.feed(&["log", "produce", "in"], b"one\nstop all is said\nthree\n")
         .expect(0);

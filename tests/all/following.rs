@@ -109,7 +109,7 @@ fn rotations_that_nobody_looked_at_are_found() {
 }
 
 #[test]
-fn a_rotation_that_may_have_been_missed_is_said() {
+fn a_rotation_that_may_have_been_missed_is_logged() {
     let job = following("app.log");
     job.write("app.log", some("a", 3).as_bytes());
     job.call(&["run", "--until-idle"]).expect(0);
@@ -539,7 +539,7 @@ fn every_line_comes_once_whatever_becomes_of_its_file() {
 }
 
 #[test]
-fn an_unfinished_line_that_is_too_long_is_told_of() {
+fn an_unfinished_line_that_is_too_long_is_logged() {
     let job = Job::new(&crate::jobs::COUNT_LINES.replace(
         "[streams.out]",
         "follow = true\nrecord-bytes = \"1kB\"\n[streams.out]",

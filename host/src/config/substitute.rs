@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_dollar_is_no_reference() {
+    fn a_doubled_dollar_is_not_a_reference() {
         assert_eq!(run("$${USER} ${USER}"), changed("${USER} ann"));
     }
 

@@ -221,7 +221,7 @@ fn warnings_do_not_refuse_a_job() {
 }
 
 #[test]
-fn a_folder_whose_name_looks_like_a_pattern_is_no_pattern() {
+fn a_folder_whose_name_looks_like_a_pattern_is_not_a_pattern() {
     let text = "[job]\nname = \"j\"\n[streams.a]\nsystem = \"file\"\npath = \"*.txt\"\n\
                 [[stage]]\nname = \"s\"\ncomponent = \"s.wasm\"\ninputs = [\"a\"]\n";
     let job = parse(text, Path::new("runs[1]/job.toml"), &env).expect("a valid job");

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_with_the_reason() {
+    fn a_line_that_is_not_a_message_is_refused_with_the_reason() {
         assert!(parse_error(r#"{"value":"","valeu":1}"#).contains("unknown field `valeu`"));
         assert!(parse_error(r#"{"key":"k"}"#).contains("missing field `value`"));
         assert!(parse_error(r#"{"value":7}"#).contains("a string, {\"base64\":\"…\"} or null"));

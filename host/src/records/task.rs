@@ -41,7 +41,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let task = TaskId {
             stage: StageId(1),
             partition: PartitionId(258),

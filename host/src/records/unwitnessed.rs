@@ -26,7 +26,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = Unwitnessed {
             boot_id: "boot".to_owned(),
             synced: Epoch(300),

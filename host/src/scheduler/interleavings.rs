@@ -449,7 +449,7 @@ const SMALL: Setting = Setting {
 };
 
 #[test]
-fn nobody_waits_for_ever_in_any_order_of_steps() {
+fn no_task_waits_for_ever_in_any_order_of_steps() {
     let more_workers = Setting {
         seats: 2,
         more_of_first: 0,

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_an_error() {
+    fn invalid_json_is_an_error() {
         let pointer = Pointer::parse("a").unwrap();
         for json in [
             "",

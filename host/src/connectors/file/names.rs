@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_seen_and_is_gone_is_told() {
+    fn a_file_that_went_unseen_is_reported() {
         let mut names = names();
         hear(&mut names, "/l", Happened::Created);
         let missed = |path: &str| vec![Meaning::Missed(PathBuf::from(path))];

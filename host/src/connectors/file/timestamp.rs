@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn text_that_is_not_a_timestamp_is_refused() {
         for (format, text) in [
             ("unix-ms", "1.5"),
             ("unix-s", "1.x"),
