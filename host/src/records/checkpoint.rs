@@ -1,11 +1,11 @@
-//! What a checkpoint was.
+//! The history of checkpoints, one record each.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Record};
 use crate::model::{Epoch, TimestampMs};
 
-/// What a checkpoint was.
+/// A checkpoint of the past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
     /// Its epoch.

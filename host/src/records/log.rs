@@ -8,7 +8,7 @@ use crate::model::{Offset, PartitionId, StreamId};
 /// A partition of a log stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogRecord {
-    /// The first offset that is there.
+    /// The first offset that still exists.
     pub start: Offset,
     /// The offset after the last.
     pub end: Offset,

@@ -1,4 +1,4 @@
-//! A partition of an output outside of the database: what is to be delivered, and what was.
+//! A partition of an output outside of the database: what has been delivered and what has not.
 
 use serde::{Deserialize, Serialize};
 

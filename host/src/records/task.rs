@@ -24,7 +24,7 @@ pub struct TaskRecord {
     pub processed: u64,
     /// Messages rejected in all.
     pub rejected: u64,
-    /// `on-end` has been called for these positions.
+    /// Whether `on-end` has been called for these positions.
     pub ended: bool,
 }
 

@@ -1,11 +1,11 @@
-//! That commits are not synced.
+//! The mark of unsynced commits.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Record};
 use crate::model::Epoch;
 
-/// Since when commits are not synced, and under which boot of the machine: as long as it runs, nothing is lost.
+/// Commits have been unsynced since this epoch, under this boot of the machine. Nothing is lost while the machine runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unwitnessed {
     /// The kernel's boot id.

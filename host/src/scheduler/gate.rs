@@ -1,4 +1,4 @@
-//! Who may begin a batch: how much may be uncommitted, and each task's share of it.
+//! Which tasks may begin a batch: how much may be uncommitted, and each task's share of it.
 //!
 //! While less than the bound is uncommitted, every task may begin a batch. Beyond it a task may go on that has little of it:
 //! together with what its batches came to lately it must stay within an equal part of a reserve, a quarter of the bound. So one
@@ -22,7 +22,7 @@ pub(super) struct Gate {
     /// Tasks with something in the open epoch, and in the sealed one.
     open_tasks: AtomicUsize,
     sealed_tasks: AtomicUsize,
-    /// That half of the bound is open was reported.
+    /// Whether it was reported that half of the bound is open.
     reported: AtomicBool,
 }
 
@@ -82,7 +82,7 @@ impl Gate {
         own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
     }
 
-    /// A task has so many bytes in its open epoch now; its first ones: `new`.
+    /// A task now has `bytes` in its open epoch; `new`: these are its first.
     pub(super) fn report(&self, share: &Share, bytes: usize, new: bool) -> HalfFull {
         let before = share.open.swap(bytes, Ordering::Relaxed);
         let grown = bytes.saturating_sub(before) as u64 + 1;
@@ -156,7 +156,7 @@ mod tests {
         assert!(gate.report(&large, 2 * MAX, true).0, "half of it is open");
         assert!(!gate.may_begin(&large));
         assert!(gate.may_begin(&small));
-        assert!(!gate.may_begin(&fresh), "nobody knows how much it writes");
+        assert!(!gate.may_begin(&fresh), "how much it writes is not known");
         gate.begin_epoch();
         gate.seal(&large, true);
         gate.seal(&small, true);

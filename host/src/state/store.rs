@@ -66,7 +66,7 @@ impl StoreHandle {
         &self.cache
     }
 
-    /// Hands the committed value of a key to `read`.
+    /// Calls `read` with the committed value of a key.
     pub(super) fn get_with<R>(
         &self,
         key: &[u8],

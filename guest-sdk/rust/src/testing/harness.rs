@@ -18,7 +18,7 @@ pub struct Harness<T: Task> {
     latest_timestamp_ms: Option<i64>,
 }
 
-/// What became of the messages of one batch.
+/// The outcome for the messages of one batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fed {
     /// The rejected messages, by offset.

@@ -149,7 +149,7 @@ fn what_is_made_for_a_place_does_not_grow_with_the_files() {
         while let Polled::Messages(fetched) = source.poll(one).unwrap() {
             for detail in [fetched.start_detail, fetched.end_detail] {
                 let detail = detail.unwrap();
-                let made = detail.made_anew(&mut seen);
+                let made = detail.new_parts(&mut seen);
                 // The first is of all files.
                 most = usize::max(most, if kept.is_empty() { 0 } else { made });
                 kept.push(detail);
