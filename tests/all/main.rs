@@ -34,4 +34,5 @@ mod scheduling;
 mod state_model;
 mod stores;
 mod syncs;
+mod tidy;
 mod unread;

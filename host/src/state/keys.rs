@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `state` | stage (2) task (4) store (2) key |
 //! | `log` | `L` stream (2) partition (4) base offset (8), or `O` stream (2) partition (4) number (8) for outboxes |
-//! | `meta` | the tag of a kind and a key; see [`crate::records`] |
+//! | `meta` | the tag of a kind and a key; see the module `records` |
 //!
 //! Numbers are big-endian, so that the order of bytes is the order of numbers. A prefix has a fixed length, so any key of a
 //! guest stays within the store's range.
