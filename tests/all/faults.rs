@@ -1,4 +1,4 @@
-//! Guests that break rules: what is kept, what is said, and where the job stops.
+//! Guests that break rules: what is kept, what is reported, and where the job stops.
 
 use std::time::{Duration, Instant};
 
@@ -233,7 +233,7 @@ fn a_name_that_a_guest_makes_up_is_cut_and_escaped() {
     ] {
         let done = stopped_by(&obey(""), bad).says(says);
         assert!(is_harmless(&done.stderr), "{bad}: {}", done.stderr);
-        // It is said as a line of the log, and at the end.
+        // It is reported as a line of the log, and at the end.
         let bytes = done.stderr.len();
         assert!(bytes < 64 << 10, "{bad}: {bytes} bytes");
     }

@@ -1,8 +1,8 @@
-//! What guests could do to the host and to their neighbours, one test for each class. The host lives, what is said is short and names
+//! What guests could do to the host and to their neighbours, one test for each class. The host survives, its message is short and names
 //! the thing, and the neighbours go on.
 //!
 //! In other modules: names of megabytes, control characters, WASI's handles and malformed arguments in `faults`, names in components in
-//! `components`, memory in `memory`, what computes or writes much beside a neighbour and file systems that hang in `scheduling`,
+//! `components`, memory in `memory`, guests that compute or write much next to others and file systems that hang in `scheduling`,
 //! grants that reach the state in `cli`.
 
 use std::os::unix::net::UnixListener;

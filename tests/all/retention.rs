@@ -1,4 +1,4 @@
-//! What log streams let go of, and what becomes of who still wanted it.
+//! What retention deletes, and what a reader of deleted messages gets.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn append_chunks(job: &Job, count: usize) {
         .expect(0);
 }
 
-/// Runs the job until so many messages are processed in all, and stops it: one checkpoint.
+/// Runs the job until this many messages are processed in all, and stops it: one checkpoint.
 fn run_to(job: &Job, processed: u64) {
     let running = job.answering();
     wait_until("all are processed", || {

@@ -33,10 +33,10 @@ pub struct Stage {
     /// The ports that the component writes, in the order of the file. Default: none.
     #[serde(serialize_with = "outputs_by_port")]
     pub outputs: Vec<OutputPort>,
-    /// What becomes of a message that the component rejects. Default: `fail`, because anything else silently drops it
+    /// What happens to a message that the component rejects. Default: `fail`, because anything else silently drops it
     /// from the result.
     pub on_rejected: Setting<OnRejected>,
-    /// What becomes of a message on which the component traps or breaks a limit. Default: `fail`.
+    /// What happens to a message on which the component traps or breaks a limit. Default: `fail`.
     pub on_fault: Setting<OnFault>,
     /// The stream that takes what was rejected; set if `on_rejected` is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +144,7 @@ impl FromText for Timestamp {
 }
 
 words! {
-    /// What becomes of a message that a component rejects.
+    /// What happens to a message that a component rejects.
     OnRejected, "on-rejected", "an on-rejected" {
         /// It goes to the stream of dead letters.
         DeadLetter = "dead-letter",
@@ -156,7 +156,7 @@ words! {
 }
 
 words! {
-    /// What becomes of a message on which a component traps or breaks a limit.
+    /// What happens to a message on which a component traps or breaks a limit.
     OnFault, "on-fault", "an on-fault" {
         /// The task stops before it.
         Fail = "fail",

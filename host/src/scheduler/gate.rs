@@ -1,7 +1,7 @@
 //! Which tasks may begin a batch: how much may be uncommitted, and each task's share of it.
 //!
 //! While less than the bound is uncommitted, every task may begin a batch. Beyond it a task may go on that has little of it:
-//! together with what its batches came to lately it must stay within an equal part of a reserve, a quarter of the bound. So one
+//! together with the recent size of its batches it must stay within an equal part of a reserve, a quarter of the bound. So one
 //! task that writes much fills the bound and waits for the commit, and the others do not wait with it.
 //!
 //! A task that has yet to seal for the barrier under way may use the whole reserve for itself: it is what the commit waits for,
@@ -33,7 +33,7 @@ pub(super) struct Share {
     open: AtomicUsize,
     /// Bytes of its sealed epoch.
     sealed: AtomicUsize,
-    /// What its batches came to lately, plus one; 0: it has had none.
+    /// The recent size of its batches, plus one; 0: it has had none.
     batch: AtomicU64,
     /// It was asked to seal and has not.
     behind: AtomicBool,
@@ -68,7 +68,7 @@ impl Gate {
             return true;
         }
         let batch = match share.batch.load(Ordering::Relaxed) {
-            // What a first batch will come to is not known.
+            // The size of a first batch is not known.
             0 => return false,
             batch => usize::try_from(batch).unwrap_or(usize::MAX),
         };

@@ -23,7 +23,7 @@ pub struct Harness<T: Task> {
 pub struct Fed {
     /// The rejected messages, by offset.
     pub rejected: Vec<Rejected>,
-    /// The reason for which a `batch` handler failed the call, whereupon the messages came again one by one.
+    /// The reason why a `batch` handler failed the call; the messages then came again one by one.
     pub replayed: Option<String>,
 }
 

@@ -83,7 +83,7 @@ impl Watch {
         self.lacks.map(io::Error::from)
     }
 
-    /// What becomes readable when something is heard.
+    /// The descriptor that becomes readable when an event comes.
     pub fn queue(&self) -> Option<Arc<OwnedFd>> {
         self.queue.clone()
     }
