@@ -1,4 +1,4 @@
-//! Where a reader of a partition stands.
+//! The position of a reader in a partition.
 
 use std::sync::Arc;
 

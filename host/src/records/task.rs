@@ -1,4 +1,4 @@
-//! Where a task stands: stamp, positions, counts.
+//! The progress of a task: stamp, positions, counts.
 
 use std::collections::BTreeMap;
 

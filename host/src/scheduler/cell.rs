@@ -113,7 +113,7 @@ impl Cell {
 pub(super) struct Beat {
     /// The task it runs.
     pub(super) cell: Mutex<Option<Arc<Cell>>>,
-    /// Where it sits. Changed under the lock of the run queue.
+    /// Its seat. Changed under the lock of the run queue.
     pub(super) seat: Mutex<Seat>,
     /// Its seat was taken away.
     pub(super) moved: AtomicBool,

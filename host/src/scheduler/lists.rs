@@ -246,7 +246,7 @@ impl Lists {
         self.running
     }
 
-    /// Where a task stands, in words.
+    /// What a task is doing or waiting for, in words.
     pub(super) fn describe(&self, task: TaskIndex) -> &'static str {
         let standing = &self.tasks[task.0];
         if standing.running {

@@ -64,8 +64,8 @@ impl Queue {
         }
     }
 
-    /// Ends a run and takes the next task; `seat` says where the thread sits, which the watchdog changes under the same lock. `None`:
-    /// the thread is to end.
+    /// Ends a run and takes the next task; `seat` is the seat of the thread, which the watchdog changes under the same lock. `None`:
+    /// the thread must end.
     pub(super) fn next(&self, ended: Option<Run>, seat: &Mutex<Seat>) -> Option<Taken> {
         let mut waiting = self.waiting.lock();
         if let Some(run) = ended {
@@ -90,7 +90,8 @@ impl Queue {
         }
     }
 
-    /// The call of a task has lasted too long: it gives its seat away, if `still` returns true. Returns whether a thread must be started to use it.
+    /// The call of a task has lasted too long: it gives its seat away, if `still` returns true. Returns whether a thread must be
+    /// started to use the seat.
     pub(super) fn move_over(
         &self,
         seat: &Mutex<Seat>,
@@ -124,7 +125,7 @@ impl Queue {
         self.waiting.lock().lists.running() > 0
     }
 
-    /// Where a task stands, in words.
+    /// What a task is doing or waiting for, in words.
     pub(super) fn describe(&self, task: TaskIndex) -> &'static str {
         self.waiting.lock().lists.describe(task)
     }

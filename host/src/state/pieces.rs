@@ -109,7 +109,7 @@ impl Pieces {
     }
 }
 
-/// A key about half way between two, or `None` where nothing is between them.
+/// A key about half way between two, or `None` if nothing is between them.
 fn middle(from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let digit = |key: &[u8], at: usize| key.get(at).copied().map_or(0, u16::from);
     let mut sum = vec![0_u16; from.len().max(to.len()) + 1];

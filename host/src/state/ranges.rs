@@ -34,7 +34,7 @@ impl End {
 /// for the keys in it.
 const INTERVAL_BYTES: usize = 512;
 
-/// Where an interval ends, and its number.
+/// The end of an interval, and its number.
 type Interval = (End, u64);
 
 /// Disjoint intervals, each with the number of the newest range delete that covers it. Numbers only grow, so a new
@@ -59,7 +59,7 @@ impl Cover {
             .is_none_or(|intervals| intervals.is_empty())
     }
 
-    /// The number of the newest range delete that covers a key; 0 where none does.
+    /// The number of the newest range delete that covers a key; 0 if none does.
     pub(super) fn number_at(&self, key: &[u8]) -> u64 {
         let Some(intervals) = &self.intervals else {
             return 0;
