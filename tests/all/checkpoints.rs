@@ -45,7 +45,7 @@ fn a_lone_message_after_silence_comes_out_within_its_epoch() {
     }
     drop(stdin);
     assert!(running.wait().expect("the host ends").success());
-    // Other tests run beside this one: of five messages the middle one counts.
+    // Other tests run at the same time: of five messages the median counts.
     times.sort();
     assert!(times[2] <= epoch + Duration::from_millis(50), "{times:?}");
 }
@@ -199,7 +199,7 @@ fn a_guest_and_an_operator_can_ask_for_one() {
     assert_eq!(triggers, ["guest", "operator"]);
 }
 
-/// How many of its neighbours' messages wait longer than 50 ms beside a guest that sleeps for a second and one that spins, of a
+/// How many of its neighbours' messages wait longer than 50 ms next to a guest that sleeps for a second and one that spins, of a
 /// hundred that come at times of chance. Of messages at even distances each stands for the time since the one before.
 fn late_beside_slow_guests() -> f64 {
     const NEIGHBOURS: usize = 4;
@@ -282,7 +282,7 @@ fn late_beside_slow_guests() -> f64 {
 
 #[test]
 fn a_slow_guest_delays_only_itself() {
-    // Other tests run beside this one: a second measurement may do.
+    // Other tests run at the same time: a second measurement may do.
     let late = late_beside_slow_guests();
     if late > 1.0 {
         let again = late_beside_slow_guests();

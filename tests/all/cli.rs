@@ -94,7 +94,7 @@ fn what_run_would_refuse_validate_refuses() {
 }
 
 #[test]
-fn an_input_that_is_not_there_yet_is_said() {
+fn a_missing_input_is_named() {
     let job = Job::new(COUNT_LINES);
     job.call(&["validate"])
         .expect(0)
@@ -158,7 +158,7 @@ fn ports_of_one_stream_take_turns_across_restarts() {
 }
 
 #[test]
-fn a_log_level_that_is_none_is_refused() {
+fn an_unknown_log_level_is_refused() {
     let job = Job::new(COUNT_LINES);
     job.write("in.txt", b"a\n");
     job.call(&["run", "--log-level", "warning"])
@@ -182,7 +182,7 @@ fn control_characters_of_a_guest_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn an_offset_that_does_not_exist_yet_is_said() {
+fn consuming_from_beyond_the_end_is_an_error() {
     let job = Job::new(COUNT_LOG);
     job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
     job.call(&["log", "consume", "in", "--partition", "0", "--from", "7"])
@@ -270,7 +270,7 @@ fn a_job_starts_while_a_command_ends_that_changed_the_state() {
 }
 
 #[test]
-fn of_two_first_starts_one_is_told_that_the_other_has_the_state() {
+fn of_two_first_starts_one_reports_that_the_state_is_in_use() {
     for in_place in [false, true] {
         for _ in 0..5 {
             let job = Job::new(&one_partition("{guest:counter}"));

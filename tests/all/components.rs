@@ -1,7 +1,7 @@
 //! Components: those that cannot be tasks are refused by `validate` with what they lack; those with WASI of any 0.2 version run;
 //! the code of each is compiled once.
 //!
-//! `tests/components/wrong/NAME.wat` and `NAME.expected`; `UPDATE_GOLDEN=1` writes the latter anew.
+//! `tests/components/wrong/NAME.wat` and `NAME.expected`; `UPDATE_GOLDEN=1` rewrites the latter.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ fn processes_take_turns_to_compile_and_one_does_it_for_all() {
     let cache = tempfile::tempdir().expect("a folder");
     fs::create_dir(cache.path().join("wasm-host")).expect("a folder");
     let lock = File::create(cache.path().join("wasm-host/lock")).expect("the lock");
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("nobody compiles yet");
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("no process compiles yet");
     let jobs = [(); 2].map(|()| {
         let mut job = Job::new(&JOB.replace("component.wasm", "{guest:counter}"));
         job.env("XDG_CACHE_HOME", cache.path().to_str().expect("UTF-8"));
@@ -143,7 +143,7 @@ fn a_start_that_waits_for_another_to_compile_can_be_stopped() {
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
     fs::create_dir_all(cache.join("wasm-host")).expect("a folder");
     let lock = File::create(cache.join("wasm-host/lock")).expect("the lock");
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("nobody compiles yet");
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("no process compiles yet");
     let mut process = job.start();
     process.until_says("waiting for another process to compile, before ");
     process
@@ -153,11 +153,11 @@ fn a_start_that_waits_for_another_to_compile_can_be_stopped() {
 }
 
 #[test]
-fn a_component_that_compiles_for_seconds_is_talked_about() {
+fn a_component_that_compiles_for_seconds_is_logged() {
     let mut job = Job::new(JOB);
     let cache = job.path("cache");
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
-    // Functions of a million instructions each beside the task, for seconds on any machine.
+    // Functions of a million instructions each in addition to the task: seconds on any machine.
     let mut function = String::from("(func (param i32) (result i32)");
     for number in 0..300_000 {
         function +=
@@ -329,7 +329,7 @@ fn a_module_may_have_several_memories_and_tables() {
 }
 
 #[test]
-fn names_in_a_component_are_shown_and_not_obeyed() {
+fn control_characters_in_names_of_a_component_are_escaped() {
     let job = Job::new(JOB);
     // The names of functions are in the backtrace of a trap.
     let names = [

@@ -41,7 +41,7 @@ fn collect_files(within: &str, folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A line without what is said about it: `// …`, `@since(…)`. What is `@unstable` is not there for everybody, so that stays.
+/// A line without its comments and `@since(…)`. `@unstable` stays, because such items do not exist for every guest.
 fn without_notes(line: &str) -> &str {
     let line = line.trim_start();
     if line.starts_with("//") {
@@ -149,7 +149,7 @@ fn the_contract_is_a_superset_of_the_frozen_one() {
     }
 }
 
-/// Those of WASI are written anew in `wit/deps`, and must be what components in the field were built against.
+/// Those of WASI are copied in `wit/deps`, and must be the ones that components in the field were built against.
 #[test]
 fn the_packages_of_wasi_are_the_published_ones() {
     for package in ["config", "logging"] {

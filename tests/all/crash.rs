@@ -297,7 +297,7 @@ fn appending_to_a_stopped_job() -> Aborted {
     }
 }
 
-/// A crash in a write of a job that has nothing to do but to let go of old messages, which it does every half minute. What was
+/// A crash in a write of a job that does nothing but delete old messages, every half minute. What was
 /// to be deleted is there, or it is gone; nothing else is.
 fn retention_of_an_idle_job() -> Aborted {
     let text = COUNT_LOG

@@ -67,7 +67,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_call_that_outlasts_the_drain_is_undone_and_is_no_fault() {
+fn a_call_that_outlasts_the_drain_is_undone_and_is_not_a_fault() {
     let (job, running) = in_a_call("300ms");
     let sent = Instant::now();
     running.signal(Signal::TERM);
@@ -102,7 +102,7 @@ fn a_call_that_ends_in_time_is_kept() {
     goes_on_exactly(&job);
 }
 
-/// Runs a job of so many tasks whose `close` takes so long, until it has read all, and stops it. How long that took.
+/// Runs a job of `tasks` tasks whose `close` takes the given time until it has read everything, and stops it. Returns how long that took.
 fn closing(tasks: u32, close: &str, drain_timeout: &str) -> (Done, Duration) {
     let job = Job::new(&format!(
         "[job]\nname = \"close\"\nworkers = 2\ndrain-timeout = \"{drain_timeout}\"\n\

@@ -1,4 +1,4 @@
-//! Guests that break rules: what is kept, what is said, and where the job stops.
+//! Guests that break rules: what is kept, what is reported, and where the job stops.
 
 use std::time::{Duration, Instant};
 
@@ -233,7 +233,7 @@ fn a_name_that_a_guest_makes_up_is_cut_and_escaped() {
     ] {
         let done = stopped_by(&obey(""), bad).says(says);
         assert!(is_harmless(&done.stderr), "{bad}: {}", done.stderr);
-        // It is said as a line of the log, and at the end.
+        // It is reported as a line of the log, and at the end.
         let bytes = done.stderr.len();
         assert!(bytes < 64 << 10, "{bad}: {bytes} bytes");
     }
@@ -418,7 +418,7 @@ fn a_call_of_the_host_ends_at_the_deadline_too() {
 }
 
 #[test]
-fn rejections_that_are_none_trap_and_long_ones_are_cut() {
+fn malformed_rejections_trap_and_long_ones_are_cut() {
     let text = one_partition("{guest:careless}")
         .replace(
             "[stage.stores.counts]",
@@ -453,7 +453,7 @@ fn rejections_that_are_none_trap_and_long_ones_are_cut() {
 }
 
 #[test]
-fn a_guest_that_may_stop_its_task_is_obeyed_after_the_batch() {
+fn a_guest_that_may_stop_its_task_does_so_after_the_batch() {
     let job = obey("[stage.capabilities]\nrequest-stop = true");
     job.feed(&["log", "produce", "in"], b"one\nstop all is said\nthree\n")
         .expect(0);

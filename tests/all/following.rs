@@ -109,7 +109,7 @@ fn rotations_that_nobody_looked_at_are_found() {
 }
 
 #[test]
-fn a_rotation_that_may_have_been_missed_is_said() {
+fn a_rotation_that_may_have_been_missed_is_logged() {
     let job = following("app.log");
     job.write("app.log", some("a", 3).as_bytes());
     job.call(&["run", "--until-idle"]).expect(0);
@@ -121,7 +121,7 @@ fn a_rotation_that_may_have_been_missed_is_said() {
         .says("may have been missed")
         .says("app.log*");
     assert_eq!(sorted(&job), expected(&[("a", 4), ("b", 3)]));
-    // A pattern that fits both names misses nothing, and nothing is said.
+    // A pattern that matches both names misses nothing, and there is no warning.
     let job = following("app.log*");
     job.write("app.log", some("a", 3).as_bytes());
     job.call(&["run", "--until-idle"]).expect(0);
@@ -186,7 +186,7 @@ fn what_was_read_and_not_committed_before_its_file_went_is_lost_only_if_it_may_b
     read(5);
     fs::remove_file(job.path("app.log")).expect("the file");
     running.kill();
-    // The record says that there was more, and nobody can say how much.
+    // The record shows that there was more, but not how much.
     for _ in 0..2 {
         job.call(&["run", "--until-idle"])
             .expect(3)
@@ -200,7 +200,7 @@ fn what_was_read_and_not_committed_before_its_file_went_is_lost_only_if_it_may_b
         .expect(0)
         .says("read in part, up to byte 24. What it had after that and was not committed is lost");
     assert_eq!(sorted(&job), expected(&[("a", 3), ("c", 2)]));
-    // It is said once, and a stricter job has nothing to refuse any more.
+    // It is logged once, and a stricter job has nothing left to refuse.
     job.write_job(&text);
     let done = job.call(&["run", "--until-idle"]).expect(0);
     assert!(!done.stderr.contains("lost"), "{}", done.stderr);
@@ -539,7 +539,7 @@ fn every_line_comes_once_whatever_becomes_of_its_file() {
 }
 
 #[test]
-fn an_unfinished_line_that_is_too_long_is_told_of() {
+fn an_unfinished_line_that_is_too_long_is_logged() {
     let job = Job::new(&crate::jobs::COUNT_LINES.replace(
         "[streams.out]",
         "follow = true\nrecord-bytes = \"1kB\"\n[streams.out]",

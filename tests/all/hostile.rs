@@ -1,8 +1,8 @@
-//! What guests could do to the host and to their neighbours, one test for each class. The host lives, what is said is short and names
+//! What guests could do to the host and to their neighbours, one test for each class. The host survives, its message is short and names
 //! the thing, and the neighbours go on.
 //!
 //! In other modules: names of megabytes, control characters, WASI's handles and malformed arguments in `faults`, names in components in
-//! `components`, memory in `memory`, what computes or writes much beside a neighbour and file systems that hang in `scheduling`,
+//! `components`, memory in `memory`, guests that compute or write much next to others and file systems that hang in `scheduling`,
 //! grants that reach the state in `cli`.
 
 use std::os::unix::net::UnixListener;
@@ -107,7 +107,7 @@ fn range_deletes_of_a_memory_store_cost_what_they_delete() {
 }
 
 #[test]
-fn what_was_deleted_in_order_does_not_stand_before_the_first_that_is_left() {
+fn keys_deleted_in_order_do_not_slow_down_the_first_scan() {
     let job = job_of("greedy", 1, "", "rocksdb", "");
     let part = |word: &str, at: u64| format!("{word} {} {}", at * 200_000, (at + 1) * 200_000);
     let mut lines: Vec<String> = (0..10).map(|at| part("fill", at)).collect();
@@ -161,7 +161,7 @@ fn files_that_guests_hold_are_bounded_together() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_neither_read_nor_written() {
+fn only_regular_files_are_read_and_written() {
     let grant = "[stage.capabilities]\ndirectories = [\
                  { host = \"granted\", guest = \"/g\", write = true }, { host = \"/dev\", guest = \"/dev\", write = true }]\n";
     let job = job_of("obey", 2, "interval = \"50ms\"", "rocksdb", grant);

@@ -127,7 +127,7 @@ fn followed_files_grow_by_halves_of_lines_and_in_number() {
     wait_until("the new file is found", || lines(&job).len() == 6);
     assert_eq!(lines(&job)[5], "c1");
     running.kill();
-    // While nobody looks: an old file grows, and one comes that is first by name.
+    // While the job does not run: an old file grows, and one comes that is first by name.
     job.append("in/a.txt", b"f\n");
     job.write("in/0.txt", b"0\n");
     job.call(&["run", "--until-idle"]).expect(0);

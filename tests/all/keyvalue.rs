@@ -148,7 +148,7 @@ fn both_drafts_and_our_own_interface_see_one_store() {
 }
 
 #[test]
-fn a_key_that_is_no_text_is_said() {
+fn a_key_that_is_not_text_is_an_error() {
     let job = Job::new(&one_partition("{guest:raw_relay}"));
     job.feed(
         &["log", "produce", "in", "--jsonl"],

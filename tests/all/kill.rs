@@ -252,8 +252,8 @@ fn messages() -> usize {
 }
 
 #[test]
-fn from_file_to_file() {
-    let mut random = seed("from_file_to_file");
+fn kills_of_a_job_from_file_to_file_change_nothing() {
+    let mut random = seed("kills_of_a_job_from_file_to_file_change_nothing");
     let text = COUNT_LINES.replace("100ms", "20ms");
     let lines: String = (0..messages())
         .map(|at| format!("k{}\n", at * 31 % 97))
@@ -272,8 +272,8 @@ fn from_file_to_file() {
 }
 
 #[test]
-fn from_log_to_log() {
-    let mut random = seed("from_log_to_log");
+fn kills_of_a_job_from_log_to_log_change_nothing() {
+    let mut random = seed("kills_of_a_job_from_log_to_log_change_nothing");
     let text = COUNT_LOG.replace("50ms", "20ms");
     let lines: String = (0..messages())
         .map(|at| {
@@ -306,7 +306,7 @@ fn obey() -> String {
 }
 
 #[test]
-fn in_a_guest_call() {
+fn kills_during_a_guest_call_change_nothing() {
     let job = Job::new(&obey());
     let (mut lines, mut hit, mut round) = (Vec::new(), 0, 0);
     let produce = |job: &Job, lines: &[String]| {
@@ -350,7 +350,7 @@ fn in_a_guest_call() {
 }
 
 #[test]
-fn in_the_middle_of_a_large_write() {
+fn kills_during_a_large_write_change_nothing() {
     let mut job = Job::new(&obey().replace("20ms", "500ms"));
     job.feed(&["log", "produce", "in"], b"one\n").expect(0);
     job.call(&["run", "--until-idle"]).expect(0);

@@ -107,7 +107,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap::", &["cli/"]),
 ];
 
-fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+/// The sources below a folder.
+pub fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {

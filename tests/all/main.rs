@@ -35,4 +35,5 @@ mod scripts;
 mod state_model;
 mod stores;
 mod syncs;
+mod tidy;
 mod unread;

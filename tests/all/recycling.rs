@@ -80,7 +80,7 @@ fn an_instance_is_replaced_between_two_calls_of_on_end() {
 }
 
 #[test]
-fn an_instance_that_grows_too_large_in_open_is_said() {
+fn an_instance_that_grows_too_large_in_open_is_logged() {
     let job = growing("recycle-memory = \"8MiB\"", "bytes-in-open = \"10000000\"");
     job.run()
         .expect(0)
@@ -142,7 +142,7 @@ fn instances_are_replaced_after_messages_and_by_age() {
 }
 
 #[test]
-fn an_instance_that_begins_too_large_is_said() {
+fn an_instance_that_begins_too_large_is_logged() {
     let job = obedient("recycle-memory = \"100kB\"");
     job.feed(&["log", "produce", "in"], lines("say x", 5).as_bytes())
         .expect(0);

@@ -91,7 +91,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 #[test]
-fn another_job() {
+fn the_state_of_another_job_is_refused() {
     let job = finished();
     job.write_job(&COUNT_LINES.replace(
         "name = \"count\"\n[checkpoint]",
@@ -103,7 +103,7 @@ fn another_job() {
 }
 
 #[test]
-fn a_newer_format() {
+fn a_newer_format_is_refused() {
     refused("it has format 2, this wasm-host knows 1", |state| {
         let text = fs::read_to_string(state.join("FORMAT")).expect("FORMAT");
         fs::write(
@@ -115,7 +115,7 @@ fn a_newer_format() {
 }
 
 #[test]
-fn damaged_and_missing_files() {
+fn damaged_and_missing_files_are_refused() {
     refused("FORMAT file", |state| {
         fs::write(state.join("FORMAT"), "{").expect("FORMAT")
     });
@@ -142,7 +142,7 @@ fn damaged_and_missing_files() {
 }
 
 #[test]
-fn a_write_ahead_log_that_lost_acknowledged_writes() {
+fn a_write_ahead_log_that_lost_acknowledged_writes_is_refused() {
     refused("commits are lost", |state| {
         let log = only(&state.join("db"), "log");
         let middle = fs::metadata(&log).expect("the log").len() as usize / 2;
@@ -160,7 +160,7 @@ fn a_write_ahead_log_that_lost_acknowledged_writes() {
 }
 
 #[test]
-fn a_witness_of_another_directory() {
+fn a_witness_of_another_directory_is_refused() {
     let other = finished();
     refused("the witness belongs to state", |state| {
         fs::copy(other.path(STATE).join("witness"), state.join("witness")).expect("the witness");
@@ -168,7 +168,7 @@ fn a_witness_of_another_directory() {
 }
 
 #[test]
-fn an_older_copy_of_the_database() {
+fn an_older_copy_of_the_database_is_refused() {
     let job = finished();
     let state = job.path(STATE);
     let old = job.path("old");
@@ -192,7 +192,7 @@ fn a_copy_of_a_stopped_directory_is_a_backup() {
 }
 
 #[test]
-fn output_files_that_are_not_what_was_recorded() {
+fn output_files_that_are_not_what_was_recorded_are_refused() {
     let job = finished();
     job.append("out/out-0-0", b"somebody else's line\n");
     job.run().expect(4).says("out-0-0");
@@ -223,7 +223,7 @@ fn what_is_no_longer_declared_must_be_dropped_by_name() {
 }
 
 #[test]
-fn another_number_of_partitions() {
+fn another_number_of_partitions_is_refused() {
     let job = Job::new(crate::jobs::COUNT_LOG);
     job.feed(&["log", "produce", "in"], b"a\n").expect(0);
     job.write_job(&crate::jobs::COUNT_LOG.replace("partitions = 2", "partitions = 3"));

@@ -1,4 +1,4 @@
-//! What log streams let go of, and what becomes of who still wanted it.
+//! What retention deletes, and what a reader of deleted messages gets.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn append_chunks(job: &Job, count: usize) {
         .expect(0);
 }
 
-/// Runs the job until so many messages are processed in all, and stops it: one checkpoint.
+/// Runs the job until this many messages are processed in all, and stops it: one checkpoint.
 fn run_to(job: &Job, processed: u64) {
     let running = job.answering();
     wait_until("all are processed", || {
@@ -95,7 +95,7 @@ fn by_bytes_the_oldest_chunks_go_and_what_is_unread_stays() {
 }
 
 #[test]
-fn who_asks_for_what_is_gone_is_told_what_there_is() {
+fn reading_a_deleted_offset_names_the_offsets_that_are_left() {
     let job = keeping("retention = { bytes = \"100kB\" }\ndrop-unread = true");
     append_chunks(&job, 10);
     run_to(&job, 10);
@@ -192,7 +192,7 @@ fn what_a_dropped_stage_has_read_is_unread_by_the_one_in_its_place() {
 }
 
 #[test]
-fn a_new_input_that_begins_before_the_log_does_is_told() {
+fn a_start_offset_before_the_first_of_the_log_is_an_error() {
     let job = keeping("retention = { bytes = \"100kB\" }\ndrop-unread = true");
     append_chunks(&job, 10);
     run_to(&job, 10);

@@ -146,7 +146,7 @@ fn a_late_barrier_names_the_tasks_that_it_waits_for_and_what_they_do() {
     let done = running.terminate().expect(0);
     let late = |line: &&str| line.contains(" has waited for ");
     let late: Vec<&str> = done.stderr.lines().filter(late).collect();
-    assert_eq!(late.len(), 1, "it is said once: {}", done.stderr);
+    assert_eq!(late.len(), 1, "it is logged once: {}", done.stderr);
     for said in [late[0], &shown] {
         let (first, second) = said.split_once("; task obey/1: ").expect("both tasks");
         let waits = "checkpoint 1 has waited for ";
@@ -331,7 +331,7 @@ fn barriers_of_ten_thousand_busy_tasks_end_one_after_the_other() {
     assert_eq!(sent, produced + processed);
 }
 
-/// How many of a neighbour's messages, a millisecond of work each, wait longer than `over` milliseconds beside so many tasks that do much.
+/// How many of a neighbour's messages, a millisecond of work each, wait longer than `over` milliseconds next to busy tasks.
 fn late_beside(tasks: usize, heavy: &str, over: u64) -> usize {
     let job = obeying(tasks + 1, "");
     let text = job
@@ -362,7 +362,7 @@ fn a_task_that_does_much_holds_up_itself_alone() {
         (1, "ranges 20000", 50),
         (8, "spin 200", 400),
     ] {
-        // Other tests run beside this one: a second measurement may do.
+        // Other tests run at the same time: a second measurement may do.
         let late = late_beside(tasks, heavy, over);
         if late > 2 {
             let again = late_beside(tasks, heavy, over);

@@ -1,5 +1,5 @@
-//! Nobody reads what the host writes, or the reader goes away: it holds up and ends no job that does not write its output there,
-//! and a signal is always heard.
+//! The output of the host is not read, or its reader goes away. That neither holds up nor ends a job that does not write its
+//! results there, and a signal always works.
 
 use std::io::Read;
 use std::process::{Child, ChildStderr, Stdio};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Done, Job, wait_until};
 use crate::jobs::one_partition;
 
-/// A job with pipes that nobody reads.
+/// A job with pipes that are not read.
 struct Unread {
     child: Child,
     stderr: Option<ChildStderr>,
@@ -64,7 +64,7 @@ fn produce(job: &Job, lines: &str) -> Done {
         .expect(0)
 }
 
-/// Whether the job runs and has processed so many messages in all.
+/// Whether the job runs and has processed this many messages in all.
 fn has_processed(job: &Job, messages: u64) -> bool {
     let done = job.call(&["status", "--json"]);
     let status: Value = serde_json::from_str(&done.stdout).unwrap_or_default();

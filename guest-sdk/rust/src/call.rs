@@ -1,4 +1,4 @@
-//! The call of the guest that is going on: what it has sent and rejected, and whether a message can still be rejected
+//! The current call of the guest: what it has sent and rejected, and whether a message can still be rejected
 //! on its own.
 //!
 //! A rejection in a batch's answer promises that nothing was written or sent for the message. Sends wait in the
@@ -52,7 +52,7 @@ impl Call {
         self.outbox.borrow_mut()
     }
 
-    /// Begins a call with so many messages.
+    /// Begins a call with this many messages.
     pub(crate) fn begin(&self, messages: usize) {
         self.outbox().undo(0);
         self.any_rejected.set(false);
@@ -80,7 +80,7 @@ impl Call {
                 self.outbox().flush();
                 Ok((value, rejections))
             }
-            // A handler may have swallowed the error, or wrapped it: the first reason is the one that says most.
+            // A handler may have swallowed the error, or wrapped it: the first reason is the most useful.
             (_, Some(reason)) => self.drop_all(Error::new(reason)),
             (Err(error), None) => self.drop_all(error),
         }
@@ -160,7 +160,7 @@ impl Call {
         error
     }
 
-    /// What one message's doings begin at.
+    /// The state of the call before the work on a message.
     #[inline]
     pub(crate) fn mark(&self) -> Mark {
         Mark {

@@ -12,7 +12,7 @@ use crate::column::append;
 
 /// A format for keys or values.
 ///
-/// A codec is a marker: it names what callers give ([`Borrowed`](Self::Borrowed)), what they get
+/// A codec is a marker: it names the type that callers pass ([`Borrowed`](Self::Borrowed)), the type they get
 /// ([`Owned`](Self::Owned)) and the bytes between. Implement it for a format of your own.
 pub trait Codec: 'static {
     /// What is given by reference to be encoded: `str` for [`Str`], `T` for [`Json<T>`](Json).
@@ -124,7 +124,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec for Json<T> {
     }
 }
 
-/// Postcard by serde: compact and fast, and read only by who knows the type. Bytes after the value are an error.
+/// Postcard by serde: compact and fast, and readable only by code that knows the type. Bytes after the value are an error.
 pub struct Postcard<T>(PhantomData<fn() -> T>);
 
 impl<T: Serialize + DeserializeOwned + 'static> Codec for Postcard<T> {
@@ -227,7 +227,7 @@ fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Error> {
         .map_err(|_| Error::new(format!("{} bytes where {N} were expected", bytes.len())))
 }
 
-/// Decodes, and says of what the bytes were if they are wrong.
+/// Decodes; an error names what the bytes were for.
 pub(crate) fn decode<C: Codec>(bytes: &[u8], what: impl Display) -> Result<C::Owned, Error> {
     C::decode(bytes).map_err(|error| error.context(what))
 }

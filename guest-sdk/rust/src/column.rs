@@ -11,13 +11,13 @@ pub(crate) trait Column: Sized {
     /// A column without entries.
     fn empty() -> Self;
 
-    /// How many entries there are.
+    /// The number of entries.
     fn count(&self) -> usize;
 
     /// The bytes of an entry; none for an absent one and for one beyond the end.
     fn bytes(&self, index: usize) -> &[u8];
 
-    /// An entry, or `None` where it is absent.
+    /// An entry, or `None` if it is absent.
     fn entry(&self, index: usize) -> Option<&[u8]>;
 
     /// Makes an entry of the bytes that were written to `data` since the last one.
@@ -42,7 +42,7 @@ pub(crate) trait Column: Sized {
     fn reset(&mut self);
 }
 
-/// An index of the contract. Nothing that passes the contract's limits comes near its end; what does is refused by
+/// An index of the contract. Nothing within the contract's limits comes near its end; what does is refused by
 /// the host as a malformed column.
 pub(crate) fn index(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)

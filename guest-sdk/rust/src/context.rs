@@ -1,4 +1,4 @@
-//! What a handler is given beside its messages: stores, outputs, configuration, figures, and who and where it is.
+//! What a handler gets in addition to its messages: stores, outputs, configuration, figures, and the identity of its task.
 
 use std::rc::Rc;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub enum InputKind {
     Other(String),
 }
 
-/// The task's way to its host. Stores and outputs made by it may be kept in the task's struct or made anew in every call:
+/// The task's access to its host. Stores and outputs may be kept in the task's struct or made again in every call:
 /// a store is opened once either way.
 pub struct Context {
     call: Rc<Call>,
@@ -49,8 +49,8 @@ impl Context {
         Output::new(Rc::clone(&self.call), self.call.outbox().port(port))
     }
 
-    /// Calls `work` for each message in order, each for itself: an error rejects that message and undoes its sends, and
-    /// the others go on. Messages that have been rejected before are skipped. For tasks that filter and translate; where there is
+    /// Calls `work` for each message in order, each on its own: an error rejects that message and undoes its sends, and
+    /// the others go on. Messages that have been rejected before are skipped. For tasks that filter and translate; for tasks with
     /// state, see [`Store::update`].
     ///
     /// It fails itself, and should fail the call by `?`, when a message is rejected for which a store was written. The host
@@ -71,7 +71,7 @@ impl Context {
 
     /// Rejects a message of this call, as a business decision: it goes where the job's `on-rejected` says. The caller must not
     /// have written or sent anything for it, except in the closures of [`Store::update`] and [`for_each`](Self::for_each), which
-    /// take care of that. It fails, and should fail the call by `?`, when an earlier one of those has done its part for it.
+    /// take care of that. It fails, and should fail the call by `?`, if an earlier one of those has already written or sent for it.
     pub fn reject(&self, message: &Message<'_>, error: impl Into<Error>) -> Result<(), Error> {
         self.call.reject(message, error.into())
     }
@@ -183,7 +183,7 @@ impl Context {
         backend::context::request_checkpoint();
     }
 
-    /// Asks the host to stop this task after the current batch, which is kept, and says why. Traps where the job does not
+    /// Asks the host to stop this task after the current batch, which is kept, and says why. Traps if the job does not
     /// grant `request-stop` to the stage.
     pub fn request_stop(&self, reason: &str) {
         backend::context::request_stop(reason);

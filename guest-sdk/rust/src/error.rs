@@ -24,7 +24,7 @@ impl Error {
         }
     }
 
-    /// Adds what may help to handle a rejected message later. The host cuts it at 16 KiB, and drops it where the message is
+    /// Adds what may help to handle a rejected message later. The host cuts it at 16 KiB, and drops it if the message is
     /// rejected by failing its call: the contract has a place for it in the rejections of a batch only.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Vec<u8>>) -> Self {
@@ -32,7 +32,7 @@ impl Error {
         self
     }
 
-    /// Says in front of the reason what was being done.
+    /// Adds what was being done in front of the reason.
     #[must_use]
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.reason = format!("{doing}: {}", self.reason);
@@ -55,7 +55,7 @@ impl Error {
     }
 }
 
-// `Error` itself is no `std::error::Error`, or this conversion would overlap with the reflexive one.
+// `Error` itself is not a `std::error::Error`, or this conversion would overlap with the reflexive one.
 impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Self {
         let mut reason = error.to_string();
@@ -106,7 +106,7 @@ impl<T, E: Into<Error>> OrReject<T> for Result<T, E> {
     }
 }
 
-/// What the work on one message may return: nothing, where it cannot fail, or `Result<(), Error>`.
+/// What the work on one message may return: nothing, if it cannot fail, or `Result<(), Error>`.
 pub trait Outcome {
     /// As a result.
     fn into_result(self) -> Result<(), Error>;

@@ -1,11 +1,11 @@
 #![doc = include_str!("../README.md")]
 //! ## Where things are
 //!
-//! - [`task`](macro@task): which methods the `impl` block may have. The component exports what is there and nothing else.
+//! - [`task`](macro@task): which methods the `impl` block may have. The component exports those and nothing else.
 //! - [`Batch`], [`Message`]: what comes in, as views that copy nothing.
 //! - [`Store`]: typed state. [`Store::update`] is the way to use it in a hot path.
 //! - [`Output`]: what goes out, typed, in one `send-many` for each port and batch.
-//! - [`Context`]: stores, outputs, configuration, figures, who and where the task is.
+//! - [`Context`]: stores, outputs, configuration, figures, and the identity of the task.
 //! - [`Codec`]: JSON, Postcard, text, raw bytes, counters, or a format of your own.
 //! - [`Error`]: how to refuse a message or a whole call.
 //! - [`testing`]: runs a task in `cargo test`, without Wasm, against a host in memory.
@@ -55,7 +55,7 @@ pub mod prelude {
     };
 }
 
-/// For the code that `#[task]` writes, and for nobody else.
+/// For the code that `#[task]` writes only.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{batch_handler, end_of_input, imports, lifecycle, message_handler};

@@ -4,19 +4,19 @@ use std::fmt;
 
 use crate::backend::logging;
 
-/// The host takes lines of 4 KiB; the SDK cuts what is longer.
+/// The host takes lines of up to 4 KiB; the SDK cuts longer ones.
 const LINE_BYTES: usize = 4096;
 
-/// How much a line matters.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Every step.
     Trace,
-    /// For whoever looks for a fault.
+    /// For debugging.
     Debug,
     /// Worth knowing.
     Info,
-    /// Not as it should be.
+    /// Something is not as it should be.
     Warn,
     /// Something failed.
     Error,

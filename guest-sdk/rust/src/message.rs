@@ -1,4 +1,4 @@
-//! What a task is given: batches and messages, as views that copy nothing.
+//! The input of a task: batches and messages, as views that copy nothing.
 
 use serde::Deserialize;
 
@@ -239,7 +239,7 @@ impl<'a> Message<'a> {
         Headers { source, next, end }
     }
 
-    /// The value of the last header of a name; `None` as well where that value is absent.
+    /// The value of the last header of a name; also `None` if that value is absent.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers()
             .filter(|header| header.0 == name)

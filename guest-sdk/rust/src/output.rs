@@ -106,7 +106,7 @@ impl<'a, K: Codec, V: Codec> Draft<'a, K, V> {
         self
     }
 
-    /// Milliseconds since the Unix epoch. Without: the timestamp of the message at hand, inside of
+    /// Milliseconds since the Unix epoch. Default: the timestamp of the current message, inside of
     /// [`Store::update`](crate::Store::update) and [`Context::for_each`](crate::Context::for_each); elsewhere the contract's
     /// choice, the latest of the batch.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
@@ -115,7 +115,7 @@ impl<'a, K: Codec, V: Codec> Draft<'a, K, V> {
     }
 
     /// The partition; the host traps if the stream does not have it. Without: by murmur2 of the key, as Kafka's Java
-    /// client does, or round robin where there is no key.
+    /// client does, or round robin if there is no key.
     pub fn partition(mut self, partition: u32) -> Self {
         self.partition = Some(partition);
         self

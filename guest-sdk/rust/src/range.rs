@@ -6,7 +6,7 @@ use crate::{Codec, Error, Store};
 
 /// The most that one page of a scan holds.
 const PAGE_BYTES: u32 = 256 << 10;
-/// Pages begin small, for those who take a few entries, and grow up to the last one.
+/// Page sizes start small, for callers that take a few entries, and grow to the last one.
 const FIRST_PAGE_ENTRIES: u32 = 32;
 const LAST_PAGE_ENTRIES: u32 = 1024;
 
@@ -131,7 +131,7 @@ pub struct Scan<'s, K, V> {
 }
 
 impl<K: Codec, V: Codec> Scan<'_, K, V> {
-    /// The place of the next entry in the current page, fetching one where needed.
+    /// The place of the next entry in the current page, fetching one if needed.
     fn advance(&mut self) -> Option<usize> {
         if self
             .page

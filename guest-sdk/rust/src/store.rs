@@ -11,11 +11,11 @@ use crate::column::Column as _;
 use crate::range::Range;
 use crate::{Codec, Error};
 
-/// A store with typed keys and values. Made by [`Context::store`](crate::Context::store); a handle, cheap to clone and to make anew
+/// A store with typed keys and values. Made by [`Context::store`](crate::Context::store); a handle, cheap to clone and to make again
 /// in every call.
 ///
 /// A task sees its own partition of a store, and its own writes at once. Writing outside of a batch (in `open` and
-/// `close`) traps. Each operation is one call of the host, but for scans; [`update`](Self::update) is the one to prefer
+/// `close`) traps. Each operation except a scan is one call of the host; [`update`](Self::update) is the one to prefer
 /// for the messages of a batch.
 ///
 /// Limits of the contract: a key of 8 KiB, a value of 1 MiB, 16 MiB returned by one operation, 16 MiB of writes and sends in
@@ -83,7 +83,7 @@ impl<K: Codec, V: Codec> Store<K, V> {
         })
     }
 
-    /// Removes a key; one that is not there is no error.
+    /// Removes a key; an absent key is not an error.
     pub fn delete(&self, key: &K::Borrowed) -> Result<(), Error> {
         self.with_key(key, |key| {
             self.call.wrote();
@@ -175,7 +175,7 @@ impl<K: Codec, V: Codec> Store<K, V> {
 }
 
 impl<K: Codec> Store<K, I64> {
-    /// Adds to a counter and returns the sum. An absent key counts as 0; an overflow traps, and so does a value that is no
+    /// Adds to a counter and returns the sum. An absent key counts as 0; an overflow traps, and so does a value that is not a
     /// counter. An expiry is kept.
     pub fn increment(&self, key: &K::Borrowed, by: i64) -> Result<i64, Error> {
         self.with_key(key, |key| {

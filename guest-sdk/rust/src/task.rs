@@ -19,7 +19,7 @@ pub enum Shape {
 /// Whether there is more to do at the end of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All is said.
+    /// Nothing more to send.
     Done,
     /// Call again, as a new batch: for a task with more to write or send than the 16 MiB of one call.
     Again,
@@ -105,7 +105,7 @@ impl<T: Task> Instance<T> {
     pub fn close(mut self) {
         self.call.begin(0);
         self.task.close(&mut self.context);
-        // What was sent is handed over, so that it traps as the contract says and is not lost unseen.
+        // Hand over what was sent, so that it traps as the contract says instead of being lost silently.
         drop(self.call.finish(Ok(())));
     }
 }
@@ -123,7 +123,7 @@ impl<T: Task> Home<T> {
         Self(RefCell::new(None))
     }
 
-    /// Makes the instance. Done by the first call where there is no `lifecycle` to do it.
+    /// Makes the instance. The first call does this if there is no `lifecycle`.
     pub fn open(&self) -> Result<(), String> {
         #[cfg(target_family = "wasm")]
         crate::log::report_panics();

@@ -15,10 +15,10 @@ where
 {
     /// Updates the values of the messages' keys: the way to use a store in a hot path.
     ///
-    /// `key` says which key a message belongs to. `apply` is called for each message in their order, with the value of
+    /// `key` returns the key of a message. `apply` is called for each message in order, with the value of
     /// its key as the messages before have left it: `None` is a key without a value, and a value that is `None` afterwards is
     /// deleted. It may send, too, and returns nothing or `Result<(), Error>`. However many messages and keys there are, the store is read by one `get-many` and written by one
-    /// `put-many`, which holds the keys whose bytes have changed (all that were applied to, where the store was given a
+    /// `put-many`, which holds the keys whose bytes have changed (all that were applied to, if the store was given a
     /// [`ttl_ms`](Store::ttl_ms)); with nothing to write there is no `put-many`.
     ///
     /// An error of either closure rejects that message: its change of the value and its sends are undone, and the
@@ -27,11 +27,11 @@ where
     ///
     /// The update itself fails, and should fail the call by `?`, when a value cannot be encoded, or when a message is
     /// rejected of which something was written before. The host then gives the messages one by one, which
-    /// rejects those that are to blame.
+    /// rejects the ones that caused it.
     ///
     /// Within `apply`, other reads of this store see what it held before the update.
     ///
-    /// The contract lets one call return 16 MiB and write 16 MiB: where values are large, the job's `batch-messages` must be
+    /// The contract lets one call return 16 MiB and write 16 MiB: if values are large, the job's `batch-messages` must be
     /// small enough for the values of that many keys, or the host traps.
     ///
     /// ```
@@ -235,7 +235,7 @@ where
         slots
     }
 
-    /// Keeps the slots for the next update, with their values where that spares allocations.
+    /// Keeps the slots for the next update, with their values if that spares allocations.
     fn keep(&self, mut slots: Vec<Slot<V::Owned>>, stored_bytes: usize) {
         if !V::REUSES || stored_bytes > RETAIN_BYTES {
             slots.clear();

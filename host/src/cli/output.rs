@@ -15,7 +15,7 @@ use crate::model::shown::{self, UNCUT};
 pub(super) fn start_logging(global: &Global) -> Result<(), Failure> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let filter = match &global.log_level {
-        // A word alone that is no level would be taken for the name of a module, and silence the rest.
+        // A bare word that is not a level would be parsed as a module name and silence everything else.
         Some(level) if !level.contains('=') && !LEVELS.contains(&&*level.to_ascii_lowercase()) => {
             let text = format!("--log-level {level:?}: valid are {}", LEVELS.join(", "));
             return Err(Failure::new(exit::USAGE, text));

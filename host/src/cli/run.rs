@@ -138,8 +138,8 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     end(&job, report)
 }
 
-/// A panic outside of a guest's call ends the process: a host that lives on without one of its threads helps nobody. The hook
-/// waits for nobody who should read of it.
+/// A panic outside of a guest's call ends the process: a host that goes on without one of its threads is worse than a restart.
+/// The hook does not wait for a reader of its message.
 fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -11,7 +11,7 @@ use crate::model::shown;
 pub enum Severity {
     /// The job file is refused.
     Error,
-    /// The job runs; a person should look.
+    /// The job runs, but a person should look at it.
     Warning,
 }
 
@@ -22,15 +22,15 @@ pub struct Place {
     pub line: usize,
     /// Column in characters, counted from 1.
     pub column: usize,
-    /// The line as it stands in the file; control characters are replaced. A part of it where it is very long.
+    /// The line as it stands in the file; control characters are replaced. Only a part of it if it is very long.
     pub text: String,
     /// The column at which the text begins.
     pub text_from: usize,
-    /// How many characters of the text are meant; at least 1.
+    /// The number of characters that the finding is about; at least 1.
     pub width: usize,
 }
 
-/// So many characters of a line are shown at most.
+/// The most characters of a line that are shown.
 const TEXT_MAX: usize = 240;
 
 impl Place {
@@ -66,7 +66,7 @@ impl Place {
 pub struct Diagnostic {
     /// The job file, as it was named.
     pub file: PathBuf,
-    /// Where in the file; `None` where the file could not be read.
+    /// The place in the file; `None` if the file could not be read.
     pub place: Option<Place>,
     /// Whether it stops the job from being loaded.
     pub severity: Severity,
@@ -88,7 +88,7 @@ impl fmt::Display for Diagnostic {
         writeln!(f, " {}", self.message)?;
         if let Some(place) = &self.place {
             let number = place.line.to_string();
-            // A tab stays a tab below, so that the caret stands under what it means at any tab width.
+            // A tab stays a tab below, so that the caret is in the right place at any tab width.
             let indent: String = place
                 .text
                 .chars()

@@ -33,7 +33,7 @@ pub struct Job {
     /// `[[stage]]`, in the order of the file.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
-    /// What a person should look at, though the job can run.
+    /// Warnings: the job can run, but a person should look at them.
     #[serde(skip)]
     pub warnings: Vec<Diagnostic>,
 }
@@ -58,7 +58,7 @@ impl Job {
 pub struct General {
     /// Names the job; recorded in the state directory, so that another job is not run on this one's state. Required.
     pub name: String,
-    /// The state directory. Default: `.wasm-host/<name>` beside the job file, so that the command line finds it by the
+    /// The state directory. Default: `.wasm-host/<name>` next to the job file, so that the command line finds it by the
     /// job file alone and two jobs of one folder do not share it.
     pub state_dir: Setting<PathBuf>,
     /// Worker threads on which guests run. Default: the number of cores, because guests compute and do not wait.
@@ -71,7 +71,7 @@ pub struct General {
     pub disk_reserve: Setting<ByteSize>,
     /// How long a drain waits for running calls. Default: 30 s, what service managers grant before they kill.
     pub drain_timeout: Setting<Duration>,
-    /// Where metrics and the read-only status are served. Default: nowhere, because a port is a thing to be granted.
+    /// Where metrics and the read-only status are served. Default: nowhere, because opening a port must be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Setting<SocketAddr>>,
     /// Swap a component when its file changes; always `false` for now.
@@ -106,7 +106,7 @@ pub struct Checkpoint {
     pub min_pause: Setting<Duration>,
     /// How long one attempt may take before it counts as failed. Default: 10 min, far beyond any healthy one.
     pub timeout: Setting<Duration>,
-    /// How many attempts may fail one after another before the job stops. Default: 3, so that a passing shortage is
+    /// The most consecutive attempts that may fail before the job stops. Default: 3, so that a passing shortage is
     /// survived and a lasting one is noticed.
     pub tolerate_failures: u32,
     /// What a checkpoint survives. Default: `sync`, because that is what people mean by durable.
@@ -131,7 +131,7 @@ impl Default for Checkpoint {
 words! {
     /// When a checkpoint is written.
     CheckpointMode, "checkpoint mode", "a checkpoint mode" {
-        /// At each interval, and only what changed; nothing where nothing changed.
+        /// At each interval, and only what changed; nothing if nothing changed.
         Elided = "elided",
     } later ["priority", "scheduled"]
 }

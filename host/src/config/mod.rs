@@ -1,12 +1,12 @@
 //! `job.toml` → a validated, typed [`Job`]; every default and its reason.
 //!
-//! It reads one file. Of what that names it looks at nothing but where it lies, and only for those who are about to run the job
-//! ([`Look`]). It must never know RocksDB, wasmtime or the options of another module, and only the command line imports it.
+//! It reads one file. Of the files that this one names it checks only that they exist and where, and only for commands that are
+//! about to run the job ([`Look`]). It must never know RocksDB, wasmtime or the options of another module, and only the command line imports it.
 //! Invariants:
 //!
 //! - Everything that is wrong with a file is reported at once, each finding with its place and what to do.
 //! - A key is used, refused or warned about; none is ignored.
-//! - What came from the environment is in the [`Job`], and in nothing that is printed: not in a finding, not in
+//! - What came from the environment is in the [`Job`], but never in anything printed: not in a finding, not in
 //!   [`Job::render`], not in `Debug`.
 //!
 //! Read on in `job`, `stream`, `stage` (what there is), then `decode` (the rules).
@@ -46,17 +46,17 @@ pub use units::{ByteSize, Per, Rate};
 /// The name of a job file in a folder.
 const JOB_FILE: &str = "job.toml";
 
-/// More is not a job file: a component or data was given by mistake.
+/// A longer file is not a job file: a component or data was given by mistake.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// What is looked at beside the job file.
+/// What is checked in addition to the job file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing: the job is only asked about.
+    /// Nothing: the command only asks about the job.
     Nothing,
-    /// What granted folders have in common with those that are the host's.
+    /// Whether granted folders overlap the host's own.
     Folders,
-    /// The same, and whether the components are there.
+    /// The same, and whether the components exist.
     Components,
 }
 
@@ -89,13 +89,13 @@ pub fn load(
     match read.map(String::from_utf8) {
         Ok(Err(error)) => refuse(
             format!(
-                "is no job file: byte {} is not UTF-8",
+                "is not a job file: byte {} is not UTF-8",
                 error.utf8_error().valid_up_to()
             ),
             other,
         ),
         Ok(Ok(text)) if text.len() as u64 > FILE_BYTES_MAX => {
-            refuse("is no job file: it is too large".to_owned(), other)
+            refuse("is not a job file: it is too large".to_owned(), other)
         }
         Ok(Ok(text)) => match std::path::absolute(&file) {
             Ok(absolute) => decode::job(&text, &file, folder_of(&absolute), env, look),

@@ -1,4 +1,4 @@
-//! Names: which are valid, and which valid one a wrong one may have meant.
+//! Names: which ones are valid, and which valid one a wrong name may have meant.
 
 use super::setting::Problem;
 
@@ -47,7 +47,7 @@ fn corrected(name: &str) -> Option<String> {
     (!trimmed.is_empty()).then(|| trimmed.to_owned())
 }
 
-/// The candidate that `wrong` most likely stands for, if one is near enough to be worth a question.
+/// The candidate that `wrong` most likely stands for, if one is similar enough to suggest.
 pub(super) fn nearest<'a>(wrong: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let wrong = folded(wrong);
     let bound = (wrong.chars().count() / 3).max(1);
@@ -56,7 +56,7 @@ pub(super) fn nearest<'a>(wrong: &str, candidates: &[&'a str]) -> Option<&'a str
         .map(|candidate| {
             let folded = folded(candidate);
             let distance = strsim::damerau_levenshtein(&wrong, &folded);
-            // The plural, a unit or a prefix too much or too little is near, however long it is.
+            // A missing or extra plural, unit or prefix counts as similar, however long it is.
             let contained = wrong.len() >= 3
                 && folded.len() >= 3
                 && (folded.starts_with(&wrong) || wrong.starts_with(&folded));
@@ -155,7 +155,11 @@ mod tests {
         assert_eq!(nearest("tolerate", &keys), Some("tolerate-failures"));
         assert_eq!(nearest("durabiltiy", &keys), Some("durability"));
         assert_eq!(nearest("colour", &keys), None);
-        assert_eq!(nearest("x", &["y"]), None, "one letter is no likeness");
+        assert_eq!(
+            nearest("x", &["y"]),
+            None,
+            "one letter is not similar enough"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-/// Why a text is not a value of some type, for a person. `help` may repeat the text, so neither is used where the text
+/// Why a text is not a value of some type, for a person. `help` may repeat the text, so neither is used if the text
 /// came from the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -48,14 +48,14 @@ pub(super) trait FromText: Written + Sized {
     /// The value that `text` means.
     fn from_text(text: &str) -> Result<Self, Problem>;
 
-    /// What to say to a number without quotes, where a unit may have been forgotten.
+    /// The problem with a number without quotes, which may lack a unit.
     fn bare_number(_number: &str) -> Option<Problem> {
         None
     }
 }
 
 /// A value written as text. It is used like the value itself; `Display`, `Debug` and `Serialize` show the text of the
-/// job file where that has a `${…}` in it, and so never what came from the environment.
+/// job file if that contains a `${…}`, and so never what came from the environment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Setting<T> {
     value: T,
@@ -75,7 +75,7 @@ impl<T> Setting<T> {
         self.shown.is_some()
     }
 
-    /// Another value in the place of this one, shown in the same way.
+    /// Another value in place of this one, shown in the same way.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
         Setting {
             value: change(self.value),

@@ -33,22 +33,22 @@ pub struct Stage {
     /// The ports that the component writes, in the order of the file. Default: none.
     #[serde(serialize_with = "outputs_by_port")]
     pub outputs: Vec<OutputPort>,
-    /// What becomes of a message that the component rejects. Default: `fail`, because anything else loses it from the
-    /// result unless somebody looks.
+    /// What happens to a message that the component rejects. Default: `fail`, because anything else silently drops it
+    /// from the result.
     pub on_rejected: Setting<OnRejected>,
-    /// What becomes of a message on which the component traps or breaks a limit. Default: `fail`.
+    /// What happens to a message on which the component traps or breaks a limit. Default: `fail`.
     pub on_fault: Setting<OnFault>,
-    /// The stream that takes what was rejected; set where `on_rejected` is `dead-letter`.
+    /// The stream that takes what was rejected; set if `on_rejected` is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
-    /// A batch has at most so many messages. Default: 500, beyond which the cost of a call no longer matters.
+    /// The most messages of a batch. Default: 500, beyond which the cost of a call no longer matters.
     pub batch_messages: u32,
-    /// A batch ends at so many bytes, and has at least one message. Default: 1 MiB, which fits in any guest.
+    /// A batch ends at this many bytes, and has at least one message. Default: 1 MiB, which fits in any guest.
     pub batch_bytes: Setting<ByteSize>,
     /// The stores of the component, by name. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub stores: BTreeMap<String, Store>,
-    /// What the component is told. Default: nothing.
+    /// The configuration of the component. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, Setting<String>>,
     /// `[stage.limits]`.
@@ -71,7 +71,7 @@ pub struct InputPort {
     pub port: String,
     /// A declared stream.
     pub stream: String,
-    /// Where to begin while no position is stored. Default: at the oldest message, so that nothing is passed over.
+    /// Where to begin while no position is stored. Default: at the oldest message, so that nothing is skipped.
     pub start: Start,
 }
 
@@ -103,7 +103,7 @@ pub enum Start {
 }
 
 impl Start {
-    /// In the words of the readers.
+    /// As the type that readers take.
     pub fn at(&self) -> StartAt {
         match self {
             Start::End(end) => match **end {
@@ -144,7 +144,7 @@ impl FromText for Timestamp {
 }
 
 words! {
-    /// What becomes of a message that a component rejects.
+    /// What happens to a message that a component rejects.
     OnRejected, "on-rejected", "an on-rejected" {
         /// It goes to the stream of dead letters.
         DeadLetter = "dead-letter",
@@ -156,7 +156,7 @@ words! {
 }
 
 words! {
-    /// What becomes of a message on which a component traps or breaks a limit.
+    /// What happens to a message on which a component traps or breaks a limit.
     OnFault, "on-fault", "an on-fault" {
         /// The task stops before it.
         Fail = "fail",
@@ -197,7 +197,7 @@ pub struct Limits {
     /// An instance with more linear memory is replaced by a new one after its batch. Default: three quarters of `memory`, so
     /// that a guest that leaks is replaced before it fails.
     pub recycle_memory: Setting<ByteSize>,
-    /// An instance is replaced after so many messages. Default: never.
+    /// An instance is replaced after this many messages. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recycle_messages: Option<u64>,
     /// An instance of this age is replaced after its batch. Default: never.
@@ -276,10 +276,10 @@ impl FromText for Sha256 {
         let mut hash = [0; 32];
         for (byte, [high, low]) in hash.iter_mut().zip(text.as_bytes().as_chunks().0) {
             let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-                return Err(wrong("a character that is none".to_owned()));
+                return Err(wrong("a character that is not one".to_owned()));
             };
             *byte = u8::try_from(high * 16 + low)
-                .map_err(|_| wrong("a character that is none".to_owned()))?;
+                .map_err(|_| wrong("a character that is not one".to_owned()))?;
         }
         Ok(Sha256(hash))
     }

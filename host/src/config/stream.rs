@@ -1,4 +1,4 @@
-//! `[streams.*]`: what each system can be told, with defaults and their reasons.
+//! `[streams.*]`: the options of each system, with defaults and their reasons.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Stream {
     /// Whether a stage writes to it, dead letters included.
     #[serde(skip)]
     pub written: bool,
-    /// The system that holds it, and what that is told.
+    /// The system that holds it, with its options.
     #[serde(flatten)]
     pub system: System,
     /// The most that is read of it, all partitions together. Default: no bound.
@@ -103,7 +103,7 @@ impl SystemName {
 pub struct LogStream {
     /// Default: 1. More is a decision, because it is fixed at the first start.
     pub partitions: u32,
-    /// What may be deleted. Default: nothing, because deleting is a thing to be asked for.
+    /// What may be deleted. Default: nothing, because deleting must be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
     /// Whether retention may delete what a task of the job has not read. Default: no.
@@ -134,17 +134,17 @@ pub struct FileInput {
     /// The column (csv), or the JSON pointer or name of a member (jsonl), that is the key. Default: no key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Setting<String>>,
-    /// Where a message's time stands. Default: the time of reading, which is not the same when a record is read again.
+    /// The place of a message's time. Default: the time of reading, which is not the same when a record is read again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<TimestampField>,
     /// Records are routed by their key. Default: 1, which needs no key and keeps the order of the files.
     pub partitions: u32,
     /// Wait for more at the end. Default: no, so that a job over files ends.
     pub follow: bool,
-    /// Go on where a followed file went before it was read to its end. Default: no.
+    /// Go on if a followed file disappears before it was read to its end. Default: no.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub drop_unread: bool,
-    /// The longest record; a longer one is no message. Default: 1 MiB, the default size of a value.
+    /// The longest record; a longer one is not a message. Default: 1 MiB, the default size of a value.
     pub record_bytes: Setting<ByteSize>,
 }
 
@@ -206,7 +206,7 @@ pub struct Generate {
     pub partitions: u32,
 }
 
-/// Where a record's time stands and how it is written.
+/// The place of a record's time, and how it is written.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TimestampField {
@@ -251,7 +251,7 @@ impl FromText for TimestampFormat {
                 None => unknown.help(format!("valid: {valid}")),
             });
         }
-        // What can read back a time that it wrote can read times at all.
+        // A format that can read back a time it wrote can read times.
         let sample = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         let read = strtime::format(text, &sample).and_then(|written| {
             let parts = BrokenDownTime::parse(text, &written)?;
@@ -263,7 +263,7 @@ impl FromText for TimestampFormat {
         match read {
             Ok(()) => Ok(format),
             Err(error) => Err(
-                Problem::new(format!("{text:?} is no format of a time: {error}"))
+                Problem::new(format!("{text:?} is not a time format: {error}"))
                     .help(format!("valid: {valid}")),
             ),
         }

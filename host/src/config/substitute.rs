@@ -1,14 +1,14 @@
-//! `${NAME}` and `${NAME:-default}` in strings. What the environment says is used, and never repeated in a message.
+//! `${NAME}` and `${NAME:-default}` in strings. Values from the environment are used, and never repeated in a message.
 
 use super::setting::Problem;
 
 /// Where values come from: the environment, or a test's.
 pub(super) type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// What became of a string.
+/// The outcome for a string.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Substituted {
-    /// It has no `${`, and means what it says.
+    /// It has no `${`, and is taken literally.
     Unchanged,
     /// It means this; show the original.
     Changed(String),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubled_dollar_is_no_reference() {
+    fn a_doubled_dollar_is_not_a_reference() {
         assert_eq!(run("$${USER} ${USER}"), changed("${USER} ann"));
     }
 

@@ -1,5 +1,5 @@
 //! Reads a TOML table key by key. What is wrong is noted and reading goes on, so that all of it is reported at once;
-//! keys that nobody asked for are reported as unknown at the end.
+//! keys that were never read are reported as unknown at the end.
 
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
@@ -30,7 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) folder: &'a Path,
     /// The environment.
     pub(super) env: &'a Env<'a>,
-    /// What is looked at beside the file.
+    /// What is checked in addition to the file.
     pub(super) look: Look,
     /// What was found so far.
     pub(super) notes: RefCell<Vec<Note>>,
@@ -108,13 +108,13 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The entry of a key, which thereby is a valid one.
+    /// The entry of a key, which marks the key as valid.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.asked.push(key);
         self.peek(key)
     }
 
-    /// The entry of a key, without making it a valid one.
+    /// The entry of a key, without marking it as valid.
     pub(super) fn peek(&self, key: &str) -> Option<Entry<'a>> {
         self.entries.iter().find(|entry| entry.key == key).cloned()
     }
@@ -129,7 +129,7 @@ impl<'a> Table<'a> {
         self.entries.is_empty()
     }
 
-    /// Where the value of `key` stands, or else the table.
+    /// The place of the value of `key`, or else of the table.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.peek(key).map_or(self.span.clone(), |entry| entry.span)
     }
@@ -175,7 +175,7 @@ impl<'a> Table<'a> {
         self.entry(key)?.table(title)
     }
 
-    /// A key that is reserved for a coming version and has no default that could be written.
+    /// A key that is reserved for a later version and has no default that could be written.
     pub(super) fn later(&mut self, key: &'static str) {
         if let Some(entry) = self.entry(key) {
             let problem = Problem::new(format!("`{key}` is not supported yet"));
@@ -183,7 +183,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Reports the keys that nobody asked for. `explain` may know better than "unknown" what is wrong with one.
+    /// Reports the keys that were never read. `explain` may have a better description than "unknown".
     pub(super) fn finish(&self, explain: impl Fn(&str) -> Option<Problem>) {
         for entry in &self.entries {
             if self.asked.contains(&entry.key) {
@@ -255,7 +255,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Where `piece` stands in the value, as far as it is written there literally.
+    /// The place of `piece` in the value, if it is written there literally.
     fn find(&self, piece: &str) -> Range<usize> {
         let literal = &self.cx.text[self.span.clone()];
         match literal.find(piece) {
@@ -370,7 +370,7 @@ impl<'a> Entry<'a> {
         matches!(self.value, DeValue::Table(_))
     }
 
-    /// The string as it is written, where it is one.
+    /// The string as it is written, if it is one.
     pub(super) fn string(&self) -> Option<&'a str> {
         match self.value {
             DeValue::String(text) => Some(text),

@@ -1,7 +1,7 @@
 //! Whole job files: one that sets everything, one that sets nothing, and wrong ones with their exact messages.
 //!
-//! The wrong ones are `tests/jobs/wrong/<name>.toml` with `<name>.expected` beside it; `UPDATE_GOLDEN=1` writes the
-//! latter anew.
+//! The wrong ones are `tests/jobs/wrong/<name>.toml` and `<name>.expected`; `UPDATE_GOLDEN=1` rewrites
+//! those.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -221,7 +221,7 @@ fn warnings_do_not_refuse_a_job() {
 }
 
 #[test]
-fn a_folder_whose_name_looks_like_a_pattern_is_no_pattern() {
+fn a_folder_whose_name_looks_like_a_pattern_is_not_a_pattern() {
     let text = "[job]\nname = \"j\"\n[streams.a]\nsystem = \"file\"\npath = \"*.txt\"\n\
                 [[stage]]\nname = \"s\"\ncomponent = \"s.wasm\"\ninputs = [\"a\"]\n";
     let job = parse(text, Path::new("runs[1]/job.toml"), &env).expect("a valid job");
@@ -253,7 +253,7 @@ fn a_file_a_folder_and_neither() {
     std::fs::write(folder.join("a.wasm"), b"\0asm\xff\xff").expect("a file");
     assert_eq!(
         refused(&folder.join("a.wasm")),
-        "DIR/a.wasm: is no job file: byte 4 is not UTF-8\n  \
+        "DIR/a.wasm: is not a job file: byte 4 is not UTF-8\n  \
          help: name the job.toml, not a component or data\n"
     );
     std::fs::write(folder.join("job.toml"), "[job]\nname = 1\n").expect("a file");

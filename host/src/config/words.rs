@@ -1,9 +1,9 @@
-//! Closed vocabularies: strings of the job file of which only some are valid.
+//! Closed vocabularies: strings of the job file with a fixed set of valid values.
 
 use super::names;
 use super::setting::Problem;
 
-/// Why `text` is none of `words`; `later` are words that keep their place for a coming version.
+/// Why `text` is none of `words`; `later` are words that are reserved for a later version.
 pub(super) fn unknown_word(text: &str, what: &str, words: &[&str], later: &[&str]) -> Problem {
     let valid = names::quoted(words);
     if later.contains(&text) {

@@ -2,7 +2,7 @@
 //!
 //! Inputs: chunks of any size give the same sequence; a reader opened at any position that was given goes on exactly
 //! there; the partitions have every message once, in order, by key; the end is the end each time. Outputs: whatever step
-//! the process ends at, each delivered byte stands there once.
+//! the process ends at, each delivered byte is there once.
 
 mod inputs;
 mod outputs;
@@ -11,7 +11,7 @@ use super::testing::{ALL, Item, Reading, drain, oldest, read};
 use super::{FetchBounds, Input, OpenAt, SourceError};
 use crate::model::{Detail, PartitionId, StartAt, partition_of_key};
 
-/// What every input must do, with so many messages in it.
+/// What every input must do, given the number of its messages.
 pub(crate) fn check_input(input: &dyn Input, expected: usize) {
     let partitions = input.partitions();
     let readings: Vec<Reading> = (0..partitions)

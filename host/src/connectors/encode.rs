@@ -6,7 +6,7 @@ use crate::model::{Messages, Offset};
 /// What one message becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
-    /// The value as it is. A tombstone is an empty line. A value with line breaks becomes several lines: where values
+    /// The value as it is. A tombstone is an empty line. A value with line breaks becomes several lines: if values
     /// may have them, use another format.
     Lines,
     /// The value, which should be JSON, on one line. A tombstone is `null`. In a value with a line break the breaks

@@ -24,9 +24,9 @@ pub enum SourceError {
          choose another start with `start` for a new input, or reset the job"
     )]
     OffsetOutOfRange {
-        /// What was asked for.
+        /// The offset that was asked for.
         offset: Offset,
-        /// The first offset that is there.
+        /// The first offset that still exists.
         oldest: Offset,
         /// The offset after the last.
         end: Offset,
@@ -45,7 +45,7 @@ pub enum SourceError {
         /// Where, and what is wrong.
         what: String,
     },
-    /// The position or the way to begin cannot be used with this system.
+    /// The position or start cannot be used with this system.
     #[error("{0}")]
     Unsupported(String),
 }
@@ -56,7 +56,7 @@ pub enum SinkError {
     /// A file could not be written.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// What is there is not what was recorded.
+    /// The output differs from what was recorded.
     #[error("{}: {what}", path.display())]
     Refused {
         /// Which file or folder.

@@ -98,16 +98,16 @@ pub(super) fn escape(text: &[u8], into: &mut Vec<u8>) {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JsonMessage {
-    /// The stream, where it is named.
+    /// The stream, if it is named.
     #[serde(default)]
     pub stream: Option<String>,
-    /// The partition, where it is given.
+    /// The partition, if it is given.
     #[serde(default)]
     pub partition: Option<u32>,
-    /// The offset, where it is given.
+    /// The offset, if it is given.
     #[serde(default)]
     pub offset: Option<Offset>,
-    /// Milliseconds since the Unix epoch, where it is given.
+    /// Milliseconds since the Unix epoch, if they are given.
     #[serde(default)]
     pub timestamp: Option<TimestampMs>,
     /// The key.
@@ -135,7 +135,7 @@ impl JsonMessage {
         serde_json::from_slice(json).map_err(ParseMessageError)
     }
 
-    /// Appends the message to columns; it gets the timestamp `now` where it has none.
+    /// Appends the message to columns; it gets the timestamp `now` if it has none.
     pub fn push_to(&self, messages: &mut Messages, now: TimestampMs) {
         let mut one = Messages::default();
         one.push(MessageRef::new(
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_with_the_reason() {
+    fn a_line_that_is_not_a_message_is_refused_with_the_reason() {
         assert!(parse_error(r#"{"value":"","valeu":1}"#).contains("unknown field `valeu`"));
         assert!(parse_error(r#"{"key":"k"}"#).contains("missing field `value`"));
         assert!(parse_error(r#"{"value":7}"#).contains("a string, {\"base64\":\"…\"} or null"));

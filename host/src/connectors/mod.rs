@@ -36,9 +36,9 @@ use crate::model::{Detail, Messages, Offset, PartitionId, Position, StartAt};
 /// How much one poll may return; at least one message, whatever its size.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchBounds {
-    /// At most so many messages.
+    /// The most messages.
     pub messages: usize,
-    /// Stop once keys, values and headers together have so many bytes.
+    /// Stop once keys, values and headers together have this many bytes.
     pub bytes: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct Fetched {
 pub enum Polled {
     /// At least one message.
     Messages(Fetched),
-    /// A record that is no message: its raw bytes (at most as many as the limit for records), and why. It takes an
+    /// A record that is not a message: its raw bytes (at most as many as the limit for records), and why. It takes an
     /// offset like any other.
     Undecodable {
         /// The record's offset.
@@ -78,7 +78,7 @@ pub enum Polled {
         /// [`Position::detail`] for the position after it.
         end_detail: Option<Detail>,
     },
-    /// Messages that come next are gone, which this input allows. Nothing else is skipped.
+    /// The next messages are gone, which this input permits. Nothing else is skipped.
     Skipped {
         /// Where reading goes on.
         at: Position,
@@ -99,7 +99,7 @@ pub enum Polled {
 pub struct Progress {
     /// How much has been read.
     pub done: u64,
-    /// How much there is, as far as is known.
+    /// How much exists, as far as is known.
     pub total: u64,
     /// What is counted.
     pub unit: ProgressUnit,
@@ -119,7 +119,7 @@ pub type Ready<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// A reader of one partition.
 pub trait Source: Send {
-    /// The next messages. It may read files, but waits for nobody: a source without messages answers
+    /// The next messages. It may read files, but never waits for more: a source without messages answers
     /// [`Polled::Idle`].
     ///
     /// # Errors
@@ -130,17 +130,17 @@ pub trait Source: Send {
     /// be dropped at any time. It costs no time while it waits.
     fn ready(&mut self) -> Ready<'_>;
 
-    /// How far the reader has come, where the system knows.
+    /// How far the reader has come, if the system knows.
     fn progress(&self) -> Option<Progress>;
 
     /// Where the reader begins, for one that was opened without a position: the first checkpoint records it, so that a
-    /// restart does not choose again. `None` where choosing again comes to the same.
+    /// restart does not choose again. `None` if choosing again would give the same position.
     fn begins_at(&self) -> Option<Position> {
         None
     }
 
-    /// Asked when a poll found nothing: where reading goes on, if that has changed without a message that says so. It is
-    /// worth a checkpoint, because what lies before it may go away.
+    /// Asked when a poll found nothing: where reading goes on, if that has changed without a message. It is worth a
+    /// checkpoint, because what lies before it may disappear.
     ///
     /// # Errors
     /// The partition cannot be read from here; the reader is not used again.
@@ -166,12 +166,12 @@ pub trait Input: Send + Sync {
     /// Whether it ends.
     fn bounded(&self) -> bool;
 
-    /// Whether a reader can be opened at an earlier position. Where not, what was read since the last checkpoint is
+    /// Whether a reader can be opened at an earlier position. If not, what was read since the last checkpoint is
     /// lost in a crash.
     fn rewindable(&self) -> bool;
 
-    /// Whether a poll may take longer than a look into memory or the database: others take over the thread's work meanwhile, which
-    /// costs a change of threads each time.
+    /// Whether a poll may take longer than a read from memory or the database: other threads take over meanwhile, which costs a
+    /// change of threads each time.
     fn polls_may_block(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What the connectors' tests share: a folder that goes away, a way to read a source, a seeded generator.
+//! Helpers for the connectors' tests: a temporary folder, a way to read a source, a seeded generator.
 
 use std::fs;
 use std::path::{Path, PathBuf};

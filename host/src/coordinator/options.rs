@@ -36,7 +36,7 @@ pub struct JobOptions {
     pub instances_max: usize,
     /// When to checkpoint.
     pub cadence: CadenceOptions,
-    /// Failed attempts in a row that are borne.
+    /// Consecutive failed attempts tolerated.
     pub tolerate_failures: u32,
     /// Of one attempt.
     pub checkpoint_timeout: Duration,

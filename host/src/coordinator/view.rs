@@ -155,7 +155,7 @@ impl View {
         self.logs.read(stream, partition, from, bytes_max)
     }
 
-    /// Hands the entries of a store of the tasks of a stage to `each`, in the order of tasks and keys, until it says to stop.
+    /// Calls `each` with every entry of a stage's store, task by task in key order, until it returns false.
     ///
     /// # Errors
     /// The database cannot be read.

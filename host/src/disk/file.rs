@@ -65,7 +65,7 @@ impl DurableFile {
     /// Announces a step and makes content and length durable.
     ///
     /// # Errors
-    /// The disk's answer; after it nobody knows what is durable.
+    /// The disk's answer; after it, what is durable is unknown.
     pub fn sync(&self, step: &'static str) -> Result<(), DiskError> {
         self.step(step, Operation::Sync(&self.path), || self.file.sync_all())
             .map_err(DiskError::of("sync", &self.path))

@@ -1,8 +1,8 @@
-//! Files that are there after a crash: all that the host makes durable outside of RocksDB is made here.
+//! Files that survive a crash: everything that the host makes durable outside of RocksDB is made here.
 //!
 //! A *step* is a point of a protocol, with a stable name: a test counts the steps and ends the process before each. An
-//! *operation* is one call to the file system: a test lets each of them fail, wait, or be forgotten as by a power cut. Both
-//! are told to [`Steps`], whose answer is taken for the disk's own. Must never know what the files are for.
+//! *operation* is one call to the file system: a test makes each of them fail, wait, or be lost as by a power cut. Both
+//! are reported to [`Steps`], whose answer counts as the disk's own. Must never know what the files are for.
 //!
 //! What is created, renamed or removed is durable when its folder is synced; what is written, when its file is.
 
@@ -19,12 +19,12 @@ use std::sync::Arc;
 pub use file::DurableFile;
 pub use room::{Room, free_bytes};
 
-/// Told of what is about to become durable. Production does nothing here.
+/// Called before something becomes durable. Does nothing in production.
 pub trait Steps: Send + Sync {
-    /// The step `name` is about to be made; its name is stable, as `sink.sync`.
+    /// The step `name` is about to be made; names are stable, such as `sink.sync`.
     ///
     /// # Errors
-    /// What the disk is to have answered instead.
+    /// The answer that the disk is to give instead.
     fn before(&self, name: &'static str) -> io::Result<()> {
         let _ = name;
         Ok(())
@@ -33,14 +33,14 @@ pub trait Steps: Send + Sync {
     /// An operation is about to be made.
     ///
     /// # Errors
-    /// What the disk is to have answered instead.
+    /// The answer that the disk is to give instead.
     fn operation(&self, operation: &Operation<'_>) -> io::Result<()> {
         let _ = operation;
         Ok(())
     }
 }
 
-/// Nobody is told.
+/// Ignores every step and operation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSteps;
 
@@ -53,11 +53,11 @@ pub enum Operation<'a> {
     Create(&'a Path),
     /// Make a folder.
     CreateFolder(&'a Path),
-    /// Write so many bytes at an offset.
+    /// Write this many bytes at an offset.
     Write(&'a Path, u64, usize),
     /// Cut or extend to a length.
     Truncate(&'a Path, u64),
-    /// Give a file or folder another name, in place of what has it.
+    /// Rename a file or folder, replacing what has that name.
     Rename(&'a Path, &'a Path),
     /// Remove a file, or a folder and all that is in it.
     Remove(&'a Path),
@@ -67,7 +67,7 @@ pub enum Operation<'a> {
     SyncFolder(&'a Path),
 }
 
-/// The disk did not do what it was asked.
+/// A call to the disk failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}", path.display())]
 pub struct DiskError {
@@ -97,7 +97,7 @@ impl DiskError {
     }
 }
 
-/// The file system, with somebody who is told of each step.
+/// The file system, which reports each step.
 #[derive(Clone)]
 pub struct Disk {
     steps: Arc<dyn Steps>,
@@ -110,7 +110,7 @@ impl Default for Disk {
 }
 
 impl Disk {
-    /// `steps` is told of everything.
+    /// Every step and operation is reported to `steps`.
     pub fn new(steps: Arc<dyn Steps>) -> Disk {
         Disk { steps }
     }
@@ -118,15 +118,15 @@ impl Disk {
     /// Announces a step.
     ///
     /// # Errors
-    /// What the disk is to have answered.
+    /// The answer that the disk is to give.
     pub fn before(&self, step: &'static str) -> io::Result<()> {
         self.steps.before(step)
     }
 
-    /// As [`Disk::before`], where the step is something done to `path`.
+    /// As [`Disk::before`], for a step that does something to `path`.
     ///
     /// # Errors
-    /// What the disk is to have answered.
+    /// The answer that the disk is to give.
     pub fn before_at(
         &self,
         step: &'static str,
@@ -145,11 +145,11 @@ impl Disk {
         make()
     }
 
-    /// Makes a file that was not there, with this content, which is durable then; its name is not before its folder is synced. For
-    /// the owner alone.
+    /// Makes a new file with this content, which is durable afterwards; its name is durable once its folder is synced. For
+    /// the owner only.
     ///
     /// # Errors
-    /// It is there, or the disk's answer.
+    /// The file exists, or the disk's answer.
     pub fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         let mut open = OpenOptions::new();
         open.write(true).create_new(true).mode(0o600);
@@ -163,10 +163,10 @@ impl Disk {
         write().map_err(DiskError::of("write", path))
     }
 
-    /// Gives a file this content, or leaves the content that it had: durable with its name.
+    /// Gives a file this content, durably with its name. A crash leaves the old content or the new.
     ///
     /// # Errors
-    /// The disk's answer; the file is as it was, or as it was to be.
+    /// The disk's answer; the file has its old content or the new.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         let new = sibling(path, ".new");
         self.remove_if_there(&new)?;
@@ -175,7 +175,7 @@ impl Disk {
         self.sync_folder(parent(path))
     }
 
-    /// Opens a file to be written in place. It is made if `create` says so.
+    /// Opens a file to be written in place; `create` decides whether it is made.
     ///
     /// # Errors
     /// The disk's answer.
@@ -199,7 +199,7 @@ impl Disk {
         Ok(DurableFile::new(self.clone(), file, path.to_owned()))
     }
 
-    /// Renames a file or folder, in place of what has the name.
+    /// Renames a file or folder, replacing what has that name.
     ///
     /// # Errors
     /// The disk's answer.
@@ -208,7 +208,7 @@ impl Disk {
             .map_err(DiskError::of("rename to", to))
     }
 
-    /// Removes a file, or a folder and all that is in it, if it is there.
+    /// Removes a file, or a folder with its contents, if it exists.
     ///
     /// # Errors
     /// The disk's answer.
@@ -226,7 +226,7 @@ impl Disk {
         }
     }
 
-    /// Makes a folder that nobody else may look into, and those above it, unless it is there.
+    /// Makes a folder that is private to its owner, and those above it, unless it exists.
     ///
     /// # Errors
     /// The disk's answer.
@@ -237,7 +237,7 @@ impl Disk {
         .map_err(DiskError::of("make", folder))
     }
 
-    /// Makes a folder and those above it, each durable in the one above.
+    /// Makes a folder and its parents, each durable in the one above it.
     ///
     /// # Errors
     /// The disk's answer.
@@ -266,7 +266,7 @@ impl Disk {
     }
 }
 
-/// What opening a file does if there is none.
+/// What opening a missing file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Create {
     /// It fails.
@@ -284,7 +284,7 @@ pub fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// A name beside another.
+/// Another name in the same folder.
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or(OsStr::new("")).to_owned();
     name.push(suffix);

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often is looked whether there is room again.
+/// How often free space is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Bytes that this user may still write on the file system of `path`.
 ///
 /// # Errors
-/// The file system does not say.
+/// The file system does not report it.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -22,16 +22,16 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 pub enum Room {
     /// It has.
     Enough,
-    /// It has only so many bytes.
+    /// It has only this many bytes.
     Short(u64),
 }
 
 impl Room {
-    /// Waits until the file system of `path` has `reserve` bytes, and no longer than until `gave_up` says so. `waits` is told once,
-    /// with the bytes that are free, if it has to wait.
+    /// Waits until the file system of `path` has `reserve` bytes free, or until `gave_up` returns true. `waits` is called once,
+    /// with the free bytes, if there is something to wait for.
     ///
     /// # Errors
-    /// The file system does not say.
+    /// The file system does not report it.
     pub fn wait(
         path: &Path,
         reserve: u64,

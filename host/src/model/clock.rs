@@ -34,7 +34,7 @@ impl ManualClock {
         ManualClock(AtomicI64::new(now))
     }
 
-    /// Sets the clock, also back.
+    /// Sets the clock, forward or back.
     pub fn set(&self, now: TimestampMs) {
         self.0.store(now, Ordering::SeqCst);
     }

@@ -56,7 +56,7 @@ impl Column {
         Column::default()
     }
 
-    /// An empty column with room for `entries` of `bytes` in all.
+    /// An empty column with room for `entries` entries of `bytes` bytes in all.
     pub fn with_capacity(entries: usize, bytes: usize) -> Column {
         Column {
             ends: Vec::with_capacity(entries),
@@ -93,7 +93,7 @@ impl Column {
         self.ends.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -106,7 +106,7 @@ impl Column {
     /// Appends an entry.
     ///
     /// # Panics
-    /// Where the column would exceed 4 GiB: callers bound what they stage far below.
+    /// If the column would exceed 4 GiB: callers bound what they stage far below that.
     pub fn push(&mut self, entry: Option<&[u8]>) {
         match entry {
             Some(bytes) => self.data.extend_from_slice(bytes),
@@ -118,7 +118,7 @@ impl Column {
     /// Appends entries `range` of another column.
     ///
     /// # Panics
-    /// As [`Column::push`], and where `range` is outside of `other`.
+    /// As [`Column::push`], and if `range` is outside of `other`.
     pub fn extend_from(&mut self, other: &Column, range: std::ops::Range<usize>) {
         let from = other.start_of(range.start);
         let to = other.start_of(range.end);
@@ -147,10 +147,10 @@ impl Column {
         );
     }
 
-    /// The entry at `index`: its bytes, or `None` where it is absent.
+    /// The entry at `index`: its bytes, or `None` if it is absent.
     ///
     /// # Panics
-    /// Where there is no such entry.
+    /// If there is no such entry.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         if self.is_absent(index) {
             return None;

@@ -24,7 +24,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The number of a synced write to the database: one more for each, whatever it was for.
+/// The number of a synced write to the database: one more for each, whatever its purpose.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -48,7 +48,7 @@ impl fmt::Display for Seq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Nonce(pub u64);
 
-/// Names a checkpoint of one task. A copy of a state directory that went its own way has other nonces.
+/// Names a checkpoint of one task. A copy of a state directory that was continued separately has other nonces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stamp {
     /// How many checkpoints have contained a change of this task.
@@ -59,7 +59,7 @@ pub struct Stamp {
     pub nonce: Nonce,
 }
 
-/// The database's own account of the last synced write: it exists, therefore the write happened.
+/// The database's own account of the last synced write: because it exists, the write happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CommitKey {
     /// The number of the write.

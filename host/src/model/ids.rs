@@ -1,4 +1,4 @@
-//! Newtypes for ids, so that one cannot be given where another is meant.
+//! Newtypes for ids, so that one cannot be passed for another.
 
 use std::fmt;
 

@@ -22,7 +22,7 @@ pub struct Messages {
     pub keys: Option<Column>,
     /// An absent value is a tombstone.
     pub values: Column,
-    /// One for each message, except in what a guest sends, where it may be empty.
+    /// One for each message; may be empty in what a guest sends.
     pub timestamps: Vec<TimestampMs>,
     /// `None`: no message has headers.
     pub headers: Option<HeadersColumn>,
@@ -168,7 +168,7 @@ impl Messages {
         self.values.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -185,7 +185,7 @@ impl Messages {
         self.keys.as_ref().and_then(|keys| keys.get(index))
     }
 
-    /// Message `index`; its timestamp is 0 where none is given.
+    /// Message `index`; its timestamp is 0 if it has none.
     pub fn get(&self, index: usize) -> MessageRef<'_> {
         MessageRef {
             key: self.key(index),
@@ -288,7 +288,7 @@ impl Batch {
         self.offsets.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
     }

@@ -1,4 +1,4 @@
-//! To which partition a key belongs.
+//! Which partition a key belongs to.
 
 /// The 32-bit MurmurHash2 with the seed of Kafka's Java client (`Utils.murmur2`), so that what another client
 /// produced and what the host produces meet in the same partition.
@@ -30,7 +30,7 @@ pub fn murmur2(data: &[u8]) -> u32 {
 /// The partition of a key among `partitions`, as Kafka's default partitioner chooses it.
 ///
 /// # Panics
-/// Where `partitions` is 0.
+/// If `partitions` is 0.
 pub fn partition_of_key(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }

@@ -1,4 +1,4 @@
-//! Where a reader of a partition stands.
+//! The position of a reader in a partition.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ pub type TimestampMs = i64;
 pub struct Position {
     /// The offset of the next message.
     pub next: Offset,
-    /// In a format of the system's own, with a version; `None` where the offset says it all.
+    /// In a format of the system's own, with a version; `None` if the offset is enough.
     pub detail: Option<Detail>,
 }
 
-/// Bytes that may be long and are rarely looked at: stored like a list of bytes, and made of parts that others share, so
-/// that a place that differs little from the last takes little work.
+/// Bytes that may be long and are rarely read: stored like a list of bytes, and made of shared parts, so
+/// that a place that differs little from the last one takes little work.
 #[derive(Debug, Clone)]
 pub struct Detail {
     length: usize,
@@ -65,10 +65,10 @@ impl Detail {
         }
     }
 
-    /// How much was made anew for this detail where the details that `seen` is of are kept: parts that are not theirs,
+    /// How much is new in this detail, given the details that `seen` was filled from: the parts that they do not have,
     /// and the references in them.
     #[cfg(test)]
-    pub(crate) fn made_anew(&self, seen: &mut std::collections::HashSet<usize>) -> usize {
+    pub(crate) fn new_parts(&self, seen: &mut std::collections::HashSet<usize>) -> usize {
         let address = match &self.part {
             Part::Bytes(bytes) => bytes.as_ptr().addr(),
             Part::Joined(details) => details.as_ptr().addr(),
@@ -76,7 +76,7 @@ impl Detail {
         match &self.part {
             _ if !seen.insert(address) => 1,
             Part::Bytes(bytes) => bytes.len(),
-            Part::Joined(details) => details.iter().map(|detail| detail.made_anew(seen)).sum(),
+            Part::Joined(details) => details.iter().map(|detail| detail.new_parts(seen)).sum(),
         }
     }
 }

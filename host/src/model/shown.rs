@@ -4,17 +4,17 @@
 use std::error::Error;
 use std::fmt::{self, Display, Write};
 
-/// A sentence about something from outside is cut to so many bytes.
+/// The most bytes of a sentence about something from outside.
 pub const SENTENCE_BYTES: usize = 4 << 10;
-/// A name is cut to so many bytes.
+/// The most bytes of a name.
 pub const NAME_BYTES: usize = 256;
 
-/// How much of a text of several lines is shown.
+/// How much of a multi-line text is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct LinesMax {
-    /// Bytes of all of it, but for the ellipsis at its end.
+    /// Bytes in total, without the ellipsis at its end.
     pub bytes: usize,
-    /// Bytes of a line, but for its ellipsis.
+    /// Bytes of a line, without its ellipsis.
     pub line_bytes: usize,
     /// Lines.
     pub lines: usize,
@@ -27,7 +27,7 @@ pub const UNCUT: LinesMax = LinesMax {
     lines: usize::MAX,
 };
 
-/// A text as one line of at most `bytes_max` bytes (and an ellipsis, where it was cut).
+/// A text as one line of at most `bytes_max` bytes (and an ellipsis, if it was cut).
 pub fn line(text: impl Display, bytes_max: usize) -> String {
     let bounds = LinesMax {
         bytes: bytes_max,
@@ -59,8 +59,8 @@ pub fn name(text: &str) -> String {
     format!("\"{inner}\"")
 }
 
-/// Whether a character is shown as it is. Not so are control characters, what turns the direction of writing, what separates
-/// lines, and what takes no room: by these a text looks like another one.
+/// Whether a character is shown as it is. Escaped are control characters, changes of the writing direction, line
+/// separators, and characters without width: they make one text look like another.
 pub fn is_plain(c: char) -> bool {
     let hidden = matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -94,7 +94,7 @@ pub fn json(text: Vec<u8>) -> Vec<u8> {
     shown.unwrap_or(text)
 }
 
-/// With quotes and backslashes escaped, for between quotes.
+/// With quotes and backslashes escaped, to stand between quotes.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -114,16 +114,16 @@ enum Newlines {
     Kept,
 }
 
-/// Takes what is written to it until it has enough, and then lets the writer know.
+/// Takes what is written to it until it is full, and then returns an error to the writer.
 struct Cutter {
     out: String,
     most: LinesMax,
     newlines: Newlines,
-    /// Lines that are ended.
+    /// Complete lines.
     lines: usize,
-    /// Where the present line begins.
+    /// Where the current line begins.
     begun: usize,
-    /// The present line has all that it may.
+    /// The current line is full.
     line_full: bool,
 }
 

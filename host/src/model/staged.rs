@@ -1,4 +1,4 @@
-//! What a task has sent in an epoch and no reader has seen yet.
+//! What a task has sent in an epoch, before any reader sees it.
 
 use super::{MessageRef, Messages, OutputIndex, PartitionId};
 
@@ -38,7 +38,7 @@ impl Staged {
         self.messages.push(message);
     }
 
-    /// Where undoing would come back to.
+    /// A point to return to when undoing.
     pub fn mark(&self) -> StagedMark {
         StagedMark(self.routes.len())
     }

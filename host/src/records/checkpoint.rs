@@ -1,11 +1,11 @@
-//! What a checkpoint was.
+//! The history of checkpoints, one record each.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Record};
 use crate::model::{Epoch, TimestampMs};
 
-/// What a checkpoint was.
+/// A checkpoint of the past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRecord {
     /// Its epoch.
@@ -42,7 +42,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = CheckpointRecord {
             epoch: Epoch(300),
             trigger: "interval".to_owned(),

@@ -16,7 +16,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = CommitKey {
             seq: Seq(300),
             epoch: Epoch(299),

@@ -2,16 +2,16 @@
 
 use crate::model::{Epoch, PartitionId, StageId, StreamId, TaskId};
 
-/// What tells apart the records of a kind.
+/// The key of a record among those of its kind.
 pub trait RecordKey: Sized {
     /// Appends its bytes.
     fn write(&self, into: &mut Vec<u8>);
 
-    /// Reads what [`RecordKey::write`] has written; `None`: it is something else.
+    /// Reads what [`RecordKey::write`] wrote; `None` for anything else.
     fn read(bytes: &[u8]) -> Option<Self>;
 }
 
-/// There is only one.
+/// The key of a kind with a single record.
 impl RecordKey for () {
     fn write(&self, _into: &mut Vec<u8>) {}
 

@@ -8,7 +8,7 @@ use crate::model::{Offset, PartitionId, StreamId};
 /// A partition of a log stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogRecord {
-    /// The first offset that is there.
+    /// The first offset that still exists.
     pub start: Offset,
     /// The offset after the last.
     pub end: Offset,
@@ -28,7 +28,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = LogRecord {
             start: 1,
             end: 300,

@@ -1,7 +1,7 @@
 //! Every durable record of the column family `meta`: one file each, with its key, its version and its fields.
 //!
 //! A record is stored under the tag of its [`Kind`] and its key. The value is one byte of version, then the fields in their
-//! order in postcard's wire format. A version that a record does not know is refused; the one before is read by
+//! order in postcard's wire format. An unknown version is refused; older ones are read by
 //! [`Record::upgrade`]. The database's other contents have layouts of their own: values of stores, log chunks and outbox
 //! chunks.
 
@@ -34,7 +34,7 @@ use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
 pub enum Kind {
     /// [`CommitKey`](crate::model::CommitKey): the last synced write.
     Commit,
-    /// [`Unwitnessed`]: there while commits are not synced.
+    /// [`Unwitnessed`]: present while commits are not synced.
     Unwitnessed,
     /// [`StageRecord`], by name.
     Stage,
@@ -80,7 +80,7 @@ impl Kind {
 
 /// A durable record.
 pub trait Record: Serialize + DeserializeOwned {
-    /// What tells apart the records of its kind.
+    /// The key that distinguishes records of this kind.
     type Key: RecordKey;
     /// Its kind.
     const KIND: Kind;
@@ -145,7 +145,7 @@ pub fn list<R: Record>(db: &Db) -> Result<Vec<(R::Key, R)>, StateError> {
     );
     while let Some((stored_key, stored)) = walk.entry()? {
         let key = R::Key::read(&stored_key[tag.len()..])
-            .ok_or_else(|| damaged(stored_key, "has a key that is none"))?;
+            .ok_or_else(|| damaged(stored_key, "has an invalid key"))?;
         found.push((key, decode(stored, stored_key)?));
         walk.advance();
     }

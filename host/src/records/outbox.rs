@@ -1,4 +1,4 @@
-//! A partition of an output outside of the database: what is to be delivered, and what was.
+//! A partition of an output outside of the database: what has been delivered and what has not.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = OutboxRecord {
             first: 1,
             next: 2,

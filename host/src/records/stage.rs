@@ -32,7 +32,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = StageRecord {
             id: StageId(1),
             partitions: 300,

@@ -10,7 +10,7 @@ use crate::model::StreamId;
 pub struct StreamRecord {
     /// Its number.
     pub id: StreamId,
-    /// Its partitions where the state directory holds something of it; fixed.
+    /// Its partitions, fixed if the state directory holds any of its data.
     pub partitions: u32,
     /// The system it belonged to.
     pub system: String,
@@ -28,7 +28,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = StreamRecord {
             id: StreamId(3),
             partitions: 4,

@@ -1,4 +1,4 @@
-//! Where a task stands: stamp, positions, counts.
+//! The progress of a task: stamp, positions, counts.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub struct TaskRecord {
     pub processed: u64,
     /// Messages rejected in all.
     pub rejected: u64,
-    /// `on-end` has been called for these positions.
+    /// Whether `on-end` has been called for these positions.
     pub ended: bool,
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let task = TaskId {
             stage: StageId(1),
             partition: PartitionId(258),

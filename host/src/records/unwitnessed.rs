@@ -1,11 +1,11 @@
-//! That commits are not synced.
+//! The mark of unsynced commits.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Record};
 use crate::model::Epoch;
 
-/// Since when commits are not synced, and under which boot of the machine: as long as it runs, nothing is lost.
+/// Commits have been unsynced since this epoch, under this boot of the machine. Nothing is lost while the machine runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unwitnessed {
     /// The kernel's boot id.
@@ -26,7 +26,7 @@ mod tests {
     use crate::records::testing::assert_stored_as;
 
     #[test]
-    fn it_is_stored_as_ever() {
+    fn its_bytes_are_frozen() {
         let record = Unwitnessed {
             boot_id: "boot".to_owned(),
             synced: Epoch(300),

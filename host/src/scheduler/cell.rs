@@ -29,7 +29,7 @@ pub(super) enum Ask {
 #[derive(Default)]
 struct Mail {
     asks: Mutex<VecDeque<Ask>>,
-    /// Whether there are any: nearly always there are none, and a look is cheaper than the lock.
+    /// Whether there are any. Usually there are none, and reading this is cheaper than the lock.
     any: AtomicBool,
 }
 
@@ -40,15 +40,15 @@ pub(super) struct Cell {
     mail: Mail,
     /// The epoch that it was asked to seal for and has not; 0: none.
     awaited: AtomicU64,
-    /// It has reported changes in the open epoch.
+    /// Whether it has reported changes in the open epoch.
     pub(super) changed: AtomicBool,
     /// Its part of what is uncommitted.
     pub(super) share: Share,
-    /// It processes no batch any more: it has ended, failed or was stopped, and has reported so.
+    /// Whether it has ended, failed or stopped, and has reported so: it processes no more batches.
     pub(super) over: AtomicBool,
-    /// Its instance was used since the ring of instances last looked.
+    /// Whether its instance was used since the ring of instances last looked.
     pub(super) used: AtomicBool,
-    /// It stands in the ring of instances. Changed under the ring's lock.
+    /// Whether it is in the ring of instances. Changed under the ring's lock.
     pub(super) in_ring: AtomicBool,
 }
 
@@ -113,7 +113,7 @@ impl Cell {
 pub(super) struct Beat {
     /// The task it runs.
     pub(super) cell: Mutex<Option<Arc<Cell>>>,
-    /// Where it sits. Changed under the lock of the run queue.
+    /// Its seat. Changed under the lock of the run queue.
     pub(super) seat: Mutex<Seat>,
     /// Its seat was taken away.
     pub(super) moved: AtomicBool,

@@ -1,7 +1,7 @@
-//! Who may begin a batch: how much may be uncommitted, and each task's share of it.
+//! Which tasks may begin a batch: how much may be uncommitted, and each task's share of it.
 //!
 //! While less than the bound is uncommitted, every task may begin a batch. Beyond it a task may go on that has little of it:
-//! together with what its batches came to lately it must stay within an equal part of a reserve, a quarter of the bound. So one
+//! together with the recent size of its batches it must stay within an equal part of a reserve, a quarter of the bound. So one
 //! task that writes much fills the bound and waits for the commit, and the others do not wait with it.
 //!
 //! A task that has yet to seal for the barrier under way may use the whole reserve for itself: it is what the commit waits for,
@@ -22,7 +22,7 @@ pub(super) struct Gate {
     /// Tasks with something in the open epoch, and in the sealed one.
     open_tasks: AtomicUsize,
     sealed_tasks: AtomicUsize,
-    /// That half of the bound is open was reported.
+    /// Whether it was reported that half of the bound is open.
     reported: AtomicBool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Share {
     open: AtomicUsize,
     /// Bytes of its sealed epoch.
     sealed: AtomicUsize,
-    /// What its batches came to lately, plus one; 0: it has had none.
+    /// The recent size of its batches, plus one; 0: it has had none.
     batch: AtomicU64,
     /// It was asked to seal and has not.
     behind: AtomicBool,
@@ -68,7 +68,7 @@ impl Gate {
             return true;
         }
         let batch = match share.batch.load(Ordering::Relaxed) {
-            // What a first batch will come to is not known.
+            // The size of a first batch is not known.
             0 => return false,
             batch => usize::try_from(batch).unwrap_or(usize::MAX),
         };
@@ -82,7 +82,7 @@ impl Gate {
         own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
     }
 
-    /// A task has so many bytes in its open epoch now; its first ones: `new`.
+    /// A task now has `bytes` in its open epoch; `new`: these are its first.
     pub(super) fn report(&self, share: &Share, bytes: usize, new: bool) -> HalfFull {
         let before = share.open.swap(bytes, Ordering::Relaxed);
         let grown = bytes.saturating_sub(before) as u64 + 1;
@@ -156,7 +156,7 @@ mod tests {
         assert!(gate.report(&large, 2 * MAX, true).0, "half of it is open");
         assert!(!gate.may_begin(&large));
         assert!(gate.may_begin(&small));
-        assert!(!gate.may_begin(&fresh), "nobody knows how much it writes");
+        assert!(!gate.may_begin(&fresh), "how much it writes is not known");
         gate.begin_epoch();
         gate.seal(&large, true);
         gate.seal(&small, true);

@@ -1,6 +1,6 @@
-//! Which instances live, and which one goes where there is no room for another.
+//! Which instances live, and which one is dropped to make room for another.
 //!
-//! The tasks with an instance stand in a ring. Whoever needs room takes the first one out: if its instance was used since the
+//! The tasks with an instance stand in a ring. To make room, the first one is taken out: if its instance was used since the
 //! last time, or a thread is at work with it, it goes to the end; otherwise its instance is dropped. (The clock algorithm, F. J.
 //! Corbató, 1968, an approximation of the least recently used.) Each use buys a task one more round, so a drop takes constant
 //! time, amortised over the uses.
@@ -41,14 +41,14 @@ impl Instances {
             .is_err()
         {
             if !self.drop_one() {
-                // All of them are at work: more instances than the bound for a moment, rather than a task that waits.
+                // All of them are in use: briefly exceed the bound, rather than make a task wait.
                 self.alive.fetch_add(1, Ordering::AcqRel);
                 return;
             }
         }
     }
 
-    /// What was done with a task's instance: it was counted before, and is there after.
+    /// Notes whether a task had a counted instance before a step, and has one after it.
     pub(super) fn note(&self, cell: &Arc<Cell>, before: bool, after: bool) {
         match (before, after) {
             (false, true) => {
@@ -74,9 +74,9 @@ impl Instances {
         self.ring.lock().retain(|other| !Arc::ptr_eq(other, cell));
     }
 
-    /// Drops an instance that no thread is at work with; whether there was one.
+    /// Drops an instance that no thread is using; returns whether there was one.
     fn drop_one(&self) -> bool {
-        // Two rounds: after the first nobody has been used.
+        // Two rounds: the first one clears every mark of use.
         let mut looks = 2 * self.ring.lock().len();
         while looks > 0 {
             looks -= 1;

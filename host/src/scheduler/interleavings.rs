@@ -2,7 +2,7 @@
 //!
 //! [`Lists`] is the real one: each of its methods is one step, because a lock is held around it. What lies outside of that lock
 //! (what a task was asked, the count of uncommitted bytes, the list of changed tasks, the drain) is modelled atomic by atomic, in
-//! the order of the code. A state in which nobody can make a step must be a good end.
+//! the order of the code. A state in which no party can make a step must be a good end.
 
 use std::collections::HashSet;
 
@@ -89,7 +89,7 @@ struct Setting {
     /// Whether a barrier can come at any time, or by bytes alone.
     interval: bool,
     drain: bool,
-    /// How often the watchdog moves somebody.
+    /// How often the watchdog moves a task.
     moves: u8,
     /// Messages that the first task has beyond those of the others.
     more_of_first: u8,
@@ -121,7 +121,7 @@ impl World {
         }
     }
 
-    /// Every world that one step of anybody leads to.
+    /// Every world that is one step away.
     fn next(&self, setting: &Setting) -> Vec<World> {
         let mut next = Vec::new();
         let mut step = |make: &dyn Fn(&mut World) -> bool| {
@@ -269,7 +269,7 @@ impl World {
             Worker::Dirty(taken, new, half) => {
                 if new {
                     self.dirty.push(taken.task);
-                    // Said right after the lock is given back; that it comes later makes one more barrier at most.
+                    // Reported right after the lock is released; a later report causes at most one more barrier.
                     self.changed |= self.dirty.len() == 1;
                 }
                 Worker::SayBytes(taken, half)
@@ -360,7 +360,7 @@ impl World {
         true
     }
 
-    /// The coordinator hears of the wish to stop while it waits for something.
+    /// The coordinator is asked to stop while it waits for something.
     fn drain(&mut self) -> bool {
         let waits = matches!(self.coordinator, Coordinator::Idle | Coordinator::Await);
         if !self.drain_wanted || !waits {
@@ -392,7 +392,7 @@ impl World {
             );
             assert!(
                 !task.seal && !task.release,
-                "a task was not told: {self:#?}"
+                "a task has not done what it was asked: {self:#?}"
             );
             assert!(
                 !task.end_batch,
@@ -449,7 +449,7 @@ const SMALL: Setting = Setting {
 };
 
 #[test]
-fn nobody_waits_for_ever_in_any_order_of_steps() {
+fn no_task_waits_for_ever_in_any_order_of_steps() {
     let more_workers = Setting {
         seats: 2,
         more_of_first: 0,

@@ -1,4 +1,4 @@
-//! Who waits, who runs, and who may: every decision of the run queue, as plain data.
+//! Which tasks wait, run, or may run: every decision of the run queue, as plain data.
 //!
 //! One lock is held around each method, so each is one step to every thread. The tests walk through all orders in which the
 //! steps of readers, workers, the watchdog and the coordinator can come.
@@ -8,8 +8,8 @@
 //! to process.
 //!
 //! A running task has a *seat*. There are as many light seats as workers, and as many heavy ones. Tasks begin in a light seat.
-//! One whose calls use the processor for long is moved to a heavy seat, also where none is free, and next time waits until one is:
-//! so it holds up others of its kind, and nobody else. One whose call waits for something has no seat for as long as that lasts.
+//! One whose calls use the processor for long is moved to a heavy seat, even if none is free, and next time waits for one:
+//! so it holds up only others of its kind. One whose call waits for something has no seat for as long as that lasts.
 //!
 //! Invariants: a task runs once at a time; a task that was asked or woken is run after that, whatever it was doing; in each
 //! list a task stands at most once.
@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskIndex(pub usize);
 
-/// How a task stands. It may be in several lists: whoever takes it from one leaves its place in the others.
+/// The standing of a task. It may be in several lists; taking it from one leaves its entries in the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Standing {
     running: bool,
@@ -35,7 +35,7 @@ struct Standing {
     heavy: bool,
 }
 
-/// What a running task takes up.
+/// What a running task occupies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Seat {
     /// One of the places for tasks with short calls.
@@ -46,10 +46,10 @@ pub(super) enum Seat {
     None,
 }
 
-/// What a task is taken for.
+/// Why a task is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Reason {
-    /// To do what it was asked, and no batch.
+    /// To do what it was asked, and process no batch.
     Errand,
     /// To process batches, after what it was asked.
     Ready,
@@ -65,7 +65,7 @@ pub(super) struct Taken {
     pub(super) release: u64,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum After {
     /// Nothing is left to do until it is woken.
@@ -93,7 +93,7 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// So many idle tasks, and seats of each kind.
+    /// Starts with `tasks` idle tasks, and `seats` of each kind.
     pub(super) fn new(tasks: usize, seats: usize) -> Lists {
         Lists {
             tasks: vec![Standing::default(); tasks],
@@ -108,7 +108,7 @@ impl Lists {
         TaskIndex(self.tasks.len() - 1)
     }
 
-    /// There may be something for the task to process. Whether a thread has something to do.
+    /// There may be something for the task to process. Returns whether a thread has work.
     pub(super) fn wake(&mut self, task: TaskIndex) -> bool {
         let standing = &mut self.tasks[task.0];
         if standing.running {
@@ -122,7 +122,7 @@ impl Lists {
         true
     }
 
-    /// The task was asked something, which lies where its next run finds it. Whether a thread has something to do.
+    /// The task was asked something; its next run finds the mail. Returns whether a thread has work.
     pub(super) fn ask(&mut self, task: TaskIndex) -> bool {
         let standing = &mut self.tasks[task.0];
         standing.asked = true;
@@ -138,7 +138,7 @@ impl Lists {
         if self.light < self.seats {
             while let Some(task) = self.errands.pop_front() {
                 self.tasks[task.0].in_errands = false;
-                // One that runs is in the list again when that run ends, unless it has done the errand by then.
+                // A running task is listed again when its run ends, unless it has done the errand by then.
                 if !self.tasks[task.0].running {
                     return Some(self.begin(task, Reason::Errand, Seat::Light));
                 }
@@ -159,7 +159,7 @@ impl Lists {
         None
     }
 
-    /// Takes a task's mark out of a list of ready ones. Whether it can run now.
+    /// Clears a task's mark when it leaves a ready list. Returns whether it can run now.
     fn leave_ready(&mut self, task: TaskIndex) -> bool {
         let standing = &mut self.tasks[task.0];
         standing.in_ready = false;
@@ -181,7 +181,7 @@ impl Lists {
         }
     }
 
-    /// A run has ended. `heavy`: whether a call in it used the processor for long; `None` where no batch was processed.
+    /// A run has ended. `heavy`: whether a call in it used the processor for long; `None` if no batch was processed.
     pub(super) fn end(&mut self, task: TaskIndex, seat: Seat, after: After, heavy: Option<bool>) {
         self.leave(seat);
         self.running -= 1;
@@ -208,7 +208,7 @@ impl Lists {
         }
     }
 
-    /// A call of a running task lasts. Returns the seat it has from now on.
+    /// A call of a running task has lasted too long. Returns its seat from now on.
     pub(super) fn move_over(&mut self, from: Seat, uses_processor: bool) -> Seat {
         let to = match (from, uses_processor) {
             (Seat::None, _) => Seat::None,
@@ -220,7 +220,7 @@ impl Lists {
         to
     }
 
-    /// Memory was released: who waits for it may try again. Whether anybody does.
+    /// Memory was released: tasks that wait for it may try again. Returns whether there are any.
     pub(super) fn release(&mut self) -> bool {
         self.releases += 1;
         let held = std::mem::take(&mut self.held);
@@ -246,7 +246,7 @@ impl Lists {
         self.running
     }
 
-    /// Where a task stands, in words.
+    /// What a task is doing or waiting for, in words.
     pub(super) fn describe(&self, task: TaskIndex) -> &'static str {
         let standing = &self.tasks[task.0];
         if standing.running {

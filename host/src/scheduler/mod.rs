@@ -1,8 +1,8 @@
 //! Worker threads: which task runs, for how long, and who takes over from a slow one.
 //!
 //! Runnable tasks wait in one queue that all workers share. A worker runs a task for a slice of time and puts it back. A
-//! watchdog looks at the workers: where a single call of a guest lasts, it gives the worker's seat to another thread,
-//! so a slow guest delays nobody but itself. Must never know checkpoints, connectors or configuration: a barrier is a
+//! watchdog looks at the workers: if a single call of a guest lasts, it gives the worker's seat to another thread,
+//! so a slow guest delays only itself. Must never know checkpoints, connectors or configuration: a barrier is a
 //! number, and what a task seals is handed on.
 //!
 //! Tasks come and go: each has a place of its own, which is empty while it is away. What a task is asked (to seal, to release a
@@ -11,7 +11,7 @@
 //! [`lists`] decides who runs, [`gate`] who may begin a batch, [`instances`] which instances live.
 //!
 //! Invariants: a task is run by one thread at a time; at most [`SchedulerOptions::workers`] threads run tasks with short calls,
-//! and so many begin tasks with long ones; a task that is woken is looked at again, whatever it was doing.
+//! and as many start tasks with long ones; a task that is woken is looked at again, whatever it was doing.
 
 mod cell;
 mod gate;
@@ -107,7 +107,7 @@ struct Shared {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What each thread shows to the watchdog.
     beats: Mutex<Vec<Arc<Beat>>>,
-    /// The watchdog sleeps because nobody works.
+    /// The watchdog sleeps because no worker is busy.
     asleep: AtomicBool,
     watchdog: std::sync::OnceLock<Thread>,
 }
@@ -170,7 +170,7 @@ impl Scheduler {
     /// The place is not empty.
     pub fn put(&self, place: TaskIndex, task: Task) {
         let cell = Arc::new(Cell::new(place, task));
-        // As every other since then; a drain that begins now finds the cell or is found here.
+        // Either a drain that begins now finds this cell, or this finds the drain.
         let before = self.shared.cells.write()[place.0].replace(Arc::clone(&cell));
         assert!(before.is_none(), "a task takes the place of another");
         if self.shared.draining.load(Ordering::SeqCst) {
@@ -220,7 +220,7 @@ impl Scheduler {
         self.shared.queue.ask(asked.into_iter());
     }
 
-    /// The tasks that have yet to seal, and what each of them does, in words.
+    /// The tasks that have yet to seal, and what each of them is doing, in words.
     pub fn awaited(&self) -> Vec<(TaskIndex, String)> {
         let mut cells = self.shared.all_cells();
         cells.retain(|cell| cell.awaited().is_some());
@@ -228,7 +228,7 @@ impl Scheduler {
         cells.iter().map(doing).collect()
     }
 
-    /// The tasks that run, and what each of them does, in words.
+    /// The running tasks, and what each of them is doing, in words.
     pub fn running(&self) -> Vec<(TaskIndex, String)> {
         let beats = self.shared.beats.lock().clone();
         let cells = beats.iter().filter_map(|beat| beat.cell.lock().clone());
@@ -273,7 +273,7 @@ impl Scheduler {
         self.shared.queue.is_busy()
     }
 
-    /// The drain's time is over: calls that are interrupted from now on are undone, and that is no fault.
+    /// The drain's time is over: calls that are interrupted from now on are undone, which is not a fault.
     pub fn give_up(&self) {
         for cell in self.shared.all_cells() {
             cell.control.give_up.store(true, Ordering::SeqCst);
@@ -291,7 +291,7 @@ impl Scheduler {
         self.shared.instances.alive()
     }
 
-    /// Stops the threads and ends the instances in good order, as far as that is done until `until`. A call that runs is
+    /// Stops the threads and closes the instances in order, as many as `until` allows. A running call is
     /// waited for.
     pub fn stop(mut self, until: Instant) {
         self.halt();
@@ -311,7 +311,7 @@ impl Scheduler {
             for _ in 0..self.shared.options.workers {
                 let done = done.clone();
                 let thread = std::thread::Builder::new().stack_size(worker::STACK);
-                // Where no thread can be had, instances end with the process.
+                // If no thread can be started, instances end with the process.
                 let _ = thread.spawn_scoped(scope, move || {
                     close();
                     drop(done);

@@ -17,16 +17,16 @@ pub(super) struct Queue {
     changed: Condvar,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 pub(super) struct Run {
     pub(super) task: TaskIndex,
     pub(super) after: After,
-    /// Whether a call in it used the processor for long; `None` where no batch was processed.
+    /// Whether a call in it used the processor for long; `None` if no batch was processed.
     pub(super) heavy: Option<bool>,
 }
 
 impl Queue {
-    /// Of so many idle tasks, with so many seats of each kind.
+    /// A queue of `tasks` idle tasks, with `seats` of each kind.
     pub(super) fn new(tasks: usize, seats: usize) -> Queue {
         let waiting = Waiting {
             lists: Lists::new(tasks, seats),
@@ -51,7 +51,7 @@ impl Queue {
         }
     }
 
-    /// Tasks were asked something. What it was lies where their runs find it.
+    /// Tasks were asked something. Their next runs find it in their mail.
     pub(super) fn ask(&self, tasks: impl Iterator<Item = TaskIndex>) {
         let mut waiting = self.waiting.lock();
         let asked = tasks.filter(|task| waiting.lists.ask(*task)).count();
@@ -64,14 +64,14 @@ impl Queue {
         }
     }
 
-    /// Ends a run and takes the next task; `seat` says where the thread sits, which the watchdog changes under the same lock. `None`:
-    /// the thread is to end.
+    /// Ends a run and takes the next task; `seat` is the seat of the thread, which the watchdog changes under the same lock. `None`:
+    /// the thread must end.
     pub(super) fn next(&self, ended: Option<Run>, seat: &Mutex<Seat>) -> Option<Taken> {
         let mut waiting = self.waiting.lock();
         if let Some(run) = ended {
             let seat = std::mem::replace(&mut *seat.lock(), Seat::None);
             waiting.lists.end(run.task, seat, run.after, run.heavy);
-            // What is put back may be for another kind of seat than this thread takes next.
+            // The task that is put back may need another kind of seat than this thread takes next.
             if waiting.parked > 0 && waiting.lists.has_waiting() {
                 self.changed.notify_one();
             }
@@ -90,7 +90,8 @@ impl Queue {
         }
     }
 
-    /// The call of a task on a thread lasts: it gives its seat away, if `still` says so. Whether a thread must be made to use it.
+    /// The call of a task has lasted too long: it gives its seat away, if `still` returns true. Returns whether a thread must be
+    /// started to use the seat.
     pub(super) fn move_over(
         &self,
         seat: &Mutex<Seat>,
@@ -124,7 +125,7 @@ impl Queue {
         self.waiting.lock().lists.running() > 0
     }
 
-    /// Where a task stands, in words.
+    /// What a task is doing or waiting for, in words.
     pub(super) fn describe(&self, task: TaskIndex) -> &'static str {
         self.waiting.lock().lists.describe(task)
     }

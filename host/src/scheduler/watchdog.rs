@@ -1,8 +1,8 @@
-//! Looks at the workers, and gives away the seat of one whose guest's call lasts.
+//! Looks at the workers, and gives away the seat of one whose guest's call lasts too long.
 //!
-//! What the call does decides which seat it has from then on. The kernel knows: the thread of a guest that computes is running or
-//! waits for a processor, that of one that waits sleeps. Which kind of seat its task waits for next time goes by what the call had of
-//! the processor: where many want one, a short call takes long too, and must not wait for those that compute.
+//! What the call does decides its seat from then on. The kernel knows: the thread of a guest that computes is running or
+//! waits for a processor, that of one that waits sleeps. The kind of seat that its task waits for next time depends on the
+//! processor time of the call: on a busy machine a short call takes long too, and must not wait for those that compute.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,11 +14,11 @@ use super::{Shared, worker};
 
 /// How often workers are looked at. A call that is the same in two looks has lasted at least as long.
 const LOOK: Duration = Duration::from_millis(5);
-/// Threads beyond those with seats: so many guests may wait at a time without delaying others.
+/// Threads beyond those with seats: the number of guests that can wait at a time without delaying others.
 pub(super) const SPARE_THREADS: usize = 64;
 
-/// A call that has had so much of the processor since it was first seen is heavy. The kernel brings what it tells up to date at each of
-/// its ticks, of 4 ms as a rule, so less would be said of calls that took nothing.
+/// A call that has used this much processor time since it was first seen is heavy. The kernel updates its figure at each of
+/// its ticks, usually of 4 ms, so a smaller value would hit calls that used next to nothing.
 const HEAVY: Duration = Duration::from_millis(6);
 
 /// The run of a thread and the call of the guest in it.
@@ -27,7 +27,7 @@ type Call = (u64, u64);
 /// A call when it was first seen.
 struct Seen {
     call: Call,
-    /// What its thread had had of the processor.
+    /// The processor time of its thread by then.
     processor: Option<Duration>,
 }
 
@@ -43,7 +43,7 @@ fn watch(shared: &Arc<Shared>) {
     let mut seen: Vec<Option<Seen>> = Vec::new();
     while !shared.queue.is_stopped() {
         if !shared.queue.is_busy() {
-            // Woken by the next worker that finds work; by itself only to notice the end.
+            // Woken by the next worker that finds work; wakes by itself only to notice the end.
             shared.asleep.store(true, Ordering::SeqCst);
             if !shared.queue.is_busy() && !shared.queue.is_stopped() {
                 thread::park_timeout(Duration::from_secs(3600));
@@ -77,7 +77,7 @@ fn watch(shared: &Arc<Shared>) {
     }
 }
 
-/// Whether a call, since it was first seen, has computed for long. Where the kernel does not tell, it is as long as it lasts.
+/// Whether a call has computed for long since it was first seen. If the kernel does not report it, all elapsed time counts.
 fn is_heavy(first: Option<Duration>, beat: &Beat) -> bool {
     match (first, processor(beat)) {
         (Some(first), Some(now)) => now.saturating_sub(first) >= HEAVY,
@@ -85,7 +85,7 @@ fn is_heavy(first: Option<Duration>, beat: &Beat) -> bool {
     }
 }
 
-/// What a thread has had of the processor since it was made.
+/// The processor time of a thread since it was started.
 fn processor(beat: &Beat) -> Option<Duration> {
     let thread = beat.thread.load(Ordering::Relaxed);
     let told = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
@@ -93,7 +93,7 @@ fn processor(beat: &Beat) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// What a thread is in.
+/// What a thread is running.
 fn running(beat: &Beat) -> Option<Call> {
     let cell = beat.cell.lock();
     let cell = cell.as_ref()?;

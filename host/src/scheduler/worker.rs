@@ -69,7 +69,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
     }
 }
 
-/// Runs a task's batches. `release`: of what is uncommitted, the last before the run.
+/// Runs a task's batches. `release`: the number of the last release of memory before the run.
 fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     let began = Instant::now();
     let mut task = cell.task.lock();
@@ -122,7 +122,7 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     }
 }
 
-/// Does what the task was asked, between two batches. Whether it has left the scheduler.
+/// Does what the task was asked, between two batches. Returns whether it has left the scheduler.
 fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     while let Some(ask) = cell.take_ask() {
         match ask {
@@ -165,7 +165,7 @@ fn seal(shared: &Shared, cell: &Arc<Cell>, task: &mut Task, epoch: Epoch, asked:
     shared.report(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
 }
 
-/// Reports what a step changed. Whether the guest asked to be stopped.
+/// Reports what a step changed. Returns whether the guest asked to be stopped.
 fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     if !task.is_dirty() {
         return false;

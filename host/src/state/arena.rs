@@ -10,7 +10,7 @@
 //! | 16..20 | length of the value |
 //! | 20..24 | kind: value, tombstone, or free |
 //!
-//! Key and value lie beside the header, so that a probe which finds its key has the value in the same cache lines.
+//! Key and value directly follow the header, so a probe that finds its key has the value in the same cache lines.
 //! This format lives in memory only.
 
 /// Bytes of the header.
@@ -22,10 +22,10 @@ const CHUNK_UNITS: usize = 1 << 16;
 /// Units of the first chunk: 4 KiB. Each chunk is twice as large as the one before, so that a task that writes
 /// little takes little.
 const FIRST_UNITS: usize = 256;
-/// Freed records up to so many units are used again; larger ones are garbage until the arena is rewritten.
+/// Freed records up to this many units are used again; larger ones are garbage until the arena is rewritten.
 const RECYCLED_UNITS: usize = 64;
 
-/// Where a record lies.
+/// The place of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ref(u32);
 
@@ -128,7 +128,7 @@ impl Arena {
         at
     }
 
-    /// Overwrites the value of a record in place, where the new one takes as many units.
+    /// Overwrites the value of a record in place, if the new one takes as many units.
     pub(super) fn overwrite(&mut self, at: Ref, number: u64, value: Option<&[u8]>) -> bool {
         let bytes = value.unwrap_or_default();
         let record = self.record_mut(at);
@@ -148,7 +148,7 @@ impl Arena {
         true
     }
 
-    /// The record at a place.
+    /// The record at this place.
     pub(super) fn get(&self, at: Ref) -> Record<'_> {
         let bytes = &self.chunks[at.chunk()][at.byte()..];
         let (key, value) = (word(bytes, 12) as usize, word(bytes, 16) as usize);

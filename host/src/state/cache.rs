@@ -74,7 +74,7 @@ pub struct CleanCache {
     /// Part of the budget that `shared` leaves to others.
     reserved: u64,
     pinned_bytes: AtomicU64,
-    /// The next generation of a store: none is used twice, so that a store that is opened again finds nothing of before.
+    /// The next generation of a store. None is used twice, so a store that is opened again finds no earlier entries.
     generations: AtomicU64,
     /// What `shared` may hold: a multiple of `grain`.
     granted: Mutex<u64>,
@@ -82,7 +82,7 @@ pub struct CleanCache {
 }
 
 impl CleanCache {
-    /// A cache of at most `bytes`, what `memory` stores pin included.
+    /// A cache of at most `bytes`, including what `memory` stores pin.
     pub fn new(bytes: u64) -> CleanCache {
         Self::with_reserve(bytes, 0)
     }
@@ -137,7 +137,7 @@ impl CleanCache {
         self.grant();
     }
 
-    /// Lets `shared` have what is not pinned. It takes the lock of every shard, so small changes are left for later; but
+    /// Grants `shared` what is not pinned. It takes the lock of every shard, so small changes are left for later; but
     /// the budget is kept.
     fn grant(&self) {
         let mut granted = self.granted.lock();
@@ -150,7 +150,7 @@ impl CleanCache {
     }
 }
 
-/// Values by key.
+/// The values of a store, by key.
 type Entries = HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>;
 
 /// A store's part of the cache.
@@ -171,7 +171,7 @@ pub(super) enum StoreCache {
 pub(super) enum Cached {
     /// The committed value.
     Value(Arc<[u8]>),
-    /// There is none.
+    /// There is no value.
     Absent,
     /// Ask the database.
     Unknown,

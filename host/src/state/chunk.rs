@@ -67,7 +67,7 @@ pub fn encode(appended: TimestampMs, messages: &Messages) -> Vec<u8> {
 /// When a stored chunk was appended and how many messages it has, without reading the rest.
 ///
 /// # Errors
-/// It is no chunk of a known version.
+/// It is not a chunk of a known version.
 pub fn peek(stored: &[u8]) -> Result<(TimestampMs, usize), StateError> {
     let mut reader = Reader::new(stored)?;
     let appended = i64::from_le_bytes(reader.array()?);

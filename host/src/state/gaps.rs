@@ -1,19 +1,19 @@
-//! What scans of a task found empty, so that the next one need not pass over the same deleted keys again.
+//! Ranges that scans of a task found empty, so that the next scan need not pass over the same deleted keys again.
 //!
 //! A gap is a range without an entry in what the task reads: through its layers, as of its last write. A put into it makes it
 //! shorter; an undo forgets what was found since the mark. Commits do not matter: they change what lies in which layer, not
 //! what the task reads. So there is nothing to share with the commit's thread.
 
-/// So many gaps of a store are remembered.
+/// The number of gaps remembered for each store.
 const GAPS: usize = 4;
-/// A gap between longer keys is not remembered.
+/// Gaps between longer keys than this are not remembered.
 const KEY_BYTES: usize = 1 << 10;
 
 /// The gaps of a store.
 #[derive(Default)]
 pub(super) struct Gaps {
     gaps: Vec<Gap>,
-    /// Which one is replaced next.
+    /// The gap that is replaced next.
     oldest: usize,
 }
 
@@ -77,12 +77,12 @@ impl Gaps {
         self.gaps.retain(|gap| gap.number <= number);
     }
 
-    /// Everything may be undone.
+    /// Anything may have been undone.
     pub(super) fn clear(&mut self) {
         self.gaps.clear();
     }
 
-    /// From where a scan up from `start` may begin; `None` where there is nothing from there on.
+    /// The key at which a scan up from `start` may begin; `None` if there is nothing from there on.
     pub(super) fn first_from(&self, start: &[u8]) -> Option<Vec<u8>> {
         let mut start = start.to_vec();
         // A gap that begins where another ends has become one with it, unless they grew towards each other.
@@ -97,7 +97,7 @@ impl Gaps {
         Some(start)
     }
 
-    /// Up to where a scan down from `end` may begin.
+    /// The key at which a scan down from `end` may begin.
     pub(super) fn last_before(&self, end: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let mut end = end;
         for _ in 0..GAPS {

@@ -4,17 +4,17 @@
 //! | --- | --- |
 //! | `state` | stage (2) task (4) store (2) key |
 //! | `log` | `L` stream (2) partition (4) base offset (8), or `O` stream (2) partition (4) number (8) for outboxes |
-//! | `meta` | a name; see [`super::meta`] |
+//! | `meta` | the tag of a kind and a key; see the module `records` |
 //!
-//! Numbers are big-endian, so that the order of bytes is the order of numbers. A prefix has a fixed length: whatever the
-//! key of a guest is, it stays within the store's range.
+//! Numbers are big-endian, so that the order of bytes is the order of numbers. A prefix has a fixed length, so any key of a
+//! guest stays within the store's range.
 
 use crate::model::{Offset, PartitionId, StoreId, StreamId, TaskId};
 
 /// The order of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Least key first.
+    /// Smallest key first.
     Up,
     /// Greatest key first.
     Down,
@@ -65,8 +65,8 @@ impl StorePrefix {
     }
 }
 
-/// The first key after all that begin with `prefix`. A prefix of nothing but 0xFF bytes has none below infinity; no
-/// prefix of ours is one, as ids stop short of it.
+/// The first key after all that begin with `prefix`. A prefix of 0xFF bytes only has no such key; no
+/// prefix of ours is like that, because ids stop short of it.
 pub fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.last_mut() {

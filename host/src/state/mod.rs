@@ -2,7 +2,7 @@
 //!
 //! [`TaskState`] is what a task reads and writes. A read asks, in this order, the writes of the open epoch, those of the
 //! epoch that is being committed, the clean cache, the database. A seal hands the open layer over as a
-//! [`SealedState`], in constant time and without a lock; the commit writes it to the database and then tells the
+//! [`SealedState`], in constant time and without a lock; the commit writes it to the database and then updates the
 //! cache. Must never know wasm, connectors, or when a checkpoint is due.
 //!
 //! Invariants:
@@ -37,7 +37,7 @@ pub use store::{StoreHandle, StoreKind};
 pub use task::{IncrementError, TaskState};
 pub use value::{decode as decode_value, encode_into as encode_value_into};
 
-/// State could not be read. The task stops: a wrong answer is never given.
+/// State could not be read. The task stops rather than give a wrong answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The database failed.
@@ -46,8 +46,8 @@ pub enum StateError {
     /// What is stored is not what was written.
     #[error("damaged state: {0}")]
     Damaged(String),
-    /// A scan passed over so much that was deleted that its time is over.
-    #[error("a scan found nothing in its time: what it passed over is deleted")]
+    /// A scan reached its deadline while it passed over deleted entries.
+    #[error("the scan reached the call's deadline while skipping deleted entries")]
     TimeOver,
     /// `memory` stores do not fit.
     #[error(
@@ -55,9 +55,9 @@ pub enum StateError {
          raise `cache` in [job], or make a store `type = \"rocksdb\"`"
     )]
     MemoryStoresTooLarge {
-        /// What they take.
+        /// Bytes that they take.
         pinned: u64,
-        /// What they may take.
+        /// Bytes that they may take.
         budget: u64,
     },
 }

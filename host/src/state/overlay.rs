@@ -80,10 +80,10 @@ pub(super) struct OverlayMark {
     deletes_in_order: usize,
 }
 
-/// What a delete costs in the account of what is uncommitted, beside its bytes, when many come in the order of their keys, as those
+/// Bytes that a delete counts as uncommitted, in addition to its own, when many come in the order of their keys, such as those
 /// of a queue: a scan passes over each of them until the commit has made a range of them.
 const DELETE_IN_ORDER_BYTES: usize = 1 << 10;
-/// So many in a row are not priced.
+/// The number of such deletes in a row that are free.
 const DELETES_IN_ORDER_FREE: usize = 256;
 
 /// One layer of one store.
@@ -96,7 +96,7 @@ pub(super) struct Overlay {
     cover: Cover,
     /// The last deletes that came in the order of their keys, one after the other: the last key and how many.
     run: (Vec<u8>, usize),
-    /// How many of all deletes are priced.
+    /// The number of deletes that count extra.
     deletes_in_order: usize,
     /// The keys in order; made by the first scan, kept up to date afterwards.
     index: OnceLock<BTreeSet<Box<[u8]>>>,
@@ -115,7 +115,7 @@ impl Overlay {
         self.table.is_empty() && self.cover.is_empty()
     }
 
-    /// How many keys it speaks of.
+    /// The number of keys that it covers.
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -162,8 +162,8 @@ impl Overlay {
         }
     }
 
-    /// Writes a value, or a tombstone. `overwritable_from`: versions of this number or later are before no mark and
-    /// no cursor, so that they may be overwritten in place.
+    /// Writes a value, or a tombstone. `overwritable_from`: no mark and no cursor was made after versions of this
+    /// number or later, so they may be overwritten in place.
     pub(super) fn put(
         &mut self,
         hash: KeyHash,
@@ -217,7 +217,7 @@ impl Overlay {
         self.cover.insert(start, end, number);
     }
 
-    /// Where undoing would come back to.
+    /// A point to return to when undoing.
     pub(super) fn mark(&self) -> OverlayMark {
         OverlayMark {
             journal: self.journal.len(),
@@ -249,7 +249,7 @@ impl Overlay {
         self.cover.undo_to(mark.ranges);
         self.deletes_in_order = mark.deletes_in_order;
         if self.journal.is_empty() {
-            // What was undone is garbage, in a layer that may never be sealed.
+            // Undone writes are garbage, in a layer that may never be sealed.
             self.rewrite_if_wasteful();
         }
     }
@@ -269,7 +269,7 @@ impl Overlay {
         self.rewrite_if_wasteful();
     }
 
-    /// Copies the live records to a new arena where more than half of the old one is garbage. Only where nothing can
+    /// Copies the live records to a new arena if more than half of the old one is garbage. Only when nothing can
     /// be undone.
     fn rewrite_if_wasteful(&mut self) {
         const WORTH_IT: usize = 1 << 20;
@@ -302,7 +302,7 @@ impl Overlay {
             .map(|(_, record)| (record.key, record.value))
     }
 
-    /// What [`Overlay::entries`] gives, by key.
+    /// The result of [`Overlay::entries`], in the order of keys.
     pub(super) fn entries_sorted(&self) -> Vec<Entry<'_>> {
         let mut entries: Vec<(u64, Entry<'_>)> = self.entries().map(|entry| (0, entry)).collect();
         let common = common_prefix(entries.iter().map(|(_, (key, _))| *key));
@@ -345,7 +345,7 @@ impl Overlay {
     }
 }
 
-/// How many bytes all keys begin with.
+/// The length of the common prefix of all keys.
 fn common_prefix<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> usize {
     let Some(first) = keys.next() else { return 0 };
     keys.fold(first.len(), |common, key| {
@@ -354,7 +354,7 @@ fn common_prefix<'a>(mut keys: impl Iterator<Item = &'a [u8]>) -> usize {
     })
 }
 
-/// Orders most keys as their bytes do, without a look at the bytes; keys of the same rank may differ.
+/// Orders most keys as their bytes do, without reading the bytes; keys of the same rank may differ.
 fn rank_of(key: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = key.len().min(8);

@@ -1,16 +1,16 @@
-//! A range of keys cut into pieces, none of which holds more deleted keys than can be passed over at a time.
+//! A range of keys, cut into pieces that hold no more deleted keys than can be passed over at a time.
 //!
-//! Where they lie is not known, so a piece that holds too many is halved until it does not. What is halved is kept on a
-//! stack: after a piece comes the other half, then what is twice as long. A piece of one size is not tried anew at twice the
-//! size before a few have been passed.
+//! Where the deleted keys are is not known, so a piece that holds too many is halved until it does not. The halves wait on a
+//! stack: after a piece comes its other half, then a piece of twice the length. A piece is not tried again at twice the
+//! size until a few have been passed.
 
 use super::keys::Order;
 
-/// So many pieces are passed before a longer one is tried.
+/// The number of pieces passed before a longer one is tried.
 const PASSED_BEFORE_LONGER: u32 = 8;
 /// Bytes of keys that the stack may hold. Beyond that, more is passed over at a time.
 const STACK_BYTES: usize = 1 << 20;
-/// A range is halved so often at most; as often as keys of 256 bytes have bits. Beyond that, too.
+/// The most times that a range is halved: the number of bits in a key of 256 bytes. Beyond that, too, more is passed over at a time.
 const DEPTH_MAX: u32 = 2_048;
 
 /// What is left of a range.
@@ -19,13 +19,13 @@ pub(super) struct Pieces {
     /// What is left: from, inclusive, to, exclusive.
     from: Vec<u8>,
     to: Vec<u8>,
-    /// Where what is left is cut, the nearest cut last, and how often the range was halved for it: the next piece on either side
-    /// is a so-many-th half.
+    /// The cuts in what is left, the nearest one last, and how often the range was halved for each: the next piece on either side
+    /// is that fraction of the range.
     cuts: Vec<(Vec<u8>, u32)>,
     bytes: usize,
     /// How often the range was halved for the next piece.
     depth: u32,
-    /// How often it is to be.
+    /// How often it should be halved.
     halved: u32,
     passed: u32,
     /// How many deleted keys may be passed over in the next piece.
@@ -34,7 +34,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// All of a range.
+    /// A whole range.
     pub(super) fn new(from: Vec<u8>, to: Vec<u8>, order: Order, limit: u64) -> Pieces {
         let mut pieces = Pieces {
             order,
@@ -61,7 +61,7 @@ impl Pieces {
         }
     }
 
-    /// Nothing was in the piece. False: it was the last one.
+    /// The piece was empty. Returns false if it was the last one.
     pub(super) fn empty(&mut self) -> bool {
         let Some((cut, depth)) = self.cuts.pop() else {
             return false;
@@ -74,17 +74,17 @@ impl Pieces {
         self.limit = self.limit_least;
         self.passed += 1;
         if self.passed >= PASSED_BEFORE_LONGER {
-            // The more in a row, the sooner: it may have been halved very often for a single key.
+            // The more pieces in a row, the sooner: the range may have been halved very often for a single key.
             let longer = self.passed - PASSED_BEFORE_LONGER + 1;
             self.halved = self.halved.saturating_sub(longer);
         }
-        // What follows a cut is as long as what was before it.
+        // The piece after a cut is as long as the one before it.
         self.depth = depth;
         while self.depth < self.halved && self.halve() {}
         true
     }
 
-    /// Too many deleted keys are in the piece.
+    /// The piece holds too many deleted keys.
     pub(super) fn full(&mut self) {
         self.passed = 0;
         if self.halve() {
@@ -94,7 +94,7 @@ impl Pieces {
         }
     }
 
-    /// Halves the next piece. False: it cannot be.
+    /// Halves the next piece. Returns false if that is not possible.
     fn halve(&mut self) -> bool {
         let (from, to, _) = self.next();
         match middle(from, to) {
@@ -109,7 +109,7 @@ impl Pieces {
     }
 }
 
-/// A key about half way between two, or `None` where nothing is between them.
+/// A key about half way between two, or `None` if nothing is between them.
 fn middle(from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
     let digit = |key: &[u8], at: usize| key.get(at).copied().map_or(0, u16::from);
     let mut sum = vec![0_u16; from.len().max(to.len()) + 1];
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(middle(b"\x10", b"\x20").as_deref(), Some(&b"\x18\0"[..]));
     }
 
-    /// Goes over a range in which `deleted` say which keys are there. How many keys were passed over, in how many pieces.
+    /// Walks over a range with these deleted keys. Returns how many keys were passed over, in how many pieces.
     fn pass(deleted: &[Vec<u8>], order: Order, limit: u64) -> (u64, u32) {
         let (from, to) = (b"store".to_vec(), b"storf".to_vec());
         let mut pieces = Pieces::new(from.clone(), to.clone(), order, limit);
@@ -215,7 +215,7 @@ mod tests {
             assert!(cost < 2 * 200_000, "{cost}");
             assert!(count < 8_000, "{count}");
         }
-        // A key that alone is too much, as after very many writes of it.
+        // A key that is too much by itself, for example after very many writes of it.
         let same = vec![key(7); 5_000];
         for order in [Order::Up, Order::Down] {
             let (cost, _) = pass(&same, order, 100);

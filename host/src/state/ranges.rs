@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Where an interval ends.
+/// The end of an interval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// Before this key.
@@ -30,11 +30,11 @@ impl End {
     }
 }
 
-/// What an interval costs beside its bounds, for the account of what is uncommitted: about what it costs the commit, which looks
+/// Bytes that an interval counts as uncommitted, in addition to its bounds: about its cost for the commit, which looks
 /// for the keys in it.
 const INTERVAL_BYTES: usize = 512;
 
-/// Where an interval ends, and its number.
+/// The end of an interval, and its number.
 type Interval = (End, u64);
 
 /// Disjoint intervals, each with the number of the newest range delete that covers it. Numbers only grow, so a new
@@ -44,7 +44,7 @@ type Interval = (End, u64);
 /// A clone shares the intervals until one of the two changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cover {
-    /// `None`: there was never one, which each read of a store finds out without a look at other memory.
+    /// `None`: there has never been one. Each read of a store sees that without touching other memory.
     intervals: Option<Arc<BTreeMap<Box<[u8]>, Interval>>>,
     /// For each change since the last [`Cover::keep`]: where, and what was there before.
     undo: Vec<(Box<[u8]>, Option<Interval>)>,
@@ -59,7 +59,7 @@ impl Cover {
             .is_none_or(|intervals| intervals.is_empty())
     }
 
-    /// The number of the newest range delete that covers a key; 0 where none does.
+    /// The number of the newest range delete that covers a key; 0 if none does.
     pub(super) fn number_at(&self, key: &[u8]) -> u64 {
         let Some(intervals) = &self.intervals else {
             return 0;
@@ -86,7 +86,7 @@ impl Cover {
         self.bytes
     }
 
-    /// What one more clone is to read, without the means to undo.
+    /// A copy for reading, without the means to undo.
     pub(super) fn view(&self) -> Cover {
         Cover {
             intervals: self.intervals.clone(),
@@ -95,7 +95,7 @@ impl Cover {
         }
     }
 
-    /// Where undoing would come back to.
+    /// A point to return to when undoing.
     pub(super) fn mark(&self) -> usize {
         self.undo.len()
     }

@@ -1,5 +1,5 @@
-//! Deletes of keys that follow one another, as a queue's: what many deletes say, one range delete says too, and nobody has to
-//! pass over it key by key afterwards.
+//! Runs of deletes whose keys follow one another, as in a queue. One range delete replaces many deletes, so scans need not pass
+//! over them key by key afterwards.
 //!
 //! The database is asked what it has between the first and the last of them: a range that holds nothing else is deleted as
 //! one, and a key that it does not have is not deleted at all.
@@ -8,10 +8,10 @@ use super::StateError;
 use super::db::{Db, Family, Stored, WriteSet};
 use super::keys::{Order, StorePrefix};
 
-/// So many deletes in a row are looked at, and so many keys are deleted with a range: each range delete is paid for by every
-/// reader.
+/// The shortest run of deletes that is considered, and the fewest keys that a range delete is used for: every reader pays for each
+/// range delete.
 pub(super) const RUN_MIN: usize = 256;
-/// What the walk may cost: so many bytes of values for each key, and a key that stays after so many that go; this much more is
+/// Limits of the walk: bytes of values for each key, and one key that stays for this many that go; this much more is
 /// always allowed.
 const VALUE_BYTES: usize = 512;
 const KEYS_FOR_ONE_THAT_STAYS: usize = 64;
@@ -46,7 +46,7 @@ pub(super) fn write(
         key: Vec::new(),
     };
     loop {
-        // It may pass over keys deleted before, but not over very many.
+        // It may pass over keys that were deleted earlier, but not over very many.
         if !walk.arrive(&mut || true)? || runs.walked.is_too_much() {
             for key in &keys[runs.run..] {
                 writer.delete(key);
@@ -64,7 +64,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// How far the walk has come.
+/// The progress of the walk.
 struct Runs<'a> {
     keys: &'a [&'a [u8]],
     /// The first of the keys that the walk has not reached.
@@ -77,7 +77,7 @@ struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// The walk has come to an entry: whether it stays, and the run ends before it.
+    /// The walk has reached an entry. Returns whether the entry stays, and the run ends before it.
     fn stays(&mut self, (key, value): Stored<'_>) -> bool {
         let key = &key[StorePrefix::LEN..];
         while self.keys.get(self.next).is_some_and(|next| *next < key) {

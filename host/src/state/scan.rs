@@ -24,7 +24,7 @@ use crate::model::{Column, StoreIndex};
 pub struct CursorId(pub(super) u32);
 
 impl CursorId {
-    /// As a number that no later cursor of the task has.
+    /// As a number, which no later cursor of the task has.
     pub fn to_bits(self) -> u32 {
         self.0
     }
@@ -38,7 +38,7 @@ impl CursorId {
 /// How to scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanOptions {
-    /// Least or greatest key first.
+    /// Smallest or greatest key first.
     pub order: Order,
     /// Leave the values out.
     pub keys_only: bool,
@@ -62,7 +62,7 @@ pub(super) struct Cursor {
     pub(super) number: u64,
     pub(super) cover: Cover,
     pub(super) sealed: Option<Arc<Overlay>>,
-    /// Whether it was asked for entries.
+    /// Whether entries have been read from it.
     pub(super) begun: bool,
 }
 
@@ -98,11 +98,11 @@ impl Cursor {
         Ok(found)
     }
 
-    /// Remembers that nothing lies before the first entry of a scan, or nothing at all.
+    /// Remembers that a scan found nothing before its first entry, or nothing at all.
     fn find_gap(&mut self, found: &Column, gaps: (&mut Gaps, u64)) {
         let begun = std::mem::replace(&mut self.begun, true);
         let (gaps, number) = gaps;
-        // A gap is one in what the task reads now; the cursor may stand before later writes.
+        // A gap describes what the task reads now; the cursor may not see later writes.
         if begun || number != self.number {
             return;
         }
@@ -141,7 +141,7 @@ impl Cursor {
         let mut last = None;
         for step in 1u32.. {
             if (step.is_multiple_of(1024) && over()) || !stored.arrive(over)? {
-                // What was found is a good answer; nothing is not, because it would mean the end.
+                // Some entries are a good answer. None is not, because that would mean the end.
                 return if last.is_some() {
                     Ok(last)
                 } else {

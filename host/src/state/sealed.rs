@@ -1,7 +1,7 @@
 //! The writes of one epoch of a task, frozen: what the commit writes, and what the caches learn from it.
 //!
-//! [`SealedState::changes`] is the epoch as a value: one iterator, whoever needs it. The database's write is built from it;
-//! so is whatever else must carry the same changes.
+//! [`SealedState::changes`] is the epoch as a value, as one iterator. The database's write is built from it, and so is
+//! everything else that must carry the same changes.
 //!
 //! Invariant: a sealed state never changes, and may be read by several threads.
 
@@ -15,7 +15,7 @@ use super::store::StoreHandle;
 use super::{StateError, runs, value};
 use crate::model::{StoreId, TaskId};
 
-/// A range delete that would list more keys than this makes the store's whole part of the cache stale instead.
+/// Above this many keys a range delete invalidates all cached entries of the store.
 const LISTED_KEYS: usize = 10_000;
 /// The most keys listed for one checkpoint.
 pub const LISTED_KEYS_MAX: usize = 1 << 18;
@@ -125,7 +125,7 @@ impl SealedStore {
     fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         let ranges = self.overlay.ranges();
         let ranges = ranges.map(|(start, end)| Change::DeleteRange { start, end });
-        // In order: each insert into the memtable then goes where the last one has just been.
+        // In the order of keys: each insert into the memtable then goes next to the last one.
         let entries = self.overlay.entries_sorted().into_iter();
         ranges.chain(entries.map(|(key, value)| match value {
             Some(value) => Change::Put(key, value),
@@ -229,7 +229,7 @@ impl Writer<'_, '_> {
         self.writes.delete(Family::State, &self.key);
     }
 
-    /// `keys`: what the range holds, if that is known.
+    /// `keys`: the keys in the range, if they are known.
     fn delete_range(&mut self, start: &[u8], end: Option<&[u8]>, keys: Option<&[Box<[u8]>]>) {
         match keys {
             Some(keys) if keys.len() <= DELETED_ONE_BY_ONE => {
@@ -253,8 +253,8 @@ impl Writer<'_, '_> {
     }
 }
 
-/// The keys from where a walk stands up to before `upper`; `None` if they are more than `most`, or if the walk would pass over
-/// many that were deleted before.
+/// The keys from the position of a walk up to, not including, `upper`; `None` if there are more than `most`, or if the walk would
+/// pass over many that were deleted earlier.
 fn list(walk: &mut SteppedWalk<'_>, upper: &[u8], most: usize) -> Result<Listed, StateError> {
     let mut keys = Vec::new();
     loop {

@@ -81,7 +81,7 @@ impl StoreHandle {
         &self.base
     }
 
-    /// Hands the committed value of a key to `read`.
+    /// Calls `read` with the committed value of a key.
     pub(super) fn get_with<R>(
         &self,
         key: &[u8],

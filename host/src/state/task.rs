@@ -14,7 +14,7 @@ use crate::model::{Column, StoreIndex, TaskId};
 /// Why a counter could not be incremented.
 #[derive(Debug, thiserror::Error)]
 pub enum IncrementError {
-    /// The stored value is no counter.
+    /// The stored value is not a counter.
     #[error("the value has {0} bytes, but a counter has 8")]
     Length(usize),
     /// The sum does not fit.
@@ -84,7 +84,7 @@ impl TaskState {
         }
     }
 
-    /// Hands the value of a key to `read`.
+    /// Calls `read` with the value of a key.
     ///
     /// # Errors
     /// The database could not be read; `read` was not called.
@@ -162,7 +162,7 @@ impl TaskState {
     /// The value of a counter of 8 bytes, little-endian; an absent key counts as 0.
     ///
     /// # Errors
-    /// The value is no counter, or the database could not be read.
+    /// The value is not a counter, or the database could not be read.
     pub fn counter(&mut self, store: StoreIndex, key: &[u8]) -> Result<i64, IncrementError> {
         self.get_with(store, key, |value| match value {
             None => Ok(0),
@@ -176,7 +176,7 @@ impl TaskState {
     /// Adds to a counter of 8 bytes, little-endian; an absent key counts as 0.
     ///
     /// # Errors
-    /// The value is no counter, the sum does not fit, or the database could not be read. Nothing was written.
+    /// The value is not a counter, the sum does not fit, or the database could not be read. Nothing was written.
     pub fn increment(
         &mut self,
         store: StoreIndex,
@@ -231,8 +231,8 @@ impl TaskState {
         CursorId(id)
     }
 
-    /// The next entries of a cursor, or `None` where the cursor has ended. It looks for them
-    /// until `over` says that the time for it is over.
+    /// The next entries of a cursor, or `None` if the cursor has ended. The search stops when
+    /// `over` returns true.
     ///
     /// # Errors
     /// The database could not be read, or nothing was found in time.
@@ -339,8 +339,8 @@ impl TaskState {
         self.stores.iter().any(|store| store.sealed.is_some())
     }
 
-    /// Freezes the open layers. The task reads through them and goes on; `None` where nothing was written. The work
-    /// is per store, whatever the number of entries.
+    /// Freezes the open layers. The task reads through them and goes on; `None` if nothing was written. The work
+    /// is constant per store, whatever the number of entries.
     ///
     /// # Panics
     /// Inside a batch, or while an earlier epoch is not released.
@@ -371,7 +371,7 @@ impl TaskState {
         (!sealed.is_empty()).then(|| SealedState::new(self.task, sealed))
     }
 
-    /// Gives up the sealed epoch: it is committed, and the cache knows it.
+    /// Gives up the sealed epoch: it is committed, and the cache is up to date.
     pub fn release(&mut self) {
         for store in &mut self.stores {
             store.sealed = None;

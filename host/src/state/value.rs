@@ -1,4 +1,4 @@
-//! How a value is stored: one byte of flags, an expiry where the flags say so, the guest's bytes.
+//! How a value is stored: one byte of flags, an expiry if the flags say so, the guest's bytes.
 //!
 //! | bytes | what |
 //! | --- | --- |

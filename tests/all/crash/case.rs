@@ -70,7 +70,7 @@ pub(super) struct Case {
     pub(super) in_place: bool,
 }
 
-/// So many that chains of crashes do not come to their end.
+/// Enough that chains of crashes do not come to their end.
 pub(super) const FROM_FILE_TO_FILE: Case = Case {
     text: FILES,
     lines: 3000,
@@ -142,7 +142,7 @@ impl Case {
 }
 
 /// Runs a command until it aborts before a step: a number, or a name and which of that name. The steps of the run; `None`:
-/// the command came to its end before.
+/// the command ended before.
 #[track_caller]
 pub(super) fn crash_in(job: &mut Job, arguments: &[&str], before: &str) -> Option<Vec<String>> {
     let (done, steps) = watched(job, before, |job| job.call(arguments));

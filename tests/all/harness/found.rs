@@ -33,7 +33,7 @@ pub struct Witness {
     pub nonce: u64,
 }
 
-/// A state directory that nobody uses, and the files of its output.
+/// A state directory that is not in use, and the files of its output.
 #[derive(Debug)]
 pub struct Found {
     pub commit: CommitKey,

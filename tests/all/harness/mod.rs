@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The binary that users run. Made by `scripts/test` beside the tests' own.
+/// The binary that users run. Built by `scripts/test` next to the tests' own.
 pub fn host() -> PathBuf {
     match std::env::var_os("WASM_HOST_BINARY") {
         Some(path) => PathBuf::from(path),
@@ -248,7 +248,7 @@ impl Job {
         self.start_with(&["run"])
     }
 
-    /// Starts the job and waits until it can be asked. Not by asking: while nobody holds the state, a command that looks at it
+    /// Starts the job and waits until it can be asked. Not by asking: while no process holds the state, a command that looks at it
     /// holds it.
     #[track_caller]
     pub fn answering(&self) -> Running {
@@ -287,7 +287,7 @@ impl Job {
         self.spawn(self.command(arguments))
     }
 
-    /// Starts the job with so many open files at most.
+    /// Starts the job with a limit of open files.
     pub fn limited(&self, files: u32) -> Running {
         let command = self.command(&["run"]);
         let mut limited = Command::new("sh");

@@ -1,4 +1,4 @@
-//! Range deletes of so many keys that neither the commit lists them nor a scan passes over them in time.
+//! Range deletes of more keys than a commit lists or a scan can pass over in time.
 
 use std::sync::Arc;
 

@@ -215,7 +215,7 @@ impl Engine {
             self.db
                 .take()
                 .and_then(Arc::into_inner)
-                .expect("nobody else has the database open"),
+                .expect("the database is not open elsewhere"),
         );
         let path = self.directory.path().join("db");
         let db =

@@ -119,9 +119,9 @@ pub(super) fn numbered(number: u32) -> Bytes {
 /// Lengths of values, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ValueLengths {
-    /// Most values have at most so many.
+    /// Most values have at most this many bytes.
     pub(super) usual_max: usize,
-    /// One in a hundred has up to so many.
+    /// One in a hundred has up to this many.
     pub(super) rare_max: usize,
 }
 

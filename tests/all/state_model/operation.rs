@@ -83,7 +83,7 @@ pub(super) enum CommitStep {
     Prepare,
     /// It becomes durable.
     Write,
-    /// The cache is told.
+    /// The cache is updated.
     Publish,
 }
 
@@ -181,7 +181,7 @@ pub(super) type Found = Vec<(Bytes, Option<Bytes>)>;
 /// Why a counter was not incremented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The value has so many bytes.
+    /// The length of the value.
     Length(usize),
     /// The sum exceeds 64 bits.
     Overflow,

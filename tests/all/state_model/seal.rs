@@ -75,7 +75,7 @@ fn whole_scan(task: &mut TaskState) {
     task.end_call();
 }
 
-/// Puts so many entries into the open epoch, in batches, with some range deletes; `scanned`: the store keeps its keys
+/// Puts this many entries into the open epoch, in batches, with some range deletes; `scanned`: the store keeps its keys
 /// in order.
 fn fill(task: &mut TaskState, entries: u64, scanned: bool) {
     if scanned {

@@ -38,7 +38,7 @@ pub(crate) fn task(attribute: TokenStream, item: TokenStream) -> Result<TokenStr
     Ok(quote! {
         #block
         #task
-        // Natively nothing may use the task, where its crate has no tests: it is no dead code for that.
+        // Natively nothing may use the task, if its crate has no tests; that does not make it dead code.
         #[cfg(not(target_family = "wasm"))]
         const _: ::core::option::Option<::wasm_host_sdk::__private::Instance<#ty>> = {
             let _create = <#ty as ::wasm_host_sdk::Task>::create;
@@ -64,7 +64,7 @@ fn implement(ty: &Type, handlers: &Handlers) -> TokenStream {
     });
     let close = handlers.close.as_ref().map(|handler| {
         let call = call(ty, handler, &quote!(self,));
-        // The contract has no place for an error here, but the log has one.
+        // The contract has no place for an error here, so it is logged.
         quote! {
             let closed: ::core::result::Result<(), ::wasm_host_sdk::Error> = #call;
             if let ::core::result::Result::Err(error) = closed {

@@ -8,7 +8,7 @@ use crate::backend::state::Range;
 use crate::{Codec, Error};
 
 /// The entries of a store, to be prepared before a batch and inspected after it. None of this counts as a call of
-/// the task. It panics where a codec fails.
+/// the task. It panics if a codec fails.
 pub struct Entries<K, V> {
     host: Shared,
     name: String,

@@ -18,12 +18,12 @@ pub struct Harness<T: Task> {
     latest_timestamp_ms: Option<i64>,
 }
 
-/// What became of the messages of one batch.
+/// The outcome for the messages of one batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fed {
     /// The rejected messages, by offset.
     pub rejected: Vec<Rejected>,
-    /// The reason for which a `batch` handler failed the call, whereupon the messages came again one by one.
+    /// The reason why a `batch` handler failed the call; the messages then came again one by one.
     pub replayed: Option<String>,
 }
 

@@ -29,7 +29,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// All calls that read or write state. Opening a store, which happens once per instance, is none.
+    /// All calls that read or write state. Opening a store, which happens once per instance, does not count.
     pub fn state(&self) -> u64 {
         self.get
             + self.put
@@ -46,7 +46,7 @@ impl Calls {
 /// A line that a task has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How much it matters.
+    /// Its level.
     pub level: Level,
     /// What it belongs to: the module, for the crate's macros.
     pub context: String,
@@ -189,7 +189,7 @@ pub(super) fn enter<R>(host: &Shared, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The host of the call that is going on.
+/// The host of the current call.
 #[track_caller]
 pub(super) fn current() -> Shared {
     match CURRENT.with_borrow(|current| current.clone()) {

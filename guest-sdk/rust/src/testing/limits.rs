@@ -1,4 +1,4 @@
-//! The contract's limits at their defaults, and the traps of who breaks them.
+//! The contract's limits at their defaults, and the traps for breaking them.
 
 use crate::backend::types::BytesColumn;
 use crate::column::Column as _;
@@ -7,7 +7,7 @@ use crate::packed;
 pub(super) const KEY_BYTES: usize = 8 << 10;
 pub(super) const VALUE_BYTES: usize = 1 << 20;
 pub(super) const CALL_BYTES: usize = 16 << 20;
-/// What an entry, a message or a header counts beside its bytes.
+/// Bytes charged per entry, message or header on top of its own.
 pub(super) const ENTRY_BYTES: usize = 32;
 pub(super) const HEADERS: usize = 64;
 pub(super) const HEADER_BYTES: usize = 16 << 10;
@@ -30,12 +30,12 @@ pub(super) fn at_most(limit: &str, max: usize, asked: usize) {
     }
 }
 
-/// Packed numbers are whole.
+/// The bytes must be whole packed numbers.
 #[track_caller]
 pub(super) fn check_packed<const SIZE: usize>(what: &str, packed: &[u8]) {
     if !packed.len().is_multiple_of(SIZE) {
         trap(format_args!(
-            "{what}: {} bytes are no packed numbers of {SIZE} bytes",
+            "{what}: {} bytes are not packed numbers of {SIZE} bytes",
             packed.len()
         ));
     }
@@ -69,6 +69,6 @@ pub(super) fn check_metric_name(name: &str) {
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(legal))
     {
-        trap(format_args!("{name:?} is no name of a figure"));
+        trap(format_args!("{name:?} is not a valid name of a figure"));
     }
 }

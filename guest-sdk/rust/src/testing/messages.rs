@@ -45,12 +45,12 @@ impl Incoming {
         }
     }
 
-    /// A message without a key, whose value is JSON. It panics if the value is nothing that JSON can say.
+    /// A message without a key, whose value is JSON. It panics if the value cannot be written as JSON.
     #[track_caller]
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self::value(json),
-            Err(error) => panic!("the value is no JSON: {error}"),
+            Err(error) => panic!("the value is not JSON: {error}"),
         }
     }
 

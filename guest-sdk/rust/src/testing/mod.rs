@@ -25,8 +25,8 @@
 //!
 //! It has the contract's meaning: an error of a batch undoes it, and the messages come again one by one; a rejected
 //! message is undone; reads see own writes and scans do not see later ones; store time stands still during a
-//! batch. What traps in a host panics here, with a sentence that begins with "trap:". What it has not: deadlines, a limit of
-//! memory, and files or clocks by `wasi`.
+//! batch. What traps in a host panics here, with a sentence that begins with "trap:". It has no deadlines, no limit of
+//! memory, and no files or clocks by `wasi`.
 
 mod entries;
 mod harness;

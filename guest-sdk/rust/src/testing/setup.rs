@@ -7,7 +7,7 @@ use super::Harness;
 use super::host::Host;
 use crate::{Error, Task};
 
-/// What a job declares for a stage: the beginning of a test.
+/// What a job declares for a stage: the start of a test.
 ///
 /// Without more, there is one input, `in`, no store and no output, one task, and a clock at 0.
 pub struct Setup {
@@ -46,7 +46,7 @@ impl Setup {
         self
     }
 
-    /// Declares an output port whose stream has so many partitions, at least 1.
+    /// Declares an output port whose stream has this many partitions, at least 1.
     #[track_caller]
     pub fn output(mut self, port: &str, partitions: u32) -> Self {
         assert!(partitions > 0, "a stream has at least one partition");

@@ -47,7 +47,7 @@ pub struct DirectoryOptions<'a> {
     pub check: Check<'a>,
 }
 
-/// Looks at a database (`None`: there is none yet) and refuses it or not.
+/// Checks a database (`None`: not made yet); an error refuses it.
 pub type Check<'a> = Box<dyn Fn(Option<&Db>) -> Result<(), OpenError> + 'a>;
 
 /// An open state directory.

@@ -13,13 +13,13 @@ use crate::config::units::ByteSize;
 /// More threads than any machine has cores.
 const WORKERS_MAX: u32 = 1024;
 
-/// Less could not hold one write of a guest beside what is kept about it.
+/// Less could not hold one write of a guest and the bookkeeping for it.
 const CHECKPOINT_BYTES_MIN: ByteSize = ByteSize::mib(1);
 
 /// A checkpoint is one write to the database, and the columns it is made of end at 4 GiB.
 const CHECKPOINT_BYTES_MAX: ByteSize = ByteSize::mib(2048);
 
-/// More is the same as never to stop.
+/// More is the same as never stopping.
 const FAILURES_MAX: u32 = 1_000_000;
 
 /// `[job]`; `None` without a valid name.
@@ -64,7 +64,7 @@ fn cores() -> u32 {
     u32::try_from(cores).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
 }
 
-/// A key of a coming version that is accepted with its default.
+/// A key of a later version, accepted with its default value only.
 fn only_default_bool(table: &mut Table<'_>, key: &'static str, default: bool) -> bool {
     if let Some(entry) = table.entry(key)
         && let Some(value) = entry.bool()
@@ -78,7 +78,7 @@ fn only_default_bool(table: &mut Table<'_>, key: &'static str, default: bool) ->
     default
 }
 
-/// `[checkpoint]`, and where its timeout stands, if it is set.
+/// `[checkpoint]`, and the place of its timeout in the file, if it is set.
 pub(super) struct Located {
     pub(super) checkpoint: Checkpoint,
     pub(super) timeout_span: Option<Range<usize>>,

@@ -1,4 +1,4 @@
-//! Granted folders against those that are the host's own: what a guest could read of other tasks, or write to what is committed.
+//! Granted folders, checked against the host's own folders: a guest could read other tasks' state, or write to committed data.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::config::setting::Problem;
 use crate::config::stream::System;
 use crate::config::table::Context;
 
-/// Refuses grants that cover, or lie in, the state directory; and those to write that do so with the folder of an output.
+/// Refuses grants that cover, or lie in, the state directory, and grants to write that do so with the folder of an output.
 pub(super) fn check(
     cx: &Context<'_>,
     general: &General,
@@ -52,14 +52,14 @@ pub(super) fn check(
     }
 }
 
-/// Whether one lies in the other.
+/// Whether one path lies in the other.
 fn meet(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// Where a path leads to: without symbolic links, also where what it names is not there yet.
+/// The real path, without symbolic links, even if the file does not exist yet.
 fn resolved(path: &Path) -> PathBuf {
-    /// As many as the kernel follows.
+    /// As many links as the kernel follows.
     const LINKS: usize = 40;
     let (mut missing, mut links) = (Vec::new(), 0);
     let mut there = path.to_owned();

@@ -24,7 +24,7 @@ use super::table::{Context, Entry, Note, Table};
 #[cfg(test)]
 pub(super) use stream::KINDS;
 
-/// Keys by the table in which they belong, for those who look in the wrong one.
+/// Keys by the table they belong to, to help when one is in the wrong table.
 pub(super) const HOMES: [(&str, &[&str]); 5] = [
     (
         "[job]",
@@ -121,7 +121,7 @@ pub(super) fn job(
     }
 }
 
-/// So many findings are shown at most.
+/// The most findings that are shown.
 const NOTES_MAX: usize = 100;
 
 fn diagnostic(note: Note, text: &str, path: &Path) -> Diagnostic {
@@ -158,7 +158,7 @@ fn syntax(cx: &Context<'_>, error: &Error) {
     cx.error(&span, problem);
 }
 
-/// The whole document. `None` where something is missing or wrong; it has been noted.
+/// The whole document. `None` if something is missing or wrong, which has been noted.
 fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Option<Job> {
     let mut root = Table::new(cx, "the job file", document, 0..0);
     let general = general::job(&mut root);
@@ -199,7 +199,7 @@ fn streams<'a>(root: &mut Table<'a>) -> Vec<Entry<'a>> {
         .unwrap_or_default()
 }
 
-/// The stages, of which there can be one for now; all are read, so that what is wrong with them is said at once.
+/// The stages. There can be one for now; all are read, so that all mistakes are reported at once.
 fn stages<'a>(root: &mut Table<'a>, declared: &[Entry<'a>]) -> Vec<stage::Draft<'a>> {
     let Some(entry) = root.entry("stage") else {
         root.missing(
@@ -233,7 +233,7 @@ fn stages<'a>(root: &mut Table<'a>, declared: &[Entry<'a>]) -> Vec<stage::Draft<
     drafts
 }
 
-/// Says where a key belongs that is in the wrong table.
+/// Names the table that a misplaced key belongs to.
 fn at_home(key: &str, here: &str) -> Option<Problem> {
     let (home, _) = HOMES
         .iter()

@@ -7,20 +7,20 @@ use crate::config::setting::Problem;
 use crate::config::stage::{InputPort, OutputPort, Start, StartEnd};
 use crate::config::table::{Entry, Table};
 
-/// A stream's name in a stage, and where it stands.
+/// A stream's name in a stage, and its place in the file.
 pub(super) struct StreamRef<'a> {
     pub(super) stream: &'a str,
     pub(super) span: Range<usize>,
 }
 
-/// An input, and where its parts stand.
+/// An input, and the places of its parts in the file.
 pub(super) struct Input<'a> {
     pub(super) port: InputPort,
     pub(super) stream: StreamRef<'a>,
     pub(super) start_span: Range<usize>,
 }
 
-/// An output, and where its stream stands.
+/// An output, and the place of its stream in the file.
 pub(super) struct Output<'a> {
     pub(super) port: OutputPort,
     pub(super) stream: StreamRef<'a>,

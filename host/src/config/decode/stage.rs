@@ -16,13 +16,13 @@ use crate::config::stage::{
 use crate::config::table::{Entry, Table};
 use crate::config::units::ByteSize;
 
-/// One call may stage so much, so no single value can be longer.
+/// One call may stage this much, so no single value can be longer.
 const VALUE_BYTES_MAX: ByteSize = ByteSize::mib(16);
 
 /// Keys are compared and copied all the time.
 const KEY_BYTES_MAX: ByteSize = ByteSize::mib(1);
 
-/// Less than a guest's own data and stack.
+/// A guest's own data and stack need this much.
 const MEMORY_MIN: ByteSize = ByteSize::mib(1);
 
 /// All that a 32-bit guest can address.
@@ -34,18 +34,18 @@ const BATCH_MESSAGES_MAX: u32 = 1_000_000;
 /// Beyond it a batch is not cheaper, only larger.
 const BATCH_BYTES_MAX: ByteSize = ByteSize::mib(64);
 
-/// A stage as far as it could be read, and where its parts stand.
+/// A stage as far as it could be read, and the places of its parts in the file.
 pub(super) struct Draft<'a> {
-    /// Its name, where that is valid.
+    /// Its name, if that is valid.
     pub(super) name: Option<(&'a str, Range<usize>)>,
     pub(super) inputs: Vec<Input<'a>>,
     pub(super) outputs: Vec<Output<'a>>,
     pub(super) dead_letters: Option<StreamRef<'a>>,
-    /// Where the deadline of a call stands, if it is set.
+    /// The place of the deadline of a call, if it is set.
     pub(super) call_deadline_span: Option<Range<usize>>,
-    /// Where the granted folders stand, in their order.
+    /// The places of the granted folders, in their order.
     pub(super) grant_spans: Vec<Range<usize>>,
-    /// `None` where something is missing or wrong; it has been noted. Its number of partitions is not yet known.
+    /// `None` if something is missing or wrong, which has been noted. Its number of partitions is not yet known.
     pub(super) stage: Option<Stage>,
 }
 
@@ -146,7 +146,7 @@ fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
         let found = std::fs::metadata(&*path);
         let problem = match found.map(|found| found.is_file()) {
             Ok(true) => return Some(path),
-            Ok(false) => Problem::new("the component is no regular file"),
+            Ok(false) => Problem::new("the component is not a regular file"),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Problem::new("there is no such component").help("build it, or name another file")
             }
@@ -165,7 +165,7 @@ fn dead_letters<'a>(
     let wanted = on_rejected.is_some_and(|answer| **answer == OnRejected::DeadLetter);
     match table.entry("dead-letters") {
         Some(entry) => {
-            // What `on-rejected` says is not known where it is wrong itself.
+            // If `on-rejected` itself is wrong, its meaning is not known.
             let known = on_rejected.is_some() || table.peek("on-rejected").is_none();
             if known && !wanted {
                 let problem = Problem::new("nothing is sent to `dead-letters`");
@@ -208,7 +208,7 @@ fn stores(stage: &mut Table<'_>) -> BTreeMap<String, Store> {
     stores
 }
 
-/// What the guest is told, as strings.
+/// The configuration of the component, as strings.
 fn config(stage: &mut Table<'_>) -> BTreeMap<String, Setting<String>> {
     let Some(table) = stage.table("config", "[stage.config]") else {
         return BTreeMap::new();
@@ -221,7 +221,7 @@ fn config(stage: &mut Table<'_>) -> BTreeMap<String, Setting<String>> {
         } else {
             entry.wrong_type(
                 "one value",
-                "a guest is told strings, numbers, true, false, dates and times; put the rest into a string",
+                "a value is a string, a number, true, false, a date or a time; put anything else into a string",
             );
             return None;
         };
@@ -230,7 +230,7 @@ fn config(stage: &mut Table<'_>) -> BTreeMap<String, Setting<String>> {
     values.collect()
 }
 
-/// The limits, and where the deadline of a call stands.
+/// The limits, and the place of the deadline of a call.
 fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
     let default = Limits::default();
     let Some(mut table) = stage.table("limits", "[stage.limits]") else {
@@ -277,7 +277,7 @@ fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
     (limits, span)
 }
 
-/// The capabilities, and where the granted folders stand.
+/// The capabilities, and the places of the granted folders.
 fn capabilities(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
     let Some(mut table) = stage.table("capabilities", "[stage.capabilities]") else {
         return Default::default();

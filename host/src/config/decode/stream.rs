@@ -17,15 +17,15 @@ use crate::config::units::ByteSize;
 /// A stream with tens of thousands of partitions is a mistake: each is a task or a file.
 const PARTITIONS: RangeInclusive<u32> = 1..=65_536;
 
-/// What the 15 digits of a generated key can tell apart.
+/// The number of keys that 15 digits can tell apart.
 const GENERATED_KEYS_MAX: u64 = 1_000_000_000_000_000;
 /// What one call may hand to a guest, and a guest to the host.
 const RECORD_BYTES_MAX: ByteSize = ByteSize::mib(16);
 
-/// The end of the names of files that are decompressed.
+/// Files with this ending are decompressed.
 const GZIP: &str = ".gz";
 
-/// The end of the names of files that a coming version decompresses.
+/// Files with this ending will be decompressed by a later version.
 const ZSTD: &str = ".zst";
 
 /// A declared stream, as far as it could be read.
@@ -33,13 +33,13 @@ pub(super) struct Declared<'a> {
     /// The key under which it is declared.
     pub(super) key: &'a str,
     pub(super) key_span: Range<usize>,
-    /// The key, where it is a valid name.
+    /// The key, if it is a valid name.
     pub(super) name: Option<&'a str>,
     pub(super) system: Option<SystemName>,
     pub(super) stream: Option<Stream>,
 }
 
-/// The kinds of streams and the keys that each may have beside `system`.
+/// The kinds of streams, and the keys that each may have in addition to `system`.
 pub(in crate::config) const KINDS: [(&str, &[&str]); 6] = [
     (
         "a `log` stream",
@@ -83,7 +83,7 @@ pub(in crate::config) const KINDS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Says that a key is for streams of another kind.
+/// Reports that a key is for streams of another kind.
 fn of_another_kind(key: &str, kind: &str) -> Option<Problem> {
     let others: Vec<_> = KINDS
         .iter()
@@ -274,7 +274,7 @@ fn required_path(table: &mut Table<'_>, what: &str) -> Option<Setting<PathBuf>> 
     table.text::<PathBuf>("path")
 }
 
-/// Joins a pattern to a folder whose own name is no pattern.
+/// Joins a pattern to a folder whose own name is not a pattern.
 fn pattern_in(folder: &Path, pattern: &Path) -> PathBuf {
     let name = folder.to_string_lossy();
     if pattern.is_absolute() || !name.contains(['*', '?', '[']) {

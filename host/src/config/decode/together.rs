@@ -1,4 +1,4 @@
-//! What is right in each part and wrong together: stages against streams, limits against checkpoints.
+//! Checks of parts that are valid alone but not together: stages against streams, limits against checkpoints.
 
 use std::ops::Range;
 
@@ -153,7 +153,7 @@ fn start(cx: &Context<'_>, declared: &Declared<'_>, start: &Start, at: &Range<us
     };
     let problem = match declared.system {
         Some(SystemName::Stdin) if at_end || at_offset || at_time => {
-            Problem::new("stdin is read from where it stands").help("leave `start` out")
+            Problem::new("stdin cannot start at a chosen place").help("leave `start` out")
         }
         Some(SystemName::Generate) if at_end || at_time => {
             Problem::new("generated messages have no end and no past to start at")

@@ -8,12 +8,12 @@ use crate::config::setting::{FromText, Problem, Written};
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// So many times 1024 bytes.
+    /// Kibibytes.
     pub(in crate::config) const fn kib(kib: u64) -> ByteSize {
         ByteSize(kib << 10)
     }
 
-    /// So many times 1024 x 1024 bytes.
+    /// Mebibytes.
     pub(in crate::config) const fn mib(mib: u64) -> ByteSize {
         ByteSize(mib << 20)
     }
@@ -35,7 +35,7 @@ const UNITS: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
-/// More is a mistake.
+/// A greater size is a mistake.
 const BYTES_MAX: u64 = 1 << 60;
 
 impl Written for ByteSize {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn text_that_is_not_a_size_is_refused() {
         let bad = [
             "",
             "MiB",

@@ -196,7 +196,7 @@ impl Input for Piped {
     }
 }
 
-/// Waits where there is nothing yet.
+/// Waits if there is nothing yet.
 struct Patient(Box<dyn Source>);
 
 impl Source for Patient {

@@ -61,7 +61,7 @@ impl Text {
         }
     }
 
-    /// How many bytes of the file itself have been read, where that is not the position in the text.
+    /// How many bytes of the file itself have been read, if that is not the position in the text.
     pub fn compressed_read(&self) -> Option<u64> {
         match self {
             Text::Plain { .. } => None,
@@ -91,7 +91,7 @@ impl Text {
     }
 }
 
-/// A file read from its beginning, that counts what it has given.
+/// A file that is read from its beginning, and counts the bytes read.
 pub(super) struct Counted {
     file: Arc<Handle>,
     at: Arc<AtomicU64>,

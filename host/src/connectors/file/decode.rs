@@ -1,4 +1,4 @@
-//! From a record's bytes to a message: key, timestamp, value, and whose it is.
+//! From a record's bytes to a message: key, timestamp, value and partition.
 
 use super::field::{Found, Pointer, find};
 use super::rows::Rows;
@@ -31,9 +31,9 @@ impl FileFormat {
 pub(crate) enum Decoded<'a> {
     /// A message of the reader's partition.
     Message(MessageRef<'a>),
-    /// Something of another partition.
+    /// A record of another partition.
     Other,
-    /// A record of the reader's partition that is no message, and why. Where the key is not known, it is of partition 0.
+    /// A record of the reader's partition that is not a message, and why. If its key is not known, it belongs to partition 0.
     Undecodable(String),
 }
 
@@ -80,7 +80,7 @@ enum Kind {
     },
 }
 
-/// A column by name, and where the header of the file being read has it.
+/// A column by name, and its place in the header of the file being read.
 struct Column {
     name: String,
     at: Option<usize>,
@@ -90,7 +90,7 @@ impl Decoder {
     /// A decoder for a reader of one partition.
     ///
     /// # Errors
-    /// What is asked for cannot be had from the format.
+    /// The format cannot provide what is asked for.
     pub fn new(
         format: FileFormat,
         key: Option<&str>,
@@ -139,7 +139,7 @@ impl Decoder {
         })
     }
 
-    /// Whether a record is passed over and takes no number: a blank line, where a blank line is no record.
+    /// Whether a record is passed over and takes no number: a blank line, in a format whose records are not blank.
     pub fn is_blank(&self, record: &[u8]) -> bool {
         match self.kind {
             Kind::Lines => false,
@@ -169,7 +169,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes a record; `now` is its timestamp where it has none of its own.
+    /// Decodes a record; `now` is its timestamp if it has none of its own.
     pub fn decode<'a>(&'a mut self, record: &'a [u8], now: TimestampMs) -> Decoded<'a> {
         let share = self.share;
         let format = self.timestamp.as_ref();
@@ -240,7 +240,7 @@ impl Decoder {
         }
     }
 
-    /// What to do with a record that cannot even be looked at.
+    /// What to do with a record that cannot even be examined.
     pub fn undecodable<'a>(&self, reason: String) -> Decoded<'a> {
         self.share.undecodable(reason)
     }

@@ -1,4 +1,4 @@
-//! What a position of a file stream holds beside the offset. Version 1:
+//! What a position of a file stream holds in addition to the offset. Version 1:
 //!
 //! ```text
 //! 1                       one byte: the version
@@ -10,21 +10,21 @@
 //!   record    u64         its number in the stream; records from the position's offset up to it, if any, are of other
 //!                         partitions
 //!   division  8 bytes     how records are divided among partitions: the first bytes of the SHA-256 of the format's name,
-//!                         a zero byte and the key; zeros where there is one partition
+//!                         a zero byte and the key; zeros if there is one partition
 //! files                   postcard: a list, in the order of first discovery; each
-//!   path       bytes      relative to the fixed folder of the pattern, where it lies below it
+//!   path       bytes      relative to the fixed folder of the pattern, if it lies below it
 //!   device     u64
 //!   inode      u64
 //!   compressed bool       whether it is read as gzip
-//!   beginning             length u32 (at most 4096) and the first 16 bytes of the SHA-256 of so many first bytes
+//!   beginning             length u32 (at most 4096) and the first 16 bytes of the SHA-256 of that many first bytes
 //!                         of the file itself (compressed, if it is), as far as they had been read; of a compressed
 //!                         file, as far as they were there
 //!   position   u64        byte position at a record start, decompressed; for the cursor's file the cursor's holds
 //!   line       u64
-//!   finished   option u64 read to its end, when the file itself had so many bytes; of a followed file, that this was
+//!   finished   option u64 the length of the file itself when it was read to its end; of a followed file, that this was
 //!                         so when the position was made: it may go
 //! births                  postcard: a list of u64, one for each file: when it was made, in nanoseconds since the Unix
-//!                         epoch; 0 where the file system does not say. Older hosts wrote no such list
+//!                         epoch; 0 if the file system does not report it. Older hosts wrote no such list
 //! ```
 //!
 //! postcard: integers are LEB128 varints, lists and bytes are preceded by their length, an option by 0 or 1.
@@ -42,10 +42,10 @@ use crate::model::Detail;
 
 const VERSION: u8 = 1;
 
-/// How many bytes at most tell one beginning from another.
+/// The most bytes that are used to tell one beginning from another.
 const BEGINNING_BYTES: u64 = 4096;
 
-/// The first bytes of a file, in short.
+/// A short hash of the first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Beginning {
     pub length: u32,
@@ -53,7 +53,7 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Of the first `length` bytes, or of the greatest number that is of use.
+    /// Of the first `length` bytes, or of as many as are of use.
     pub fn of(file: &File, length: u64) -> io::Result<Beginning> {
         let mut bytes = [0; BEGINNING_BYTES as usize];
         let wanted = length.min(BEGINNING_BYTES);
@@ -76,7 +76,7 @@ impl Beginning {
         })
     }
 
-    /// Whether more of the file would say more.
+    /// Whether more bytes of the file would make it more precise.
     pub fn can_grow(&self, position: u64) -> bool {
         u64::from(self.length) < position.min(BEGINNING_BYTES)
     }

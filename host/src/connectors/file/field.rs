@@ -1,4 +1,4 @@
-//! Finding one scalar in a JSON text without building the rest of it.
+//! Finds one scalar in a JSON text without building the rest.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 pub(crate) struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// A pointer where the text begins with `/`, otherwise a name.
+    /// A pointer if the text begins with `/`, otherwise a name.
     pub fn parse(text: &str) -> Result<Pointer, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return match text.is_empty() {
@@ -29,7 +29,7 @@ impl Pointer {
     }
 }
 
-/// What stands where the pointer shows.
+/// What the pointer leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// A string.
@@ -46,7 +46,7 @@ pub(crate) enum Found {
     Missing,
 }
 
-/// Checks that `json` is one JSON text, and appends the scalar that the pointer shows to `into`. Of repeated members
+/// Checks that `json` is one JSON text, and appends the scalar that the pointer leads to. Of repeated members
 /// the last counts.
 pub(crate) fn find(
     json: &[u8],
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_an_error() {
+    fn invalid_json_is_an_error() {
         let pointer = Pointer::parse("a").unwrap();
         for json in [
             "",

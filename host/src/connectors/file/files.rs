@@ -1,11 +1,11 @@
 //! The files of a stream, as all its readers share them. For a follower: found as soon as they get one of the stream's
 //! names, and held from then on.
 //!
-//! A thread of its own listens to the folders, so that a file is found although all readers are busy or wait; and a
-//! reader that has nothing left to read listens itself, so that what happened before it asked is always told. Every
-//! reader is told of all files in the same order. Invariants: a file that had one of the stream's names while its folder
-//! was watched is found, unless it was deleted before anybody looked, which is said; a file that no longer has such a
-//! name stays as long as a reader holds it.
+//! A thread of its own listens to the folders, so that a file is found even while all readers are busy or waiting. A
+//! reader with nothing left to read listens itself, so that it always hears of what happened before it asked. Every
+//! reader hears of all files in the same order. Invariants: a file that had one of the stream's names while its folder
+//! was watched is found, unless it was deleted before it could be opened, which is logged; a file that no longer has such
+//! a name stays as long as a reader holds it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -25,19 +25,19 @@ use super::names::{Meaning, Names};
 use super::watch::{Heard, Watch};
 use crate::connectors::SourceError;
 
-/// After so long the pattern is looked at again, whatever was heard.
+/// The pattern is matched again after this time, whatever events have come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same, where the kernel has no watch left to give.
+/// The same, if the kernel has no watches left.
 const ASK_INTERVAL: Duration = Duration::from_millis(40);
 
-/// A look may take this part of the time at most: where there are many files, the clock looks less often.
+/// Matching may take this part of the time at most: with many files it is done less often.
 const LOOK_SHARE: u32 = 50;
 
-/// So many files are opened before it is known that they are what was heard of.
+/// The number of files opened before it is known whether they are the ones of an event.
 const OPENED_AT_ONCE: usize = 16;
 
-/// A busy writer makes more events than there need be looks.
+/// A busy writer makes more events than are worth a look each.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The files of a stream.
@@ -53,7 +53,7 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// What a reader is told.
+/// What a reader hears of.
 #[derive(Default)]
 pub(super) struct News {
     /// In the order in which they are to be read.
@@ -91,7 +91,7 @@ struct State {
     found: Vec<Arc<Handle>>,
     changed: BTreeSet<u64>,
     number: u64,
-    /// Something was heard that only a look can tell.
+    /// An event came that only a look at the folder can explain.
     look: bool,
     next_look: Instant,
     said: HashSet<String>,
@@ -144,7 +144,7 @@ impl Files {
         handle
     }
 
-    /// A reader begins to follow. It is told of everything after the files that it is given, which are all there are.
+    /// A reader begins to follow. It hears of everything after the files that it is given, which are all there are.
     pub fn join(&self) -> Result<(Arc<Member>, Vec<Arc<Handle>>), SourceError> {
         let mut state = self.shared.state.lock();
         let mut stop = self.stop.lock();
@@ -163,7 +163,7 @@ impl Files {
         Ok((member, files.into_values().collect()))
     }
 
-    /// Takes a file that has none of the stream's names among them, because a reader knows it.
+    /// Adds a file that has none of the stream's names, because a reader knows it.
     pub fn adopt(&self, sighting: Sighting) -> Arc<Handle> {
         let mut state = self.shared.state.lock();
         let id = (sighting.device, sighting.inode);
@@ -181,12 +181,12 @@ impl Files {
         handle
     }
 
-    /// Hears what has happened until now.
+    /// Processes the events until now.
     pub fn update(&self) -> Result<(), SourceError> {
         self.shared.update(&mut self.shared.state.lock())
     }
 
-    /// Says something about a path, once for all readers that say the same.
+    /// Logs something about a path, once for all readers that log the same.
     pub fn say(&self, path: &Path, what: &str) {
         let text = format!("{}: {what}", path.display());
         if self.shared.state.lock().said.insert(text.clone()) {
@@ -221,7 +221,7 @@ impl Shared {
         Ok(stop)
     }
 
-    /// Waits until something happens, and tells the readers. False: nobody reads any more.
+    /// Waits until something happens, and notifies the readers. Returns false when no reader is left.
     fn wait(&self, queue: Option<&OwnedFd>, stopped: &OwnedFd) -> bool {
         let until = self.state.lock().next_look;
         let timeout = until.saturating_duration_since(Instant::now()) + PAUSE;
@@ -266,7 +266,7 @@ impl State {
         self.by_id.get(&id).and_then(Weak::upgrade)
     }
 
-    /// A file that nobody knew.
+    /// A new file.
     fn add(&mut self, sighting: Sighting, file: Option<File>) -> Arc<Handle> {
         self.number += 1;
         self.names
@@ -276,7 +276,7 @@ impl State {
         handle
     }
 
-    /// Takes what was heard, and looks at what nobody has seen, until nothing more has happened meanwhile.
+    /// Processes events and opens new files, until no more events have come meanwhile.
     fn settle(&mut self, pattern: &Pattern) -> Result<(), SourceError> {
         self.hear(pattern)?;
         loop {
@@ -303,7 +303,7 @@ impl State {
         }
     }
 
-    /// Applies what was heard.
+    /// Applies the events.
     fn hear(&mut self, pattern: &Pattern) -> Result<(), SourceError> {
         let mut written = BTreeMap::new();
         for heard in self.watch.take() {
@@ -371,7 +371,7 @@ impl State {
         self.gone.insert(handle.number, Arc::downgrade(handle));
     }
 
-    /// Looks at all that the pattern names.
+    /// Looks at everything that matches the pattern.
     fn look_at(&mut self, pattern: &Pattern) -> Result<(), SourceError> {
         let began = Instant::now();
         self.look = true;
@@ -409,7 +409,7 @@ impl State {
             .iter()
             .for_each(|path| missed(path));
         self.gone.retain(|_, handle| handle.strong_count() > 0);
-        // They may be where nothing is heard of them, and are read until they no longer grow.
+        // They may be where no events come from, and are read until they no longer grow.
         for handle in self.gone.values().filter_map(Weak::upgrade) {
             if let Some(length) = handle.measure()?
                 && handle.has(length)
@@ -450,7 +450,7 @@ impl State {
         self.watch.set_folders(folders.into_iter())
     }
 
-    /// Takes files that were opened because nobody knew them. Returns their numbers.
+    /// Adds files that were opened because they were new. Returns their numbers.
     fn take(&mut self, mut fresh: Vec<(Sighting, File)>, pattern: &Pattern) -> Vec<u64> {
         fresh.sort_by(|(a, _), (b, _)| a.by_age(b));
         let mut numbers = Vec::new();
@@ -489,7 +489,7 @@ impl State {
         }
     }
 
-    /// Tells the readers what is new.
+    /// Notifies the readers of what is new.
     fn tell(&mut self) {
         let found = std::mem::take(&mut self.found);
         let changed: Vec<Arc<Handle>> = std::mem::take(&mut self.changed)
@@ -528,7 +528,7 @@ fn missed(path: &Path) {
     );
 }
 
-/// Opens a file that was just seen or heard of. There is none where it has gone or is no regular file.
+/// Opens a file that was just seen or heard of. `None` if it is gone or not a regular file.
 fn open_new(path: &Path) -> Result<Option<(Sighting, File)>, SourceError> {
     let file = match open(path) {
         Ok(file) => file,

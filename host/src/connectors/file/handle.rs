@@ -1,7 +1,7 @@
 //! A file of a stream, as all readers of the stream share it, and how many such files the process holds open.
 //!
 //! Invariants: at most [`Pool::most`] descriptors are kept for later, those of files without a name not counted, because
-//! a file without a name cannot be opened again. Nobody else keeps a descriptor for longer than one read takes. What is
+//! a file without a name cannot be opened again. No descriptor is kept elsewhere for longer than one read takes. What is
 //! opened again is the same file: its inode, its device and its beginning are what they were.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ struct Kept {
 #[derive(Debug, PartialEq, Eq)]
 enum Closed {
     Yes,
-    /// Somebody looks at it just now.
+    /// It is in use right now.
     Busy,
     /// It could not be opened again.
     Never,
@@ -65,8 +65,8 @@ pub(super) struct Handle {
     pub id: Id,
     /// When it was made, as [`born`] says.
     pub born: u64,
-    /// Its bytes, as all readers were told last. A reader that has seen more keeps that to itself: the others would not
-    /// be told.
+    /// Its length, as last announced to all readers. A reader that has seen more keeps that to itself: the others would
+    /// not hear of it.
     length: AtomicU64,
     place: Mutex<Place>,
 }
@@ -84,7 +84,7 @@ struct Place {
 }
 
 impl Handle {
-    /// A file that was seen; `file` where it is open already.
+    /// A file that was seen; `file` if it is open already.
     pub fn new(number: u64, sighting: Sighting, file: Option<File>) -> Arc<Handle> {
         let handle = Arc::new(Handle {
             number,
@@ -112,7 +112,7 @@ impl Handle {
         self.place.lock().path.clone()
     }
 
-    /// Its bytes, as all readers were told last.
+    /// Its length, as last announced to all readers.
     pub fn length(&self) -> u64 {
         self.length.load(Ordering::Relaxed)
     }
@@ -122,7 +122,7 @@ impl Handle {
         self.place.lock().gone
     }
 
-    /// Whether it can be read no more, because it lost its last name while it was closed.
+    /// Whether it can no longer be read, because it lost its last name while it was closed.
     pub fn is_lost(&self) -> bool {
         self.place.lock().lost
     }
@@ -169,16 +169,16 @@ impl Handle {
         news
     }
 
-    /// Looks at the length of the file, for all readers. Returns whether they are to be told.
+    /// Looks at the length of the file, for all readers. Returns whether to notify them.
     pub fn refresh(&self) -> Result<bool, SourceError> {
         match self.measure()? {
             Some(length) => Ok(self.has(length)),
-            // Closed, and renamed or deleted just now: whoever reads it finds it by its inode.
+            // Closed, and renamed or deleted just now: a reader finds it by its inode.
             None => Ok(true),
         }
     }
 
-    /// The length of the file now, where it can be found by its name or is open.
+    /// The current length of the file, if it can be found by its name or is open.
     pub fn measure(&self) -> Result<Option<u64>, SourceError> {
         let place = self.place.lock();
         let metadata = match &place.file {
@@ -197,7 +197,7 @@ impl Handle {
         }
     }
 
-    /// The open file, opened again if need be. Not to be kept.
+    /// The open file, opened again if necessary. Do not keep it.
     pub fn file(self: &Arc<Handle>) -> Result<Arc<File>, SourceError> {
         let mut place = self.place.lock();
         let file = match &place.file {
@@ -254,7 +254,7 @@ impl Handle {
         place.file.is_some() || self.is(file, &place).unwrap_or(false)
     }
 
-    /// Closes the file, if it can be opened again. Waits for nobody.
+    /// Closes the file, if it can be opened again. Never waits.
     fn close(&self) -> Closed {
         let Some(mut place) = self.place.try_lock() else {
             return Closed::Busy;
@@ -297,7 +297,7 @@ impl Drop for Handle {
 }
 
 impl Pool {
-    /// Notes a use, and closes what has not been used for longest where there are too many. Returns the use's number.
+    /// Notes a use, and closes the least recently used files if there are too many. Returns the use's number.
     fn used(&self, handle: &Arc<Handle>, before: u64) -> u64 {
         let mut kept = self.kept.lock();
         kept.uses += 1;
@@ -342,7 +342,7 @@ impl Pool {
     }
 }
 
-/// Opens a file to read; never waits, as for the writer of a pipe. Where the process has too many open, it makes do with
+/// Opens a file to read; never waits, as for the writer of a pipe. If the process has too many open, it keeps
 /// fewer.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

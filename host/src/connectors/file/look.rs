@@ -1,4 +1,4 @@
-//! Which files a pattern names now.
+//! Finds the files that match a pattern now.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -53,8 +53,8 @@ impl Sighting {
         }
     }
 
-    /// The order in which a follower reads files that it finds together: the one that was written to last comes last;
-    /// of one time, by name, numbers in it by their size.
+    /// The order in which a follower reads files that it finds together: by the time of the last write, then by name,
+    /// with numbers in names compared by value.
     pub fn by_age(&self, other: &Sighting) -> Ordering {
         let [own, others] = [self, other].map(|sighting| sighting.path.as_os_str().as_bytes());
         let times = self.modified.cmp(&other.modified);
@@ -64,7 +64,7 @@ impl Sighting {
     }
 }
 
-/// When a file was made, in nanoseconds; 0 where the file system does not know. It tells a file from another that was
+/// When a file was made, in nanoseconds; 0 if the file system does not know. It tells a file from another that was
 /// given its inode.
 pub(super) fn born(metadata: &Metadata) -> u64 {
     let created = metadata.created().ok();
@@ -77,7 +77,7 @@ pub(super) fn same_birth(one: u64, other: u64) -> bool {
     one == other || one == 0 || other == 0
 }
 
-/// A name in parts that compare as a person would: bytes, and numbers by their size.
+/// A name in parts that compare the way a person would compare them: text by bytes, numbers by value.
 fn natural(name: &[u8]) -> Vec<(usize, &[u8])> {
     let parts = name.chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit());
     let part = |part: &'_ [u8]| match part[0].is_ascii_digit() {
@@ -173,7 +173,7 @@ impl Pattern {
         Ok(sightings)
     }
 
-    /// The regular files in a folder, whatever their names. There are none where the folder is not there.
+    /// The regular files in a folder, whatever their names. There are none if the folder does not exist.
     pub fn all_in(folder: &Path) -> Result<Vec<Sighting>, SourceError> {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -192,14 +192,14 @@ impl Pattern {
         Ok(sightings)
     }
 
-    /// The file with that inode in a folder, under whatever name.
+    /// The file with that inode in a folder, under any name.
     pub fn find_inode(folder: &Path, inode: u64) -> Result<Option<Sighting>, SourceError> {
         let all = Pattern::all_in(folder)?;
         Ok(all.into_iter().find(|sighting| sighting.inode == inode))
     }
 }
 
-/// Wraps an error in the path that it is about. One that is about a limit names it.
+/// Adds the path to an error. An error about a limit names the limit.
 pub(super) fn unreadable(path: PathBuf) -> impl FnOnce(io::Error) -> SourceError {
     move |source| {
         let source = match source.raw_os_error() {

@@ -13,9 +13,9 @@
 //!
 //! A line ends with `\n` or `\r\n`; a byte order mark at the start of a file is passed over. In CSV the first row of
 //! each file is its header, and a quoted field may hold line breaks. The last line of a bounded stream may lack its
-//! line end; a follower waits for it. A record that is no message (longer than `record-bytes`, not UTF-8 in CSV, another
+//! line end; a follower waits for it. A record that is not a message (longer than `record-bytes`, not UTF-8 in CSV, another
 //! number of fields, not JSON, without its key or timestamp) is given as such, by the partition of its key, or by
-//! partition 0 where that is not known. In `jsonl` without key and timestamp, nothing is parsed.
+//! partition 0 if that is not known. In `jsonl` without key and timestamp, nothing is parsed.
 //!
 //! A file is known by its inode and its time of birth, whatever its name. A file that is shorter than what was read of
 //! it, that begins otherwise, or that went away half read is an error. When a bounded stream is read again from its end,
@@ -82,13 +82,13 @@ pub struct FileInputOptions {
     pub key: Option<String>,
     /// Where the timestamp is. `None`: the time of reading, which another reading does not repeat.
     pub timestamp: Option<TimestampSpec>,
-    /// More than one needs a key.
+    /// More than one partition requires a key.
     pub partitions: u32,
-    /// Whether to wait for more at the end.
+    /// Whether to wait for more when the end is reached.
     pub follow: bool,
-    /// Following: whether to go on where a file went before it was read to its end. What it had is lost, which is said.
+    /// Following: whether to go on if a file disappears before it was read to its end. What it held is lost, which is logged.
     pub drop_unread: bool,
-    /// A longer record, without its line end, is no message. [`RECORD_BYTES_DEFAULT`].
+    /// A record longer than this, without its line end, is not a message. [`RECORD_BYTES_DEFAULT`].
     pub record_bytes: usize,
 }
 
@@ -105,7 +105,7 @@ struct Config {
 }
 
 impl Config {
-    /// What decides about the partition of a record, in short; see [`detail`].
+    /// A short hash of what decides the partition of a record; see [`detail`].
     fn division(&self) -> [u8; 8] {
         let mut division = [0; 8];
         if self.options.partitions > 1 {

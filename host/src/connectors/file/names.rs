@@ -1,7 +1,7 @@
-//! Which paths lead to files of a followed stream, as told by what happens in their folders.
+//! Which paths lead to files of a followed stream, according to the events in their folders.
 //!
-//! It reads and opens nothing. Invariant: where no event was lost, [`Names`] has the present path of each file that ever
-//! had one of the stream's names, whatever it was called since and whether anybody has looked at it or not.
+//! It reads and opens nothing. Invariant: if no event was lost, [`Names`] has the current path of each file that ever
+//! had one of the stream's names, whatever its name is now and whether it has been opened or not.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ pub(super) enum Happened {
     Written,
 }
 
-/// What leads from a path to a file.
+/// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Leads {
-    /// Nobody has looked yet; the number tells one such file from the next of that name, and grows.
+    /// A file that has not been opened yet; the number, which grows, tells it from the next one of that name.
     Unseen(u64),
     To(Id),
 }
@@ -39,7 +39,7 @@ pub(super) enum Meaning {
     Renamed(Id),
     /// The file has lost the name that it had.
     Deleted(Id),
-    /// A file came and went, and nobody saw it.
+    /// A file came and went, and was never opened.
     Missed(PathBuf),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Names {
     paths: HashMap<PathBuf, Leads>,
     /// Renamed from one of the paths, and the new name is not known yet.
     moving: HashMap<u32, (PathBuf, Leads)>,
-    /// How many of the paths lead to what nobody has looked at.
+    /// The number of paths to files that have not been opened.
     unseen: usize,
     number: u64,
 }
@@ -79,7 +79,7 @@ impl Names {
             Happened::Deleted => meanings.extend(self.lose(path)),
             Happened::From(cookie) => match self.take(path) {
                 Some(leads) => drop(self.moving.insert(cookie, (path.to_owned(), leads))),
-                // It came before anybody listened.
+                // It came before the folder was watched.
                 None if fits(path) => {
                     let leads = Leads::Unseen(self.next());
                     self.moving.insert(cookie, (path.to_owned(), leads));
@@ -127,7 +127,7 @@ impl Names {
         leads
     }
 
-    /// The paths of files that nobody has looked at.
+    /// The paths of files that have not been opened.
     pub fn unseen(&self) -> Vec<(PathBuf, Leads)> {
         if self.unseen == 0 {
             return Vec::new();
@@ -138,7 +138,7 @@ impl Names {
         self.paths.iter().filter_map(unseen).collect()
     }
 
-    /// What was renamed long ago to where nobody listens. Gives what nobody had looked at.
+    /// Forgets files that were renamed long ago to an unwatched folder. Returns those that had not been opened.
     pub fn give_up_moving(&mut self) -> Vec<PathBuf> {
         let moved = self.moving.drain().map(|(_, moved)| moved);
         moved
@@ -166,7 +166,7 @@ impl Names {
         self.number
     }
 
-    /// What was at a path is there no more.
+    /// The file at a path is gone.
     fn lose(&mut self, path: &Path) -> Option<Meaning> {
         self.take(path).map(|leads| match leads {
             Leads::To(id) => Meaning::Deleted(id),
@@ -207,7 +207,7 @@ mod tests {
     fn what_had_the_name_is_followed_through_rotations() {
         let mut names = names();
         names.lead(Path::new("/l"), (1, 1));
-        // An old file of another origin is renamed first, and is none of the stream's.
+        // A file from elsewhere is renamed first, and is not one of the stream's.
         assert_eq!(rename(&mut names, "/l.1", "/l.2", 1), []);
         assert_eq!(
             rename(&mut names, "/l", "/l.1", 2),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_seen_and_is_gone_is_told() {
+    fn a_file_that_went_unseen_is_reported() {
         let mut names = names();
         hear(&mut names, "/l", Happened::Created);
         let missed = |path: &str| vec![Meaning::Missed(PathBuf::from(path))];

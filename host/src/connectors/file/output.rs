@@ -10,7 +10,7 @@
 //! | `sink.truncate` | the recorded length | the same again |
 //!
 //! Invariants: bytes are only ever added after the recorded length and synced before it is recorded; a file whose inode or
-//! length cannot come of such a crash is refused, and nothing is changed.
+//! length cannot result from such a crash is refused, and nothing is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ const VERSION: u8 = 1;
 /// Files to write.
 #[derive(Debug, Clone)]
 pub struct FileOutputOptions {
-    /// The folder, which is made if it is not there.
+    /// The folder, which is made if it does not exist.
     pub folder: PathBuf,
     /// The stream, by its name in the job file.
     pub stream: String,
@@ -42,21 +42,21 @@ pub struct FileOutputOptions {
     pub format: OutputFormat,
 }
 
-/// Files as an output: each partition is one file, in which every message stands once.
+/// Files as an output: each partition is one file that contains every message once.
 pub struct FileOutput {
     options: Arc<FileOutputOptions>,
     disk: Disk,
     listing: Arc<Listing>,
 }
 
-/// The files of the stream in its folder, as all of its sinks find them when they are opened together: one look for all.
+/// The files of the stream in its folder. All sinks that are opened together share one listing.
 #[derive(Default)]
 struct Listing(Mutex<Option<(Instant, Arc<Files>)>>);
 
-/// By partition: the numbers of the files that are there.
+/// The numbers of the existing files, by partition.
 type Files = BTreeMap<u32, Vec<u64>>;
 
-/// A look at the folder is good for so long.
+/// How long a listing of the folder stays valid.
 const LISTED_FOR: Duration = Duration::from_secs(5);
 
 impl FileOutput {
@@ -149,15 +149,15 @@ impl FileSink {
         folder.join(format!("{stream}-{}-{number}", self.partition))
     }
 
-    /// Nothing was ever recorded: there must be no file yet, or the empty one that an earlier first start left.
+    /// Nothing was ever recorded: there must be no file yet, or an empty one left by an earlier first start.
     fn check_start(&self) -> Result<(), SinkError> {
         let folder = &self.options.folder;
         let path = self.path_of(0);
         let files = self.files()?;
         let mine = files.range(self.partition..=self.partition);
-        let nobodys = files.range(self.options.partitions..);
+        let unknown = files.range(self.options.partitions..);
         for (partition, number) in mine
-            .chain(nobodys)
+            .chain(unknown)
             .flat_map(|(partition, numbers)| numbers.iter().map(move |number| (partition, number)))
         {
             let found = folder.join(format!("{}-{partition}-{number}", self.options.stream));
@@ -384,7 +384,7 @@ fn refused(path: &Path, what: &str) -> SinkError {
     }
 }
 
-/// Makes the folder and those above it, if they are not there.
+/// Makes the folder and its parents, if they do not exist.
 fn make_folder(disk: &Disk, folder: &Path) -> Result<(), SinkError> {
     if !folder.is_dir() {
         disk.before_at("sink.create-folder", "make", folder)?;

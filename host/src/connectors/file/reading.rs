@@ -23,7 +23,7 @@ pub(super) struct Reading {
     /// Where it was in the text when this reading of it began.
     pub began: u64,
     pub file: Arc<Handle>,
-    /// What it was called when reading began.
+    /// Its path when reading began.
     pub path: PathBuf,
     text: Text,
 }
@@ -32,7 +32,7 @@ pub(super) struct Reading {
 pub(super) enum Begun {
     /// Its records can be read.
     Reading(Reading),
-    /// Not even its header is there.
+    /// Not even its header is complete.
     NoHeader(Reading),
 }
 
@@ -69,7 +69,7 @@ impl Reading {
         Ok(Begun::Reading(reading))
     }
 
-    /// Reads more into the window; false at the present end.
+    /// Reads more into the window; false at the current end.
     pub fn fill(&mut self, records: &mut Records) -> Result<bool, SourceError> {
         let read = self.text.read(records.spare(), &self.path)?;
         records.filled(read);
@@ -81,7 +81,7 @@ impl Reading {
         self.text.compressed_read().unwrap_or(records.position())
     }
 
-    /// Reads the header; false where it is not complete. A header without line end is followed by no record, so the
+    /// Reads the header; false if it is not complete. A header without line end is followed by no record, so the
     /// file then stays at its beginning.
     fn read_header(
         &mut self,
@@ -116,7 +116,7 @@ impl Reading {
     fn go_to(&mut self, known: &Known, records: &mut Records) -> Result<(), SourceError> {
         if records.position() > known.position {
             return Err(known.changed(
-                "its header is longer than when it was read; `reset` the job to read it anew",
+                "its header is longer than when it was read; `reset` the job to read it from its beginning",
             ));
         }
         let previous = match &mut self.text {
@@ -144,7 +144,7 @@ impl Reading {
             if !records.held().is_empty() && !records.pass_over_line_end() {
                 return Err(known.changed(
                     "its last line had no line end when it was read, and has been continued since; \
-                     `reset` the job to read it anew",
+                     `reset` the job to read it from its beginning",
                 ));
             }
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::table::Key;
 use crate::model::Detail;
 
-/// So many files, or nodes, are below a node.
+/// The number of files, or nodes, below a node.
 const FAN: u32 = 32;
 
 /// Levels of nodes below the root.
@@ -44,7 +44,7 @@ impl Part {
 pub(super) struct Recorded {
     /// The lowest first; a node is numbered by the first key below it, divided by the keys that a node there has.
     levels: [BTreeMap<u32, Part>; LEVELS],
-    /// Nodes of the lowest level that are to be encoded anew.
+    /// Nodes of the lowest level that must be encoded again.
     changed: BTreeSet<u32>,
 }
 
@@ -54,7 +54,7 @@ impl Recorded {
         self.changed.insert(key / FAN);
     }
 
-    /// Encodes anew what has changed; `encode` gives the files of some keys.
+    /// Encodes again what has changed; `encode` returns the files of some keys.
     pub fn renew(&mut self, encode: impl Fn(Range<Key>) -> Part) {
         let mut changed = std::mem::take(&mut self.changed);
         for number in &changed {

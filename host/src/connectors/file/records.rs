@@ -37,7 +37,7 @@ pub(crate) struct Record {
     body: Range<usize>,
     /// The number of its first line, from 1.
     pub line: u64,
-    /// How many bytes it has without its line end, where those are more than the limit.
+    /// Its length without its line end, if that is above the limit.
     pub oversize: Option<u64>,
     /// The text ended within quotes.
     pub unclosed: bool,
@@ -51,9 +51,9 @@ pub(crate) struct Records {
     window: Vec<u8>,
     /// Where the record under way begins in the window.
     start: usize,
-    /// Up to where it has been searched for its end.
+    /// The point up to which it has been searched for its end.
     scanned: usize,
-    /// Up to where the window is filled.
+    /// The point up to which the window is filled.
     filled: usize,
     quotes: Quotes,
     /// Line breaks inside of the record under way.
@@ -110,7 +110,7 @@ impl Records {
         self.begin();
     }
 
-    /// Says which line the record under way is on.
+    /// Sets the line number of the record under way.
     pub fn set_line(&mut self, line: u64) {
         self.line = line;
     }
@@ -155,7 +155,7 @@ impl Records {
         &mut self.window[self.filled..]
     }
 
-    /// Says how many bytes were read into [`Records::spare`].
+    /// Reports how many bytes were read into [`Records::spare`].
     pub fn filled(&mut self, bytes: usize) {
         self.filled += bytes;
     }
@@ -182,7 +182,7 @@ impl Records {
         true
     }
 
-    /// The byte before the record under way, where the window still has it.
+    /// The byte before the record under way, if the window still has it.
     pub fn previous_byte(&self) -> Option<u8> {
         self.start.checked_sub(1).map(|at| self.window[at])
     }
@@ -303,7 +303,7 @@ impl Records {
         None
     }
 
-    /// Drops what the window holds of a record that is already too long, but for its head.
+    /// Drops what the window holds of a record that is already too long, except its head.
     fn drop_oversize(&mut self) {
         let held = self.filled - self.start;
         // A byte order mark and a `\r` are not part of the record.

@@ -1,4 +1,4 @@
-//! What has become of the files of a recorded position.
+//! Finds the files of a recorded position again, and what has happened to them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ impl Folders {
 
 /// Where a reader begins.
 pub(super) struct Found {
-    /// Following: how it is told of files.
+    /// Following: how it hears of files.
     pub member: Option<Arc<Member>>,
     /// The file to go on with.
     pub first: Option<Key>,
@@ -44,7 +44,7 @@ pub(super) struct Found {
     pub record: Offset,
 }
 
-/// Finds the files of the stream and, of a recorded position, what has become of them.
+/// Finds the files of the stream and, for a recorded position, what has happened to them.
 pub(super) fn find_files(
     config: &Config,
     table: &mut Table,
@@ -171,7 +171,7 @@ fn still_finished(known: &Known) -> Option<u64> {
         .filter(|length| known.handle.length() <= *length)
 }
 
-/// Which entry a file is, if any. Of another device it is one only where it begins alike.
+/// Which entry a file is, if any. On another device it must also have the same beginning.
 fn entry_of(
     entries: &[Entry],
     same_inode: &[usize],

@@ -1,7 +1,7 @@
 //! CSV rows as JSON objects of strings, in column order.
 //!
-//! The dialect is RFC 4180: fields are separated by commas, `""` inside of quotes is a quote. Where a row's end is, is
-//! [`super::records`]'s business; what is inside of it, the `csv` crate's.
+//! The dialect is RFC 4180: fields are separated by commas, `""` inside of quotes is a quote. [`super::records`] finds the end of a
+//! row; the `csv` crate splits it into fields.
 
 use std::io::{self, Read};
 
@@ -68,7 +68,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Where a column is.
+    /// The index of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.header.names.iter().position(|column| column == name)
     }

@@ -1,9 +1,9 @@
 //! A reader of one partition: it reads all files of the stream, counts every record, and gives those of its partition.
 //!
 //! Invariants: what one poll gives lies within one file, so that reading on from the place before it finds the same
-//! records whatever other files have grown meanwhile. A place names the file to go on with first. Bounded, the files are
+//! records, however other files have grown meanwhile. A place names the file to go on with first. Bounded, the files are
 //! read in the order of the table. Following, so is what was there when they were found; then each file that has more
-//! has its turn, and nobody's turn ends while records are passed over that were read before the place was recorded.
+//! has its turn, and no turn ends while records are passed over that were read before the place was recorded.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(super) struct FileSource {
     decoder: Decoder,
     records: Records,
     table: Table,
-    /// Following: how it is told of files.
+    /// Following: how it hears of files.
     member: Option<Arc<Member>>,
     reading: Option<Reading>,
     /// The file to go on with.
@@ -35,23 +35,23 @@ pub(super) struct FileSource {
     record: u64,
     /// Records before this one are passed over.
     next: Offset,
-    /// Messages are passed over until one is not older.
+    /// Messages older than this are passed over, until the first that is not.
     since: Option<TimestampMs>,
-    /// A record that is no message, found after messages that had to be given first.
+    /// A record that is not a message, found after messages that had to be returned first.
     undecodable: Option<Undecodable>,
     /// The last detail that was made, and how often the table had changed then.
     made: Option<(Place, u64, Detail)>,
     /// A file was found, or read to its end, since a position was given that says so.
     passed: bool,
-    /// An unfinished record that is too long, of which was told: its file and where it begins.
+    /// The last unfinished record that was reported as too long: its file and where it begins.
     told_of: Option<(Key, u64)>,
-    /// Where the end was, for a reader that began there.
+    /// The end at that time, for a reader that began at the end.
     begins_at: Option<Position>,
     /// Entries, bytes of keys and bytes of values of the last fetch: the next is likely to be alike.
     last: (usize, usize, usize),
 }
 
-/// Following: so much is read of one file before others have their turn.
+/// Following: the bytes read of one file before others have their turn.
 const TURN_BYTES: u64 = 1024 * 1024;
 
 /// Where the next record is.
@@ -138,7 +138,7 @@ impl FileSource {
         Ok(())
     }
 
-    /// Makes sure that a file is being read; false where there is nothing to read now.
+    /// Makes sure that a file is being read; false if there is nothing to read now.
     fn choose(&mut self) -> Result<bool, SourceError> {
         while self.reading.is_none() {
             self.hear()?;
@@ -193,7 +193,7 @@ impl FileSource {
         };
         self.config.files.update()?;
         let news = member.take();
-        // Where a file is known by a name that it may lose, it is to be recorded soon.
+        // A file that is known by a name that it may lose must be recorded soon.
         self.passed |= !news.found.is_empty();
         self.table.take(news)
     }
@@ -354,7 +354,7 @@ impl FileSource {
         fetched
     }
 
-    /// The file being read has no more now, or at all.
+    /// The file being read has no more for now, or for good.
     fn end_file(&mut self) -> Result<(), SourceError> {
         match self.reading.take() {
             Some(reading) => self.leave(reading, self.records.read_to()),
@@ -362,7 +362,7 @@ impl FileSource {
         }
     }
 
-    /// Notes how far a file was read that has nothing more.
+    /// Notes how far a file was read that has no more.
     fn leave(&mut self, reading: Reading, read_to: u64) -> Result<(), SourceError> {
         self.note_beginning(&reading)?;
         let key = reading.key;

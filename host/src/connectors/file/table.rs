@@ -1,8 +1,8 @@
 //! The files of a stream that a reader knows: in the order of first discovery, with how far each has been read.
 //!
 //! A file is known by its inode. The device tells two of one inode apart, but is not relied on: it can change when the
-//! machine starts anew. Invariants: a file that was not read to its end leaves the table by an error only, unless nothing
-//! of it was read, which is said; no step looks at all files.
+//! machine restarts. Invariants: a file that was not read to its end leaves the table only by an error, unless nothing
+//! of it was read, which is logged; no step looks at all files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -18,7 +18,7 @@ use super::look::{Pattern, Sighting, unreadable};
 use super::recorded::{Part, Recorded};
 use crate::connectors::SourceError;
 
-/// A followed file whose name is no longer one of the stream's is read until it has not grown for so long.
+/// A followed file that has lost the stream's names is read until it has not grown for this long.
 pub(super) const FAREWELL: Duration = Duration::from_secs(10);
 
 /// A file's place in the order of discovery. It stays the same while a reader lives.
@@ -31,11 +31,11 @@ pub(super) struct Known {
     pub beginning: Beginning,
     pub position: u64,
     pub line: u64,
-    /// Read to its end, when the file itself had so many bytes. Of a followed file: as far as is known.
+    /// The length of the file itself when it was read to its end. For a followed file: as far as is known.
     pub finished: Option<u64>,
-    /// Following: up to this length there is nothing more to be had.
+    /// Following: nothing more can be read up to this length.
     pub exhausted: Option<u64>,
-    /// Following: later files wait until it has been read so far.
+    /// Following: later files wait until it has been read up to here.
     pub owed: u64,
     /// As it is recorded.
     path: PathBuf,
@@ -51,11 +51,11 @@ pub(super) struct Table {
     base: PathBuf,
     /// Following: by the number of the handle.
     by_number: HashMap<u64, Key>,
-    /// What has more to be read.
+    /// Files with more to read.
     ready: BTreeSet<Key>,
     /// Of these, those that have not been read as far as is owed.
     owed: BTreeSet<Key>,
-    /// Those that have none of the stream's names.
+    /// Files that have none of the stream's names.
     gone: BTreeSet<Key>,
     /// The file that had the last turn.
     turn: Option<Key>,
@@ -106,12 +106,12 @@ impl Table {
         self.changes += 1;
     }
 
-    /// A number that is another one when something recorded has changed.
+    /// A number that changes whenever something recorded has changed.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Bytes read and bytes there, as far as is known.
+    /// Bytes read and bytes that exist, as far as is known.
     pub fn progress(&self) -> (u64, u64) {
         self.progress
     }
@@ -211,7 +211,7 @@ impl Table {
         let known = self.get_mut(key);
         let (mut length, gone) = (known.handle.length(), known.handle.gone().is_some());
         if follow && length < known.position {
-            // What was read may be more than what all were told of.
+            // More may have been read than was announced to all readers.
             length = known.handle.measure()?.unwrap_or(known.position);
             if length < known.position {
                 return Err(known.shorter());
@@ -244,7 +244,7 @@ impl Table {
         Ok(())
     }
 
-    /// The file that comes next: `first`, where it has more to be read. Following: each has its turn, those after one
+    /// The file that comes next: `first`, if it has more to read. Following: each has its turn, those after one
     /// that is owed wait.
     pub fn pick(&self, first: Option<Key>) -> Option<Key> {
         if let Some(first) = first
@@ -365,12 +365,12 @@ impl Known {
         match fits.map_err(unreadable(self.handle.path()))? {
             true => Ok(()),
             false => Err(self.changed(
-                "it no longer begins as it did when it was read; bring the file back, or `reset` the job to read it anew",
+                "it no longer begins as it did when it was read; bring the file back, or `reset` the job to read it from its beginning",
             )),
         }
     }
 
-    /// Whether the file can be what was read of it.
+    /// Whether the file can be the one that was read.
     pub fn check(&self) -> Result<(), SourceError> {
         let least = match (self.finished, self.compressed) {
             (Some(length), _) => length,
@@ -387,7 +387,7 @@ impl Known {
     pub fn shorter(&self) -> SourceError {
         self.changed(&format!(
             "it is shorter than what was read of it, {} bytes: it was truncated or replaced; bring the file back, or \
-             `reset` the job to read it anew. Rotate a followed file by renaming it",
+             `reset` the job to read it from its beginning. Rotate a followed file by renaming it",
             self.position
         ))
     }

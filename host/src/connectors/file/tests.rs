@@ -87,7 +87,7 @@ fn csv_rows_become_objects() {
 }
 
 #[test]
-fn what_is_no_row_is_given_with_file_line_and_reason() {
+fn a_line_that_is_not_a_row_is_reported_with_file_line_and_reason() {
     let folder = Folder::new();
     folder.write(
         "f.csv",

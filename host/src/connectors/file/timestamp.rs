@@ -6,7 +6,7 @@ use jiff::tz::Offset;
 
 use crate::model::TimestampMs;
 
-/// Where a record's timestamp is, and how it is written.
+/// The place of a record's timestamp, and how it is written.
 #[derive(Debug, Clone)]
 pub struct TimestampSpec {
     /// A CSV column, or of JSON a pointer (`/a/b`) or the name of a top-level member.
@@ -15,7 +15,7 @@ pub struct TimestampSpec {
     pub format: TimestampFormat,
 }
 
-/// How timestamps are written. Finer than a millisecond is cut off.
+/// How timestamps are written. Fractions of a millisecond are cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TimestampFormat {
     /// `unix-ms`: milliseconds since the Unix epoch, an integer.
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn text_that_is_not_a_timestamp_is_refused() {
         for (format, text) in [
             ("unix-ms", "1.5"),
             ("unix-s", "1.x"),

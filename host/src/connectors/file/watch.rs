@@ -1,7 +1,7 @@
 //! What happens in some folders, by inotify.
 //!
 //! Invariant: what happens in a watched folder is in the queue before the call that did it returns. What happens
-//! elsewhere, or on a file system that does not tell, is not heard here.
+//! elsewhere, or on a file system without such events, is not heard here.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -22,7 +22,7 @@ use super::names::Happened;
 pub(super) enum Heard {
     /// Of one path.
     Path(PathBuf, Happened),
-    /// Folders are others now.
+    /// Folders have been replaced.
     Folders,
     /// The queue was full: what happened since is not known.
     Overflow,
@@ -30,9 +30,9 @@ pub(super) enum Heard {
 
 /// Listens to some folders.
 pub(super) struct Watch {
-    /// There is none where the process or its user has too many.
+    /// `None` if the process or its user has too many.
     queue: Option<Arc<OwnedFd>>,
-    /// Why not all is heard.
+    /// Why not everything is heard.
     lacks: Option<Errno>,
     folders: HashMap<PathBuf, i32>,
     paths: HashMap<i32, PathBuf>,
@@ -62,7 +62,7 @@ impl Watch {
         }
     }
 
-    /// One that the kernel lets watch no folder.
+    /// One that the kernel does not let watch any folder.
     #[cfg(test)]
     pub fn refused() -> Watch {
         use rustix::event::{EventfdFlags, eventfd};
@@ -73,17 +73,17 @@ impl Watch {
         }
     }
 
-    /// Whether it is told of what happens in all of the folders that are there.
+    /// Whether it hears of what happens in all existing folders.
     pub fn hears_all(&self) -> bool {
         self.queue.is_some() && self.lacks.is_none()
     }
 
-    /// Why it is not.
+    /// Why it does not.
     pub fn lacks(&self) -> Option<io::Error> {
         self.lacks.map(io::Error::from)
     }
 
-    /// What becomes readable when something is heard.
+    /// The descriptor that becomes readable when an event comes.
     pub fn queue(&self) -> Option<Arc<OwnedFd>> {
         self.queue.clone()
     }

@@ -1,7 +1,7 @@
 //! `generate`: synthetic messages, for trying out and measuring.
 //!
-//! Message `i` of the stream is a function of the options and `i` ([`sequence`]); its offset is `i` in whichever partition
-//! it is. A partition has the messages whose keys belong to it by murmur2, so what a stream holds does not depend on how
+//! Message `i` of the stream is a function of the options and `i` ([`sequence`]); its offset is `i` in any
+//! partition. A partition has the messages whose keys belong to it by murmur2, so what a stream holds does not depend on how
 //! many partitions it has. Its timestamp is `start_ms` plus `i * 1000 / rate`, rounded down; without a rate `i` ms.
 //!
 //! A rate also paces: message `i` of a reader that began at `b` is given `(i - b) / rate` seconds after the reader was
@@ -47,7 +47,7 @@ const SCAN_MAX: u64 = 1 << 20;
 /// What to generate.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
-    /// How many messages; `None`: without end.
+    /// How many messages; `None`: endless.
     pub count: Option<u64>,
     /// Messages a second, in all partitions together; `None`: as fast as they are taken.
     pub rate: Option<f64>,
@@ -159,7 +159,7 @@ impl Input for GenerateInput {
     }
 
     fn polls_may_block(&self) -> bool {
-        /// Each reader makes the keys of all partitions and gives its own.
+        /// Each reader makes the keys of all partitions and returns its own.
         const FEW: u32 = 8;
         self.partitions() > FEW
     }

@@ -110,7 +110,7 @@ impl Sequence {
     }
 }
 
-/// Zipf's law with exponent 0.99 over so many ranks.
+/// Zipf's law with exponent 0.99 over a number of ranks.
 struct Ranks {
     count: u64,
     /// The sum of all weights `k^-0.99`; that of the first is 1.

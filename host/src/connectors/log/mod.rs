@@ -13,7 +13,7 @@ use crate::model::{Messages, Offset, PartitionId, Position, StartAt, StreamId, T
 pub struct LogRead {
     /// The offset of the first message.
     pub first: Offset,
-    /// The messages; none where `from` is the end.
+    /// The messages; none if `from` is the end.
     pub messages: Messages,
 }
 
@@ -31,7 +31,7 @@ pub trait LogReader: Send + Sync {
         bytes_max: usize,
     ) -> Result<LogRead, SourceError>;
 
-    /// The first offset that is there, and the one after the last that readers may see.
+    /// The first offset that still exists, and the one after the last that readers may see.
     fn bounds(&self, stream: StreamId, partition: PartitionId) -> (Offset, Offset);
 
     /// The first offset whose message is not older than `time`, or the end.
@@ -60,14 +60,14 @@ pub struct LogInput {
 /// Whether the log keeps what the job has not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// It does: a position that is gone is an error.
+    /// It does: a deleted position is an error.
     Kept,
     /// It does not: reading goes on at the oldest message.
     Dropped,
 }
 
 impl LogInput {
-    /// The stream of that id, of so many partitions.
+    /// The stream of this id and number of partitions.
     pub fn new(
         reader: Arc<dyn LogReader>,
         stream: StreamId,
@@ -83,7 +83,7 @@ impl LogInput {
     }
 }
 
-/// Where a log begins for who has no position in it.
+/// Where a reader without a position begins.
 ///
 /// # Errors
 /// The log is damaged.

@@ -1,6 +1,6 @@
 //! `stdin` and `stdout`: the two ends of a pipe, as streams.
 //!
-//! What has been read from a pipe is gone, and what was written to it cannot be taken back: the input cannot be rewound,
+//! Input that was read from a pipe is gone, and output that was written to one cannot be taken back: the input cannot be rewound,
 //! and the output can repeat messages after a crash.
 
 mod stdin;

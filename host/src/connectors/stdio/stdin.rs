@@ -1,6 +1,6 @@
 //! Standard input as a stream of one partition.
 //!
-//! A thread of its own reads, at most [`CHUNKS_MAX`] chunks ahead, so that a poll waits for nobody. Records are cut,
+//! A thread of its own reads, at most [`CHUNKS_MAX`] chunks ahead, so that a poll never waits. Records are cut,
 //! decoded and numbered as those of files; the numbers go on from the recorded position. Invariant: there is one reader
 //! at a time; what it has not given out when it is dropped, the next one gives.
 
@@ -23,7 +23,7 @@ use crate::model::{Clock, Offset, PartitionId, Position, StartAt};
 /// How many chunks are read ahead.
 const CHUNKS_MAX: usize = 16;
 
-/// How many bytes a chunk has at most.
+/// The most bytes of a chunk.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What to read from standard input.
@@ -35,7 +35,7 @@ pub struct StdinOptions {
     pub key: Option<String>,
     /// Where the timestamp is. `None`: the time of reading.
     pub timestamp: Option<TimestampSpec>,
-    /// A longer record, without its line end, is no message.
+    /// A record longer than this, without its line end, is not a message.
     pub record_bytes: usize,
 }
 
@@ -121,7 +121,7 @@ impl Input for StdinInput {
             OpenAt::Start(StartAt::Oldest | StartAt::Latest) => 0,
             OpenAt::Start(StartAt::Offset(_) | StartAt::Time(_)) => {
                 return Err(SourceError::Unsupported(
-                    "standard input starts with what comes: neither at an offset nor at a time"
+                    "standard input cannot start at an offset or at a time; leave `start` out"
                         .to_owned(),
                 ));
             }
@@ -201,9 +201,9 @@ struct StdinSource {
     /// There until the source is dropped.
     pipe: Option<Pipe>,
     next: Offset,
-    /// Found after messages that had to be given first: the record and the reason.
+    /// A bad record, found after messages that had to be returned first: the record and the reason.
     undecodable: Option<(Vec<u8>, String)>,
-    /// What came while somebody waited.
+    /// A chunk that came during a wait.
     chunk: Option<Chunk>,
 }
 

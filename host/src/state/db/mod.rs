@@ -46,7 +46,7 @@ pub enum DbError {
     Open {
         /// Where.
         path: PathBuf,
-        /// What RocksDB says.
+        /// RocksDB's reason.
         #[source]
         source: rocksdb::Error,
     },
@@ -67,7 +67,7 @@ impl DbError {
         self.says(&["No space left on device", "NoSpace"])
     }
 
-    /// Whether the system refused, which says nothing about the files.
+    /// Whether the operating system refused, which says nothing about the files.
     pub fn is_environment(&self) -> bool {
         self.says(&[
             "Permission denied",
@@ -102,7 +102,7 @@ pub struct DbOptions {
     pub wal_bytes_max: u64,
     /// Threads for flushes and compactions.
     pub background_jobs: i32,
-    /// So many deleted keys are passed over by a walk in steps before it looks at the time.
+    /// The number of deleted keys that a walk in steps passes over before it looks at the time.
     pub passed_keys_max: u64,
 }
 
@@ -119,9 +119,9 @@ impl Default for DbOptions {
     }
 }
 
-/// A file of which so many entries in a row are deletes for the half, or all together, is compacted.
+/// A file is compacted if half of this many entries in a row, or of all of them, are deletes.
 const DELETES_WINDOW: usize = 4 << 10;
-/// A memtable with so many range deletes is flushed: each read of it pays for them.
+/// A memtable with this many range deletes is flushed: each read of it pays for them.
 const RANGE_DELETES_MAX: u32 = 1_000;
 
 /// An open database.
@@ -185,7 +185,7 @@ impl Db {
         }
     }
 
-    /// Keeps the right to use the files until the database is closed, whoever still holds a part of it.
+    /// Keeps the right to use the files until the database is closed, even if parts of it are still held elsewhere.
     #[must_use]
     pub fn with_right(mut self, right: Arc<dyn Any + Send + Sync>) -> Db {
         self._right = Some(right);
@@ -232,7 +232,7 @@ impl Db {
         }
     }
 
-    /// A property of a column family as a number; `None` where RocksDB does not know it.
+    /// A property of a column family as a number; `None` if RocksDB does not know it.
     pub fn property(&self, family: Family, name: &str) -> Option<u64> {
         self.db
             .property_int_value_cf(self.family(family), name)
@@ -305,7 +305,7 @@ fn open_error(path: &Path, source: rocksdb::Error) -> DbError {
 }
 
 fn database_options(options: &DbOptions) -> Options {
-    // What the crate has no setter for comes first, as text; the setters then work on top of it. A background error is
+    // Options without a setter in the crate come first, as text; the setters work on top of them. A background error is
     // never resumed from: the process ends, and recovery reads what is on the disk.
     let text = "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true";
     let mut db = options_of(text);
@@ -333,7 +333,7 @@ fn database_options(options: &DbOptions) -> Options {
     db
 }
 
-/// RocksDB's defaults but for what is said as text.
+/// RocksDB's defaults, except for the options given as text.
 fn options_of(text: &str) -> Options {
     match Options::default().get_options_from_string(text) {
         Ok(options) => options,
@@ -351,19 +351,19 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     cf.set_level_compaction_dynamic_level_bytes(true);
-    // An epoch comes at once: flushes may lag behind by a few memtables before writes are stopped.
+    // An epoch is written in one go: flushes may lag behind by a few memtables before writes are stopped.
     cf.set_max_write_buffer_number(4);
     cf.set_compression_type(DBCompressionType::Lz4);
     match family {
         Family::State => {
             table.set_bloom_filter(10.0, false);
-            // Filters and indexes in blocks of their own, of which a read needs one or two: in one piece those of a large
-            // file push out everything else.
+            // Filters and indexes in separate blocks, of which a read needs one or two: in one piece those of a large
+            // file would evict everything else.
             table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
             table.set_partition_filters(true);
             table.set_metadata_block_size(32 << 10);
             table.set_pin_top_level_index_and_filter(true);
-            // What was deleted leaves soon: a queue's consumer has it before its first entry.
+            // Remove deleted keys soon: the consumer of a queue finds them before its first entry.
             cf.add_compact_on_deletion_collector_factory(DELETES_WINDOW, DELETES_WINDOW / 2, 0.5);
             cf.set_write_buffer_size(options.write_buffer_bytes / 2);
             // A key that was never written costs a probe of this filter instead of a walk down each memtable.

@@ -7,7 +7,7 @@ use super::{Db, DbError, Family};
 use crate::state::keys::Order;
 use crate::state::pieces::Pieces;
 
-/// In a piece of a range so many deleted keys are passed over: half a millisecond.
+/// The number of deleted keys passed over in a piece of a range: half a millisecond.
 const PASSED_IN_PIECE: u64 = 1 << 10;
 impl Db {
     /// Walks over keys from `lower`, inclusive, to `upper`, exclusive.
@@ -69,8 +69,8 @@ impl Db {
         }
     }
 
-    /// An iterator at the first entry of a range. `passed_max`: it is incomplete where more deleted keys come one after another; 0:
-    /// it never is.
+    /// An iterator at the first entry of a range. `passed_max`: it is incomplete if more deleted keys come one after another; 0:
+    /// no limit.
     fn iterator(
         &self,
         at: Option<&At<'_>>,
@@ -138,8 +138,8 @@ impl Walk<'_> {
     }
 }
 
-/// A walk whose steps are bounded: RocksDB passes over any number of deleted keys in one call, however long it takes, if it
-/// is let.
+/// A walk whose steps are bounded: without a bound RocksDB passes over any number of deleted keys in one call, however long that
+/// takes.
 pub struct SteppedWalk<'a> {
     db: &'a Db,
     at: Option<&'a At<'a>>,
@@ -147,12 +147,12 @@ pub struct SteppedWalk<'a> {
     walk: Walk<'a>,
     lower: Vec<u8>,
     upper: Vec<u8>,
-    /// The key of the last entry that it left.
+    /// The key of the last entry that it has passed.
     last: Option<Vec<u8>>,
 }
 
 impl SteppedWalk<'_> {
-    /// Comes to the next entry or to the end. Asks `over` after each step whether the time is over; false: it is.
+    /// Goes to the next entry or to the end. Asks `over` after each step whether the time is up; returns false if it is.
     ///
     /// # Errors
     /// RocksDB could not read on.
@@ -170,7 +170,7 @@ impl SteppedWalk<'_> {
             }
             (Some(last), Order::Down) => upper.clone_from(last),
         }
-        // RocksDB does not say how far it came, so the range is cut into pieces in which it comes to the end.
+        // RocksDB does not report how far it came, so the range is cut into pieces that it can finish.
         let limit = PASSED_IN_PIECE.min(self.db.passed_keys_max);
         let mut pieces = Pieces::new(lower, upper, order, limit);
         loop {
@@ -220,7 +220,7 @@ impl SteppedWalk<'_> {
         }
     }
 
-    /// As [`Walk::entry`], where it has arrived.
+    /// As [`Walk::entry`]; the walk must have arrived.
     ///
     /// # Errors
     /// RocksDB could not read on.
@@ -228,7 +228,7 @@ impl SteppedWalk<'_> {
         self.walk.entry()
     }
 
-    /// Goes on to the first entry whose key is not below `key`; it has to arrive then. Only in a walk up, and not back.
+    /// Goes on to the first entry whose key is not below `key`; [`SteppedWalk::arrive`] must follow. Only in a walk up, and not back.
     pub fn seek(&mut self, key: &[u8]) {
         let stands_there = |(at, _): Stored<'_>| at >= key;
         if self.walk.iterator.item().is_some_and(stands_there) {
@@ -240,7 +240,7 @@ impl SteppedWalk<'_> {
         self.walk.seek(key);
     }
 
-    /// Goes on; it has to arrive then.
+    /// Goes on; [`SteppedWalk::arrive`] must follow.
     pub fn advance(&mut self) {
         if let Some(key) = self.walk.iterator.key() {
             let last = self.last.get_or_insert_default();

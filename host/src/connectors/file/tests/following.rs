@@ -242,7 +242,7 @@ fn a_copied_and_truncated_file_stops_the_reader() {
     assert!(error(next()).contains("no longer begins"));
 }
 
-/// Reads until so many lines have come.
+/// Reads until this many lines have come.
 async fn wait_for(source: &mut dyn Source, lines: &mut Vec<String>, count: usize) {
     let read = async {
         loop {
@@ -286,7 +286,7 @@ async fn where_the_kernel_tells_nothing_the_clock_does() {
         wait_for(source, &mut lines, 5).await;
         let waited = began.elapsed();
         assert!(waited < super::super::table::FAREWELL, "{waited:?}");
-        // Deleted with what nobody has read yet: the file is held.
+        // Deleted before it was read to its end: the file is held.
         folder.append("b.log", "6\n");
         folder.remove("b.log");
         wait_for(source, &mut lines, 6).await;

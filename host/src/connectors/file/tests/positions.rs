@@ -1,4 +1,4 @@
-//! Where reading goes on, and what has become of the files meanwhile.
+//! Where reading goes on, and what has happened to the files in the meantime.
 
 use std::collections::HashSet;
 
@@ -124,7 +124,7 @@ fn a_place_in_a_late_file_is_told_before_and_after_others_have_gone() {
             let offset = file * 2 + 1;
             let in_file = |position: &&Position| position.next == offset;
             let at = whole.positions.iter().rfind(in_file).unwrap();
-            // The first that a reader tells, where it has told nothing before.
+            // The first position that a reader returns.
             let again = from(&input, at).unwrap();
             let rest = from(&input, &again.positions[0]).unwrap();
             assert_eq!(rest.texts()[0], format!("{file}/1"), "follow = {follow}");
@@ -149,7 +149,7 @@ fn what_is_made_for_a_place_does_not_grow_with_the_files() {
         while let Polled::Messages(fetched) = source.poll(one).unwrap() {
             for detail in [fetched.start_detail, fetched.end_detail] {
                 let detail = detail.unwrap();
-                let made = detail.made_anew(&mut seen);
+                let made = detail.new_parts(&mut seen);
                 // The first is of all files.
                 most = usize::max(most, if kept.is_empty() { 0 } else { made });
                 kept.push(detail);
