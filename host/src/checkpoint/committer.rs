@@ -1,5 +1,5 @@
-//! The commit protocol: the only place that moves an epoch from one stage to the next. Runs on the commit's own thread, beside
-//! the next epoch.
+//! The commit protocol: the only place that moves an epoch from one stage to the next. Runs on the commit's own thread
+//! while tasks process the next epoch.
 //!
 //! [`CommitStage`] names the stages, [`EpochWrite`] is the one write, the [`Ledger`] makes it and proves it, and what may
 //! be shown is shown to the holder of that proof alone.
@@ -247,7 +247,7 @@ impl Committer {
             }
             Way::Write(sealed, EpochWrite { writes, then, .. }) => {
                 self.progress.enter(sealed.epoch, CommitStage::Write);
-                // What was sent is in the write, and there is no other attempt after this one.
+                // The write holds what was sent, and this attempt is the last.
                 for task in &mut sealed.tasks {
                     task.staged = Staged::default();
                 }

@@ -36,7 +36,7 @@ pub(super) struct Consequences {
     pub(super) positions: Vec<(TaskId, StreamId, Offset)>,
 }
 
-/// What a write is built from, beside the epoch.
+/// What a write is built from, in addition to the epoch.
 pub(super) struct Parts<'a> {
     pub(super) appender: &'a LogAppender,
     pub(super) outputs: &'a Outputs,

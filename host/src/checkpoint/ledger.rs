@@ -14,7 +14,7 @@ use crate::model::{CommitKey, Epoch, Nonce, StreamId};
 use crate::records;
 use crate::state::{Db, DbError, Durability, WriteSet};
 
-/// Makes the writes. There is one, and nobody else writes to the database.
+/// Makes the writes. There is one ledger, and nothing else writes to the database.
 pub(super) struct Ledger {
     db: Arc<Db>,
     lock: Lock,

@@ -173,7 +173,7 @@ pub enum CommitError {
         #[source]
         source: SinkError,
     },
-    /// Somebody removed or replaced the state directory.
+    /// The state directory was removed or replaced.
     #[error("the state directory {} is no longer the one that was opened", .0.display())]
     DirectoryGone(PathBuf),
 }

@@ -104,7 +104,7 @@ impl Witness {
 
     /// Notes a write, as durably as it was made.
     ///
-    /// An error, or a newest block that is not the one written last (somebody else uses the directory), leaves the outcome
+    /// An error, or a newest block that is not the one written last (another process uses the directory), leaves the outcome
     /// unknown: the process must end.
     pub(super) fn write(
         &mut self,

@@ -424,7 +424,7 @@ impl Coordinator {
         self.scheduler.seal(tasks, epoch);
     }
 
-    /// Makes a task beside the loop: its state may be large. Its former readers have ended by then.
+    /// Makes a task on another thread, because its state may be large. Its former readers have ended by then.
     fn make(&mut self, task: TaskIndex) {
         let entry = &mut self.tasks[task.0];
         let (readers, spec) = (entry.take_readers(), entry.spec);

@@ -103,7 +103,7 @@ pub struct StageOptions {
     pub dead_letters: Option<String>,
     /// Messages of a batch at most.
     pub batch_messages: usize,
-    /// A batch ends at so many bytes.
+    /// A batch ends when it has this many bytes.
     pub batch_bytes: usize,
     /// Its stores in order.
     pub stores: Vec<(String, StoreKind)>,

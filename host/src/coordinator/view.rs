@@ -1,4 +1,4 @@
-//! What is committed, for whoever looks: the same answers from a job that runs and from one that does not.
+//! What is committed: the same answers for a job that runs and for one that does not.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub struct Selection {
     pub to: Option<Vec<u8>>,
     /// Keys that begin with this.
     pub prefix: Option<Vec<u8>>,
-    /// At most so many.
+    /// The most entries.
     pub limit: Option<usize>,
 }
 

@@ -1,11 +1,11 @@
 //! Making a state directory, whole or not at all, and moving one aside.
 //!
-//! Where there is no folder, everything is written to a sibling with the suffix `.init`, synced, and renamed. A crash before the
+//! If there is no folder, everything is written to a sibling with the suffix `.init`, synced, and renamed. A crash before the
 //! rename leaves a sibling that the next start removes; after it, a directory that is complete.
 //!
 //! A folder that is there may be a mount point, which cannot be renamed to; so it is made into a state directory in its place. The
 //! file `INIT` is in it from before the first step until `FORMAT` has got its name, which is the last step: a folder with `INIT`
-//! and without `FORMAT` is half made, and the next start makes it anew. `INIT` is gone for good before anything is committed.
+//! and without `FORMAT` is half made, and the next start makes it again. `INIT` is gone for good before anything is committed.
 
 use std::fs;
 use std::io;
@@ -28,7 +28,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 /// What begins the name of a folder with what was moved aside.
 const RESET: &str = "reset-";
 
-/// What is where a state directory should be.
+/// What is found in place of a state directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing.
@@ -58,7 +58,7 @@ pub(super) fn find(path: &Path) -> Result<Found, OpenError> {
     })
 }
 
-/// What is no part of a state directory.
+/// Whether something is not part of a state directory.
 fn stays(name: &str) -> bool {
     name == LOST_AND_FOUND || name.starts_with(RESET)
 }
@@ -76,7 +76,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
     sibling(path, ".init")
 }
 
-/// Makes a state directory where there is none. Yields its lock, or nothing where somebody else has made it meanwhile.
+/// Makes a state directory if there is none. Yields its lock, or `None` if another process made it meanwhile.
 pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
     let path = &options.path;
     options.disk.make_folders(parent(path))?;
@@ -93,13 +93,13 @@ pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenE
     }
 }
 
-/// `None`: somebody else was faster, and it is to be looked again.
+/// `None`: another process was faster. Look again.
 fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
     let (path, disk) = (&options.path, &options.disk);
     let init = beside(path);
     disk.before_at("init.make", "make", &init)?;
     disk.make_private(&init)?;
-    // Somebody who is making it at this moment holds the lock; what a crash left behind is removed.
+    // A process that is making it at this moment holds the lock; what a crash left behind is removed.
     let lock = match Lock::make(&init.join("lock")) {
         // It has been renamed between two calls.
         Err(OpenError::Disk(error)) if error.source.kind() == io::ErrorKind::NotFound => {
@@ -111,7 +111,7 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
         }
         lock => lock?,
     };
-    // Whoever held it before has renamed the folder, lock and all, or removed it.
+    // The process that held it before has renamed the folder with its lock, or removed it.
     if !lock.is_ours() {
         return Ok(None);
     }
@@ -132,7 +132,7 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
     Ok(Some(lock.moved_to(path.join("lock"))))
 }
 
-/// `None`: somebody else was faster, and it is to be looked again.
+/// `None`: another process was faster. Look again.
 fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
     let (path, disk) = (&options.path, &options.disk);
     disk.before_at("init.lock", "lock", path)?;
@@ -161,7 +161,7 @@ fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenErr
     Ok(Some(lock))
 }
 
-/// Makes that durable which a crash at the end of the making may have left undone: its name, and that it is no longer marked.
+/// Makes durable what a crash at the end may have left undone: the directory's name, and that it is not marked any more.
 pub(super) fn end(disk: &Disk, path: &Path) -> Result<(), OpenError> {
     let parent = parent(path);
     if parent.is_dir() {
@@ -216,7 +216,7 @@ fn sync_all(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
     disk.sync_folder(folder)
 }
 
-/// Moves what is there aside and returns where it is now; `None` where there is nothing to move. Deletes nothing.
+/// Moves what is there aside and returns where it is now; `None` if there is nothing to move. Deletes nothing.
 ///
 /// # Errors
 /// It is in use, or cannot be renamed.
@@ -247,7 +247,7 @@ pub fn move_aside(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBu
     Ok(Some(aside))
 }
 
-/// Moves everything into a folder inside. `FORMAT` goes first, so that what a crash leaves is no state directory.
+/// Moves everything into a folder inside. `FORMAT` goes first, so that what a crash leaves is not taken for a state directory.
 fn move_within(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     let mut names = names(path)?;
     names.retain(|name| name != "lock" && !stays(&name.to_string_lossy()));

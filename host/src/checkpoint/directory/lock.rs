@@ -33,13 +33,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Whether the lock file is still the one that is held: not so when somebody removed the directory.
+    /// Whether the lock file is still the one that is held. It is not if the directory was removed.
     pub fn is_ours(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
     }
 
     /// Says who holds the directory: this process, and from now on until it ends. Its threads may use the database for longer
-    /// than anybody waits for them, and nobody else must meet them there.
+    /// than the end of the process is waited for, and no other process may meet them there.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -78,7 +78,7 @@ impl Lock {
         Lock::hold(path, &options, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// The right to read a directory while nobody changes it. Others may read it too.
+    /// The right to read a directory while no process changes it. Others may read it too.
     pub(super) fn share(path: &Path) -> Result<Lock, OpenError> {
         // It may be one that cannot be written to.
         let mut options = OpenOptions::new();
@@ -169,14 +169,14 @@ fn read_holder(lock: &Path) -> Option<Holder> {
     serde_json::from_slice(&fs::read(lock).ok()?).ok()
 }
 
-/// Whether somebody holds a directory.
+/// Which process holds a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
-    /// Nobody does, or only such as look.
+    /// None, or only readers.
     Free,
-    /// A process does and has not said what for: a job that starts, or a command that changes the state of a stopped one.
+    /// A process that has not announced itself: a job that starts, or a command that changes the state of a stopped one.
     Unannounced(Option<u32>),
-    /// A job does, and can be asked.
+    /// A job that can be asked.
     By(Holder),
 }
 

@@ -20,7 +20,7 @@ use crate::model::{CommitKey, shown};
 use crate::records::{self, Unwitnessed};
 use crate::state::{Db, DbError, Durability};
 
-/// Opens the directory, or makes it where there is none.
+/// Opens the directory, or makes it if there is none.
 ///
 /// # Errors
 /// It is in use, it is not this job's, it is damaged, or the disk fails.
@@ -30,7 +30,7 @@ pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenE
     }
     (options.check)(None)?;
     match init::make(options)? {
-        // Nobody else comes in between.
+        // The lock is held: no other process comes in between.
         Some(lock) => open_with(options, |_| Ok(lock)),
         None => open(options),
     }
@@ -76,7 +76,7 @@ pub fn held(path: &Path) -> Held {
 /// Opens a directory that must exist.
 ///
 /// # Errors
-/// As [`open_or_create`], and where there is none.
+/// As [`open_or_create`], and if there is none.
 pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
     open_with(options, |path| Lock::take(path))
 }

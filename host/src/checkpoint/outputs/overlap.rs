@@ -5,7 +5,7 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-/// At most so many at a time.
+/// The most threads at a time.
 const MOST: usize = 16;
 
 /// Does `work` for each item, which are begun in order. Returns what came of each, in their order too, or the error of the

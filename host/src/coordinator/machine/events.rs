@@ -1,4 +1,4 @@
-//! What the machine is told, and what it says is to be done.
+//! The machine's input and output: events and commands.
 
 use std::time::Instant;
 

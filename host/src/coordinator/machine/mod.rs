@@ -21,7 +21,7 @@ use crate::checkpoint::decide::{self, CadenceOptions, Due, Facts, Trigger};
 use crate::model::Epoch;
 use crate::scheduler::TaskIndex;
 
-/// The tasks beside one that stops at once have this long to catch up.
+/// How long the other tasks have to catch up if one fails at what it met first.
 pub const REPRIEVE: Duration = Duration::from_secs(10);
 
 /// A checkpoint that is being written is looked at so often.

@@ -33,7 +33,7 @@ pub enum Phase {
     Leaving(Then),
     /// It is away, and is made again at this time.
     BackingOff(Instant),
-    /// It is away until somebody wants it again.
+    /// It is away until it is wanted again.
     Suspended,
     /// It is away, and the job goes on without it.
     Retired,
