@@ -9,7 +9,7 @@
 //! back to its recorded state before it is delivered again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::authority::{Authority, Deciding, Local};
@@ -26,8 +26,7 @@ use crate::connectors::log::LogReader as _;
 use crate::disk::Disk;
 use crate::epoch::SealedEpoch;
 use crate::model::{
-    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs,
-    shown,
+    Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs, shown,
 };
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};

@@ -252,14 +252,14 @@ fn unsighted(
             Err(error) => failed = Some(error),
         }
     }
-    gone(config, entry, path, failed).map(|()| None)
+    leave_behind(config, entry, path, failed).map(|()| None)
 }
 
 /// What becomes of a file that is under no name any more. `failed`: why what was found is not it.
 ///
 /// # Errors
 /// The rest of it is missing.
-fn gone(
+fn leave_behind(
     config: &Config,
     entry: &Entry,
     path: PathBuf,

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
-use crate::model::{PartitionId, StartAt};
+use crate::model::{PartitionId, Position, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Arrival, Inbox};
 
@@ -100,7 +100,7 @@ impl Reader {
             Err(error) => return self.arrive(Arrival::Failed(error)),
         };
         self.note_progress(&*source);
-        self.begin(&*source).await;
+        self.begin(source.begins_at()).await;
         loop {
             let space = self.inbox.space(self.place, self.bounds.bytes).await;
             let polled = match is_slow {
@@ -137,8 +137,8 @@ impl Reader {
     }
 
     /// Says where the input begins, if no position was stored, and waits until that is recorded, if it must be.
-    async fn begin(&self, source: &dyn Source) {
-        let (OpenAt::Start(start), Some(position)) = (&self.at, source.begins_at()) else {
+    async fn begin(&self, at: Option<Position>) {
+        let (OpenAt::Start(start), Some(position)) = (&self.at, at) else {
             return;
         };
         // The oldest message is the same at every start; the latest, or the first after a time, is not.
