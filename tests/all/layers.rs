@@ -87,12 +87,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     // What must be there after a crash.
     (
         "fs::rename(",
-        &[
-            "disk/",
-            "cli/stopped.rs",
-            "runtime/code_cache.rs",
-            "connectors/testing.rs",
-        ],
+        &["disk/", "runtime/code_cache.rs", "connectors/testing.rs"],
     ),
     ("sync_all()", &["disk/"]),
     ("sync_data()", &["disk/", "runtime/code_cache.rs"]),
@@ -105,6 +100,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("clap::", &["cli/"]),
+    // Whether a job runs is asked in one place, and messages are JSON in one place.
+    ("directory::held(", &["cli/access/mod.rs"]),
+    ("write_message(", &["connectors/"]),
+    (
+        "JsonMessage::parse(",
+        &["connectors/json.rs", "cli/log/produce.rs"],
+    ),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {

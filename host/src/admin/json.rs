@@ -151,6 +151,22 @@ pub struct LogPartition {
     pub end: u64,
 }
 
+/// A checkpoint that was asked for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Taken {
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+/// A place in a partition of a log stream.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OffsetAt {
+    /// The offset.
+    pub offset: u64,
+}
+
 /// A store of a stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

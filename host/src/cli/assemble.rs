@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::stopped::Pinned;
+use super::access::Pinned;
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
@@ -98,7 +98,9 @@ pub(super) fn job(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut streams = BTreeMap::new();
     for (name, declared) in &job.streams {
-        if !declared.read && !declared.written {
+        // A log can be appended to and read from outside, whether or not a stage uses it.
+        let is_log = matches!(declared.system, config::System::Log(_));
+        if !declared.read && !declared.written && !is_log {
             continue;
         }
         let kind = stream(name, declared, &clock, disk)

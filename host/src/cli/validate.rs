@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Global, assemble, exit, output, stopped};
+use super::{Failure, Global, assemble, exit, job, output};
 use crate::checkpoint::OpenError;
 use crate::config::Look;
 use crate::connectors::OpenAt;
@@ -21,7 +21,7 @@ pub(super) struct ValidateArgs {
 
 pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
     let path = args.path.as_ref().unwrap_or(&global.job);
-    let job = stopped::load_looking(path, Look::Components)?;
+    let job = job::load_looking(path, Look::Components)?;
     let runtime = assemble::runtime(Some(&job))?;
     let disk = crate::disk::Disk::default();
     let options = assemble::job(&job, &runtime, &disk, &BTreeMap::new())?;

@@ -6,7 +6,7 @@ use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::{LogStream, Logs, Retention};
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
-use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId};
+use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
 use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError};
@@ -52,6 +52,9 @@ pub struct Selection {
 }
 
 impl View {
+    /// How much of a log is read at a time for a caller outside.
+    pub const READ_BYTES: usize = 1 << 20;
+
     pub(super) fn of_running(db: Arc<Db>, logs: Arc<Logs>) -> View {
         View { db, logs }
     }
@@ -155,7 +158,20 @@ impl View {
         self.logs.read(stream, partition, from, bytes_max)
     }
 
-    /// Hands the entries of a store of the tasks of a stage to `each`, in the order of tasks and keys, until it says to stop.
+    /// The first offset of a partition of a log whose message is not older than `time`, or the end.
+    ///
+    /// # Errors
+    /// The log is damaged.
+    pub fn log_offset_at(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        time: TimestampMs,
+    ) -> Result<Offset, SourceError> {
+        self.logs.offset_at(stream, partition, time)
+    }
+
+    /// Calls `each` with every entry of a stage's store, task by task in key order, until it returns false.
     ///
     /// # Errors
     /// The database cannot be read.
