@@ -27,7 +27,9 @@ use tokio::sync::oneshot;
 
 pub use handle::{Handle, JobEnded};
 pub use mail::TaskChange;
-pub use options::{InputOptions, JobOptions, LastResort, StageOptions, StreamKind, StreamOptions};
+pub use options::{
+    InputOptions, JobOptions, LastResort, Reads, StageOptions, StreamOptions, Writes,
+};
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Entry, Selection, TaskView, View};
@@ -67,7 +69,7 @@ pub struct Report {
 struct StreamEntry {
     id: StreamId,
     partitions: u32,
-    is_log: bool,
+    writes: Option<Writes>,
 }
 
 /// A barrier that has been set, and what has been sealed for it.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use super::Coordinator;
 use super::commit::Work;
+use super::{Coordinator, StreamEntry, Writes};
 use crate::model::{Messages, Offset, PartitionId, partition_of_key};
 
 /// Why messages were not appended.
@@ -133,8 +133,11 @@ impl Coordinator {
         reply: oneshot::Sender<Produced>,
     ) {
         let placed = match self.streams.get(stream) {
-            Some(entry) if entry.is_log => place(messages, entry.partitions, &mut self.round_robin)
-                .map(|placed| (entry.id, placed)),
+            Some(StreamEntry {
+                id,
+                partitions,
+                writes: Some(Writes::Log(_)),
+            }) => place(messages, *partitions, &mut self.round_robin).map(|placed| (*id, placed)),
             Some(_) => Err(format!("stream {stream:?} is not a log stream")),
             None => Err(format!("the job does not use a stream {stream:?}")),
         };

@@ -68,7 +68,7 @@ impl View {
         let streams: Vec<LogStream> = catalog
             .streams
             .values()
-            .filter(|stream| stream.system == "log")
+            .filter(|stream| stream.is_in_log())
             .map(|stream| LogStream {
                 id: stream.id,
                 partitions: stream.partitions,
@@ -133,10 +133,7 @@ impl View {
     /// The database cannot be read.
     pub fn log_stream(&self, name: &str) -> Result<Option<StreamRecord>, StateError> {
         let mut catalog = self.catalog()?;
-        Ok(catalog
-            .streams
-            .remove(name)
-            .filter(|stream| stream.system == "log"))
+        Ok(catalog.streams.remove(name).filter(StreamRecord::is_in_log))
     }
 
     /// The first offset of a partition of a log, and the one after the last.

@@ -172,10 +172,7 @@ impl Appender {
                 directory::open_or_create(&options(job, disk.clone(), reserve))?
             }
         };
-        let shape = StreamShape {
-            partitions,
-            system: "log".to_owned(),
-        };
+        let shape = StreamShape::log(partitions);
         let path = job.general.state_dir.to_path_buf();
         let catalog = Catalog::resolve_stream(&path, &directory.db, stream, shape)?;
         let stream = LogStream {
