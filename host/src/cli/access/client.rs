@@ -194,3 +194,62 @@ impl Answer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::connectors::testing::Folder;
+
+    /// Posts to a job that reads the request and answers with these bytes before it goes.
+    fn post(answer: &'static [u8], lost: Lost) -> Result<Answer, Failure> {
+        let folder = Folder::new();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let job = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"line\n") {
+                let mut bytes = [0; 1024];
+                let read = stream.read(&mut bytes).unwrap();
+                request.extend_from_slice(&bytes[..read]);
+            }
+            stream.write_all(answer).unwrap();
+        });
+        let holder = Holder {
+            pid: 1,
+            socket: Some(socket),
+        };
+        let client = Client::new(&holder).unwrap();
+        let posted = client.post("/logs/in", b"line\n".to_vec(), lost);
+        job.join().unwrap();
+        posted
+    }
+
+    #[test]
+    fn a_request_is_repeated_only_if_the_job_cannot_have_taken_it() {
+        let cut = b"HTTP/1.1 200 OK\r\n";
+        for answer in [&b""[..], cut] {
+            let failure = post(answer, Lost::Unknown).err().unwrap();
+            assert!(!failure.moved, "{}", failure.text);
+            assert!(failure.text.contains("its outcome is unknown"));
+            let failure = post(answer, Lost::AskAgain).err().unwrap();
+            assert!(failure.moved, "{}", failure.text);
+        }
+        let ended = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 32\r\n\r\n{\"error\":\"the job has ended!!!\"}";
+        let failure = post(ended, Lost::Unknown).err().unwrap();
+        assert!(failure.moved, "{}", failure.text);
+        let done = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]";
+        assert_eq!(post(done, Lost::Unknown).ok().unwrap().body(), b"[]");
+        let gone = Holder {
+            pid: 1,
+            socket: Some("/nowhere/socket".into()),
+        };
+        let client = Client::new(&gone).unwrap();
+        let failure = client.post("/logs/in", Vec::new(), Lost::Unknown);
+        assert!(failure.err().unwrap().moved, "nothing was sent");
+    }
+}
