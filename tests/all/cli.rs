@@ -3,8 +3,6 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use wasm_host::state::{Db, DbOptions, Durability, Family, Order};
-
 use crate::harness::{Job, Running, guest, host, steps, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG, one_partition};
 
@@ -315,33 +313,6 @@ fn of_two_first_starts_one_reports_that_the_state_is_in_use() {
             }
         }
     }
-}
-
-#[test]
-fn a_damaged_log_is_refused_alike_whether_the_job_runs_or_not() {
-    let job = Job::new(&one_partition("{guest:counter}"));
-    job.feed(&["log", "produce", "in"], b"a\nb\n").expect(0);
-    job.call(&["run", "--until-idle"]).expect(0);
-    let db = Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");
-    let mut writes = db.write_set();
-    let mut chunks = db.walk(Family::Log, Vec::new(), vec![0xff; 16], Order::Up);
-    let mut damaged = 0;
-    while let Some((key, chunk)) = chunks.entry().expect("it can be read") {
-        let mut chunk = chunk.to_vec();
-        *chunk.last_mut().expect("a chunk") ^= 1;
-        writes.put(Family::Log, key, &chunk);
-        damaged += 1;
-        chunks.advance();
-    }
-    assert!(damaged >= 2, "{damaged}");
-    writes.commit(Durability::Sync).expect("it can be written");
-    drop(chunks);
-    drop(db);
-    let stopped = job.call(&["log", "consume", "out"]).expect(4);
-    let running = job.answering();
-    let asked = job.call(&["log", "consume", "out"]).expect(4);
-    assert_eq!(asked.stderr, stopped.stderr);
-    running.terminate().expect(0);
 }
 
 #[test]

@@ -12,8 +12,7 @@ use wasm_host::checkpoint::decide::CadenceOptions;
 use wasm_host::checkpoint::logs::Retention;
 use wasm_host::coordinator::machine::Ending;
 use wasm_host::coordinator::{
-    Coordinator, Handle, InputOptions, JobOptions, Produce, StageOptions, StreamKind,
-    StreamOptions, TaskChange,
+    Coordinator, Handle, InputOptions, JobOptions, Produce, StageOptions, StreamOptions, TaskChange,
 };
 use wasm_host::disk::Disk;
 use wasm_host::model::{MessageRef, Messages, PartitionId, StartAt, SystemClock};
@@ -37,12 +36,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
     });
     let runtime = runtime.expect("an engine");
     let component = Component::load(&runtime, &guest("counter"), ComponentOptions::default());
-    let log = || StreamOptions {
-        system: "log".into(),
-        partitions: PARTITIONS,
-        kind: StreamKind::Log(Retention::default()),
-        max_rate: None,
-    };
+    let log = || StreamOptions::log(PARTITIONS, Retention::default(), None);
     JobOptions {
         name: "comings".into(),
         state_dir: folder.join("state"),

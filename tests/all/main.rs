@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each question.
 
 mod admin;
+mod alike;
 mod beginnings;
 mod checkpoints;
 mod cli;

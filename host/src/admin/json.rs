@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::{self, View};
-use crate::records::CheckpointRecord;
+use crate::records::{CheckpointRecord, StreamRecord};
 use crate::state::StateError;
 
 /// A job at a moment.
@@ -151,6 +151,22 @@ pub struct LogPartition {
     pub end: u64,
 }
 
+/// A checkpoint that was asked for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Taken {
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+/// A place in a partition of a log stream.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OffsetAt {
+    /// The offset.
+    pub offset: u64,
+}
+
 /// A store of a stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -250,7 +266,7 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
         let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
             let record = catalog.streams.values().find(|record| record.id == *stream);
-            let is_log = record.is_some_and(|record| record.system == "log");
+            let is_log = record.is_some_and(StreamRecord::is_in_log);
             let end = || view.log_bounds(*stream, task.id.partition).1;
             Input {
                 stream: name_of(*stream).unwrap_or_default(),
@@ -351,7 +367,7 @@ pub fn logs(view: &View) -> Result<Vec<LogPartition>, StateError> {
     for (name, stream) in catalog
         .streams
         .iter()
-        .filter(|(_, stream)| stream.system == "log")
+        .filter(|(_, stream)| stream.is_in_log())
     {
         for partition in 0..stream.partitions {
             let (oldest, end) = view.log_bounds(stream.id, crate::model::PartitionId(partition));

@@ -2,10 +2,169 @@
 
 use std::fmt::Write as _;
 
-use crate::coordinator::Status;
+use crate::coordinator::{InputStatus, Status, TaskStatus};
+use crate::records::CheckpointRecord;
 use crate::runtime::MetricValue;
 
-/// One figure: its name, kind, help, and the values by labels.
+const COUNTER: &str = "counter";
+const GAUGE: &str = "gauge";
+
+/// A figure of the host.
+struct Figure {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    of: Of,
+}
+
+/// What has a value of the figure.
+enum Of {
+    Job(fn(&Status) -> u64),
+    /// The last checkpoint, if there is one.
+    Last(fn(&CheckpointRecord) -> String),
+    Task(fn(&TaskStatus) -> u64),
+    /// An input of a task, if the value is known.
+    Input(fn(&InputStatus) -> Option<u64>),
+}
+
+/// All figures of the host, in the order in which they are shown.
+const FIGURES: [Figure; 20] = [
+    figure(
+        "messages_processed_total",
+        COUNTER,
+        "Messages processed since the start of the job.",
+        Of::Task(|task| task.processed),
+    ),
+    figure(
+        "messages_rejected_total",
+        COUNTER,
+        "Messages rejected since the start of the job.",
+        Of::Task(|task| task.rejected),
+    ),
+    figure(
+        "batches_total",
+        COUNTER,
+        "Batches kept since the start of the process.",
+        Of::Task(|task| task.batches),
+    ),
+    figure(
+        "batches_undone_total",
+        COUNTER,
+        "Batches undone since the start of the process.",
+        Of::Task(|task| task.undone),
+    ),
+    figure(
+        "instances_made_total",
+        COUNTER,
+        "Instances made since the start of the process.",
+        Of::Task(|task| task.instances),
+    ),
+    figure(
+        "instances_recycled_total",
+        COUNTER,
+        "Instances replaced by [stage.limits] since the start of the process.",
+        Of::Task(|task| task.recycled),
+    ),
+    figure(
+        "input_position",
+        GAUGE,
+        "The offset of the next message.",
+        Of::Input(|input| Some(input.position)),
+    ),
+    figure(
+        "input_lag_messages",
+        GAUGE,
+        "Messages behind the end.",
+        Of::Input(|input| input.lag),
+    ),
+    figure(
+        "messages_skipped_total",
+        COUNTER,
+        "Messages that were gone before they were read (`drop-unread`), since the start of the process.",
+        Of::Input(|input| Some(input.skipped)),
+    ),
+    figure(
+        "instances",
+        GAUGE,
+        "Instances alive.",
+        Of::Job(|status| status.instances),
+    ),
+    figure(
+        "epoch",
+        GAUGE,
+        "The last committed epoch.",
+        Of::Job(|status| status.epoch.0),
+    ),
+    figure(
+        "checkpoints_total",
+        COUNTER,
+        "Checkpoints since the start of the process.",
+        Of::Job(|status| status.checkpoints),
+    ),
+    figure(
+        "checkpoint_attempts_failed_total",
+        COUNTER,
+        "Checkpoint attempts that failed.",
+        Of::Job(|status| status.failed_attempts),
+    ),
+    figure(
+        "checkpoint_last_duration_seconds",
+        GAUGE,
+        "From the barrier until the checkpoint was durable.",
+        Of::Last(|last| seconds(last.duration_us)),
+    ),
+    figure(
+        "checkpoint_last_pause_seconds",
+        GAUGE,
+        "The longest pause of a task in the last checkpoint.",
+        Of::Last(|last| seconds(last.pause_us)),
+    ),
+    figure(
+        "checkpoint_last_bytes",
+        GAUGE,
+        "Bytes of the last checkpoint.",
+        Of::Last(|last| last.bytes.to_string()),
+    ),
+    figure(
+        "uncommitted_bytes",
+        GAUGE,
+        "Bytes that are not committed.",
+        Of::Job(|status| status.open_bytes + status.sealed_bytes),
+    ),
+    figure(
+        "uncommitted_bytes_max",
+        GAUGE,
+        "How many bytes may be uncommitted.",
+        Of::Job(|status| status.bytes_max),
+    ),
+    figure(
+        "cache_bytes",
+        GAUGE,
+        "Bytes in the clean cache.",
+        Of::Job(|status| status.cache.0),
+    ),
+    figure(
+        "tasks_failed",
+        GAUGE,
+        "Tasks that stopped.",
+        Of::Job(|status| status.failures.len() as u64),
+    ),
+];
+
+const fn figure(name: &'static str, kind: &'static str, help: &'static str, of: Of) -> Figure {
+    Figure {
+        name,
+        kind,
+        help,
+        of,
+    }
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+/// A figure to be written: its name, kind, help, and the values by labels.
 struct Family<'a> {
     name: &'a str,
     kind: &'a str,
@@ -15,184 +174,56 @@ struct Family<'a> {
 
 pub(super) fn render(status: &Status) -> String {
     let mut text = String::new();
+    for figure in &FIGURES {
+        let values = figure.of.values(status);
+        family(figure.name, figure.kind, figure.help, values).write(&mut text);
+    }
     let job = label("job", &status.job);
-    let one = |value: u64| vec![(job.clone(), value.to_string())];
-    let by_task = |value: &dyn Fn(&crate::coordinator::TaskStatus) -> u64| {
-        let values = status.tasks.iter().map(|task| {
-            let labels = format!("{job},{}", label("task", &task.task));
-            (labels, value(task).to_string())
-        });
-        values.collect::<Vec<_>>()
-    };
-    let by_input = |value: &dyn Fn(&crate::coordinator::InputStatus) -> Option<u64>| {
-        let inputs = status
-            .tasks
-            .iter()
-            .flat_map(|task| task.inputs.iter().map(move |input| (task, input)));
-        let values = inputs.filter_map(|(task, input)| {
-            let labels = format!(
-                "{job},{},{}",
-                label("task", &task.task),
-                label("stream", &input.stream)
-            );
-            Some((labels, value(input)?.to_string()))
-        });
-        values.collect::<Vec<_>>()
-    };
-    let last = status.last_checkpoint.as_ref();
-    let seconds = |us: u64| format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
-    let timed = |us: Option<u64>| {
-        us.map(|us| (job.clone(), seconds(us)))
-            .into_iter()
-            .collect::<Vec<_>>()
-    };
-    let families = [
-        family(
-            "messages_processed_total",
-            "counter",
-            "Messages processed since the start of the job.",
-            by_task(&|task| task.processed),
-        ),
-        family(
-            "messages_rejected_total",
-            "counter",
-            "Messages rejected since the start of the job.",
-            by_task(&|task| task.rejected),
-        ),
-        family(
-            "batches_total",
-            "counter",
-            "Batches kept since the start of the process.",
-            by_task(&|task| task.batches),
-        ),
-        family(
-            "batches_undone_total",
-            "counter",
-            "Batches undone since the start of the process.",
-            by_task(&|task| task.undone),
-        ),
-        family(
-            "instances_made_total",
-            "counter",
-            "Instances made since the start of the process.",
-            by_task(&|task| task.instances),
-        ),
-        family(
-            "instances_recycled_total",
-            "counter",
-            "Instances replaced by [stage.limits] since the start of the process.",
-            by_task(&|task| task.recycled),
-        ),
-        family(
-            "input_position",
-            "gauge",
-            "The offset of the next message.",
-            by_input(&|input| Some(input.position)),
-        ),
-        family(
-            "input_lag_messages",
-            "gauge",
-            "Messages behind the end.",
-            by_input(&|input| input.lag),
-        ),
-        family(
-            "messages_skipped_total",
-            "counter",
-            "Messages that were gone before they were read (`drop-unread`), since the start of the process.",
-            by_input(&|input| Some(input.skipped)),
-        ),
-        family(
-            "instances",
-            "gauge",
-            "Instances alive.",
-            one(status.instances),
-        ),
-        family(
-            "epoch",
-            "gauge",
-            "The last committed epoch.",
-            one(status.epoch.0),
-        ),
-        family(
-            "checkpoints_total",
-            "counter",
-            "Checkpoints since the start of the process.",
-            one(status.checkpoints),
-        ),
-        family(
-            "checkpoint_attempts_failed_total",
-            "counter",
-            "Checkpoint attempts that failed.",
-            one(status.failed_attempts),
-        ),
-        family(
-            "checkpoint_last_duration_seconds",
-            "gauge",
-            "From the barrier until the checkpoint was durable.",
-            timed(last.map(|last| last.duration_us)),
-        ),
-        family(
-            "checkpoint_last_pause_seconds",
-            "gauge",
-            "The longest pause of a task in the last checkpoint.",
-            timed(last.map(|last| last.pause_us)),
-        ),
-        family(
-            "checkpoint_last_bytes",
-            "gauge",
-            "Bytes of the last checkpoint.",
-            last.map(|last| (job.clone(), last.bytes.to_string()))
-                .into_iter()
-                .collect(),
-        ),
-        family(
-            "uncommitted_bytes",
-            "gauge",
-            "Bytes that are not committed.",
-            one(status.open_bytes + status.sealed_bytes),
-        ),
-        family(
-            "uncommitted_bytes_max",
-            "gauge",
-            "How many bytes may be uncommitted.",
-            one(status.bytes_max),
-        ),
-        family(
-            "cache_bytes",
-            "gauge",
-            "Bytes in the clean cache.",
-            one(status.cache.0),
-        ),
-        family(
-            "tasks_failed",
-            "gauge",
-            "Tasks that stopped.",
-            one(status.failures.len() as u64),
-        ),
-    ];
-    families.iter().for_each(|family| family.write(&mut text));
     for (name, value) in &status.database {
         let name = format!("rocksdb_{}", name.replace('-', "_"));
-        family(
-            &name,
-            "gauge",
-            "A figure of RocksDB for the state column family.",
-            one(*value),
-        )
-        .write(&mut text);
+        let help = "A figure of RocksDB for the state column family.";
+        let values = vec![(job.clone(), value.to_string())];
+        family(&name, GAUGE, help, values).write(&mut text);
     }
     for (stage, metrics) in &status.metrics {
         let labels = format!("{job},{}", label("stage", stage));
         for (name, value) in metrics {
-            write_guest(
-                &mut text,
-                &format!("guest_{}", name.replace('-', "_")),
-                &labels,
-                value,
-            );
+            let name = format!("guest_{}", name.replace('-', "_"));
+            write_guest(&mut text, &name, &labels, value);
         }
     }
     text
+}
+
+impl Of {
+    /// The values with their labels.
+    fn values(&self, status: &Status) -> Vec<(String, String)> {
+        let job = label("job", &status.job);
+        let labels = |task: &TaskStatus| format!("{job},{}", label("task", &task.task));
+        match self {
+            Of::Job(value) => vec![(job, value(status).to_string())],
+            Of::Last(value) => {
+                let last = status.last_checkpoint.iter();
+                last.map(|last| (job.clone(), value(last))).collect()
+            }
+            Of::Task(value) => {
+                let tasks = status.tasks.iter();
+                tasks
+                    .map(|task| (labels(task), value(task).to_string()))
+                    .collect()
+            }
+            Of::Input(value) => {
+                let mut values = Vec::new();
+                for task in &status.tasks {
+                    for input in &task.inputs {
+                        let labels = format!("{},{}", labels(task), label("stream", &input.stream));
+                        values.extend(value(input).map(|value| (labels, value.to_string())));
+                    }
+                }
+                values
+            }
+        }
+    }
 }
 
 fn write_guest(text: &mut String, name: &str, labels: &str, value: &MetricValue) {
@@ -202,7 +233,7 @@ fn write_guest(text: &mut String, name: &str, labels: &str, value: &MetricValue)
             let name = format!("{name}_total");
             family(
                 &name,
-                "counter",
+                COUNTER,
                 help,
                 vec![(labels.to_owned(), sum.to_string())],
             )
@@ -215,7 +246,7 @@ fn write_guest(text: &mut String, name: &str, labels: &str, value: &MetricValue)
                     value.to_string(),
                 )
             });
-            family(name, "gauge", help, values.collect()).write(text);
+            family(name, GAUGE, help, values.collect()).write(text);
         }
         MetricValue::Histogram(buckets, sum) => {
             let _ = writeln!(

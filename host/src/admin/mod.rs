@@ -9,41 +9,26 @@
 //! | `GET /logs` | log streams |
 //! | `GET /stores` | stores |
 //! | `GET /logs/{stream}` | messages, one JSON object a line; `partition`, `from`, `limit`; socket only |
+//! | `GET /logs/{stream}/offset` | the first offset whose message is not older than a time; `partition`, `time`; socket only |
 //! | `POST /checkpoints` | takes one and waits; socket only |
 //! | `POST /logs/{stream}` | appends messages, one JSON object a line, all or nothing; socket only |
 //!
-//! The only JSON types of the host are here. Must never know wasm or RocksDB.
+//! An answer 503 says that the job has ended and that nothing was done: the same can be asked of the stopped job.
+//!
+//! The only JSON types of the host are here; a message's JSON is in `connectors`. Must never know wasm or RocksDB.
 
 pub mod json;
 
 mod metrics;
 mod routes;
+mod serving;
 mod socket;
 
-use std::future::Future;
-use std::io;
-
 pub(crate) use routes::UNREADABLE;
+pub use serving::Serving;
 pub use socket::SocketPlace;
 
 use crate::coordinator::Handle;
-
-/// Serves everything on a bound Unix socket.
-///
-/// # Errors
-/// The socket cannot be waited on.
-pub fn serve_socket(
-    listener: std::os::unix::net::UnixListener,
-    handle: Handle,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, routes::all(handle)).await {
-            tracing::warn!("the admin socket ended: {error}");
-        }
-    })
-}
 
 /// Serves what only reads over TCP.
 pub async fn serve_tcp(listener: tokio::net::TcpListener, handle: Handle) {

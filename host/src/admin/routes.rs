@@ -12,15 +12,12 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use super::{json, metrics};
-use crate::connectors::{JsonMessage, MessageName, SourceError, write_message};
-use crate::coordinator::{Handle, Produce, ProduceError};
-use crate::model::{Messages, PartitionId, shown};
+use crate::connectors::{JsonMessage, MessageName, SourceError, write_lines};
+use crate::coordinator::{Handle, Produce, ProduceError, View};
+use crate::model::{Messages, PartitionId, StreamId, TimestampMs, shown};
 
 /// Bytes of messages that one request may append.
 const PRODUCE_BYTES: usize = 64 << 20;
-/// Bytes of a log that are read at a time.
-const READ_BYTES: usize = 1 << 20;
-
 pub(super) fn read_only(handle: Handle) -> Router {
     Router::new()
         .route("/status", get(status))
@@ -36,6 +33,7 @@ pub(super) fn all(handle: Handle) -> Router {
     let more = Router::new()
         .route("/checkpoints", axum::routing::post(checkpoint))
         .route("/logs/{stream}", get(consume).post(produce))
+        .route("/logs/{stream}/offset", get(offset_at))
         .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
         .with_state(handle.clone());
     read_only(handle).merge(more)
@@ -120,14 +118,30 @@ async fn stores(State(handle): State<Handle>) -> Result<Json<Vec<json::Store>>, 
     Ok(Json(json::stores(handle.view())?))
 }
 
-#[derive(Serialize)]
-struct Taken {
-    epoch: u64,
+async fn checkpoint(State(handle): State<Handle>) -> Result<Json<json::Taken>, Refused> {
+    let epoch = handle.checkpoint().await?.0;
+    Ok(Json(json::Taken { epoch }))
 }
 
-async fn checkpoint(State(handle): State<Handle>) -> Result<Response, Refused> {
-    let epoch = handle.checkpoint().await?;
-    Ok(Json(Taken { epoch: epoch.0 }).into_response())
+impl From<SourceError> for Refused {
+    fn from(error: SourceError) -> Refused {
+        match error {
+            SourceError::OffsetOutOfRange { .. } => {
+                Refused::of(StatusCode::RANGE_NOT_SATISFIABLE, &error)
+            }
+            _ => Refused::Unreadable(shown::chain(&error)),
+        }
+    }
+}
+
+fn log_stream(handle: &Handle, stream: &str) -> Result<StreamId, Refused> {
+    let record = handle.view().log_stream(stream)?.ok_or_else(|| {
+        Refused::Because(
+            StatusCode::NOT_FOUND,
+            format!("the job has no log stream {stream:?}"),
+        )
+    })?;
+    Ok(record.id)
 }
 
 #[derive(Deserialize)]
@@ -138,48 +152,52 @@ struct Window {
     limit: Option<u64>,
 }
 
-/// Messages of one partition from an offset on: as many as one read gives. The end of the partition is in a header.
+/// Messages of one partition from an offset on: as many as one read gives. A header holds the offset after them.
 async fn consume(
     State(handle): State<Handle>,
     Path(stream): Path<String>,
     Query(window): Query<Window>,
 ) -> Result<Response, Refused> {
-    let view = handle.view();
-    let record = view.log_stream(&stream)?.ok_or_else(|| {
-        Refused::Because(
-            StatusCode::NOT_FOUND,
-            format!("the job has no log stream {stream:?}"),
-        )
-    })?;
+    let id = log_stream(&handle, &stream)?;
     let partition = PartitionId(window.partition);
-    let read = view
-        .log_read(record.id, partition, window.from, READ_BYTES)
-        .map_err(|error| match error {
-            SourceError::OffsetOutOfRange { .. } => {
-                Refused::of(StatusCode::RANGE_NOT_SATISFIABLE, &error)
-            }
-            _ => Refused::Unreadable(shown::chain(&error)),
-        })?;
-    let mut body = Vec::new();
-    let count = read
-        .messages
-        .len()
-        .min(usize::try_from(window.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
-    for index in 0..count {
-        let name = MessageName {
-            stream: &stream,
-            partition: partition.0,
-            offset: read.first + index as u64,
-        };
-        write_message(name, read.messages.get(index), &mut body);
-        body.push(b'\n');
+    let view = handle.view();
+    let mut read = view.log_read(id, partition, window.from, View::READ_BYTES)?;
+    if let Some(limit) = window.limit {
+        read.messages
+            .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
-    let next = read.first + count as u64;
+    let first = MessageName {
+        stream: &stream,
+        partition: window.partition,
+        offset: read.first,
+    };
+    let mut body = Vec::new();
+    write_lines(first, &read.messages, &mut body);
+    let next = read.first + read.messages.len() as u64;
     let headers = [
         (header::CONTENT_TYPE, "application/jsonl".to_owned()),
         (NEXT, next.to_string()),
     ];
     Ok((headers, Body::from(body)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Moment {
+    partition: u32,
+    time: TimestampMs,
+}
+
+/// The first offset of a partition whose message is not older than a time, or its end.
+async fn offset_at(
+    State(handle): State<Handle>,
+    Path(stream): Path<String>,
+    Query(moment): Query<Moment>,
+) -> Result<Json<json::OffsetAt>, Refused> {
+    let id = log_stream(&handle, &stream)?;
+    let partition = PartitionId(moment.partition);
+    let offset = handle.view().log_offset_at(id, partition, moment.time)?;
+    Ok(Json(json::OffsetAt { offset }))
 }
 
 /// The header of an answer that says that what is committed cannot be read.
@@ -202,18 +220,11 @@ async fn produce(
 ) -> Result<Response, Refused> {
     let mut messages = Vec::new();
     let now = crate::model::Clock::now_ms(&crate::model::SystemClock);
-    for (number, line) in body
-        .split(|byte| *byte == b'\n')
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-    {
-        let bad = |what: String| {
-            Refused::Because(
-                StatusCode::BAD_REQUEST,
-                format!("line {}: {what}", number + 1),
-            )
-        };
-        let parsed = JsonMessage::parse(line).map_err(|error| bad(shown::chain(&error)))?;
+    for (number, parsed) in JsonMessage::parse_lines(&body) {
+        let parsed = parsed.map_err(|error| {
+            let what = format!("line {number}: {}", shown::chain(&error));
+            Refused::Because(StatusCode::BAD_REQUEST, what)
+        })?;
         let mut message = Messages::default();
         parsed.push_to(&mut message, now);
         messages.push(Produce {

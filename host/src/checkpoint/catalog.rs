@@ -43,6 +43,16 @@ pub struct StreamShape {
     pub system: String,
 }
 
+impl StreamShape {
+    /// A stream of the embedded log.
+    pub fn log(partitions: u32) -> StreamShape {
+        StreamShape {
+            partitions,
+            system: StreamRecord::LOG.to_owned(),
+        }
+    }
+}
+
 /// What the operator allows to be deleted.
 #[derive(Debug, Clone, Default)]
 pub struct Drops {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::stopped::Pinned;
+use super::access::Pinned;
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
@@ -18,7 +18,7 @@ use crate::connectors::file::{
 use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
-use crate::coordinator::{InputOptions, JobOptions, StageOptions, StreamKind, StreamOptions};
+use crate::coordinator::{InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes};
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{
@@ -98,17 +98,13 @@ pub(super) fn job(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut streams = BTreeMap::new();
     for (name, declared) in &job.streams {
-        if !declared.read && !declared.written {
+        // A log can be appended to and read from outside, whether or not a stage uses it.
+        let is_log = matches!(declared.system, config::System::Log(_));
+        if !declared.read && !declared.written && !is_log {
             continue;
         }
-        let kind = stream(name, declared, &clock, disk)
+        let options = stream(name, declared, &clock, disk)
             .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
-        let options = StreamOptions {
-            system: system_name(&declared.system).to_owned(),
-            partitions: declared.partitions(),
-            kind,
-            max_rate: declared.max_rate.as_ref().map(|rate| rate.per_second()),
-        };
         streams.insert(name.clone(), options);
     }
     let stages = job
@@ -255,69 +251,26 @@ fn stage(
     })
 }
 
+/// One arm for each system.
 fn stream(
     name: &str,
     declared: &config::Stream,
     clock: &Arc<dyn Clock>,
     disk: &Disk,
-) -> Result<StreamKind, String> {
-    let clock = Arc::clone(clock);
-    match &declared.system {
-        config::System::Log(log) => Ok(StreamKind::Log(Retention {
-            bytes: log
-                .retention
-                .as_ref()
-                .and_then(|retention| retention.bytes.as_ref())
-                .map(|bytes| bytes.bytes()),
-            age: log
-                .retention
-                .as_ref()
-                .and_then(|retention| retention.age.as_ref())
-                .map(|age| **age),
-            drop_unread: log.drop_unread,
-        })),
+) -> Result<StreamOptions, String> {
+    let max_rate = declared.max_rate.as_ref().map(|rate| rate.per_second());
+    let (reads, writes) = match &declared.system {
+        config::System::Log(log) => {
+            return Ok(StreamOptions::log(log.partitions, retention(log), max_rate));
+        }
         config::System::FileInput(file) => {
-            let options = FileInputOptions {
-                path: file
-                    .path
-                    .to_str()
-                    .ok_or("its path is not UTF-8")?
-                    .to_owned(),
-                format: format(*file.format),
-                key: file.key.as_ref().map(|key| (**key).clone()),
-                timestamp: file.timestamp.as_ref().map(timestamp).transpose()?,
-                partitions: file.partitions,
-                follow: file.follow,
-                drop_unread: file.drop_unread,
-                record_bytes: size(file.record_bytes.bytes()),
-            };
-            Ok(reads(FileInput::new(options, clock)?))
+            reads(FileInput::new(file_input(file)?, Arc::clone(clock))?)
         }
         config::System::Stdin(stdin) => {
-            let options = StdinOptions {
-                format: format(*stdin.format),
-                key: stdin.key.as_ref().map(|key| (**key).clone()),
-                timestamp: stdin.timestamp.as_ref().map(timestamp).transpose()?,
-                record_bytes: size(stdin.record_bytes.bytes()),
-            };
-            Ok(reads(StdinInput::new(&options, clock)?))
+            reads(StdinInput::new(&stdin_options(stdin)?, Arc::clone(clock))?)
         }
         config::System::Generate(generate) => {
-            let options = GenerateOptions {
-                count: generate.count,
-                rate: generate.rate.as_ref().map(|rate| rate.per_second()),
-                keys: generate.keys,
-                distribution: match *generate.distribution {
-                    config::Distribution::Uniform => Distribution::Uniform,
-                    config::Distribution::Zipfian => Distribution::Zipfian,
-                    config::Distribution::Sequential => Distribution::Sequential,
-                },
-                value_bytes: size(generate.value_bytes.bytes()),
-                seed: generate.seed,
-                partitions: generate.partitions,
-                start_ms: START_MS_DEFAULT,
-            };
-            Ok(reads(GenerateInput::new(options)?))
+            reads(GenerateInput::new(generate_options(generate))?)
         }
         config::System::FileOutput(file) => {
             let options = FileOutputOptions {
@@ -326,7 +279,7 @@ fn stream(
                 partitions: file.partitions,
                 format: output_format(*file.format),
             };
-            Ok(writes(FileOutput::new(options, disk.clone())))
+            writes(FileOutput::new(options, disk.clone()))
         }
         config::System::Stdout(stdout) => {
             let options = StdoutOptions {
@@ -334,22 +287,79 @@ fn stream(
                 partitions: declared.partitions(),
                 format: output_format(*stdout.format),
             };
-            Ok(writes(StdoutOutput::new(options)))
+            writes(StdoutOutput::new(options))
         }
+    };
+    Ok(StreamOptions {
+        system: declared.system.name().to_owned(),
+        partitions: declared.partitions(),
+        reads,
+        writes,
+        max_rate,
+    })
+}
+
+fn reads(input: impl Input + 'static) -> (Option<Reads>, Option<Writes>) {
+    (Some(Reads::External(Arc::new(input))), None)
+}
+
+fn writes(output: impl Output + 'static) -> (Option<Reads>, Option<Writes>) {
+    (None, Some(Writes::Outbox(Arc::new(output))))
+}
+
+fn retention(log: &config::LogStream) -> Retention {
+    let declared = log.retention.as_ref();
+    Retention {
+        bytes: declared
+            .and_then(|retention| retention.bytes.as_ref())
+            .map(|bytes| bytes.bytes()),
+        age: declared
+            .and_then(|retention| retention.age.as_ref())
+            .map(|age| **age),
+        drop_unread: log.drop_unread,
     }
 }
 
-fn reads(input: impl Input + 'static) -> StreamKind {
-    StreamKind::External {
-        input: Some(Arc::new(input)),
-        output: None,
-    }
+fn file_input(file: &config::FileInput) -> Result<FileInputOptions, String> {
+    Ok(FileInputOptions {
+        path: file
+            .path
+            .to_str()
+            .ok_or("its path is not UTF-8")?
+            .to_owned(),
+        format: format(*file.format),
+        key: file.key.as_ref().map(|key| (**key).clone()),
+        timestamp: file.timestamp.as_ref().map(timestamp).transpose()?,
+        partitions: file.partitions,
+        follow: file.follow,
+        drop_unread: file.drop_unread,
+        record_bytes: size(file.record_bytes.bytes()),
+    })
 }
 
-fn writes(output: impl Output + 'static) -> StreamKind {
-    StreamKind::External {
-        input: None,
-        output: Some(Arc::new(output)),
+fn stdin_options(stdin: &config::Stdin) -> Result<StdinOptions, String> {
+    Ok(StdinOptions {
+        format: format(*stdin.format),
+        key: stdin.key.as_ref().map(|key| (**key).clone()),
+        timestamp: stdin.timestamp.as_ref().map(timestamp).transpose()?,
+        record_bytes: size(stdin.record_bytes.bytes()),
+    })
+}
+
+fn generate_options(generate: &config::Generate) -> GenerateOptions {
+    GenerateOptions {
+        count: generate.count,
+        rate: generate.rate.as_ref().map(|rate| rate.per_second()),
+        keys: generate.keys,
+        distribution: match *generate.distribution {
+            config::Distribution::Uniform => Distribution::Uniform,
+            config::Distribution::Zipfian => Distribution::Zipfian,
+            config::Distribution::Sequential => Distribution::Sequential,
+        },
+        value_bytes: size(generate.value_bytes.bytes()),
+        seed: generate.seed,
+        partitions: generate.partitions,
+        start_ms: START_MS_DEFAULT,
     }
 }
 
@@ -374,17 +384,6 @@ fn timestamp(field: &config::TimestampField) -> Result<TimestampSpec, String> {
         field: (*field.field).clone(),
         format: TimestampFormat::parse(field.format.as_str())?,
     })
-}
-
-/// The name of a system, as it is written in the job file and recorded in the state directory.
-pub(super) fn system_name(system: &config::System) -> &'static str {
-    match system {
-        config::System::Log(_) => "log",
-        config::System::FileInput(_) | config::System::FileOutput(_) => "file",
-        config::System::Stdin(_) => "stdin",
-        config::System::Stdout(_) => "stdout",
-        config::System::Generate(_) => "generate",
-    }
 }
 
 fn size(bytes: u64) -> usize {

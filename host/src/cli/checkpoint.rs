@@ -1,13 +1,9 @@
 //! `checkpoint list`, `show`, `trigger`.
 
 use clap::Subcommand;
-use serde::Deserialize;
 
-use super::client::Client;
-use super::{Failure, Global, exit, output, stderr, stopped};
+use super::{Failure, Global, access, exit, job, output, stderr};
 use crate::admin::json::Checkpoint;
-use crate::checkpoint::Holder;
-use crate::config::Job;
 
 #[derive(Subcommand)]
 pub(super) enum CheckpointCommand {
@@ -23,77 +19,15 @@ pub(super) enum CheckpointCommand {
 }
 
 pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result<(), Failure> {
-    let job = stopped::load(&global.job)?;
+    let job = job::load(&global.job)?;
+    let mut access = access::of(&job);
     match command {
-        CheckpointCommand::List => {
-            let found = list(&job)?;
-            if global.json {
-                return found.iter().try_for_each(output::json);
-            }
-            let head = [
-                "EPOCH", "TIME", "TRIGGER", "DURATION", "PAUSE", "TASKS", "ENTRIES", "MESSAGES",
-                "BYTES", "FAILED",
-            ];
-            let mut rows = vec![head.map(str::to_owned).to_vec()];
-            rows.extend(found.iter().map(row));
-            output::table(&rows)?;
-            if !found.is_empty() {
-                stderr::say("a job goes on from the newest of them");
-            }
-            Ok(())
-        }
+        CheckpointCommand::List => list(global, &access.ask(|job| job.checkpoints())?),
         CheckpointCommand::Show { epoch } => {
-            let found = list(&job)?;
-            let shown = match epoch {
-                Some(epoch) => found.iter().find(|checkpoint| checkpoint.epoch == *epoch),
-                None => found.last(),
-            };
-            let Some(shown) = shown else {
-                return Err(Failure::new(
-                    exit::USAGE,
-                    match (epoch, found.first(), found.last()) {
-                        (Some(epoch), Some(first), Some(last)) => format!(
-                            "checkpoint {epoch} is not among those that are remembered, {} to {}",
-                            first.epoch, last.epoch
-                        ),
-                        _ => "there is no checkpoint yet".to_owned(),
-                    },
-                ));
-            };
-            if global.json {
-                return output::json(shown);
-            }
-            let text = format!(
-                "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from the barrier until durable: {} us\n  longest pause of a task: {} us\n  \
-                 tasks: {}\n  entries of stores: {}\n  messages sent: {}\n  bytes written: {}\n  failed attempts before it: {}\n",
-                shown.epoch,
-                output::time(shown.time),
-                shown.trigger,
-                shown.duration_us,
-                shown.pause_us,
-                shown.tasks,
-                shown.entries,
-                shown.messages,
-                shown.bytes,
-                shown.failed_attempts
-            );
-            output::text(&text)
+            show(global, &access.ask(|job| job.checkpoints())?, *epoch)
         }
         CheckpointCommand::Trigger => {
-            #[derive(Deserialize, serde::Serialize)]
-            struct Taken {
-                epoch: u64,
-            }
-            let asked = |holder: Holder| Client::new(&holder)?.post("/checkpoints", Vec::new());
-            let taken: Taken = stopped::either(&job, asked, || {
-                Err(Failure::new(
-                    exit::USAGE,
-                    format!(
-                        "job {:?} does not run: its last checkpoint holds everything",
-                        job.general.name
-                    ),
-                ))
-            })?;
+            let taken = access.ask(|job| job.checkpoint())?;
             if global.json {
                 return output::json(&taken);
             }
@@ -102,15 +36,58 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
     }
 }
 
-fn list(job: &Job) -> Result<Vec<Checkpoint>, Failure> {
-    let asked = |holder: Holder| Client::new(&holder)?.get("/checkpoints");
-    stopped::either(job, asked, || {
-        let (_looking, view) = stopped::view(job)?;
-        let found = view
-            .checkpoints()
-            .map_err(|error| Failure::of(exit::STATE, &error))?;
-        Ok(found.iter().map(Checkpoint::from).collect())
-    })
+fn list(global: &Global, found: &[Checkpoint]) -> Result<(), Failure> {
+    if global.json {
+        return found.iter().try_for_each(output::json);
+    }
+    let head = [
+        "EPOCH", "TIME", "TRIGGER", "DURATION", "PAUSE", "TASKS", "ENTRIES", "MESSAGES", "BYTES",
+        "FAILED",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(found.iter().map(row));
+    output::table(&rows)?;
+    if !found.is_empty() {
+        stderr::say("a job goes on from the newest of them");
+    }
+    Ok(())
+}
+
+fn show(global: &Global, found: &[Checkpoint], epoch: Option<u64>) -> Result<(), Failure> {
+    let shown = match epoch {
+        Some(epoch) => found.iter().find(|checkpoint| checkpoint.epoch == epoch),
+        None => found.last(),
+    };
+    let Some(shown) = shown else {
+        return Err(Failure::new(
+            exit::USAGE,
+            match (epoch, found.first(), found.last()) {
+                (Some(epoch), Some(first), Some(last)) => format!(
+                    "checkpoint {epoch} is not among those that are remembered, {} to {}",
+                    first.epoch, last.epoch
+                ),
+                _ => "there is no checkpoint yet".to_owned(),
+            },
+        ));
+    };
+    if global.json {
+        return output::json(shown);
+    }
+    let text = format!(
+        "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from the barrier until durable: {} us\n  longest pause of a task: {} us\n  \
+         tasks: {}\n  entries of stores: {}\n  messages sent: {}\n  bytes written: {}\n  failed attempts before it: {}\n",
+        shown.epoch,
+        output::time(shown.time),
+        shown.trigger,
+        shown.duration_us,
+        shown.pause_us,
+        shown.tasks,
+        shown.entries,
+        shown.messages,
+        shown.bytes,
+        shown.failed_attempts
+    );
+    output::text(&text)
 }
 
 fn row(checkpoint: &Checkpoint) -> Vec<String> {

@@ -8,6 +8,7 @@ use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
 use crate::connectors::{SinkError, SourceError};
+use crate::disk::DiskError;
 pub(super) use crate::model::shown::chain;
 use crate::runtime::ComponentError;
 use crate::state::StateError;
@@ -30,7 +31,7 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub struct Failure {
     pub(super) code: u8,
     pub(super) text: String,
-    /// The job began or ended to run meanwhile: asked again, the command finds it one way or the other.
+    /// The job has started or ended meanwhile, and nothing was done: the same can be asked again.
     pub(super) moved: bool,
 }
 
@@ -94,6 +95,13 @@ impl From<SourceError> for Failure {
             SourceError::OffsetOutOfRange { .. } => USAGE,
             _ => STATE,
         };
+        Failure::of(code, &error)
+    }
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Failure {
+        let code = if error.no_space() { NO_SPACE } else { HOST };
         Failure::of(code, &error)
     }
 }

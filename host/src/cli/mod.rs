@@ -1,20 +1,21 @@
 //! The command line: what was typed, and exit codes. One function for each command.
 
+mod access;
 mod assemble;
 mod checkpoint;
-mod client;
 mod display;
 mod exit;
 mod inspect;
+mod job;
 mod log;
 mod new;
 mod output;
 mod processor;
+mod reset;
 mod run;
 mod state;
 mod status;
 mod stderr;
-mod stopped;
 mod validate;
 
 use std::ffi::OsString;
@@ -117,7 +118,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::State(command) => state::state(&cli.global, &command),
         Command::Log(command) => log::log(&cli.global, command, disk),
         Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
-        Command::Reset => stopped::reset(&cli.global),
+        Command::Reset => reset::reset(&cli.global, &disk),
     };
     let code = match result {
         Ok(()) => 0,

@@ -2,17 +2,19 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, Global, assemble, display, exit, stderr, stopped};
-use crate::admin;
+use super::{Failure, Global, access, assemble, display, exit, job, stderr};
+use crate::admin::{self, Serving, SocketPlace};
 use crate::checkpoint::Holder;
-use crate::config::{self, Look};
+use crate::config::{Job, Look};
 use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
 use crate::disk::Disk;
@@ -47,18 +49,12 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         true => Look::Folders,
         false => Look::Components,
     };
-    let job = stopped::load_looking(args.path.as_ref().unwrap_or(&global.job), look)?;
-    if args.from_start && stopped::has_state(&job) {
-        return Err(Failure::new(
-            exit::STATE,
-            format!(
-                "there is state in {} already, and --from-start was given; `wasm-host reset` moves it aside",
-                job.general.state_dir.display()
-            ),
-        ));
+    let job = job::load_looking(args.path.as_ref().unwrap_or(&global.job), look)?;
+    if args.from_start {
+        refuse_state(&job)?;
     }
     // From here on a signal ends the process in good order, however long it compiles or waits.
-    let (io, control) = (stopped::io_runtime()?, stopped::control_runtime()?);
+    let (io, control) = (job::io_runtime()?, job::control_runtime()?);
     let opened = Arc::new(Opened::default());
     let bound = *job.general.drain_timeout + LAST_RESORT_AFTER;
     let signals = {
@@ -68,24 +64,15 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     control.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let pinned = if args.pinned {
-        stopped::pinned(&job)?
+        access::pinned(&job)?
     } else {
         BTreeMap::new()
     };
     let mut options = assemble::job(&job, &runtime, &disk, &pinned)?;
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
-    for store in args.drop_store {
-        let Some((stage, store)) = store.split_once('/') else {
-            return Err(Failure::new(
-                exit::USAGE,
-                format!("--drop-store {store:?}: write STAGE/STORE"),
-            ));
-        };
-        options
-            .drops
-            .stores
-            .insert((stage.to_owned(), store.to_owned()));
+    for store in &args.drop_store {
+        options.drops.stores.insert(stage_and_store(store)?);
     }
     assemble::check_components(&options)?;
     abort_on_panic();
@@ -95,15 +82,7 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
             .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
     });
     let listener = listener.transpose()?;
-    // Bound before it is announced: who asks from then on is answered as soon as the job is open.
-    let socket = admin::SocketPlace::new().and_then(|place| match place.bind() {
-        Ok(listener) => Some((place, listener)),
-        Err(error) => {
-            let path = place.path().display();
-            tracing::warn!("the admin socket {path} cannot be made: {error}");
-            None
-        }
-    });
+    let socket = bind_socket();
     if let Some((place, _)) = &socket {
         let _ = opened.socket.set(place.path().to_owned());
     }
@@ -114,28 +93,74 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     let coordinator = Coordinator::open(options, io.handle(), &holder)?;
     let handle = coordinator.handle();
     let _ = opened.handle.set(handle.clone());
-    let socket = socket.map(|(place, listener)| {
-        let _entered = control.enter();
-        match admin::serve_socket(listener, handle.clone()) {
-            Ok(serving) => drop(control.spawn(serving)),
-            Err(error) => tracing::warn!(
-                "the admin socket {} cannot be served: {error}",
-                place.path().display()
-            ),
-        }
-        place
-    });
+    let served = socket.map(|(place, listener)| serve(&control, place, listener, handle.clone()));
     if let Some(listener) = listener {
         control.spawn(admin::serve_tcp(listener, handle.clone()));
     }
     let shown = display::start(&control, handle, &job);
     let report = coordinator.run();
     shown.finish(&report);
-    drop(socket);
+    if let Some((place, serving)) = served {
+        drop(place);
+        serving
+            .into_iter()
+            .for_each(|serving| control.block_on(serving.finish()));
+    }
     // What readers still do (a blocking read of a terminal, say) is not waited for.
     io.shutdown_background();
     control.shutdown_background();
     end(&job, report)
+}
+
+fn refuse_state(job: &Job) -> Result<(), Failure> {
+    if !job::has_state(job) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::STATE,
+        format!(
+            "there is state in {} already, and --from-start was given; `wasm-host reset` moves it aside",
+            job.general.state_dir.display()
+        ),
+    ))
+}
+
+fn stage_and_store(text: &str) -> Result<(String, String), Failure> {
+    match text.split_once('/') {
+        Some((stage, store)) => Ok((stage.to_owned(), store.to_owned())),
+        None => Err(Failure::new(
+            exit::USAGE,
+            format!("--drop-store {text:?}: write STAGE/STORE"),
+        )),
+    }
+}
+
+/// Binds the admin socket before it is announced: a client that connects from then on is answered as soon as the job is open.
+fn bind_socket() -> Option<(SocketPlace, UnixListener)> {
+    let place = SocketPlace::new()?;
+    match place.bind() {
+        Ok(listener) => Some((place, listener)),
+        Err(error) => {
+            let path = place.path().display();
+            tracing::warn!("the admin socket {path} cannot be made: {error}");
+            None
+        }
+    }
+}
+
+/// Serves the admin socket, if it can be served, for as long as its file is there.
+fn serve(
+    control: &Runtime,
+    place: SocketPlace,
+    listener: UnixListener,
+    handle: Handle,
+) -> (SocketPlace, Option<Serving>) {
+    let _entered = control.enter();
+    let serving = Serving::start(listener, handle).inspect_err(|error| {
+        let path = place.path().display();
+        tracing::warn!("the admin socket {path} cannot be served: {error}");
+    });
+    (place, serving.ok())
 }
 
 /// A panic outside of a guest's call ends the process: a host that goes on without one of its threads is worse than a restart.
@@ -157,7 +182,7 @@ fn abort_on_panic() {
     }));
 }
 
-fn end(job: &config::Job, report: Report) -> Result<(), Failure> {
+fn end(job: &Job, report: Report) -> Result<(), Failure> {
     match report.ending {
         Ending::Finished if report.nothing_new => {
             tracing::info!(

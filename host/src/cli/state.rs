@@ -2,15 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
+use super::{Failure, Global, access, exit, job, output};
 use crate::admin::json;
-use crate::checkpoint::Holder;
-use crate::checkpoint::directory::Inspected;
+use crate::checkpoint::catalog::Catalog;
 use crate::config::Job;
 use crate::connectors::write_bytes;
 use crate::coordinator::{Entry, Selection, View};
 use crate::model::{PartitionId, shown};
+use crate::state::StateError;
 
 #[derive(Subcommand)]
 pub(super) enum StateCommand {
@@ -54,9 +53,10 @@ pub(super) struct TaskFilter {
 }
 
 pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failure> {
-    let job = stopped::load(&global.job)?;
+    let job = job::load(&global.job)?;
+    let mut access = access::of(&job);
     match command {
-        StateCommand::Stores => stores(global, &job),
+        StateCommand::Stores => stores(global, access.ask(|job| job.stores())?),
         StateCommand::Get { store, key, task } => {
             let mut end = key.clone().into_bytes();
             end.push(0);
@@ -65,9 +65,8 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
                 to: Some(end),
                 ..Selection::default()
             };
-            let (_looking, view) = committed(&job)?;
-            let found = show(global, &job, &view, store, task, &selection)?;
-            match found {
+            let view = access.ask(|job| job.committed().cloned())?;
+            match show(global, &job, &view, store, task, &selection)? {
                 0 => Err(Failure::new(
                     exit::HOST,
                     format!("store {store:?} has no key {key:?}"),
@@ -90,32 +89,13 @@ pub(super) fn state(global: &Global, command: &StateCommand) -> Result<(), Failu
                 prefix: bytes(prefix),
                 limit: *limit,
             };
-            let (_looking, view) = committed(&job)?;
-            show(global, &job, &view, store, task, &selection).map(|_| ())
+            let view = access.ask(|job| job.committed().cloned())?;
+            show(global, &job, &view, store, task, &selection).map(drop)
         }
     }
 }
 
-/// The state of a job that does not run.
-fn committed(job: &Job) -> Result<(Inspected, View), Failure> {
-    let running = |holder: Holder| {
-        Err(Failure::new(
-            exit::USAGE,
-            format!(
-                "job {:?} runs as process {}; looking into the state of a running job is not supported yet: stop it first",
-                job.general.name, holder.pid
-            ),
-        ))
-    };
-    stopped::either(job, running, || stopped::view(job))
-}
-
-fn stores(global: &Global, job: &Job) -> Result<(), Failure> {
-    let asked = |holder: Holder| Client::new(&holder)?.get("/stores");
-    let found: Vec<json::Store> = stopped::either(job, asked, || {
-        let (_looking, view) = stopped::view(job)?;
-        json::stores(&view).map_err(|error| Failure::of(exit::STATE, &error))
-    })?;
+fn stores(global: &Global, found: Vec<json::Store>) -> Result<(), Failure> {
     if global.json {
         return found.iter().try_for_each(output::json);
     }
@@ -128,6 +108,7 @@ fn stores(global: &Global, job: &Job) -> Result<(), Failure> {
     output::table(&rows)
 }
 
+/// Prints the entries of a store, and returns how many there were.
 fn show(
     global: &Global,
     job: &Job,
@@ -136,48 +117,10 @@ fn show(
     filter: &TaskFilter,
     selection: &Selection,
 ) -> Result<usize, Failure> {
-    let catalog = view
-        .catalog()
-        .map_err(|error| Failure::of(exit::STATE, &error))?;
-    let (only_stage, only_partition) = match filter
-        .task
-        .as_deref()
-        .map(|task| task.split_once('/').ok_or(task))
-    {
-        None => (None, None),
-        Some(Err(stage)) => (Some(stage), None),
-        Some(Ok((stage, partition))) => {
-            let partition = partition.parse().map_err(|_| {
-                Failure::new(
-                    exit::USAGE,
-                    format!("--task: {partition:?} is no partition"),
-                )
-            })?;
-            (Some(stage), Some(PartitionId(partition)))
-        }
-    };
-    let stages: Vec<&String> = catalog
-        .stages
-        .iter()
-        .filter(|(name, stage)| {
-            stage.stores.contains_key(store) && only_stage.is_none_or(|only| only == *name)
-        })
-        .map(|(name, _)| name)
-        .collect();
-    if stages.is_empty() {
-        let known: Vec<&String> = catalog
-            .stages
-            .values()
-            .flat_map(|stage| stage.stores.keys())
-            .collect();
-        return Err(Failure::new(
-            exit::USAGE,
-            format!(
-                "job {:?} has no store {store:?} there; its stores are {known:?}",
-                job.general.name
-            ),
-        ));
-    }
+    let unreadable = |error: StateError| Failure::of(exit::STATE, &error);
+    let (stage, partition) = filter.parse()?;
+    let catalog = view.catalog().map_err(unreadable)?;
+    let stages = stages_with(job, &catalog, store, stage)?;
     let mut found = 0;
     let mut failed = None;
     for stage in stages {
@@ -188,18 +131,63 @@ fn show(
         };
         let mut each = |entry: Entry| {
             found += 1;
-            match output::raw(&line(global, store, &entry)) {
-                Ok(()) => true,
-                Err(failure) => {
-                    failed = Some(failure);
-                    false
-                }
-            }
+            failed = output::raw(&line(global, store, &entry)).err();
+            failed.is_none()
         };
-        view.scan(stage, store, only_partition, &selection, &mut each)
-            .map_err(|error| Failure::of(exit::STATE, &error))?;
+        view.scan(stage, store, partition, &selection, &mut each)
+            .map_err(unreadable)?;
+        if failed.is_some() {
+            break;
+        }
     }
     failed.map_or(Ok(found), Err)
+}
+
+impl TaskFilter {
+    /// The stage and the partition that are meant, if they are named.
+    fn parse(&self) -> Result<(Option<&str>, Option<PartitionId>), Failure> {
+        let Some(task) = &self.task else {
+            return Ok((None, None));
+        };
+        let Some((stage, partition)) = task.split_once('/') else {
+            return Ok((Some(task), None));
+        };
+        let partition = partition.parse().map_err(|_| {
+            Failure::new(
+                exit::USAGE,
+                format!("--task: {partition:?} is no partition"),
+            )
+        })?;
+        Ok((Some(stage), Some(PartitionId(partition))))
+    }
+}
+
+/// The stages that have the store, or the one of them that is asked for.
+fn stages_with<'a>(
+    job: &Job,
+    catalog: &'a Catalog,
+    store: &str,
+    only: Option<&str>,
+) -> Result<Vec<&'a str>, Failure> {
+    let stages = catalog.stages.iter().filter(|(name, stage)| {
+        stage.stores.contains_key(store) && only.is_none_or(|only| only == *name)
+    });
+    let stages: Vec<&str> = stages.map(|(name, _)| name.as_str()).collect();
+    if !stages.is_empty() {
+        return Ok(stages);
+    }
+    let stores = catalog
+        .stages
+        .values()
+        .flat_map(|stage| stage.stores.keys());
+    let known: Vec<&String> = stores.collect();
+    Err(Failure::new(
+        exit::USAGE,
+        format!(
+            "job {:?} has no store {store:?} there; its stores are {known:?}",
+            job.general.name
+        ),
+    ))
 }
 
 fn line(global: &Global, store: &str, entry: &Entry) -> Vec<u8> {

@@ -2,10 +2,7 @@
 
 use clap::Subcommand;
 
-use super::client::Client;
-use super::{Failure, Global, exit, output, stopped};
-use crate::admin::json;
-use crate::checkpoint::Holder;
+use super::{Failure, Global, access, job, output};
 
 #[derive(Subcommand)]
 pub(super) enum OffsetsCommand {
@@ -14,12 +11,8 @@ pub(super) enum OffsetsCommand {
 }
 
 pub(super) fn status(global: &Global) -> Result<(), Failure> {
-    let job = stopped::load(&global.job)?;
-    let asked = |holder: Holder| Client::new(&holder)?.get("/status");
-    let status: json::Status = stopped::either(&job, asked, || {
-        let (_looking, view) = stopped::view(&job)?;
-        json::stopped(&job.general.name, &view).map_err(|error| Failure::of(exit::STATE, &error))
-    })?;
+    let job = job::load(&global.job)?;
+    let status = access::of(&job).ask(|job| job.status())?;
     if global.json {
         return output::json(&status);
     }
@@ -72,12 +65,8 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
 }
 
 pub(super) fn offsets(global: &Global) -> Result<(), Failure> {
-    let job = stopped::load(&global.job)?;
-    let asked = |holder: Holder| Client::new(&holder)?.get("/offsets");
-    let offsets: Vec<json::Offset> = stopped::either(&job, asked, || {
-        let (_looking, view) = stopped::view(&job)?;
-        json::offsets(&view).map_err(|error| Failure::of(exit::STATE, &error))
-    })?;
+    let job = job::load(&global.job)?;
+    let offsets = access::of(&job).ask(|job| job.offsets())?;
     if global.json {
         return offsets.iter().try_for_each(output::json);
     }

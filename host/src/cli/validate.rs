@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Global, assemble, exit, output, stopped};
+use super::{Failure, Global, assemble, exit, job, output};
 use crate::checkpoint::OpenError;
 use crate::config::Look;
 use crate::connectors::OpenAt;
-use crate::coordinator::{Coordinator, JobOptions, StreamKind};
+use crate::coordinator::{Coordinator, JobOptions};
 use crate::model::PartitionId;
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(super) struct ValidateArgs {
 
 pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
     let path = args.path.as_ref().unwrap_or(&global.job);
-    let job = stopped::load_looking(path, Look::Components)?;
+    let job = job::load_looking(path, Look::Components)?;
     let runtime = assemble::runtime(Some(&job))?;
     let disk = crate::disk::Disk::default();
     let options = assemble::job(&job, &runtime, &disk, &BTreeMap::new())?;
@@ -34,21 +34,12 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     }
     check_inputs(&options);
     for (name, stream) in &options.streams {
-        if let StreamKind::External {
-            input: Some(input), ..
-        } = &stream.kind
-            && !input.rewindable()
-        {
+        if stream.input().is_some_and(|input| !input.rewindable()) {
             tracing::warn!(
                 "stream {name:?} cannot be rewound: what was read since the last checkpoint is lost in a crash, and what was read ahead when the job stops"
             );
         }
-        if let StreamKind::External {
-            output: Some(output),
-            ..
-        } = &stream.kind
-            && output.may_repeat()
-        {
+        if stream.output().is_some_and(|output| output.may_repeat()) {
             tracing::warn!(
                 "stream {name:?} can repeat messages after a crash: it is written at least once"
             );
@@ -65,9 +56,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
 fn check_inputs(options: &JobOptions) {
     let inputs = options.stages.iter().flat_map(|stage| &stage.inputs);
     for declared in inputs {
-        if let StreamKind::External {
-            input: Some(input), ..
-        } = &options.streams[&declared.stream].kind
+        if let Some(input) = options.streams[&declared.stream].input()
             && input.rewindable()
             && let Err(error) = input.open(PartitionId(0), OpenAt::Start(declared.start))
         {

@@ -9,7 +9,7 @@
 //! - What came from the environment is in the [`Job`], but never in anything printed: not in a finding, not in
 //!   [`Job::render`], not in `Debug`.
 //!
-//! Read on in `job`, `stream`, `stage` (what there is), then `decode` (the rules).
+//! Read on in `job`, `stream`, `stage` (what there is), `systems` (a file for each), then `decode` (the rules).
 
 mod decode;
 mod diagnostics;
@@ -19,6 +19,7 @@ mod setting;
 mod stage;
 mod stream;
 mod substitute;
+mod systems;
 mod table;
 mod units;
 mod words;
@@ -37,9 +38,10 @@ pub use stage::{
     Capabilities, Directory, InputPort, Limits, OnFault, OnRejected, OutputPort, Sha256, Stage,
     Start, StartEnd, Store, StoreKind,
 };
-pub use stream::{
+pub use stream::Stream;
+pub use systems::{
     Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
-    Stdin, Stdout, Stream, System, SystemName, TimestampField, TimestampFormat,
+    Stdin, Stdout, System, SystemName, TimestampField, TimestampFormat,
 };
 pub use units::{ByteSize, Per, Rate};
 

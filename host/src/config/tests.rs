@@ -270,7 +270,7 @@ fn the_reference_names_every_key_and_its_examples_are_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/job-file.md");
     let reference = std::fs::read_to_string(path).expect("the reference");
     let of_tables = decode::HOMES.iter().flat_map(|(_, keys)| keys.iter());
-    let of_streams = decode::KINDS.iter().flat_map(|(_, keys)| keys.iter());
+    let of_streams = systems::KINDS.iter().flat_map(|kind| kind.keys.iter());
     for key in of_tables.chain(of_streams) {
         assert!(
             reference.contains(&format!("`{key}`")),

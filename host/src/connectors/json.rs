@@ -1,4 +1,4 @@
-//! The JSON form of a message, the same wherever a message is shown or typed in.
+//! The JSON form of a message, the same wherever a message is shown or typed in. It is written and parsed here only.
 //!
 //! `{"stream":"delays","partition":0,"offset":12,"timestamp":1763650800000,"key":"ATL","value":"…","headers":[["name","value"]]}`
 //!
@@ -32,9 +32,27 @@ pub fn write_message(name: MessageName<'_>, message: MessageRef<'_>, into: &mut 
     // Writing to a `Vec` cannot fail.
     let _ = write!(
         into,
-        ",\"partition\":{},\"offset\":{},\"timestamp\":{},\"key\":",
-        name.partition, name.offset, message.timestamp
+        ",\"partition\":{},\"offset\":{},",
+        name.partition, name.offset
     );
+    write_content(message, into);
+}
+
+/// Appends messages of a partition as lines of JSON. The first of them has the place `first`.
+pub fn write_lines(first: MessageName<'_>, messages: &Messages, into: &mut Vec<u8>) {
+    for index in 0..messages.len() {
+        let name = MessageName {
+            offset: first.offset + index as u64,
+            ..first
+        };
+        write_message(name, messages.get(index), into);
+        into.push(b'\n');
+    }
+}
+
+/// The rest of a message's JSON, after its place.
+fn write_content(message: MessageRef<'_>, into: &mut Vec<u8>) {
+    let _ = write!(into, "\"timestamp\":{},\"key\":", message.timestamp);
     write_bytes(message.key, into);
     into.extend_from_slice(b",\"value\":");
     write_bytes(message.value, into);
@@ -133,6 +151,30 @@ impl JsonMessage {
     /// It is not JSON, has an unknown member or one of another type, or has no `value`.
     pub fn parse(json: &[u8]) -> Result<JsonMessage, ParseMessageError> {
         serde_json::from_slice(json).map_err(ParseMessageError)
+    }
+
+    /// Parses lines of JSON, one message each. Empty lines are passed over, and counted: each message comes with the number of its
+    /// line, from 1.
+    pub fn parse_lines(
+        lines: &[u8],
+    ) -> impl Iterator<Item = (usize, Result<JsonMessage, ParseMessageError>)> {
+        let lines = (1..).zip(lines.split(|byte| *byte == b'\n'));
+        lines
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(number, line)| (number, JsonMessage::parse(line)))
+    }
+
+    /// Appends a line of JSON that is parsed to the same message, to be appended to a stream: with its partition, if it names one,
+    /// but without stream and offset. It gets the timestamp `now` if it has none.
+    pub fn write_line(&self, now: TimestampMs, into: &mut Vec<u8>) {
+        into.push(b'{');
+        if let Some(partition) = self.partition {
+            let _ = write!(into, "\"partition\":{partition},");
+        }
+        let mut one = Messages::default();
+        self.push_to(&mut one, now);
+        write_content(one.get(0), into);
+        into.push(b'\n');
     }
 
     /// Appends the message to columns; it gets the timestamp `now` if it has none.
@@ -271,6 +313,38 @@ mod tests {
                 assert_eq!(parsed.timestamp, Some(7));
             }
         }
+    }
+
+    #[test]
+    fn lines_are_parsed_to_what_was_written() {
+        let typed = [
+            r#"{"value":"a","key":"k","partition":2,"timestamp":5}"#,
+            r#"{"value":null,"headers":[["n",{"base64":"/w=="}]],"timestamp":6}"#,
+            r#"{"value":"\"partition\":0,\n","stream":"s","offset":9}"#,
+        ];
+        let typed = typed.map(|json| JsonMessage::parse(json.as_bytes()).unwrap());
+        let mut lines = Vec::new();
+        for message in &typed {
+            message.write_line(7, &mut lines);
+            lines.push(b'\n');
+        }
+        let parsed = JsonMessage::parse_lines(&lines).map(|(at, parsed)| (at, parsed.unwrap()));
+        let mut expected = typed.to_vec();
+        expected[2].timestamp = Some(7);
+        (expected[2].stream, expected[2].offset) = (None, None);
+        assert_eq!(
+            parsed.collect::<Vec<_>>(),
+            [1, 3, 5].into_iter().zip(expected).collect::<Vec<_>>()
+        );
+        let mut shown = Vec::new();
+        let mut messages = Messages::default();
+        typed[0].push_to(&mut messages, 7);
+        typed[1].push_to(&mut messages, 7);
+        write_lines(NAME, &messages, &mut shown);
+        let places = JsonMessage::parse_lines(&shown).map(|(_, parsed)| parsed.unwrap());
+        let places = places.map(|message| (message.partition, message.offset));
+        let expected = [(Some(3), Some(12)), (Some(3), Some(13))];
+        assert_eq!(places.collect::<Vec<_>>(), expected);
     }
 
     #[test]

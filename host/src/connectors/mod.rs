@@ -29,7 +29,7 @@ use std::pin::Pin;
 
 pub use encode::OutputFormat;
 pub use error::{SinkError, SourceError};
-pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_message};
+pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_lines};
 
 use crate::model::{Detail, Messages, Offset, PartitionId, Position, StartAt};
 

@@ -129,6 +129,7 @@ fn run(
                 if committed.elapsed() >= FREE_AFTER {
                     retired = None;
                 }
+                let pending = pending.begin();
                 match committer.append(stream, &partitions, options.clock.now_ms()) {
                     Ok(offsets) => pending.answer(Ok(offsets)),
                     Err(error) => {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::Reads;
 use super::machine::Phase;
 use super::tasks::{InputEntry, TaskEntry};
 use super::{Coordinator, Mail};
@@ -67,7 +68,7 @@ impl Coordinator {
     }
 
     fn is_at_end(&self, task: &TaskEntry, at: usize, input: &InputEntry) -> bool {
-        if input.is_log {
+        if let Reads::Log(_) = input.reads {
             let (_, end) = self.logs.bounds(input.id, input.partition);
             return task.figures.positions[at].load(Ordering::Acquire) >= end;
         }

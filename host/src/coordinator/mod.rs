@@ -27,7 +27,9 @@ use tokio::sync::oneshot;
 
 pub use handle::{Handle, JobEnded};
 pub use mail::TaskChange;
-pub use options::{InputOptions, JobOptions, LastResort, StageOptions, StreamKind, StreamOptions};
+pub use options::{
+    InputOptions, JobOptions, LastResort, Reads, StageOptions, StreamOptions, Writes,
+};
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Entry, Selection, TaskView, View};
@@ -68,7 +70,7 @@ pub struct Report {
 struct StreamEntry {
     id: StreamId,
     partitions: u32,
-    is_log: bool,
+    writes: Option<Writes>,
 }
 
 /// A barrier that has been set, and what has been sealed for it.
@@ -96,7 +98,14 @@ struct Waiting {
     /// For the one under way.
     checkpoint: Vec<oneshot::Sender<Epoch>>,
     /// For a task to come to a phase.
-    changes: Vec<(TaskIndex, Phase, oneshot::Sender<Result<(), String>>)>,
+    changes: Vec<PendingChange>,
+}
+
+/// A change of a task that is under way.
+struct PendingChange {
+    task: TaskIndex,
+    goal: Phase,
+    reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// An opened job.
@@ -247,7 +256,8 @@ impl Coordinator {
                     TaskChange::Restart => (Wish::Restart(Instant::now()), Phase::Running),
                 };
                 let task = TaskIndex(place);
-                self.waiting.changes.push((task, goal, reply));
+                let change = PendingChange { task, goal, reply };
+                self.waiting.changes.push(change);
                 Event::Wish(task, wish)
             }
         }
@@ -255,8 +265,11 @@ impl Coordinator {
 
     fn produce(&mut self, stream: &str, messages: Vec<Produce>, reply: oneshot::Sender<Produced>) {
         let placed = match self.streams.get(stream) {
-            Some(entry) if entry.is_log => place(messages, entry.partitions, &mut self.round_robin)
-                .map(|placed| (entry.id, placed)),
+            Some(StreamEntry {
+                id,
+                partitions,
+                writes: Some(Writes::Log(_)),
+            }) => place(messages, *partitions, &mut self.round_robin).map(|placed| (*id, placed)),
             Some(_) => Err(format!("stream {stream:?} is not a log stream")),
             None => Err(format!("the job does not use a stream {stream:?}")),
         };
@@ -274,7 +287,8 @@ impl Coordinator {
     fn answer_changes(&mut self) {
         let (machine, tasks) = (&self.machine, &self.tasks);
         let draining = self.draining.is_some();
-        for (task, goal, reply) in std::mem::take(&mut self.waiting.changes) {
+        for change in std::mem::take(&mut self.waiting.changes) {
+            let PendingChange { task, goal, .. } = change;
             let phase = machine.phase(task);
             let is_on_its_way = match phase {
                 Phase::Restoring | Phase::Stopping(_) | Phase::Leaving(_) => true,
@@ -282,12 +296,13 @@ impl Coordinator {
                 _ => false,
             };
             if phase == goal {
-                let _ = reply.send(Ok(()));
+                let _ = change.reply.send(Ok(()));
             } else if is_on_its_way && !draining {
-                self.waiting.changes.push((task, goal, reply));
+                self.waiting.changes.push(change);
             } else {
                 let name = &tasks[task.0].name;
-                let _ = reply.send(Err(format!("task {name} is {phase:?}, and stays so")));
+                let why = format!("task {name} is {phase:?}, and stays so");
+                let _ = change.reply.send(Err(why));
             }
         }
     }

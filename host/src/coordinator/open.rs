@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::commit::{self, CommitOptions, CommitThread};
 use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
-use super::options::{JobOptions, StageOptions, StreamKind};
+use super::options::{JobOptions, Reads, StageOptions, Writes};
 use super::status::Figures;
 use super::tasks::{Made, TaskFactory};
 use super::{Coordinator, StreamEntry, Timeouts, Waiting};
@@ -198,7 +198,7 @@ fn streams(options: &JobOptions, catalog: &Catalog) -> BTreeMap<String, StreamEn
         let entry = StreamEntry {
             id: catalog.streams[name].id,
             partitions: stream.partitions,
-            is_log: matches!(stream.kind, StreamKind::Log(_)),
+            writes: stream.writes.clone(),
         };
         (name.clone(), entry)
     });
@@ -232,11 +232,7 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
         return outputs::check_outputs(path, db, &external_streams(options, &catalog));
     }
     for (name, stream) in &options.streams {
-        if let StreamKind::External {
-            output: Some(output),
-            ..
-        } = &stream.kind
-        {
+        if let Some(output) = stream.output() {
             for partition in (0..output.partitions()).map(PartitionId) {
                 outputs::check_output(name, &**output, partition, &OutboxRecord::default())?;
             }
@@ -247,17 +243,10 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
 
 fn external_streams(options: &JobOptions, catalog: &Catalog) -> Vec<ExternalStream> {
     let external = options.streams.iter().filter_map(|(name, stream)| {
-        let StreamKind::External {
-            output: Some(output),
-            ..
-        } = &stream.kind
-        else {
-            return None;
-        };
         Some(ExternalStream {
             id: catalog.streams[name].id,
             name: name.clone(),
-            output: Arc::clone(output),
+            output: Arc::clone(stream.output()?),
         })
     });
     external.collect()
@@ -284,7 +273,7 @@ fn open_committer(
 ) -> Result<Committer, OpenError> {
     let mut logs = Vec::new();
     for (name, stream) in &options.streams {
-        if let StreamKind::Log(retention) = &stream.kind {
+        if let Some(Writes::Log(retention)) = &stream.writes {
             logs.push(LogStream {
                 id: catalog.streams[name].id,
                 partitions: stream.partitions,
@@ -336,7 +325,7 @@ fn begins(
     for stage in &options.stages {
         let chosen = stage.inputs.iter().filter(|input| {
             matches!(input.start, StartAt::Latest | StartAt::Time(_))
-                && matches!(options.streams[&input.stream].kind, StreamKind::Log(_))
+                && matches!(options.streams[&input.stream].reads, Some(Reads::Log(_)))
         });
         let streams: Vec<_> = chosen
             .map(|input| (catalog.streams[&input.stream].id, input.start))

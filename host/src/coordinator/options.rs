@@ -8,9 +8,11 @@ use std::time::Duration;
 use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
 use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
+use crate::connectors::log::Unread;
 use crate::connectors::{Input, Output};
 use crate::disk::Disk;
 use crate::model::{Clock, StartAt};
+use crate::records::StreamRecord;
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::OnRejected;
@@ -62,27 +64,67 @@ pub struct JobOptions {
 
 /// A stream.
 pub struct StreamOptions {
-    /// The name of its system.
+    /// The name of its system, as it is recorded in the state directory.
     pub system: String,
     /// Its partitions.
     pub partitions: u32,
-    /// Where its messages are.
-    pub kind: StreamKind,
+    /// How it is read. `None`: it cannot be.
+    pub reads: Option<Reads>,
+    /// How it is written. `None`: it cannot be.
+    pub writes: Option<Writes>,
     /// Messages a second that are read of it, all partitions together.
     pub max_rate: Option<f64>,
 }
 
-/// Where the messages of a stream are.
-pub enum StreamKind {
+impl StreamOptions {
+    /// A stream of the embedded log, which is read and written.
+    pub fn log(partitions: u32, retention: Retention, max_rate: Option<f64>) -> StreamOptions {
+        let unread = match retention.drop_unread {
+            true => Unread::Dropped,
+            false => Unread::Kept,
+        };
+        StreamOptions {
+            system: StreamRecord::LOG.to_owned(),
+            partitions,
+            reads: Some(Reads::Log(unread)),
+            writes: Some(Writes::Log(retention)),
+            max_rate,
+        }
+    }
+
+    /// How it is read from outside of the database, if it is.
+    pub fn input(&self) -> Option<&Arc<dyn Input>> {
+        match &self.reads {
+            Some(Reads::External(input)) => Some(input),
+            Some(Reads::Log(_)) | None => None,
+        }
+    }
+
+    /// How it is written outside of the database, if it is.
+    pub fn output(&self) -> Option<&Arc<dyn Output>> {
+        match &self.writes {
+            Some(Writes::Outbox(output)) => Some(output),
+            Some(Writes::Log(_)) | None => None,
+        }
+    }
+}
+
+/// Where the messages of a stream are read.
+#[derive(Clone)]
+pub enum Reads {
     /// In the embedded log.
-    Log(Retention),
+    Log(Unread),
     /// Outside of the database.
-    External {
-        /// How it is read, if it is.
-        input: Option<Arc<dyn Input>>,
-        /// How it is written, if it is.
-        output: Option<Arc<dyn Output>>,
-    },
+    External(Arc<dyn Input>),
+}
+
+/// When the messages that an epoch sends to a stream are written.
+#[derive(Clone)]
+pub enum Writes {
+    /// In the write that commits the epoch: to the embedded log.
+    Log(Retention),
+    /// After that write: they are in the checkpoint until the output has them.
+    Outbox(Arc<dyn Output>),
 }
 
 /// A stage.

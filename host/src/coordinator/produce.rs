@@ -70,10 +70,11 @@ pub fn place(
     Ok(placed)
 }
 
-/// An append that is under way. Its caller is answered whatever comes of it.
+/// An append for a caller outside. Its caller is answered whatever becomes of it: an append that is dropped before it has begun
+/// answers that the job has ended, because nothing was appended.
 pub(super) struct PendingAppend {
     places: Vec<(PartitionId, u64)>,
-    reply: Option<oneshot::Sender<Produced>>,
+    reply: oneshot::Sender<Produced>,
 }
 
 impl PendingAppend {
@@ -81,10 +82,25 @@ impl PendingAppend {
         places: Vec<(PartitionId, u64)>,
         reply: oneshot::Sender<Produced>,
     ) -> PendingAppend {
-        let reply = Some(reply);
         PendingAppend { places, reply }
     }
 
+    /// The write begins: from here on a caller without an answer must not assume that nothing was appended.
+    pub(super) fn begin(self) -> BegunAppend {
+        BegunAppend {
+            places: self.places,
+            reply: Some(self.reply),
+        }
+    }
+}
+
+/// An append whose write has begun.
+pub(super) struct BegunAppend {
+    places: Vec<(PartitionId, u64)>,
+    reply: Option<oneshot::Sender<Produced>>,
+}
+
+impl BegunAppend {
     /// The messages are durable (the first offset in each partition), or why that is unknown.
     pub(super) fn answer(mut self, appended: Result<BTreeMap<PartitionId, Offset>, String>) {
         let places = std::mem::take(&mut self.places);
@@ -107,7 +123,7 @@ impl PendingAppend {
     }
 }
 
-impl Drop for PendingAppend {
+impl Drop for BegunAppend {
     fn drop(&mut self) {
         let why = "the job ended while the messages were being appended";
         self.send(Err(ProduceError::Unknown(why.into())));

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Coordinator;
+use super::Reads;
 use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
@@ -192,7 +193,7 @@ impl Coordinator {
                     reader.bytes.load(Ordering::Relaxed),
                 )
             });
-            let lag = if input.is_log {
+            let lag = if let Reads::Log(_) = input.reads {
                 Some(
                     self.logs
                         .bounds(input.id, input.partition)

@@ -6,7 +6,7 @@ use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::{LogStream, Logs, Retention};
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
-use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId};
+use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
 use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, Snapshot, StateError};
@@ -52,6 +52,9 @@ pub struct Selection {
 }
 
 impl View {
+    /// How much of a log is read at a time for a caller outside.
+    pub const READ_BYTES: usize = 1 << 20;
+
     pub(super) fn of_running(db: Arc<Db>, logs: Arc<Logs>) -> View {
         View { db, logs }
     }
@@ -65,7 +68,7 @@ impl View {
         let streams: Vec<LogStream> = catalog
             .streams
             .values()
-            .filter(|stream| stream.system == "log")
+            .filter(|stream| stream.is_in_log())
             .map(|stream| LogStream {
                 id: stream.id,
                 partitions: stream.partitions,
@@ -130,10 +133,7 @@ impl View {
     /// The database cannot be read.
     pub fn log_stream(&self, name: &str) -> Result<Option<StreamRecord>, StateError> {
         let mut catalog = self.catalog()?;
-        Ok(catalog
-            .streams
-            .remove(name)
-            .filter(|stream| stream.system == "log"))
+        Ok(catalog.streams.remove(name).filter(StreamRecord::is_in_log))
     }
 
     /// The first offset of a partition of a log, and the one after the last.
@@ -153,6 +153,19 @@ impl View {
         bytes_max: usize,
     ) -> Result<LogRead, SourceError> {
         self.logs.read(stream, partition, from, bytes_max)
+    }
+
+    /// The first offset of a partition of a log whose message is not older than `time`, or the end.
+    ///
+    /// # Errors
+    /// The log is damaged.
+    pub fn log_offset_at(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        time: TimestampMs,
+    ) -> Result<Offset, SourceError> {
+        self.logs.offset_at(stream, partition, time)
     }
 
     /// Calls `each` with every entry of a stage's store, task by task in key order, until it returns false.

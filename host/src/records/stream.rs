@@ -16,6 +16,16 @@ pub struct StreamRecord {
     pub system: String,
 }
 
+impl StreamRecord {
+    /// The system of the embedded log, as it is stored.
+    pub const LOG: &str = "log";
+
+    /// Whether its messages are in the embedded log.
+    pub fn is_in_log(&self) -> bool {
+        self.system == StreamRecord::LOG
+    }
+}
+
 impl Record for StreamRecord {
     type Key = String;
     const KIND: Kind = Kind::Stream;

@@ -279,10 +279,10 @@ impl StoreCache {
 impl Drop for StoreCache {
     fn drop(&mut self) {
         if let StoreCache::Pinned { cache, entries } = self {
-            let weigh = |(key, value): (&Box<[u8]>, &Arc<[u8]>)| {
-                (key.len() + value.len()) as u64 + ENTRY_OVERHEAD
-            };
-            cache.pin(0, entries.get_mut().iter().map(weigh).sum());
+            let entries = entries.get_mut().iter();
+            let weights =
+                entries.map(|(key, value)| (key.len() + value.len()) as u64 + ENTRY_OVERHEAD);
+            cache.pin(0, weights.sum());
         }
     }
 }

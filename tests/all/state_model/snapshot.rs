@@ -26,7 +26,10 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     Ok(())
 }
 
-fn scan(task: &mut TaskState) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
+fn scan(task: &mut TaskState) -> Result<Vec<Entry>, StateError> {
     let options = ScanOptions {
         order: Order::Up,
         keys_only: false,

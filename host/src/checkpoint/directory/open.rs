@@ -78,7 +78,7 @@ pub fn held(path: &Path) -> Held {
 /// # Errors
 /// As [`open_or_create`], and if there is none.
 pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
-    open_with(options, |path| Lock::take(path))
+    open_with(options, Lock::take)
 }
 
 fn open_with(

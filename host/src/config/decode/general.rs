@@ -137,7 +137,10 @@ pub(super) fn checkpoint(root: &mut Table<'_>) -> Option<Located> {
 }
 
 /// A duration that is not zero.
-pub(super) fn positive(table: &mut Table<'_>, key: &'static str) -> Option<Setting<Duration>> {
+pub(in crate::config) fn positive(
+    table: &mut Table<'_>,
+    key: &'static str,
+) -> Option<Setting<Duration>> {
     let duration = table.text::<Duration>(key)?;
     if duration.is_zero() {
         let problem = Problem::new(format!("`{key}` is longer than zero"));
@@ -148,7 +151,7 @@ pub(super) fn positive(table: &mut Table<'_>, key: &'static str) -> Option<Setti
 }
 
 /// A size between two others.
-pub(super) fn size_in(
+pub(in crate::config) fn size_in(
     table: &mut Table<'_>,
     key: &'static str,
     min: ByteSize,

@@ -6,7 +6,7 @@ use super::stage::Draft;
 use super::stream::Declared;
 use crate::config::job::General;
 use crate::config::setting::Problem;
-use crate::config::stream::System;
+use crate::config::systems::System;
 use crate::config::table::Context;
 
 /// Refuses grants that cover, or lie in, the state directory, and grants to write that do so with the folder of an output.

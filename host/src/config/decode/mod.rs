@@ -2,7 +2,7 @@
 //!
 //! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
 
-mod general;
+pub(super) mod general;
 mod grants;
 mod ports;
 mod stage;
@@ -20,9 +20,6 @@ use super::job::Job;
 use super::setting::Problem;
 use super::substitute::Env;
 use super::table::{Context, Entry, Note, Table};
-
-#[cfg(test)]
-pub(super) use stream::KINDS;
 
 /// Keys by the table they belong to, to help when one is in the wrong table.
 pub(super) const HOMES: [(&str, &[&str]); 5] = [

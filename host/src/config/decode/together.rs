@@ -9,7 +9,7 @@ use super::stream::Declared;
 use crate::config::names;
 use crate::config::setting::Problem;
 use crate::config::stage::{OnRejected, Start, StartEnd};
-use crate::config::stream::{OutputFormat, System, SystemName};
+use crate::config::systems::{OutputFormat, System, SystemName};
 use crate::config::table::Context;
 
 /// Checks all stages against all streams, and fills in how many partitions each stage has.
@@ -109,7 +109,7 @@ fn can_be_read(cx: &Context<'_>, declared: &Declared<'_>, at: &StreamRef<'_>) {
             declared.key,
             system.as_str()
         ));
-        let systems = names::ticked(SystemName::READABLE);
+        let systems = names::ticked(&SystemName::readable());
         cx.error(
             &at.span,
             problem.help(format!("systems that can be read: {systems}")),
@@ -127,7 +127,7 @@ fn can_be_written(cx: &Context<'_>, declared: &Declared<'_>, at: &StreamRef<'_>,
             declared.key,
             system.as_str()
         ));
-        let systems = names::ticked(SystemName::WRITABLE);
+        let systems = names::ticked(&SystemName::writable());
         cx.error(
             &at.span,
             problem.help(format!("systems that can be written: {systems}")),

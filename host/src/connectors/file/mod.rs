@@ -52,7 +52,7 @@ use std::sync::Arc;
 
 pub use decode::FileFormat;
 pub(crate) use decode::{Decoded, Decoder, Share};
-pub use output::{FileOutput, FileOutputOptions};
+pub use output::{FileOutput, FileOutputOptions, move_outputs};
 pub(crate) use records::{Framing, Record, Records};
 pub use timestamp::{TimestampFormat, TimestampSpec};
 

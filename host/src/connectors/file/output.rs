@@ -271,21 +271,10 @@ impl FileSink {
     }
 
     fn list(&self) -> Result<Files, SinkError> {
-        let folder = &self.options.folder;
+        let FileOutputOptions { folder, stream, .. } = &*self.options;
         let mut files = Files::new();
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
-            Err(error) => return Err(DiskError::of("read", folder)(error).into()),
-        };
-        for entry in entries {
-            let name = entry.map_err(DiskError::of("read", folder))?.file_name();
-            let parsed = name
-                .to_str()
-                .and_then(|name| parse_name(name, &self.options.stream));
-            if let Some((partition, number)) = parsed {
-                files.entry(partition).or_default().push(number);
-            }
+        for (_, partition, number) in output_files(folder, stream)? {
+            files.entry(partition).or_default().push(number);
         }
         files
             .values_mut()
@@ -369,6 +358,51 @@ fn parse_name(name: &str, stream: &str) -> Option<(u32, u64)> {
         .split_once('-')?;
     let (partition, number) = (partition.parse::<u32>().ok()?, number.parse::<u64>().ok()?);
     (name == format!("{stream}-{partition}-{number}")).then_some((partition, number))
+}
+
+/// The files of an output stream in its folder, with partition and number.
+fn output_files(folder: &Path, stream: &str) -> Result<Vec<(PathBuf, u32, u64)>, DiskError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DiskError::of("read", folder)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(DiskError::of("read", folder))?;
+        let name = entry.file_name();
+        if let Some((partition, number)) = name.to_str().and_then(|name| parse_name(name, stream)) {
+            found.push((entry.path(), partition, number));
+        }
+    }
+    Ok(found)
+}
+
+/// Moves the files of an output stream into a folder within theirs, named after `stamp`. Returns where each was and is.
+///
+/// # Errors
+/// The disk's answer; some files may have been moved.
+pub fn move_outputs(
+    disk: &Disk,
+    folder: &Path,
+    stream: &str,
+    stamp: &str,
+) -> Result<Vec<(PathBuf, PathBuf)>, DiskError> {
+    let files = output_files(folder, stream)?;
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let aside = folder.join(format!("reset-{stamp}"));
+    disk.make_folders(&aside)?;
+    let mut moved = Vec::new();
+    for (from, ..) in files {
+        let to = aside.join(from.file_name().unwrap_or_default());
+        disk.rename(&from, &to)?;
+        moved.push((from, to));
+    }
+    disk.sync_folder(&aside)?;
+    disk.sync_folder(folder)?;
+    Ok(moved)
 }
 
 fn length_of(path: &Path) -> Result<u64, SinkError> {

@@ -9,9 +9,9 @@ use super::readers::{Pace, Reader, ReaderFigures};
 use super::{InputEntry, TaskEntry};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::Logs;
-use crate::connectors::log::{LogInput, Unread};
+use crate::connectors::log::LogInput;
 use crate::connectors::{FetchBounds, Input, OpenAt};
-use crate::coordinator::options::{InputOptions, JobOptions, StageOptions, StreamKind};
+use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions};
 use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
 use crate::records::{self, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
@@ -270,22 +270,15 @@ impl TaskFactory {
     ) -> (PendingReader, InputEntry) {
         let stream = &self.options.streams[&input.stream];
         let id = self.stream_id(&input.stream);
-        let (reads, is_log): (Arc<dyn Input>, bool) = match &stream.kind {
-            StreamKind::Log(retention) => {
+        let Some(reads) = &stream.reads else {
+            panic!("stream {:?} cannot be read", input.stream)
+        };
+        let source: Arc<dyn Input> = match reads {
+            Reads::Log(unread) => {
                 let logs = Arc::clone(&self.logs);
-                let unread = match retention.drop_unread {
-                    true => Unread::Dropped,
-                    false => Unread::Kept,
-                };
-                let reads = LogInput::new(logs, id, stream.partitions, unread);
-                (Arc::new(reads), true)
+                Arc::new(LogInput::new(logs, id, stream.partitions, *unread))
             }
-            StreamKind::External {
-                input: Some(reads), ..
-            } => (Arc::clone(reads), false),
-            StreamKind::External { input: None, .. } => {
-                panic!("stream {:?} cannot be read", input.stream)
-            }
+            Reads::External(input) => Arc::clone(input),
         };
         let at = match record.positions.get(&id) {
             Some(position) => OpenAt::Position(position.clone()),
@@ -303,12 +296,12 @@ impl TaskFactory {
             stream: input.stream.clone(),
             id,
             partition,
-            is_log,
-            bounded: reads.bounded(),
+            reads: reads.clone(),
+            bounded: source.bounded(),
             reader: Arc::clone(&figures),
         };
         let reader = PendingReader {
-            input: reads,
+            input: source,
             partition,
             at,
             bounds: FetchBounds {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 pub(super) use factory::{Made, TaskFactory, TaskSpec};
 pub(super) use readers::ReaderFigures;
 
+use crate::coordinator::Reads;
 use crate::model::{PartitionId, StreamId};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Inbox, TaskFigures};
@@ -37,7 +38,7 @@ pub(super) struct InputEntry {
     pub(super) stream: String,
     pub(super) id: StreamId,
     pub(super) partition: PartitionId,
-    pub(super) is_log: bool,
+    pub(super) reads: Reads,
     pub(super) bounded: bool,
     pub(super) reader: Arc<ReaderFigures>,
 }

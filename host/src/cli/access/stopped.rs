@@ -1,0 +1,233 @@
+//! A job that does not run: its state directory is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Append, JobAccess};
+use crate::admin::json;
+use crate::checkpoint::catalog::{Catalog, StreamShape};
+use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
+use crate::checkpoint::logs::{LogStream, Retention};
+use crate::checkpoint::{Committer, CommitterOptions};
+use crate::cli::{Failure, exit, job};
+use crate::config::Job;
+use crate::connectors::JsonMessage;
+use crate::connectors::log::LogRead;
+use crate::coordinator::{Produce, View, place};
+use crate::disk::Disk;
+use crate::model::{Clock, Messages, Offset, PartitionId, StreamId, SystemClock, TimestampMs};
+use crate::state::{DbOptions, Durability, StateError};
+
+/// A job that does not run, and does not start to run as long as this lives.
+pub(super) struct Stopped<'a> {
+    job: &'a Job,
+    view: View,
+    /// Keeps others from running the job.
+    inspected: Inspected,
+}
+
+impl Stopped<'_> {
+    pub(super) fn look(job: &Job) -> Result<Stopped<'_>, Failure> {
+        if !job::has_state(job) {
+            return Err(Failure::new(
+                exit::USAGE,
+                format!(
+                    "job {:?} has no state yet: there is none in {}; `wasm-host run` makes it",
+                    job.general.name,
+                    job.general.state_dir.display()
+                ),
+            ));
+        }
+        let inspected = directory::look(&options(job, Disk::default(), 0))?;
+        let view = View::of_stopped(Arc::clone(&inspected.db)).map_err(unreadable)?;
+        Ok(Stopped {
+            job,
+            view,
+            inspected,
+        })
+    }
+
+    fn log_stream(&self, stream: &str) -> Result<StreamId, Failure> {
+        let record = self.view.log_stream(stream).map_err(unreadable)?;
+        let record = record.ok_or_else(|| {
+            Failure::new(exit::USAGE, format!("the job has no log stream {stream:?}"))
+        })?;
+        Ok(record.id)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn unreadable(error: StateError) -> Failure {
+    Failure::of(exit::STATE, &error)
+}
+
+impl JobAccess for Stopped<'_> {
+    fn is_running(&self) -> bool {
+        false
+    }
+
+    fn status(&self) -> Result<json::Status, Failure> {
+        json::stopped(&self.job.general.name, &self.view).map_err(unreadable)
+    }
+
+    fn offsets(&self) -> Result<Vec<json::Offset>, Failure> {
+        json::offsets(&self.view).map_err(unreadable)
+    }
+
+    fn checkpoints(&self) -> Result<Vec<json::Checkpoint>, Failure> {
+        let found = self.view.checkpoints().map_err(unreadable)?;
+        Ok(found.iter().map(json::Checkpoint::from).collect())
+    }
+
+    fn checkpoint(&self) -> Result<json::Taken, Failure> {
+        Err(Failure::new(
+            exit::USAGE,
+            format!(
+                "job {:?} does not run: its last checkpoint holds everything",
+                self.job.general.name
+            ),
+        ))
+    }
+
+    fn stores(&self) -> Result<Vec<json::Store>, Failure> {
+        json::stores(&self.view).map_err(unreadable)
+    }
+
+    fn committed(&self) -> Result<&View, Failure> {
+        Ok(&self.view)
+    }
+
+    fn logs(&self) -> Result<Vec<json::LogPartition>, Failure> {
+        json::logs(&self.view).map_err(unreadable)
+    }
+
+    fn log_read(
+        &self,
+        stream: &str,
+        partition: PartitionId,
+        from: Offset,
+        limit: u64,
+    ) -> Result<LogRead, Failure> {
+        let id = self.log_stream(stream)?;
+        let mut read = self.view.log_read(id, partition, from, View::READ_BYTES)?;
+        read.messages
+            .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(read)
+    }
+
+    fn log_offset_at(
+        &self,
+        stream: &str,
+        partition: PartitionId,
+        time: TimestampMs,
+    ) -> Result<Offset, Failure> {
+        let id = self.log_stream(stream)?;
+        Ok(self.view.log_offset_at(id, partition, time)?)
+    }
+}
+
+/// The component of a stage's last checkpoint.
+pub(in crate::cli) struct Pinned {
+    /// Where it is kept.
+    pub(in crate::cli) path: PathBuf,
+    /// What it must be.
+    pub(in crate::cli) sha256: String,
+}
+
+/// The components of the last checkpoint of a job that does not run, by stage.
+pub(in crate::cli) fn pinned(job: &Job) -> Result<BTreeMap<String, Pinned>, Failure> {
+    let stopped = Stopped::look(job)?;
+    let catalog = stopped.view.catalog().map_err(unreadable)?;
+    let pinned = |sha256: String| Pinned {
+        path: directory::code_path(&stopped.inspected.path, &sha256),
+        sha256,
+    };
+    let stages = catalog.stages.into_iter();
+    Ok(stages
+        .map(|(name, stage)| (name, pinned(stage.component)))
+        .collect())
+}
+
+/// A log stream of a job that does not run.
+pub(super) struct Appender {
+    committer: Committer,
+    stream: LogStream,
+    /// Where the next message without key and partition goes.
+    round_robin: u64,
+}
+
+impl Appender {
+    /// Opens the state directory, which is made if there is none. The stream may be new to it.
+    pub(super) fn open(
+        job: &Job,
+        stream: &str,
+        partitions: u32,
+        disk: Disk,
+    ) -> Result<Appender, Failure> {
+        let directory = match job::has_state(job) {
+            true => directory::open(&options(job, disk.clone(), 0))?,
+            false => {
+                let reserve = job.general.disk_reserve.bytes();
+                directory::open_or_create(&options(job, disk.clone(), reserve))?
+            }
+        };
+        let shape = StreamShape::log(partitions);
+        let path = job.general.state_dir.to_path_buf();
+        let catalog = Catalog::resolve_stream(&path, &directory.db, stream, shape)?;
+        let stream = LogStream {
+            id: catalog.streams[stream].id,
+            partitions,
+            retention: Retention::default(),
+        };
+        let options = CommitterOptions {
+            logs: vec![stream.clone()],
+            external: Vec::new(),
+            reads: Vec::new(),
+            durability: Durability::Sync,
+            disk,
+        };
+        let mut committer = Committer::open(directory, &options)?;
+        committer.register(&catalog, &[])?;
+        Ok(Appender {
+            committer,
+            stream,
+            round_robin: 0,
+        })
+    }
+}
+
+impl Append for Appender {
+    fn ready(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn append(&mut self, messages: &[JsonMessage]) -> Result<(), Failure> {
+        let now = SystemClock.now_ms();
+        let produce = |message: &JsonMessage| {
+            let mut one = Messages::default();
+            message.push_to(&mut one, now);
+            Produce {
+                partition: message.partition.map(PartitionId),
+                message: one,
+            }
+        };
+        let messages = messages.iter().map(produce).collect();
+        let placed = place(messages, self.stream.partitions, &mut self.round_robin)
+            .map_err(|why| Failure::new(exit::USAGE, why))?;
+        self.committer
+            .append(self.stream.id, &placed.by_partition, now)?;
+        Ok(())
+    }
+}
+
+fn options(job: &Job, disk: Disk, disk_reserve: u64) -> DirectoryOptions<'static> {
+    DirectoryOptions {
+        path: job.general.state_dir.to_path_buf(),
+        job: job.general.name.clone(),
+        disk_reserve,
+        db: DbOptions::default(),
+        disk,
+        check: Box::new(|_| Ok(())),
+    }
+}
