@@ -42,7 +42,8 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         state_dir: folder.join("state"),
         disk_reserve: 0,
         db: DbOptions::default(),
-        cache_bytes: 16 << 20,
+        // Little more than the `memory` stores of all tasks take: what a former task had must be given back first.
+        cache_bytes: 8 << 10,
         workers: 2,
         instances_max: 8,
         cadence: CadenceOptions {

@@ -29,6 +29,8 @@ pub(super) enum Work {
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
+    /// Free the last epoch, with the stores of tasks that have left, and say so.
+    Forget(tokio::sync::oneshot::Sender<()>),
 }
 
 /// What the commit thread reports.
@@ -137,6 +139,10 @@ fn run(
                         return done(Done::Fatal(error));
                     }
                 }
+            }
+            Ok(Work::Forget(done)) => {
+                retired = None;
+                let _ = done.send(());
             }
             Err(RecvTimeoutError::Timeout) => {
                 retired = None;

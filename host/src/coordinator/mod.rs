@@ -256,6 +256,10 @@ impl Coordinator {
                     TaskChange::Restart => (Wish::Restart(Instant::now()), Phase::Running),
                 };
                 let task = TaskIndex(place);
+                if let Some(why) = self.refuses_change(task, change) {
+                    let _ = reply.send(Err(why));
+                    return Event::Tick;
+                }
                 let change = PendingChange { task, goal, reply };
                 self.waiting.changes.push(change);
                 Event::Wish(task, wish)
@@ -280,6 +284,20 @@ impl Coordinator {
                     .give(Work::Append(id, placed.by_partition, pending));
             }
             Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
+        }
+    }
+
+    /// Why a task cannot be changed.
+    fn refuses_change(&self, task: TaskIndex, change: TaskChange) -> Option<String> {
+        let entry = &self.tasks[task.0];
+        let once = entry.inputs.iter().find(|input| !input.rewindable);
+        match once {
+            _ if self.draining.is_some() => Some("the job is being stopped".into()),
+            Some(input) if change != TaskChange::Start => Some(format!(
+                "task {} reads stream {:?}, which cannot be read again",
+                entry.name, input.stream
+            )),
+            _ => None,
         }
     }
 
@@ -327,7 +345,10 @@ impl Coordinator {
             }
             Notice::Ended(task) => Event::Ended(task),
             Notice::Stopped(task) => Event::Stopped(task),
-            Notice::Left(task) => Event::Left(task),
+            Notice::Left(task) => {
+                self.tasks[task.0].inbox = self.factory.empty_inbox();
+                Event::Left(task)
+            }
             Notice::Begun => Event::Wanted(Trigger::Start),
             Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
@@ -444,7 +465,11 @@ impl Coordinator {
         let entry = &mut self.tasks[task.0];
         let (readers, spec) = (entry.take_readers(), entry.spec);
         let (factory, sender) = (Arc::clone(&self.factory), self.sender.clone());
+        // What the former task had in memory must not count beside what the new one has.
+        let (forget, forgotten) = oneshot::channel();
+        self.commit.give(Work::Forget(forget));
         self.io.spawn(async move {
+            let _ = forgotten.await;
             for reader in readers {
                 let _ = reader.await;
             }

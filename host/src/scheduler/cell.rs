@@ -50,6 +50,8 @@ pub(super) struct Cell {
     pub(super) used: AtomicBool,
     /// Whether it is in the ring of instances. Changed under the ring's lock.
     pub(super) in_ring: AtomicBool,
+    /// It has left the scheduler. Set under the ring's lock.
+    pub(super) gone: AtomicBool,
 }
 
 impl Cell {
@@ -65,6 +67,7 @@ impl Cell {
             over: AtomicBool::new(false),
             used: AtomicBool::new(false),
             in_ring: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         }
     }
 

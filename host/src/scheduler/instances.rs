@@ -71,7 +71,9 @@ impl Instances {
 
     /// A task leaves the scheduler.
     pub(super) fn forget(&self, cell: &Arc<Cell>) {
-        self.ring.lock().retain(|other| !Arc::ptr_eq(other, cell));
+        let mut ring = self.ring.lock();
+        cell.gone.store(true, Ordering::Release);
+        ring.retain(|other| !Arc::ptr_eq(other, cell));
     }
 
     /// Drops an instance that no thread is using; returns whether there was one.
@@ -97,7 +99,11 @@ impl Instances {
                 self.alive.fetch_sub(1, Ordering::AcqRel);
                 return true;
             }
-            self.ring.lock().push_back(cell);
+            let mut ring = self.ring.lock();
+            // It may have left while it was out of the ring.
+            if !cell.gone.load(Ordering::Acquire) {
+                ring.push_back(cell);
+            }
         }
         false
     }

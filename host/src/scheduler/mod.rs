@@ -383,10 +383,9 @@ impl Shared {
         self.cells.read().iter().flatten().cloned().collect()
     }
 
-    /// A task leaves its place.
+    /// A task leaves its place. That is reported when it is dropped.
     fn leave(&self, cell: &Arc<Cell>) {
         self.instances.forget(cell);
         self.cells.write()[cell.index.0] = None;
-        self.report(Notice::Left(cell.index));
     }
 }

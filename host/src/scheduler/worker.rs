@@ -59,6 +59,12 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
             Reason::Ready => (run(shared, &cell, beat, taken.release), true),
         };
         *beat.cell.lock() = None;
+        let has_left = cell.gone.load(Ordering::Acquire);
+        drop(cell);
+        if has_left {
+            // The task is dropped, with all that it held in memory.
+            shared.report(Notice::Left(taken.task));
+        }
         beat.moved.store(false, Ordering::Release);
         let heavy = beat.heavy.swap(false, Ordering::AcqRel);
         ended = Some(Run {
@@ -171,10 +177,11 @@ fn report(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
         return false;
     }
     let new = !cell.changed.swap(true, Ordering::AcqRel);
-    let half = shared.gate.report(&cell.share, task.open_bytes(), new);
+    // Before its bytes are counted: a barrier that is set because of them must know the task that has them.
     if new {
         shared.report(Notice::Changed(cell.index));
     }
+    let half = shared.gate.report(&cell.share, task.open_bytes(), new);
     if half.0 {
         shared.report(Notice::Bytes);
     }

@@ -15,8 +15,11 @@ impl Machine {
         now: Instant,
     ) {
         self.failed.insert(task);
-        if matches!(self.tasks.phase(task), Phase::Running | Phase::Restoring) {
-            self.tasks.set(task, Phase::Failed);
+        match self.tasks.phase(task) {
+            Phase::Running => self.tasks.set(task, Phase::Failed),
+            Phase::Restoring => self.tasks.set(task, Phase::NotMade),
+            // One that was asked to stop may fail before it does.
+            _ => {}
         }
         match met == Met::First && self.stopping.is_none() && !self.tasks.are_over() {
             true => _ = self.reprieve.get_or_insert(now + REPRIEVE),
@@ -102,6 +105,9 @@ impl Machine {
             return;
         }
         self.failed.remove(&task);
+        if self.failed.is_empty() {
+            self.reprieve = None;
+        }
         self.tasks.set(task, Phase::Running);
         commands.push(Command::Put(task));
     }

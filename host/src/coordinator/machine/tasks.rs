@@ -11,7 +11,7 @@ use crate::scheduler::TaskIndex;
 ///            ┌───────────────────────────────────────────────┐
 ///            v                                               │
 ///        Restoring ──> Running ──> Ended ──┐                 │
-///            │            │ └────> Failed ─┤                 │
+///            │ └─> NotMade│ └────> Failed ─┤                 │
 ///            │            └────────────────┴──> Stopping ──> Leaving
 ///            v                                               │
 ///         Waiting <──────────────────────────────────────────┤
@@ -27,6 +27,8 @@ pub enum Phase {
     Ended,
     /// It failed, and processes nothing any more.
     Failed,
+    /// It could not be made, and is away.
+    NotMade,
     /// It was asked to stop, or it has, and its last changes are not committed yet.
     Stopping(Then),
     /// All it did is committed, and it is asked to leave the scheduler.
@@ -54,13 +56,14 @@ impl Phase {
     /// Whether a task may go from this phase to another.
     pub fn may_become(self, next: Phase) -> bool {
         use Phase::{
-            BackingOff, Ended, Failed, Leaving, Restoring, Retired, Running, Stopping, Suspended,
+            BackingOff, Ended, Failed, Leaving, NotMade, Restoring, Retired, Running, Stopping,
+            Suspended,
         };
         match (self, next) {
-            (Restoring, Running | Failed | Suspended | Retired)
+            (Restoring, Running | NotMade | Suspended | Retired)
             | (Running, Ended | Failed | Stopping(_))
             | (Ended | Failed, Stopping(_))
-            | (BackingOff(_) | Suspended | Retired, Restoring)
+            | (BackingOff(_) | Suspended | Retired | NotMade, Restoring)
             | (BackingOff(_) | Suspended, Retired)
             | (BackingOff(_), Suspended) => true,
             (Stopping(then), Leaving(also)) => then == also,
@@ -162,7 +165,12 @@ impl Tasks {
 
     /// Whether no task processes anything any more, or will.
     pub(super) fn are_over(&self) -> bool {
-        let is_over = |phase| matches!(phase, Phase::Ended | Phase::Failed | Phase::Retired);
+        let is_over = |phase| {
+            matches!(
+                phase,
+                Phase::Ended | Phase::Failed | Phase::NotMade | Phase::Retired
+            )
+        };
         self.all().all(|(_, phase)| is_over(phase))
             && self.all().any(|(_, phase)| phase != Phase::Retired)
     }

@@ -140,6 +140,11 @@ impl TaskFactory {
         self.metrics.clone()
     }
 
+    /// The inbox of a task that is away: what had been read for it counts no more.
+    pub(in crate::coordinator) fn empty_inbox(&self) -> Arc<Inbox> {
+        Arc::new(Inbox::new(0, Arc::clone(&self.read_ahead)))
+    }
+
     /// Makes a task as it was last committed.
     ///
     /// # Errors
@@ -298,6 +303,7 @@ impl TaskFactory {
             partition,
             reads: reads.clone(),
             bounded: source.bounded(),
+            rewindable: source.rewindable(),
             reader: Arc::clone(&figures),
         };
         let reader = PendingReader {

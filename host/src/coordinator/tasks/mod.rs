@@ -40,6 +40,7 @@ pub(super) struct InputEntry {
     pub(super) partition: PartitionId,
     pub(super) reads: Reads,
     pub(super) bounded: bool,
+    pub(super) rewindable: bool,
     pub(super) reader: Arc<ReaderFigures>,
 }
 

@@ -334,6 +334,35 @@ fn the_job_ends_without_a_retired_task_and_not_with_nothing_but_such() {
 }
 
 #[test]
+fn a_failed_task_that_is_made_again_in_time_does_not_end_the_job() {
+    let mut script = Script::new();
+    let now = script.t0;
+    script.on(0, Event::Failed(FIRST, Met::First), &[]);
+    let stop = Command::StopTask(FIRST);
+    script.on(0, Event::Wish(FIRST, Wish::Restart(now)), &[stop]);
+    script.on(0, Event::Stopped(FIRST), &[Command::Remove(FIRST)]);
+    script.on(0, Event::Left(FIRST), &[Command::Make(FIRST)]);
+    script.on(0, Event::Made(FIRST), &[Command::Put(FIRST)]);
+    script.on(20_000, Event::Tick, &[]);
+    assert!(!script.machine.is_reprieved());
+}
+
+#[test]
+fn a_task_that_cannot_be_made_drains_the_job() {
+    let mut script = Script::new();
+    let now = script.t0;
+    let stop = Command::StopTask(FIRST);
+    script.on(0, Event::Wish(FIRST, Wish::Restart(now)), &[stop]);
+    script.on(0, Event::Stopped(FIRST), &[Command::Remove(FIRST)]);
+    script.on(0, Event::Left(FIRST), &[Command::Make(FIRST)]);
+    let nobody = seal(8, Trigger::Drain, &[]);
+    let drain = [Command::Drain, nobody, answer(7)];
+    script.on(0, Event::Failed(FIRST, Met::Later), &drain);
+    script.has_phase(FIRST, Phase::NotMade);
+    script.on(0, Event::Quiet, &[Command::Exit(Ending::Failed)]);
+}
+
+#[test]
 #[should_panic(expected = "cannot become")]
 fn phases_that_do_not_follow_each_other_are_refused() {
     let mut script = Script::new();
