@@ -166,7 +166,7 @@ impl Coordinator {
     pub fn handle(&self) -> Handle {
         Handle {
             mail: self.sender.clone(),
-            view: View::of_running(self.figures.db(), Arc::clone(&self.logs)),
+            view: View::of_running(Arc::clone(&self.figures.db), Arc::clone(&self.logs)),
         }
     }
 

@@ -122,10 +122,6 @@ impl Figures {
         self.last_checkpoint = Some(record);
     }
 
-    pub(super) fn db(&self) -> Arc<Db> {
-        Arc::clone(&self.db)
-    }
-
     fn database(&self) -> BTreeMap<&'static str, u64> {
         let properties = [
             ("write-stopped", "rocksdb.is-write-stopped"),

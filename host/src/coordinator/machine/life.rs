@@ -83,16 +83,10 @@ impl Machine {
 
     /// Makes those again whose time has come.
     pub(super) fn restart(&mut self, commands: &mut Vec<Command>, now: Instant) {
-        if self.stopping.is_some() || self.tasks.next_restart().is_none_or(|next| next > now) {
+        if self.stopping.is_some() {
             return;
         }
-        let is_due = |phase| matches!(phase, Phase::BackingOff(until) if until <= now);
-        let due: Vec<_> = self
-            .tasks
-            .all()
-            .filter(|(_, phase)| is_due(*phase))
-            .collect();
-        for (task, _) in due {
+        while let Some(task) = self.tasks.due(now) {
             self.tasks.set(task, Phase::Restoring);
             commands.push(Command::Make(task));
         }

@@ -14,7 +14,7 @@ use crate::scheduler::TaskIndex;
 ///            │ └─> NotMade│ └────> Failed ─┤                 │
 ///            │            └────────────────┴──> Stopping ──> Leaving
 ///            v                                               │
-///         Waiting <──────────────────────────────────────────┤
+///        BackingOff <────────────────────────────────────────┤
 ///        Suspended, Retired <────────────────────────────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,14 @@ impl Phase {
         }
     }
 
+    /// Whether the task processes nothing any more, and is not waited for.
+    fn is_over(self) -> bool {
+        matches!(
+            self,
+            Phase::Ended | Phase::Failed | Phase::NotMade | Phase::Retired
+        )
+    }
+
     /// Whether the task is in the scheduler.
     pub fn is_here(self) -> bool {
         matches!(
@@ -91,10 +99,15 @@ struct Standing {
     has_stopped: bool,
 }
 
-/// All tasks of the job.
+/// All tasks of the job. What every event asks is counted, so that its cost does not grow with their number.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     standings: Vec<Standing>,
+    /// How many process nothing any more, retired ones included.
+    over: usize,
+    retired: usize,
+    /// Those that are made again, by the time at which they are.
+    backing_off: BTreeSet<(Instant, TaskIndex)>,
     /// Those with changes in the open epoch.
     pub(super) changed: BTreeSet<TaskIndex>,
     /// Those in the epoch that is sealed or being committed.
@@ -126,8 +139,18 @@ impl Tasks {
             "task {task:?} is {:?} and cannot become {next:?}",
             standing.phase
         );
-        standing.phase = next;
+        let before = std::mem::replace(&mut standing.phase, next);
         standing.has_stopped = false;
+        self.over -= usize::from(before.is_over());
+        self.over += usize::from(next.is_over());
+        self.retired -= usize::from(before == Phase::Retired);
+        self.retired += usize::from(next == Phase::Retired);
+        if let Phase::BackingOff(until) = before {
+            self.backing_off.remove(&(until, task));
+        }
+        if let Phase::BackingOff(until) = next {
+            self.backing_off.insert((until, task));
+        }
     }
 
     /// A task that was asked to stop has.
@@ -156,31 +179,19 @@ impl Tasks {
         standing.has_stopped && self.changed.contains(&task)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (TaskIndex, Phase)> {
-        let phases = self.standings.iter().map(|standing| standing.phase);
-        phases
-            .enumerate()
-            .map(|(index, phase)| (TaskIndex(index), phase))
-    }
-
     /// Whether no task processes anything any more, or will.
     pub(super) fn are_over(&self) -> bool {
-        let is_over = |phase| {
-            matches!(
-                phase,
-                Phase::Ended | Phase::Failed | Phase::NotMade | Phase::Retired
-            )
-        };
-        self.all().all(|(_, phase)| is_over(phase))
-            && self.all().any(|(_, phase)| phase != Phase::Retired)
+        self.over == self.standings.len() && self.retired < self.over
     }
 
     /// When the next task is to be made again.
     pub(super) fn next_restart(&self) -> Option<Instant> {
-        let until = |(_, phase)| match phase {
-            Phase::BackingOff(until) => Some(until),
-            _ => None,
-        };
-        self.all().filter_map(until).min()
+        self.backing_off.first().map(|(until, _)| *until)
+    }
+
+    /// A task that is to be made again by now.
+    pub(super) fn due(&self, now: Instant) -> Option<TaskIndex> {
+        let (until, task) = self.backing_off.first()?;
+        (*until <= now).then_some(*task)
     }
 }

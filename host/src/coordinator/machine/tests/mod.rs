@@ -16,6 +16,19 @@ struct Script {
 }
 
 impl Script {
+    /// The same with more tasks.
+    fn of(tasks: usize) -> Script {
+        let Script { machine, t0 } = Script::new();
+        let options = MachineOptions {
+            tasks,
+            ..machine.options
+        };
+        Script {
+            machine: Machine::new(options, Epoch(7), Deliveries::Recorded, t0),
+            t0,
+        }
+    }
+
     /// Two tasks, after epoch 7; a checkpoint each second, a drain of 30 s, attempts of 600 s of which three may fail.
     fn new() -> Script {
         let t0 = Instant::now();
@@ -171,6 +184,26 @@ fn a_failed_task_ends_the_job_after_the_others_drained() {
     script.on(30_000, Event::Quiet, &[]);
     let end = [answer(8), Command::Exit(Ending::Failed)];
     script.on(30_000, delivered(8), &end);
+}
+
+#[test]
+fn an_event_costs_the_same_however_many_tasks_there_are() {
+    // Were each event to look at every task, this would take minutes.
+    let tasks: Vec<TaskIndex> = (0..500_000).map(TaskIndex).collect();
+    let mut script = Script::of(tasks.len());
+    for task in &tasks {
+        script.on(0, Event::Changed(*task), &[]);
+        script.wakes(0, 1000);
+    }
+    script.on(1000, Event::Tick, &[seal(8, Trigger::Interval, &tasks)]);
+    let (last, others) = tasks.split_last().expect("tasks");
+    for task in others {
+        script.on(1000, sealed(*task, 8), &[]);
+        script.on(1000, Event::Ended(*task), &[]);
+    }
+    script.on(1000, sealed(*last, 8), &[commit(8)]);
+    let drain = [Command::Drain];
+    script.on(1000, Event::Ended(*last), &drain);
 }
 
 #[test]

@@ -52,18 +52,14 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let Script { machine, t0 } = Script::new();
-        let options = MachineOptions {
-            tasks: TASKS,
-            ..machine.options
-        };
+        let Script { machine, t0 } = Script::of(TASKS);
         let here = || Task {
             is_here: true,
             ..Task::default()
         };
         World {
             random: StdRng::seed_from_u64(seed),
-            machine: Machine::new(options, Epoch(7), Deliveries::Recorded, t0),
+            machine,
             tasks: (0..TASKS).map(|_| here()).collect(),
             from_scheduler: VecDeque::new(),
             from_commit: VecDeque::new(),
