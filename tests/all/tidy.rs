@@ -30,6 +30,8 @@ const WORDS: &[(&str, Option<&str>)] = &[
     ("Epoch", Some("model/epoch.rs")),
     ("Job", Some("config/job.rs")),
     ("Message", None),
+    ("Outbox", Some("checkpoint/outputs/outbox.rs")),
+    ("Phase", Some("coordinator/machine/tasks.rs")),
     ("Stage", Some("config/stage.rs")),
 ];
 
@@ -299,4 +301,27 @@ fn a_word_is_one_idea() {
             }
         }
     }
+}
+
+#[test]
+fn every_guest_for_tests_is_used_by_a_test() {
+    let folder = in_repository("tests/guests/examples");
+    let guests: Vec<String> = fs::read_dir(folder)
+        .expect("the guests")
+        .map(|entry| entry.expect("a guest").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    let all: String = texts("tests/all").into_values().collect();
+    let is_used = |guest: &String| {
+        let quoted = format!("\"{guest}\"");
+        let in_job = format!("{{guest:{guest}}}");
+        let as_file = format!("{guest}.wasm");
+        [quoted, in_job, as_file]
+            .iter()
+            .any(|name| all.contains(name))
+    };
+    let unused: Vec<&String> = guests.iter().filter(|guest| !is_used(guest)).collect();
+    assert!(guests.len() > 10, "the guests were found");
+    assert!(unused.is_empty(), "guests without a test: {unused:?}");
 }

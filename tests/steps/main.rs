@@ -9,6 +9,7 @@
 //! | `STEPS_FAIL` | `EIO:AT` or `ENOSPC:AT`: from then on everything fails with that error |
 //! | `STEPS_FAIL_ONCE` | the same, for that one only |
 //! | `STEPS_HOLD` | `NAME:MS`: wait so long before each step of that name |
+//! | `STEPS_LIE` | `PATH`: a sync of a file or folder whose path ends with this does nothing for a power cut, as if the host had left it out |
 //!
 //! `AT` is before step number N (counted from 1), before the N-th step of a name, `NAME:N`, or before the N-th operation, `operation:N`.
 
@@ -16,6 +17,7 @@ mod unsynced;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -65,6 +67,7 @@ struct Watched {
     cut: Option<(Forgets, At)>,
     fail: Option<Fail>,
     hold: Option<(String, Duration)>,
+    lie: Option<PathBuf>,
     unsynced: Mutex<Unsynced>,
 }
 
@@ -107,6 +110,14 @@ impl Watched {
         }
         Ok(())
     }
+
+    /// Whether it is a sync that `STEPS_LIE` leaves out.
+    fn is_left_out(&self, operation: &Operation<'_>) -> bool {
+        let (Operation::Sync(path) | Operation::SyncFolder(path)) = operation else {
+            return false;
+        };
+        self.lie.as_ref().is_some_and(|lie| path.ends_with(lie))
+    }
 }
 
 impl Steps for Watched {
@@ -122,7 +133,7 @@ impl Steps for Watched {
 
     fn operation(&self, operation: &Operation<'_>) -> io::Result<()> {
         self.point(OPERATION)?;
-        if self.cut.is_some() {
+        if self.cut.is_some() && !self.is_left_out(operation) {
             let mut unsynced = self.unsynced.lock().expect("the journal's lock");
             unsynced.note(operation);
         }
@@ -175,6 +186,7 @@ fn main() -> ExitCode {
         cut,
         fail,
         hold,
+        lie: of("STEPS_LIE").map(PathBuf::from),
         unsynced: Mutex::default(),
     };
     wasm_host::cli::main(std::env::args_os(), Disk::new(Arc::new(steps)))

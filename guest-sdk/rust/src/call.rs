@@ -2,7 +2,7 @@
 //! on its own.
 //!
 //! A rejection in a batch's answer promises that nothing was written or sent for the message. Sends wait in the
-//! [`Outbox`] and can be taken back; writes have gone to the host. So a message that fails after something was written for
+//! [`Sends`] and can be taken back; writes have gone to the host. So a message that fails after something was written for
 //! it fails the call instead: the host undoes all of it and gives the messages again one by one, where the failing call
 //! holds that message only. Whichever way it goes, the outcome is the one that the contract has for a rejected message.
 
@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use crate::backend::{state, types};
 use crate::column::index;
-use crate::outbox::Outbox;
 use crate::scratch::KeyScratch;
+use crate::sends::Sends;
 use crate::{Error, Message};
 
 /// The message was rejected.
@@ -24,7 +24,7 @@ const TOOK_PART: u8 = 2;
 /// What the handles of one instance share.
 #[derive(Default)]
 pub(crate) struct Call {
-    outbox: RefCell<Outbox>,
+    sends: RefCell<Sends>,
     verdicts: RefCell<Verdicts>,
     any_rejected: Cell<bool>,
     writes: Cell<u64>,
@@ -48,13 +48,13 @@ pub(crate) struct Mark {
 }
 
 impl Call {
-    pub(crate) fn outbox(&self) -> RefMut<'_, Outbox> {
-        self.outbox.borrow_mut()
+    pub(crate) fn sends(&self) -> RefMut<'_, Sends> {
+        self.sends.borrow_mut()
     }
 
     /// Begins a call with this many messages.
     pub(crate) fn begin(&self, messages: usize) {
-        self.outbox().undo(0);
+        self.sends().undo(0);
         self.any_rejected.set(false);
         let mut verdicts = self.verdicts.borrow_mut();
         verdicts.of_messages.clear();
@@ -77,7 +77,7 @@ impl Call {
         };
         match (result, failed) {
             (Ok(value), None) => {
-                self.outbox().flush();
+                self.sends().flush();
                 Ok((value, rejections))
             }
             // A handler may have swallowed the error, or wrapped it: the first reason is the most useful.
@@ -87,7 +87,7 @@ impl Call {
     }
 
     fn drop_all<T>(&self, error: Error) -> Result<T, Error> {
-        self.outbox().undo(0);
+        self.sends().undo(0);
         Err(error)
     }
 
@@ -164,7 +164,7 @@ impl Call {
     #[inline]
     pub(crate) fn mark(&self) -> Mark {
         Mark {
-            sends: self.outbox().mark(),
+            sends: self.sends().mark(),
             writes: self.writes.get(),
         }
     }
@@ -179,9 +179,9 @@ impl Call {
         work: impl FnOnce() -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let mark = self.mark();
-        let outer_timestamp_ms = self.outbox().timestamp_ms.replace(message.timestamp_ms());
+        let outer_timestamp_ms = self.sends().timestamp_ms.replace(message.timestamp_ms());
         let done = work();
-        self.outbox().timestamp_ms = outer_timestamp_ms;
+        self.sends().timestamp_ms = outer_timestamp_ms;
         let settled = self.settle(message, &mark, done)?;
         if settled.is_some() && (participates || self.mark() != mark) {
             self.take_part(message);
@@ -207,7 +207,7 @@ impl Call {
         if self.writes.get() != mark.writes {
             return Err(self.fail(error));
         }
-        self.outbox().undo(mark.sends);
+        self.sends().undo(mark.sends);
         self.reject(message, error)?;
         Ok(None)
     }

@@ -46,7 +46,7 @@ impl Context {
 
     /// An output port. One that the job does not declare traps when the handler has returned.
     pub fn output<K: Codec, V: Codec>(&self, port: &str) -> Output<K, V> {
-        Output::new(Rc::clone(&self.call), self.call.outbox().port(port))
+        Output::new(Rc::clone(&self.call), self.call.sends().port(port))
     }
 
     /// Calls `work` for each message in order, each on its own: an error rejects that message and undoes its sends, and

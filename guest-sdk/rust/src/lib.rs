@@ -24,11 +24,11 @@ mod context;
 mod error;
 pub mod log;
 mod message;
-mod outbox;
 mod output;
 mod packed;
 mod range;
 mod scratch;
+mod sends;
 mod store;
 mod task;
 #[cfg(not(target_family = "wasm"))]

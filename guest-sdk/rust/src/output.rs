@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use crate::call::Call;
-use crate::outbox::Envelope;
+use crate::sends::Envelope;
 use crate::{Codec, Error};
 
 /// An output port for messages with typed keys and values. Made by [`Context::output`](crate::Context::output).
@@ -64,7 +64,7 @@ impl<K: Codec, V: Codec> Output<K, V> {
         value: Option<&V::Borrowed>,
         envelope: &Envelope<'_>,
     ) -> Result<(), Error> {
-        self.call.outbox().push(
+        self.call.sends().push(
             self.port,
             envelope,
             |out| key.map_or(Ok(false), |key| K::encode(key, out).map(|()| true)),

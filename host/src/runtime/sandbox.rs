@@ -26,11 +26,11 @@ pub(super) type Returned<R> = (Box<TaskContext>, Result<R, Fault>);
 
 /// What a call may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Read.
-    Outside,
-    /// Write and send as well.
-    Batch,
+pub(super) enum Rights {
+    /// Read state.
+    Read,
+    /// Write state and send as well.
+    Write,
 }
 
 /// The store of an instance.
@@ -99,10 +99,10 @@ impl Sandbox {
     pub(super) fn call<R>(
         &mut self,
         mut context: Box<TaskContext>,
-        phase: Phase,
+        rights: Rights,
         call: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
     ) -> Returned<R> {
-        context.in_batch = phase == Phase::Batch;
+        context.in_batch = rights == Rights::Write;
         context.call_bytes = 0;
         self.store.data_mut().context = Some(context);
         self.store.data_mut().memory.refused = None;

@@ -90,7 +90,7 @@ impl Task {
             self.record.ended = true;
             self.dirty = true;
         }
-        self.phase.end();
+        self.life.end();
     }
 }
 

@@ -97,7 +97,7 @@ pub struct Task {
     ended: Vec<bool>,
     /// Something was kept, or a position moved, since the last seal.
     dirty: bool,
-    phase: Phase,
+    life: Life,
     /// Readers that wait until the position where they began is recorded: by the open epoch, and by the sealed one.
     begun: Vec<Recorded>,
     begun_sealed: Vec<Recorded>,
@@ -109,7 +109,7 @@ pub struct Task {
 
 /// Where a task is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Life {
     /// It processes what arrives.
     Running,
     /// All inputs have ended, and the guest has nothing more to send.
@@ -118,17 +118,17 @@ enum Phase {
     Failed,
 }
 
-impl Phase {
+impl Life {
     fn end(&mut self) {
-        self.leave_running(Phase::Ended);
+        self.leave_running(Life::Ended);
     }
 
     fn fail(&mut self) {
-        self.leave_running(Phase::Failed);
+        self.leave_running(Life::Failed);
     }
 
-    fn leave_running(&mut self, next: Phase) {
-        assert_eq!(*self, Phase::Running, "a task becomes {next:?}");
+    fn leave_running(&mut self, next: Life) {
+        assert_eq!(*self, Life::Running, "a task becomes {next:?}");
         *self = next;
     }
 }
@@ -169,7 +169,7 @@ impl Task {
             figures,
             ended: vec![false; inputs],
             dirty: false,
-            phase: Phase::Running,
+            life: Life::Running,
             begun: Vec::new(),
             begun_sealed: Vec::new(),
             begins: false,
@@ -204,10 +204,10 @@ impl Task {
 
     /// Whether a step has something to do that may need an instance.
     pub fn has_work(&self) -> bool {
-        match self.phase {
-            Phase::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),
-            Phase::Ended => !self.inbox.is_empty(),
-            Phase::Failed => false,
+        match self.life {
+            Life::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),
+            Life::Ended => !self.inbox.is_empty(),
+            Life::Failed => false,
         }
     }
 

@@ -60,7 +60,7 @@ impl Task {
         input: Option<InputIndex>,
         offsets: Option<(Offset, Offset)>,
     ) -> Outcome {
-        self.phase.fail();
+        self.life.fail();
         Outcome::Failed(Box::new(TaskFailure {
             stage: self.options.info.stage.clone(),
             task: self.name(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::keep::latest;
-use super::{Arrival, Phase, Task, TaskFailure};
+use super::{Arrival, Life, Task, TaskFailure};
 use crate::connectors::Fetched;
 use crate::model::{Batch, InputIndex, TimestampMs};
 use crate::runtime::{EndProgress, Instance};
@@ -46,7 +46,7 @@ pub enum Outcome {
 impl Task {
     /// Takes one arrival, and processes it.
     pub fn step(&mut self, control: &StepControl) -> Outcome {
-        if self.phase == Phase::Failed {
+        if self.life == Life::Failed {
             return Outcome::Idle;
         }
         if let Some((input, arrival)) = self.inbox.next() {
@@ -127,7 +127,7 @@ impl Task {
 
     /// All inputs have ended.
     fn end(&mut self, control: &StepControl) -> Outcome {
-        if self.phase == Phase::Ended {
+        if self.life == Life::Ended {
             return Outcome::Ended;
         }
         // After the restart of a job that had ended, and found nothing new, the guest has nothing to add.

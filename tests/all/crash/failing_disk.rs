@@ -76,3 +76,25 @@ fn a_power_cut_at_any_point_costs_nothing() {
         }
     });
 }
+
+/// A sync that the host leaves out is found by the test above: at some point the output, the positions or the state differ, or the job
+/// refuses what it finds.
+#[test]
+fn a_power_cut_finds_each_sync_that_is_left_out() {
+    std::thread::scope(|scope| {
+        for left_out in ["out/out-0-0", "out", "witness"] {
+            scope.spawn(move || {
+                let case = short(FROM_FILE_TO_FILE);
+                let differs = |number: u64| {
+                    let mut job = case.job();
+                    job.env("STEPS_LIE", left_out);
+                    let done = run_with(&mut job, "STEPS_CUT", &format!("all:{number}"));
+                    assert_eq!(done.code, ABORTED, "nothing was found: {}", done.stderr);
+                    let finish = || case.finish(&job, left_out);
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(finish)).is_err()
+                };
+                assert!((1..).any(differs), "{left_out}");
+            });
+        }
+    });
+}

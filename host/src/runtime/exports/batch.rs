@@ -6,7 +6,7 @@ use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::instance::Instance;
 use crate::runtime::limits::DETAIL_BYTES;
-use crate::runtime::sandbox::{Phase, Returned};
+use crate::runtime::sandbox::{Returned, Rights};
 
 /// A message of a batch that the guest refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Instance {
                 headers,
             },
         };
-        let (context, result) = self.sandbox.call(context, Phase::Batch, |store| {
+        let (context, result) = self.sandbox.call(context, Rights::Write, |store| {
             handler.call_process(store, argument)
         });
         let result = result.and_then(|answer| match answer {

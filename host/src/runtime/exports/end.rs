@@ -3,7 +3,7 @@
 use crate::runtime::bindings::exports::wasm_host::task::end_of_input;
 use crate::runtime::context::TaskContext;
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Phase, Returned};
+use crate::runtime::sandbox::{Returned, Rights};
 
 /// What `on-end` answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Instance {
         };
         let (context, result) = self
             .sandbox
-            .call(context, Phase::Batch, |store| handler.call_on_end(store));
+            .call(context, Rights::Write, |store| handler.call_on_end(store));
         let result = result.map(|answer| {
             Some(match answer {
                 Ok(end_of_input::Progress::Done) => Ok(EndProgress::Done),

@@ -3,7 +3,7 @@
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Phase, Returned};
+use crate::runtime::sandbox::{Returned, Rights};
 
 impl Instance {
     /// Opens a new instance, if the component wants it.
@@ -13,7 +13,7 @@ impl Instance {
         };
         let (context, opened) = self
             .sandbox
-            .call(context, Phase::Outside, |store| lifecycle.call_open(store));
+            .call(context, Rights::Read, |store| lifecycle.call_open(store));
         let opened = opened.and_then(|answer| {
             answer.map_err(|reason| {
                 Fault::new(
@@ -31,7 +31,7 @@ impl Instance {
             None => (context, Ok(())),
             Some(lifecycle) => self
                 .sandbox
-                .call(context, Phase::Outside, |store| lifecycle.call_close(store)),
+                .call(context, Rights::Read, |store| lifecycle.call_close(store)),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::model::{Batch, HeadersColumn};
 use crate::runtime::bindings::wasm_host::task::types;
 use crate::runtime::context::TaskContext;
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Phase, Returned};
+use crate::runtime::sandbox::{Returned, Rights};
 
 impl Instance {
     /// Processes message `index` of a batch in one call.
@@ -35,7 +35,7 @@ impl Instance {
             value: message.value,
             headers: &headers,
         };
-        let (context, result) = self.sandbox.call(context, Phase::Batch, |store| {
+        let (context, result) = self.sandbox.call(context, Rights::Write, |store| {
             handler.call_process(store, argument)
         });
         (context, result.map(|answer| answer.map_err(super::cut)))

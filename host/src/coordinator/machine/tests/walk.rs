@@ -130,6 +130,23 @@ impl World {
         }
     }
 
+    /// A task fails, at what it met first or later, and is not wanted anew. Whether one could.
+    fn fail(&mut self) -> bool {
+        let index = self.any_task();
+        let is_running = self.machine.phase(index) == Phase::Running;
+        let task = &mut self.tasks[index.0];
+        if !is_running || !task.is_here || task.over {
+            return false;
+        }
+        task.over = true;
+        let met = match self.random.random() {
+            true => Met::First,
+            false => Met::Later,
+        };
+        self.from_scheduler.push_back(Event::Failed(index, met));
+        true
+    }
+
     /// A task does the first of what it was asked.
     fn obey(&mut self) {
         let index = self.any_task();
@@ -235,4 +252,30 @@ fn tasks_come_and_go_in_any_order_and_everything_is_committed() {
         goings += world.goings;
     }
     assert!(goings > 10_000, "tasks have gone {goings} times only");
+}
+
+#[test]
+fn a_task_that_fails_ends_the_job_with_everything_committed() {
+    for seed in 0..300 {
+        let mut world = World::new(seed);
+        for _ in 0..seed * 5 {
+            world.step(true);
+        }
+        while !world.fail() {
+            world.step(true);
+        }
+        let mut steps = 0;
+        while world.ending.is_none() {
+            // The others catch up at some time, or the reprieve ends.
+            if seed % 2 == 0 && steps == 200 {
+                world.tell(Event::CaughtUp);
+            }
+            // Nobody makes it again, which would be the end of its failure.
+            world.step(false);
+            steps += 1;
+            assert!(steps < 20_000, "seed {seed}: the drain does not end");
+        }
+        assert_eq!(world.ending, Some(Ending::Failed), "seed {seed}");
+        assert_eq!(world.committed, world.made, "seed {seed}");
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Envelope<'a> {
 type SendMany = fn(&str, &types::Messages, Option<&[u8]>);
 
 #[derive(Default)]
-pub(crate) struct Outbox {
+pub(crate) struct Sends {
     ports: Vec<Port>,
     /// Known from the first port on, so that a task without outputs has no import for them.
     send_many: Option<SendMany>,
@@ -41,7 +41,7 @@ struct Run {
     partitions: Vec<u8>,
 }
 
-impl Outbox {
+impl Sends {
     /// The number of a port.
     pub(crate) fn port(&mut self, name: &str) -> u32 {
         self.send_many = Some(output::send_many);
