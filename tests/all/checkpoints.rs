@@ -176,7 +176,7 @@ fn sigterm_takes_a_last_checkpoint() {
 fn a_guest_and_an_operator_can_ask_for_one() {
     let text = COUNT_LOG
         .replace("{guest:counter}", "{guest:obey}")
-        .replace("interval = \"50ms\"", "interval = \"1h\"");
+        .replace("interval = \"50ms\"", "interval = \"1h\"\nearly = false");
     let job = Job::new(&text.replace("partitions = 2", "partitions = 1"));
     let running = answering(&job);
     job.feed(&["log", "produce", "in"], b"one\ncheckpoint\n")
@@ -197,6 +197,23 @@ fn a_guest_and_an_operator_can_ask_for_one() {
         .map(|checkpoint| checkpoint["trigger"].as_str().expect("a word").to_owned())
         .collect();
     assert_eq!(triggers, ["guest", "operator"]);
+}
+
+#[test]
+fn a_lone_message_does_not_wait_for_the_interval() {
+    let job = Job::new(&COUNT_LOG.replace("interval = \"50ms\"", "interval = \"1h\""));
+    let running = answering(&job);
+    for number in 1..=3 {
+        job.feed(&["log", "produce", "in"], b"a\n").expect(0);
+        wait_until("it is committed", || job.values("out").len() == number);
+    }
+    running.terminate().expect(0);
+    let checkpoints = job.json(&["checkpoint", "list"]);
+    let is_early = |checkpoint: &serde_json::Value| checkpoint["trigger"] == "early";
+    assert!(
+        checkpoints.iter().filter(|it| is_early(it)).count() >= 3,
+        "{checkpoints:?}"
+    );
 }
 
 /// How many of its neighbours' messages wait longer than 50 ms next to a guest that sleeps for a second and one that spins, of a

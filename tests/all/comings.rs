@@ -50,6 +50,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
             enabled: true,
             interval: Duration::from_millis(20),
             bytes_max: 4 << 20,
+            early: false,
             min_pause: Duration::ZERO,
         },
         tolerate_failures: 3,

@@ -126,6 +126,7 @@ pub(super) fn job(
         cadence: CadenceOptions {
             enabled: job.checkpoint.enabled,
             interval: *job.checkpoint.interval,
+            early: job.checkpoint.early,
             bytes_max: size(job.checkpoint.bytes.bytes()),
             min_pause: *job.checkpoint.min_pause,
         },

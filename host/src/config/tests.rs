@@ -48,6 +48,7 @@ fn a_complete_job_is_what_it_says() {
 
     let checkpoint = &job.checkpoint;
     assert_eq!(*checkpoint.interval, Duration::from_millis(5_400_000));
+    assert!(!checkpoint.early);
     assert_eq!(*checkpoint.min_pause, Duration::from_millis(500));
     assert_eq!(*checkpoint.bytes, ByteSize(32 << 20));
     assert_eq!(checkpoint.tolerate_failures, 0);

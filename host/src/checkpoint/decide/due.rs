@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 pub enum Trigger {
     /// Time has passed.
     Interval,
+    /// Less time has passed, and checkpoints cost little.
+    Early,
     /// Half of the bytes that may be uncommitted are.
     Bytes,
     /// A guest asked.
@@ -26,6 +28,7 @@ impl Trigger {
     pub fn name(self) -> &'static str {
         match self {
             Trigger::Interval => "interval",
+            Trigger::Early => "early",
             Trigger::Bytes => "bytes",
             Trigger::Guest => "guest",
             Trigger::Operator => "operator",
@@ -43,6 +46,8 @@ pub struct CadenceOptions {
     pub enabled: bool,
     /// The longest time that a change waits for its barrier.
     pub interval: Duration,
+    /// Whether a barrier comes before that while checkpoints are cheap.
+    pub early: bool,
     /// Uncommitted bytes at which processing stops; a barrier is due at half of it.
     pub bytes_max: usize,
     /// The shortest time from the end of a checkpoint to the next barrier.
@@ -64,7 +69,15 @@ pub struct Facts {
     pub last_barrier: Instant,
     /// When the last checkpoint was over; the start of the job before the first.
     pub last_end: Instant,
+    /// How long the last one took from its seals to its end; [`FIRST_COST`] before the first.
+    pub last_cost: Duration,
 }
+
+/// What the first checkpoint is taken to cost.
+pub const FIRST_COST: Duration = Duration::from_millis(5);
+
+/// Checkpoints that come before their interval take at most one part in so many of the time, and so of a core.
+const EARLY_SHARE: u32 = 20;
 
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +110,7 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
     } else if let Some(trigger) = facts.requested {
         (trigger, facts.last_barrier)
     } else if options.enabled {
-        (Trigger::Interval, facts.last_barrier + options.interval)
+        by_time(options, facts)
     } else {
         return Due::WhenChanged;
     };
@@ -106,6 +119,17 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
         Due::Now(trigger)
     } else {
         Due::At(at)
+    }
+}
+
+/// The barrier that time asks for. A job that does little pays little for a checkpoint, and need not wait for the interval: what it
+/// has done is seen at once.
+fn by_time(options: &CadenceOptions, facts: &Facts) -> (Trigger, Instant) {
+    let interval = facts.last_barrier + options.interval;
+    let early = facts.last_end + facts.last_cost.saturating_mul(EARLY_SHARE - 1);
+    match options.early && early < interval {
+        true => (Trigger::Early, early),
+        false => (Trigger::Interval, interval),
     }
 }
 
@@ -126,6 +150,7 @@ mod tests {
         CadenceOptions {
             enabled: true,
             interval: Duration::from_secs(1),
+            early: false,
             bytes_max: 1000,
             min_pause: Duration::from_millis(200),
         }
@@ -139,6 +164,7 @@ mod tests {
             requested: None,
             last_barrier: now,
             last_end: now,
+            last_cost: Duration::from_millis(10),
         }
     }
 
@@ -168,6 +194,30 @@ mod tests {
         assert_eq!(due, Due::Now(Trigger::Interval));
         let due = barrier(&options(), &facts(now), now + Duration::from_millis(400));
         assert_eq!(due, Due::At(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_barrier_is_early_while_checkpoints_take_a_twentieth_of_the_time() {
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        let early = CadenceOptions {
+            early: true,
+            min_pause: Duration::from_millis(20),
+            ..options()
+        };
+        let taking = |ms| Facts {
+            last_cost: Duration::from_millis(ms),
+            ..facts(now)
+        };
+        assert_eq!(barrier(&early, &taking(10), now), Due::At(after(190)));
+        let due = barrier(&early, &taking(10), after(190));
+        assert_eq!(due, Due::Now(Trigger::Early));
+        // What costs much waits for the interval, and what costs nothing for the pause.
+        let due = barrier(&early, &taking(100), after(999));
+        assert_eq!(due, Due::At(after(1000)));
+        let due = barrier(&early, &taking(100), after(1000));
+        assert_eq!(due, Due::Now(Trigger::Interval));
+        assert_eq!(barrier(&early, &taking(0), now), Due::At(after(20)));
     }
 
     #[test]

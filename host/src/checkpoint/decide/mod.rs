@@ -3,5 +3,5 @@
 mod due;
 mod witness;
 
-pub use due::{BACKOFF_MAX, CadenceOptions, Due, Facts, Trigger, backoff, barrier};
+pub use due::{BACKOFF_MAX, CadenceOptions, Due, FIRST_COST, Facts, Trigger, backoff, barrier};
 pub(super) use witness::{Verdict, judge};

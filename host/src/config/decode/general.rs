@@ -96,6 +96,7 @@ pub(super) fn checkpoint(root: &mut Table<'_>) -> Option<Located> {
     let mut table = root.table("checkpoint", "[checkpoint]")?;
     let enabled = table.bool("enabled");
     let interval = positive(&mut table, "interval");
+    let early = table.bool("early");
     let bytes = size_in(
         &mut table,
         "bytes",
@@ -113,6 +114,7 @@ pub(super) fn checkpoint(root: &mut Table<'_>) -> Option<Located> {
     let checkpoint = Checkpoint {
         enabled: enabled.unwrap_or(default.enabled),
         interval: interval.unwrap_or(default.interval),
+        early: early.unwrap_or(default.early),
         bytes: bytes.unwrap_or(default.bytes),
         mode: mode.unwrap_or(default.mode),
         min_pause: min_pause.unwrap_or(default.min_pause),

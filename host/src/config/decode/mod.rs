@@ -39,6 +39,7 @@ pub(super) const HOMES: [(&str, &[&str]); 5] = [
         "[checkpoint]",
         &[
             "interval",
+            "early",
             "bytes",
             "mode",
             "min-pause",

@@ -5,8 +5,9 @@
 //! passed over. Invariants: `position` is always that of a record's first byte; the window never holds more than a
 //! record of the greatest length plus what one read brings.
 
-use std::io::BufRead as _;
 use std::ops::Range;
+
+use memchr::memchr;
 
 /// How many bytes are asked for at a time.
 const READ_BYTES: usize = 128 * 1024;
@@ -276,13 +277,13 @@ impl Records {
     }
 
     fn find_line_end(&self) -> Option<usize> {
-        find(b'\n', &self.window[self.scanned..self.filled]).map(|at| self.scanned + at)
+        memchr(b'\n', &self.window[self.scanned..self.filled]).map(|at| self.scanned + at)
     }
 
     fn find_row_end(&mut self) -> Option<usize> {
         if self.quotes != Quotes::Quoted
             && let Some(end) = self.find_line_end()
-            && find(b'"', &self.window[self.scanned..end]).is_none()
+            && memchr(b'"', &self.window[self.scanned..end]).is_none()
         {
             return Some(end);
         }
@@ -327,13 +328,4 @@ impl Records {
         self.start = self.filled - keep;
         self.scanned = self.filled;
     }
-}
-
-/// The first place of a byte.
-fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    // Reading from a slice cannot fail.
-    let passed = rest.skip_until(byte).unwrap_or(0);
-    let at = passed.checked_sub(1)?;
-    (bytes[at] == byte).then_some(at)
 }

@@ -1,7 +1,8 @@
 //! CSV rows as JSON objects of strings, in column order.
 //!
 //! The dialect is RFC 4180: fields are separated by commas, `""` inside of quotes is a quote. [`super::records`] finds the end of a
-//! row; the `csv` crate splits it into fields.
+//! row; the `csv` crate splits it into fields. Most rows have no quote and nothing that JSON escapes: those are split at their commas
+//! and copied, which takes a fraction of the time.
 
 use std::io::{self, Read};
 
@@ -13,7 +14,44 @@ use crate::connectors::json::escape;
 pub(super) struct Rows {
     reader: Reader<OneRow>,
     row: ByteRecord,
+    plain: Plain,
+    /// Which of the two has the row that was read last.
+    is_plain: bool,
     header: Header,
+}
+
+/// A row whose fields stand in it as they are.
+#[derive(Default)]
+struct Plain {
+    bytes: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
+}
+
+impl Plain {
+    fn set(&mut self, row: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(row);
+        self.ends.clear();
+        self.ends.extend(memchr::memchr_iter(b',', row));
+        self.ends.push(row.len());
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let field = &self.bytes[start..*end];
+            start = end + 1;
+            field
+        })
+    }
+}
+
+/// Whether a row has no quotes and nothing that JSON escapes.
+fn is_plain(row: &[u8]) -> bool {
+    // Without an early end the loop is compiled into vector instructions.
+    let special = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
+    !row.iter().fold(false, |found, byte| found | special(byte))
 }
 
 /// The first row of a file.
@@ -37,6 +75,8 @@ impl Rows {
         Rows {
             reader,
             row: ByteRecord::new(),
+            plain: Plain::default(),
+            is_plain: false,
             header: Header::default(),
         }
     }
@@ -81,8 +121,18 @@ impl Rows {
         if std::str::from_utf8(row).is_err() {
             return Err(self.not_utf8(row));
         }
-        self.split(row)?;
-        match (self.row.len(), self.header.names.len()) {
+        self.is_plain = is_plain(row);
+        let fields = match self.is_plain {
+            true => {
+                self.plain.set(row);
+                self.plain.ends.len()
+            }
+            false => {
+                self.split(row)?;
+                self.row.len()
+            }
+        };
+        match (fields, self.header.names.len()) {
             (fields, columns) if fields == columns => Ok(()),
             (fields, columns) => Err(format!("{fields} fields, but the header has {columns}")),
         }
@@ -90,16 +140,33 @@ impl Rows {
 
     /// A field of the row that was read last.
     pub fn field(&self, column: usize) -> &[u8] {
-        self.row.get(column).unwrap_or_default()
+        let field = match self.is_plain {
+            true => self.plain.fields().nth(column),
+            false => self.row.get(column),
+        };
+        field.unwrap_or_default()
     }
 
     /// Appends the row that was read last as a JSON object.
     pub fn write(&self, into: &mut Vec<u8>) {
         let mut start = 0;
-        for (field, end) in self.row.iter().zip(&self.header.before_ends) {
-            into.extend_from_slice(&self.header.before[start..*end]);
-            escape(field, into);
+        let mut before = self.header.before_ends.iter().map(|end| {
+            let before = &self.header.before[start..*end];
             start = *end;
+            before
+        });
+        let mut next = || before.next().unwrap_or_default();
+        if self.is_plain {
+            into.reserve(self.header.before.len() + self.plain.bytes.len() + 2);
+            for field in self.plain.fields() {
+                into.extend_from_slice(next());
+                into.extend_from_slice(field);
+            }
+        } else {
+            for field in &self.row {
+                into.extend_from_slice(next());
+                escape(field, into);
+            }
         }
         into.extend_from_slice(b"\"}");
     }
@@ -148,5 +215,38 @@ impl Read for OneRow {
         let read = (&self.bytes[self.given..]).read(into)?;
         self.given += read;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_row_reads_as_the_parser_reads_it() {
+        let mut rows = Rows::new();
+        rows.set_header(b"a,b \"x\",c").expect("a header");
+        for row in ["1,2,3", ",,", " 1 ,\u{e9}\u{2603},", "a'b,{},[;]"] {
+            rows.read(row.as_bytes()).expect("a row");
+            assert!(rows.is_plain, "{row}");
+            let read = |rows: &Rows| {
+                let mut json = Vec::new();
+                rows.write(&mut json);
+                let fields: Vec<Vec<u8>> = (0..4).map(|at| rows.field(at).to_vec()).collect();
+                (json, fields)
+            };
+            let plain = read(&rows);
+            rows.split(row.as_bytes()).expect("a row");
+            rows.is_plain = false;
+            assert_eq!(plain, read(&rows), "{row}");
+        }
+        for row in ["\"1\",2,3", "1,2\t,3", "1,\\,3", "1,2\"2,3"] {
+            rows.read(row.as_bytes()).expect("a row");
+            assert!(!rows.is_plain, "{row}");
+        }
+        assert_eq!(
+            rows.read(b"1,2").expect_err("a field is missing"),
+            "2 fields, but the header has 3"
+        );
     }
 }

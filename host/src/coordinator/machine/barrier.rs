@@ -67,9 +67,12 @@ impl Machine {
         commands: &mut Vec<Command>,
         now: Instant,
     ) {
-        let committing = self.committing.take().map(|(epoch, _)| epoch);
-        assert_eq!(committing, Some(epoch), "another epoch is delivered");
+        let Some((committing, began)) = self.committing.take() else {
+            panic!("an epoch is delivered that was not committed");
+        };
+        assert_eq!(committing, epoch, "another epoch is delivered");
         self.last_end = now;
+        self.last_cost = now.saturating_duration_since(began);
         self.deliveries = deliveries;
         commands.push(Command::Answer(epoch));
     }

@@ -61,6 +61,7 @@ pub struct Machine {
     requested: Option<Trigger>,
     last_barrier: Instant,
     last_end: Instant,
+    last_cost: Duration,
     /// Tasks that have failed in this process, and were not made again.
     failed: BTreeSet<TaskIndex>,
     /// Until then the others go on although a task has failed.
@@ -93,6 +94,7 @@ impl Machine {
             requested: None,
             last_barrier: now,
             last_end: now,
+            last_cost: decide::FIRST_COST,
             failed: BTreeSet::new(),
             reprieve: None,
             deliveries,
@@ -259,6 +261,7 @@ impl Machine {
             requested: self.requested,
             last_barrier: self.last_barrier,
             last_end: self.last_end,
+            last_cost: self.last_cost,
         }
     }
 

@@ -37,6 +37,7 @@ impl Script {
                 enabled: true,
                 interval: Duration::from_secs(1),
                 bytes_max: 1000,
+                early: false,
                 min_pause: Duration::ZERO,
             },
             tolerate_failures: 3,
