@@ -26,6 +26,7 @@ mod kill;
 mod languages;
 mod layers;
 mod memory;
+mod moved;
 mod pinned;
 mod project;
 mod recycling;

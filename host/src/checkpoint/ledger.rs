@@ -84,13 +84,13 @@ impl Ledger {
         }
     }
 
-    /// Whether the directory is still the one that was opened.
+    /// Whether the directory is still the one that was opened, and has what the next start needs.
     ///
     /// # Errors
-    /// It was removed or replaced.
+    /// It, or its witness, was removed or replaced.
     pub(super) fn check_directory(&self) -> Result<(), CommitError> {
         match self.lock.is_ours() {
-            true => Ok(()),
+            true => self.authority.check(),
             false => Err(CommitError::DirectoryGone(self.directory.clone())),
         }
     }

@@ -176,6 +176,12 @@ pub enum CommitError {
     /// The state directory was removed or replaced.
     #[error("the state directory {} is no longer the one that was opened", .0.display())]
     DirectoryGone(PathBuf),
+    /// The witness was removed or replaced.
+    #[error(
+        "{} was removed or replaced while the job ran; nothing was committed since: put that file back,          or else restore a copy of the state directory or run `wasm-host reset`",
+        .0.display()
+    )]
+    WitnessGone(PathBuf),
 }
 
 impl CommitError {

@@ -16,9 +16,9 @@
 //! | 44..52 | nonce |
 //! | 52..56 | CRC-32C of bytes 0..52 |
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::StateId;
@@ -100,6 +100,18 @@ impl Witness {
         let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
         let blocks = [read(0), read(1)];
         Ok(blocks.into_iter().flatten().max_by_key(|block| block.seq))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Whether the next start would find this file: nobody has removed or replaced it.
+    pub(super) fn is_in_place(&self) -> bool {
+        let of = |found: Metadata| (found.dev(), found.ino());
+        let held = self.file.metadata().ok().map(of);
+        held.is_some() && fs::metadata(self.file.path()).ok().map(of) == held
     }
 
     /// Notes a write, as durably as it was made.

@@ -13,10 +13,8 @@ pub(super) fn reset(global: &Global, disk: &Disk) -> Result<(), Failure> {
         .to_string();
     let state = &*job.general.state_dir;
     let mut moved = Vec::new();
-    if state.exists() {
-        let aside = directory::move_aside(disk, state, &stamp)?;
-        moved.extend(aside.map(|aside| (state.to_path_buf(), aside)));
-    }
+    let aside = directory::move_aside(disk, state, &stamp)?;
+    moved.extend(aside.map(|aside| (state.to_path_buf(), aside)));
     for (name, stream) in &job.streams {
         if let System::FileOutput(output) = &stream.system {
             moved.extend(file::move_outputs(disk, &output.path, name, &stamp)?);

@@ -60,6 +60,13 @@ impl Authority for Local {
         true
     }
 
+    fn check(&self) -> Result<(), CommitError> {
+        match self.witness.is_in_place() {
+            true => Ok(()),
+            false => Err(CommitError::WitnessGone(self.witness.path().to_owned())),
+        }
+    }
+
     fn decide(&mut self, _: &Deciding<'_>) -> Result<(), Undecided> {
         // The write will.
         Ok(())

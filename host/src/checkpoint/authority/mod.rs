@@ -36,6 +36,14 @@ pub trait Authority: Send {
         false
     }
 
+    /// Whether what the authority needs at the next start is still there. Asked before each write.
+    ///
+    /// # Errors
+    /// It is not: nothing may be written.
+    fn check(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
     /// Decides that an epoch exists.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format;
-use super::lock::Lock;
+use super::lock::{Lock, Patience};
 use super::{DirectoryOptions, await_reserve, refused};
 use crate::checkpoint::witness::Witness;
 use crate::checkpoint::{OpenError, StateId};
@@ -77,14 +77,17 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 }
 
 /// Makes a state directory if there is none. Yields its lock, or `None` if another process made it meanwhile.
-pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+pub(super) fn make(
+    options: &DirectoryOptions<'_>,
+    patience: &mut Patience,
+) -> Result<Option<Lock>, OpenError> {
     let path = &options.path;
     options.disk.make_folders(parent(path))?;
     await_reserve(options)?;
     loop {
         let made = match find(path)? {
-            Found::Nothing => make_beside(options)?,
-            Found::Folder => make_in_place(options)?,
+            Found::Nothing => make_beside(options, patience)?,
+            Found::Folder => make_in_place(options, patience)?,
             Found::Made => return Ok(None),
         };
         if made.is_some() {
@@ -94,27 +97,26 @@ pub(super) fn make(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenE
 }
 
 /// `None`: another process was faster. Look again.
-fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+fn make_beside(
+    options: &DirectoryOptions<'_>,
+    patience: &mut Patience,
+) -> Result<Option<Lock>, OpenError> {
     let (path, disk) = (&options.path, &options.disk);
     let init = beside(path);
     disk.before_at("init.make", "make", &init)?;
     disk.make_private(&init)?;
-    // A process that is making it at this moment holds the lock; what a crash left behind is removed.
-    let lock = match Lock::make(&init.join("lock")) {
-        // It has been renamed between two calls.
-        Err(OpenError::Disk(error)) if error.source.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
+    // A process that is making it at this moment holds the lock; what a crash left behind is removed. No lock: the process that
+    // held it before has renamed the folder, or removed it.
+    let lock = match Lock::make(&init.join("lock"), patience) {
         Err(OpenError::InUse { pid, .. }) => {
             let path = path.clone();
             return Err(OpenError::InUse { pid, path });
         }
         lock => lock?,
     };
-    // The process that held it before has renamed the folder with its lock, or removed it.
-    if !lock.is_ours() {
+    let Some(lock) = lock else {
         return Ok(None);
-    }
+    };
     if find(path)? != Found::Nothing {
         disk.remove_if_there(&init)?;
         return Ok(None);
@@ -133,11 +135,16 @@ fn make_beside(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError
 }
 
 /// `None`: another process was faster. Look again.
-fn make_in_place(options: &DirectoryOptions<'_>) -> Result<Option<Lock>, OpenError> {
+fn make_in_place(
+    options: &DirectoryOptions<'_>,
+    patience: &mut Patience,
+) -> Result<Option<Lock>, OpenError> {
     let (path, disk) = (&options.path, &options.disk);
     disk.before_at("init.lock", "lock", path)?;
-    let lock = Lock::make(&path.join("lock"))?;
-    if !lock.is_ours() || find(path)? != Found::Folder {
+    let Some(lock) = Lock::make(&path.join("lock"), patience)? else {
+        return Ok(None);
+    };
+    if find(path)? != Found::Folder {
         return Ok(None);
     }
     let mark = path.join(MARK);
@@ -222,10 +229,14 @@ fn sync_all(disk: &Disk, folder: &Path) -> Result<(), DiskError> {
 /// It is in use, or cannot be renamed.
 pub fn move_aside(disk: &Disk, path: &Path, stamp: &str) -> Result<Option<PathBuf>, OpenError> {
     let lock_path = path.join("lock");
-    let _lock = match lock_path.exists() {
-        true => Some(Lock::take(&lock_path)?),
-        false => None,
-    };
+    let mut patience = Patience::default();
+    let mut lock = None;
+    while lock.is_none() && lock_path.exists() {
+        lock = Lock::take(&lock_path, &mut patience)?;
+    }
+    if !path.exists() {
+        return Ok(None);
+    }
     let aside = free_name(&|suffix| sibling(path, &format!(".{RESET}{stamp}{suffix}")));
     match disk.rename(path, &aside) {
         Ok(()) => {}

@@ -62,68 +62,95 @@ impl Lock {
         Lock { path, ..self }
     }
 
-    /// The right to change a directory.
-    pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
-        Lock::hold(
-            path,
-            &open_existing(),
-            FlockOperation::NonBlockingLockExclusive,
-        )
+    /// The right to change a directory. `None`: see [`Lock::hold`].
+    pub(super) fn take(path: &Path, patience: &mut Patience) -> Result<Option<Lock>, OpenError> {
+        let how = FlockOperation::NonBlockingLockExclusive;
+        Lock::hold(path, &open_existing(), how, patience)
     }
 
-    /// The right to make a directory. Makes the file if it is missing.
-    pub(super) fn make(path: &Path) -> Result<Lock, OpenError> {
+    /// The right to make a directory. Makes the file if it is missing. `None`: see [`Lock::hold`].
+    pub(super) fn make(path: &Path, patience: &mut Patience) -> Result<Option<Lock>, OpenError> {
         let mut options = open_existing();
         options.create(true).truncate(false).mode(0o600);
-        Lock::hold(path, &options, FlockOperation::NonBlockingLockExclusive)
+        let how = FlockOperation::NonBlockingLockExclusive;
+        Lock::hold(path, &options, how, patience)
     }
 
-    /// The right to read a directory while no process changes it. Others may read it too.
-    pub(super) fn share(path: &Path) -> Result<Lock, OpenError> {
+    /// The right to read a directory while no process changes it. Others may read it too. `None`: see [`Lock::hold`].
+    pub(super) fn share(path: &Path, patience: &mut Patience) -> Result<Option<Lock>, OpenError> {
         // It may be one that cannot be written to.
         let mut options = OpenOptions::new();
         options.read(true);
-        Lock::hold(path, &options, FlockOperation::NonBlockingLockShared)
+        let how = FlockOperation::NonBlockingLockShared;
+        Lock::hold(path, &options, how, patience)
     }
 
-    fn hold(path: &Path, options: &OpenOptions, how: FlockOperation) -> Result<Lock, OpenError> {
+    /// Locks the file at `path`. `None`: there is none, or by now it is another one, because the directory was moved away. The
+    /// caller has to look again what is there.
+    fn hold(
+        path: &Path,
+        options: &OpenOptions,
+        how: FlockOperation,
+        patience: &mut Patience,
+    ) -> Result<Option<Lock>, OpenError> {
         let cannot = |source| OpenError::from(DiskError::of("open", path)(source));
-        let file = options.open(path).map_err(cannot)?;
-        let mut tries = 0;
+        let in_use = |pid| OpenError::InUse {
+            pid,
+            path: path.parent().unwrap_or(path).to_owned(),
+        };
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(cannot)?,
+        };
+        let found = file.metadata().map_err(cannot)?;
+        let lock = Lock {
+            identity: (found.dev(), found.ino()),
+            file: Arc::new(file),
+            path: path.to_owned(),
+        };
         loop {
-            match rustix::fs::flock(&file, how) {
-                Ok(()) => break,
+            let locked = rustix::fs::flock(&*lock.file, how);
+            // Only now: until it was locked another process could move it.
+            if !lock.is_ours() {
+                patience.tries += 1;
+                return match patience.tries < Patience::MOST {
+                    true => Ok(None),
+                    false => Err(in_use(None)),
+                };
+            }
+            match locked {
+                Ok(()) => return Ok(Some(lock)),
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let announced = read_holder(path).map(|holder| holder.pid);
-                    let holder = locked_by(&file);
+                    let holder = locked_by(&lock.file);
                     // A reader is done soon. A process that runs the job has announced itself in the file. No holder: it is free
                     // by now, or the kernel does not list it.
-                    let patience = match holder {
-                        Some(pid) if is_ending(pid) => 500,
+                    let tries = match holder {
+                        Some(pid) if is_ending(pid) => Patience::MOST,
                         Some(_) if holder == announced => 5,
                         _ => 150,
                     };
-                    if tries < patience {
-                        tries += 1;
-                        std::thread::sleep(Duration::from_millis(20));
-                        continue;
+                    if patience.tries >= tries {
+                        return Err(in_use(holder.or(announced)));
                     }
-                    let directory = path.parent().unwrap_or(path).to_owned();
-                    return Err(OpenError::InUse {
-                        pid: holder.or(announced),
-                        path: directory,
-                    });
+                    patience.tries += 1;
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 Err(error) => return Err(cannot(error.into())),
             }
         }
-        let found = file.metadata().map_err(cannot)?;
-        Ok(Lock {
-            identity: (found.dev(), found.ino()),
-            file: Arc::new(file),
-            path: path.to_owned(),
-        })
     }
+}
+
+/// How often a lock was tried: bounded over all the files that are found at a path one after the other.
+#[derive(Default)]
+pub(super) struct Patience {
+    tries: u32,
+}
+
+impl Patience {
+    /// The most tries, 20 ms apart.
+    const MOST: u32 = 500;
 }
 
 fn open_existing() -> OpenOptions {

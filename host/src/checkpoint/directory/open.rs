@@ -4,12 +4,11 @@
 //! An ordinary open would replay, flush and delete the write-ahead log, and with it the evidence of what is wrong. Only
 //! when they agree is the database opened for writing. A refused directory is unchanged.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::init::{self, Found};
-use super::lock::{self, Held, Lock};
+use super::lock::{self, Held, Lock, Patience};
 use super::{
     Directory, DirectoryOptions, Inspected, await_reserve, boot_id, damaged, format, refused,
 };
@@ -25,14 +24,18 @@ use crate::state::{Db, DbError, Durability};
 /// # Errors
 /// It is in use, it is not this job's, it is damaged, or the disk fails.
 pub fn open_or_create(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
-    if init::find(&options.path)? == Found::Made {
-        return open(options);
-    }
-    (options.check)(None)?;
-    match init::make(options)? {
-        // The lock is held: no other process comes in between.
-        Some(lock) => open_with(options, |_| Ok(lock)),
-        None => open(options),
+    let mut patience = Patience::default();
+    loop {
+        let lock = match init::find(&options.path)? {
+            Found::Made => Lock::take(&options.path.join("lock"), &mut patience)?,
+            Found::Nothing | Found::Folder => {
+                (options.check)(None)?;
+                init::make(options, &mut patience)?
+            }
+        };
+        if let Some(directory) = open_with(options, lock)? {
+            return Ok(directory);
+        }
     }
 }
 
@@ -46,23 +49,29 @@ pub fn is_made(path: &Path) -> bool {
 /// # Errors
 /// As [`open_or_create`].
 pub fn check(options: &DirectoryOptions<'_>) -> Result<(), OpenError> {
-    if init::find(&options.path)? != Found::Made {
-        return (options.check)(None);
+    match look(options)? {
+        Some(_) => Ok(()),
+        None => (options.check)(None),
     }
-    look(options).map(drop)
 }
 
-/// Looks into a directory that must exist. Changes nothing.
+/// Looks into a directory, if there is one. Changes nothing.
 ///
 /// # Errors
 /// As [`open`].
-pub fn look(options: &DirectoryOptions<'_>) -> Result<Inspected, OpenError> {
-    let (lock, state_id) = enter(options, Lock::share)?;
-    let (db, _) = check_unopened(options, state_id)?;
-    Ok(Inspected {
-        path: options.path.clone(),
-        db: Arc::new(db.with_right(lock.right())),
-    })
+pub fn look(options: &DirectoryOptions<'_>) -> Result<Option<Inspected>, OpenError> {
+    let mut patience = Patience::default();
+    while init::find(&options.path)? == Found::Made {
+        let lock = Lock::share(&options.path.join("lock"), &mut patience)?;
+        if let Some((lock, state_id)) = enter(options, lock)? {
+            let (db, _) = check_unopened(options, state_id)?;
+            return Ok(Some(Inspected {
+                path: options.path.clone(),
+                db: Arc::new(db.with_right(lock.right())),
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// Who holds a directory, or is making it.
@@ -73,20 +82,30 @@ pub fn held(path: &Path) -> Held {
     }
 }
 
-/// Opens a directory that must exist.
+/// Opens a directory, if there is one.
 ///
 /// # Errors
-/// As [`open_or_create`], and if there is none.
-pub fn open(options: &DirectoryOptions<'_>) -> Result<Directory, OpenError> {
-    open_with(options, Lock::take)
+/// As [`open_or_create`].
+pub fn open(options: &DirectoryOptions<'_>) -> Result<Option<Directory>, OpenError> {
+    let mut patience = Patience::default();
+    while init::find(&options.path)? == Found::Made {
+        let lock = Lock::take(&options.path.join("lock"), &mut patience)?;
+        if let Some(directory) = open_with(options, lock)? {
+            return Ok(Some(directory));
+        }
+    }
+    Ok(None)
 }
 
+/// `None`: see [`enter`].
 fn open_with(
     options: &DirectoryOptions<'_>,
-    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
-) -> Result<Directory, OpenError> {
+    lock: Option<Lock>,
+) -> Result<Option<Directory>, OpenError> {
     let path = &options.path;
-    let (lock, state_id) = enter(options, lock)?;
+    let Some((lock, state_id)) = enter(options, lock)? else {
+        return Ok(None);
+    };
     await_reserve(options)?;
     let (unopened, behind) = check_unopened(options, state_id)?;
     drop(unopened);
@@ -100,7 +119,7 @@ fn open_with(
     if behind {
         witness.write(&commit, Durability::Sync)?;
     }
-    Ok(Directory {
+    Ok(Some(Directory {
         path: path.clone(),
         state_id,
         lock,
@@ -108,25 +127,25 @@ fn open_with(
         commit,
         witness,
         disk: options.disk.clone(),
-    })
+    }))
 }
 
-/// Takes the lock, and looks whether it is a state directory of this job.
+/// Looks whether what was locked is a state directory of this job. `None`: look again what is there. Whoever had the lock before
+/// may have moved the directory, or what is in it.
 fn enter(
     options: &DirectoryOptions<'_>,
-    lock: impl FnOnce(&Path) -> Result<Lock, OpenError>,
-) -> Result<(Lock, StateId), OpenError> {
+    lock: Option<Lock>,
+) -> Result<Option<(Lock, StateId)>, OpenError> {
     let path = &options.path;
-    let lock_path = path.join("lock");
-    let lock = lock(&lock_path).map_err(|error| match error {
-        OpenError::Disk(error) if error.source.kind() == io::ErrorKind::NotFound => damaged(
+    let is_made = init::find(path)? == Found::Made;
+    match lock {
+        Some(lock) if is_made => Ok(Some((lock, format::read(path, &options.job)?))),
+        None if is_made && !path.join("lock").exists() => Err(damaged(
             path,
             "it has no `lock` file, so it is not a state directory or is damaged",
-        ),
-        other => other,
-    })?;
-    let state_id = format::read(path, &options.job)?;
-    Ok((lock, state_id))
+        )),
+        _ => Ok(None),
+    }
 }
 
 /// Compares the database with the witness and the job without changing anything. Returns the database, read-only, and

@@ -10,7 +10,7 @@ use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
 use crate::checkpoint::logs::{LogStream, Retention};
 use crate::checkpoint::{Committer, CommitterOptions};
-use crate::cli::{Failure, exit, job};
+use crate::cli::{Failure, exit};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
@@ -29,17 +29,17 @@ pub(super) struct Stopped<'a> {
 
 impl Stopped<'_> {
     pub(super) fn look(job: &Job) -> Result<Stopped<'_>, Failure> {
-        if !job::has_state(job) {
-            return Err(Failure::new(
+        let inspected = directory::look(&options(job, Disk::default(), 0))?;
+        let inspected = inspected.ok_or_else(|| {
+            Failure::new(
                 exit::USAGE,
                 format!(
                     "job {:?} has no state yet: there is none in {}; `wasm-host run` makes it",
                     job.general.name,
                     job.general.state_dir.display()
                 ),
-            ));
-        }
-        let inspected = directory::look(&options(job, Disk::default(), 0))?;
+            )
+        })?;
         let view = View::of_stopped(Arc::clone(&inspected.db)).map_err(unreadable)?;
         Ok(Stopped {
             job,
@@ -165,9 +165,9 @@ impl Appender {
         partitions: u32,
         disk: Disk,
     ) -> Result<Appender, Failure> {
-        let directory = match job::has_state(job) {
-            true => directory::open(&options(job, disk.clone(), 0))?,
-            false => {
+        let directory = match directory::open(&options(job, disk.clone(), 0))? {
+            Some(directory) => directory,
+            None => {
                 let reserve = job.general.disk_reserve.bytes();
                 directory::open_or_create(&options(job, disk.clone(), reserve))?
             }
