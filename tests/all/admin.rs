@@ -361,3 +361,24 @@ fn a_folder_for_the_state_keeps_its_mode_and_what_is_in_it_is_private() {
         }
     }
 }
+
+#[test]
+fn a_partition_that_a_log_does_not_have_is_not_an_empty_one() {
+    let job = Job::new(COUNT_LOG);
+    let running = job.answering();
+    for path in [
+        "/logs/out?partition=2&from=0",
+        "/logs/out/offset?partition=2&time=0",
+    ] {
+        let answer = on_socket(&job, "GET", path, "");
+        assert_eq!(answer.code, 404, "{path}");
+        let says = "stream \\\"out\\\" has no partition 2: it has 2";
+        assert!(answer.body.contains(says), "{}", answer.body);
+    }
+    let answer = on_socket(&job, "GET", "/logs/out?partition=1&from=0", "");
+    assert_eq!((answer.code, answer.body.as_str()), (200, ""));
+    let answer = on_socket(&job, "GET", "/logs/out?partition=1&from=5", "");
+    assert_eq!(answer.code, 416);
+    assert!(answer.body.contains("--from oldest"), "{}", answer.body);
+    running.terminate().expect(0);
+}

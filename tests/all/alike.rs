@@ -177,6 +177,45 @@ fn what_appends_says_the_same() {
 }
 
 #[test]
+fn a_log_that_the_job_file_no_longer_declares_is_read_alike() {
+    let job = job();
+    job.feed(&["log", "produce", "spare"], b"one\ntwo\n")
+        .expect(0);
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("\n[streams.spare]\nsystem = \"log\"\n", ""));
+    let commands = [
+        (&["log", "list", "--json"][..], "", 0),
+        (&["log", "consume", "spare"], "", 0),
+        (&["log", "consume", "spare", "--from", "1"], "", 0),
+        (
+            &["log", "consume", "spare", "--from", "2020-01-01T00:00:00Z"],
+            "",
+            0,
+        ),
+        (&["log", "produce", "spare"], "three\n", 2),
+    ];
+    assert_alike(&job, &commands, everything);
+    let shown = job.call(&["log", "consume", "spare"]).expect(0).stdout;
+    assert_eq!(shown, "one\ntwo\n");
+}
+
+#[test]
+fn the_longest_lines_are_appended_alike() {
+    // Six bytes of JSON for each: more than fits into one request if the lines themselves are counted.
+    let line = |bytes: usize| "\u{1}".repeat(bytes) + "\n";
+    let lines = line(1 << 20).repeat(15) + &line((32 << 20) - 2);
+    let job = job();
+    let produce = &["log", "produce", "spare"][..];
+    let list = &["log", "list"][..];
+    assert_alike(&job, &[(produce, &lines, 0)], everything);
+    let listed = job.call(list).expect(0).stdout;
+    assert!(
+        listed.contains("spare           0       0   48"),
+        "{listed}"
+    );
+}
+
+#[test]
 fn what_a_damaged_log_holds_is_refused_alike() {
     let job = job();
     let db = Db::open(&job.state_dir().join("db"), &DbOptions::default()).expect("the database");

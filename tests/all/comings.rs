@@ -12,7 +12,8 @@ use wasm_host::checkpoint::decide::CadenceOptions;
 use wasm_host::checkpoint::logs::Retention;
 use wasm_host::coordinator::machine::Ending;
 use wasm_host::coordinator::{
-    Coordinator, Handle, InputOptions, JobOptions, Produce, StageOptions, StreamOptions, TaskChange,
+    Coordinator, Deleted, Handle, InputOptions, JobOptions, Produce, StageOptions, StreamOptions,
+    TaskChange,
 };
 use wasm_host::disk::Disk;
 use wasm_host::model::{MessageRef, Messages, PartitionId, StartAt, SystemClock};
@@ -151,12 +152,11 @@ async fn processed(handle: &Handle) -> u64 {
 
 fn out(handle: &Handle, partition: PartitionId) -> Vec<String> {
     let view = handle.view();
-    let stream = view.log_stream("out").expect("the catalog");
-    let stream = stream.expect("the stream").id;
-    let (mut next, end) = view.log_bounds(stream, partition);
+    let catalog = view.catalog().expect("the catalog");
+    let (mut next, end) = view.log_bounds(catalog.streams["out"].id, partition);
     let mut lines = Vec::new();
     while next < end {
-        let read = view.log_read(stream, partition, next, 1 << 20);
+        let read = view.log_read("out", partition, next, Deleted::Refused);
         let read = read.expect("messages");
         for index in 0..read.messages.len() {
             let value = read.messages.get(index).value.unwrap_or_default();

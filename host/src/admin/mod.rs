@@ -8,7 +8,7 @@
 //! | `GET /offsets` | committed positions |
 //! | `GET /logs` | log streams |
 //! | `GET /stores` | stores |
-//! | `GET /logs/{stream}` | messages, one JSON object a line; `partition`, `from`, `limit`; socket only |
+//! | `GET /logs/{stream}` | messages, one JSON object a line; `partition`, `from`, `limit`, `pass-over-deleted`; socket only |
 //! | `GET /logs/{stream}/offset` | the first offset whose message is not older than a time; `partition`, `time`; socket only |
 //! | `POST /checkpoints` | takes one and waits; socket only |
 //! | `POST /logs/{stream}` | appends messages, one JSON object a line, all or nothing; socket only |
@@ -24,7 +24,7 @@ mod routes;
 mod serving;
 mod socket;
 
-pub(crate) use routes::UNREADABLE;
+pub(crate) use routes::{BATCH_BYTES, LINE_BYTES, UNREADABLE};
 pub use serving::Serving;
 pub use socket::SocketPlace;
 

@@ -12,12 +12,18 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use super::{json, metrics};
-use crate::connectors::{JsonMessage, MessageName, SourceError, write_lines};
-use crate::coordinator::{Handle, Produce, ProduceError, View};
-use crate::model::{Messages, PartitionId, StreamId, TimestampMs, shown};
+use crate::connectors::{JsonMessage, MessageName, write_lines};
+use crate::coordinator::{Deleted, Handle, LogError, Produce, ProduceError};
+use crate::model::{Messages, PartitionId, TimestampMs, shown};
 
-/// Bytes of messages that one request may append.
-const PRODUCE_BYTES: usize = 64 << 20;
+/// A batch of messages to append is sent once its JSON has this many bytes, however few they are.
+pub(crate) const BATCH_BYTES: usize = 16 << 20;
+/// What is typed in for one message must be shorter.
+pub(crate) const LINE_BYTES: usize = 32 << 20;
+/// What a batch can have at most: it is nearly full when the longest line comes, whose JSON has six bytes (`\u0001`) for each of its
+/// own, and what stands around it.
+const PRODUCE_BYTES: usize = BATCH_BYTES + 6 * LINE_BYTES + (4 << 10);
+
 pub(super) fn read_only(handle: Handle) -> Router {
     Router::new()
         .route("/status", get(status))
@@ -123,25 +129,17 @@ async fn checkpoint(State(handle): State<Handle>) -> Result<Json<json::Taken>, R
     Ok(Json(json::Taken { epoch }))
 }
 
-impl From<SourceError> for Refused {
-    fn from(error: SourceError) -> Refused {
-        match error {
-            SourceError::OffsetOutOfRange { .. } => {
-                Refused::of(StatusCode::RANGE_NOT_SATISFIABLE, &error)
+impl From<LogError> for Refused {
+    fn from(error: LogError) -> Refused {
+        let status = match &error {
+            LogError::NoStream(_) | LogError::NoPartition { .. } => StatusCode::NOT_FOUND,
+            LogError::NotThere { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            LogError::Damaged(_) | LogError::State(_) => {
+                return Refused::Unreadable(shown::chain(&error));
             }
-            _ => Refused::Unreadable(shown::chain(&error)),
-        }
+        };
+        Refused::of(status, &error)
     }
-}
-
-fn log_stream(handle: &Handle, stream: &str) -> Result<StreamId, Refused> {
-    let record = handle.view().log_stream(stream)?.ok_or_else(|| {
-        Refused::Because(
-            StatusCode::NOT_FOUND,
-            format!("the job has no log stream {stream:?}"),
-        )
-    })?;
-    Ok(record.id)
 }
 
 #[derive(Deserialize)]
@@ -149,6 +147,9 @@ fn log_stream(handle: &Handle, stream: &str) -> Result<StreamId, Refused> {
 struct Window {
     partition: u32,
     from: u64,
+    /// Begin behind what retention has deleted.
+    #[serde(default)]
+    pass_over_deleted: bool,
     limit: Option<u64>,
 }
 
@@ -158,10 +159,13 @@ async fn consume(
     Path(stream): Path<String>,
     Query(window): Query<Window>,
 ) -> Result<Response, Refused> {
-    let id = log_stream(&handle, &stream)?;
     let partition = PartitionId(window.partition);
+    let deleted = match window.pass_over_deleted {
+        true => Deleted::PassedOver,
+        false => Deleted::Refused,
+    };
     let view = handle.view();
-    let mut read = view.log_read(id, partition, window.from, View::READ_BYTES)?;
+    let mut read = view.log_read(&stream, partition, window.from, deleted)?;
     if let Some(limit) = window.limit {
         read.messages
             .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -194,9 +198,9 @@ async fn offset_at(
     Path(stream): Path<String>,
     Query(moment): Query<Moment>,
 ) -> Result<Json<json::OffsetAt>, Refused> {
-    let id = log_stream(&handle, &stream)?;
     let partition = PartitionId(moment.partition);
-    let offset = handle.view().log_offset_at(id, partition, moment.time)?;
+    let view = handle.view();
+    let offset = view.log_offset_at(&stream, partition, moment.time)?;
     Ok(Json(json::OffsetAt { offset }))
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
-use crate::connectors::{SinkError, SourceError};
+use crate::connectors::SinkError;
+use crate::coordinator::LogError;
 use crate::disk::DiskError;
 pub(super) use crate::model::shown::chain;
 use crate::runtime::ComponentError;
@@ -88,12 +89,13 @@ pub(super) fn leave_after(time: Duration) {
     });
 }
 
-/// Reading a log of committed messages failed.
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Failure {
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Failure {
         let code = match &error {
-            SourceError::OffsetOutOfRange { .. } => USAGE,
-            _ => STATE,
+            LogError::NoStream(_) | LogError::NoPartition { .. } | LogError::NotThere { .. } => {
+                USAGE
+            }
+            LogError::Damaged(_) | LogError::State(_) => STATE,
         };
         Failure::of(code, &error)
     }

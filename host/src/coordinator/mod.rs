@@ -32,7 +32,7 @@ pub use options::{
 };
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use status::{InputStatus, Status, TaskStatus};
-pub use view::{Entry, Selection, TaskView, View};
+pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 
 use crate::checkpoint::decide::Trigger;
 use crate::checkpoint::logs::Logs;

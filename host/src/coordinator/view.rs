@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::checkpoint::catalog::Catalog;
-use crate::checkpoint::logs::{LogStream, Logs, Retention};
+use crate::checkpoint::logs::Logs;
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
-use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
+use crate::records::{self, CheckpointRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, Snapshot, StateError};
 
@@ -38,6 +38,56 @@ pub struct Entry {
     pub value: Vec<u8>,
 }
 
+/// What to do about messages that retention has deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// Reading them is an error.
+    Refused,
+    /// Reading begins behind them.
+    PassedOver,
+}
+
+/// A log cannot be read for a caller outside.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no such log.
+    #[error("the job has no log stream {0:?}")]
+    NoStream(String),
+    /// It has fewer partitions.
+    #[error("stream {stream:?} has no partition {partition}: it has {partitions}")]
+    NoPartition {
+        /// The stream.
+        stream: String,
+        /// The partition that was asked for.
+        partition: PartitionId,
+        /// How many it has.
+        partitions: u32,
+    },
+    /// It no longer has, or does not have yet, the offset.
+    #[error(
+        "offset {offset} does not exist: partition {partition} of stream {stream:?} holds {oldest} up to, not including, {end}; \
+         what retention deletes before it is read cannot be read any more: go on with `--from oldest`"
+    )]
+    NotThere {
+        /// The stream.
+        stream: String,
+        /// The partition.
+        partition: PartitionId,
+        /// The offset that was asked for.
+        offset: Offset,
+        /// The first offset that still exists.
+        oldest: Offset,
+        /// The offset after the last.
+        end: Offset,
+    },
+    /// The log is damaged.
+    #[error(transparent)]
+    Damaged(#[from] SourceError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 /// Which entries to show.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -52,9 +102,6 @@ pub struct Selection {
 }
 
 impl View {
-    /// How much of a log is read at a time for a caller outside.
-    pub const READ_BYTES: usize = 1 << 20;
-
     pub(super) fn of_running(db: Arc<Db>, logs: Arc<Logs>) -> View {
         View { db, logs }
     }
@@ -64,18 +111,7 @@ impl View {
     /// # Errors
     /// The database cannot be read.
     pub fn of_stopped(db: Arc<Db>) -> Result<View, StateError> {
-        let catalog = Catalog::read(&db)?;
-        let streams: Vec<LogStream> = catalog
-            .streams
-            .values()
-            .filter(|stream| stream.is_in_log())
-            .map(|stream| LogStream {
-                id: stream.id,
-                partitions: stream.partitions,
-                retention: Retention::default(),
-            })
-            .collect();
-        let logs = Logs::open(&db, &streams)?;
+        let logs = Logs::open(&db, &[])?;
         Ok(View { db, logs })
     }
 
@@ -127,45 +163,67 @@ impl View {
             .collect())
     }
 
-    /// A log stream by name.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn log_stream(&self, name: &str) -> Result<Option<StreamRecord>, StateError> {
-        let mut catalog = self.catalog()?;
-        Ok(catalog.streams.remove(name).filter(StreamRecord::is_in_log))
-    }
-
     /// The first offset of a partition of a log, and the one after the last.
     pub fn log_bounds(&self, stream: StreamId, partition: PartitionId) -> (Offset, Offset) {
         self.logs.bounds(stream, partition)
     }
 
-    /// Messages of a partition of a log.
+    /// Messages of a partition of a log: as many as are read at a time.
     ///
     /// # Errors
-    /// The offset does not exist, or the log is damaged.
+    /// See [`LogError`].
     pub fn log_read(
         &self,
-        stream: StreamId,
+        stream: &str,
         partition: PartitionId,
-        from: Offset,
-        bytes_max: usize,
-    ) -> Result<LogRead, SourceError> {
-        self.logs.read(stream, partition, from, bytes_max)
+        mut from: Offset,
+        deleted: Deleted,
+    ) -> Result<LogRead, LogError> {
+        const READ_BYTES: usize = 1 << 20;
+        let id = self.log_partition(stream, partition)?;
+        loop {
+            let read = self.logs.read(id, partition, from, READ_BYTES);
+            let Err(SourceError::OffsetOutOfRange { oldest, end, .. }) = read else {
+                return Ok(read?);
+            };
+            if deleted == Deleted::Refused || oldest <= from {
+                return Err(LogError::NotThere {
+                    stream: stream.to_owned(),
+                    partition,
+                    offset: from,
+                    oldest,
+                    end,
+                });
+            }
+            from = oldest;
+        }
     }
 
     /// The first offset of a partition of a log whose message is not older than `time`, or the end.
     ///
     /// # Errors
-    /// The log is damaged.
+    /// See [`LogError`].
     pub fn log_offset_at(
         &self,
-        stream: StreamId,
+        stream: &str,
         partition: PartitionId,
         time: TimestampMs,
-    ) -> Result<Offset, SourceError> {
-        self.logs.offset_at(stream, partition, time)
+    ) -> Result<Offset, LogError> {
+        let id = self.log_partition(stream, partition)?;
+        Ok(self.logs.offset_at(id, partition, time)?)
+    }
+
+    fn log_partition(&self, stream: &str, partition: PartitionId) -> Result<StreamId, LogError> {
+        let catalog = self.catalog()?;
+        match catalog.streams.get(stream) {
+            Some(found) if found.is_in_log() && partition.0 < found.partitions => Ok(found.id),
+            Some(found) if found.is_in_log() => Err(LogError::NoPartition {
+                stream: stream.to_owned(),
+                partition,
+                partitions: found.partitions,
+            }),
+            _ => Err(LogError::NoStream(stream.to_owned())),
+        }
     }
 
     /// Calls `each` with every entry of a stage's store, task by task in key order, until it returns false.
@@ -232,4 +290,133 @@ fn bounds(prefix: StorePrefix, selection: &Selection) -> (Vec<u8>, Vec<u8>) {
         upper = upper.min(end).min(prefix.end());
     }
     (lower, upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checkpoint::catalog::StreamShape;
+    use crate::checkpoint::directory::{self, DirectoryOptions};
+    use crate::checkpoint::logs::{LogStream, Retention};
+    use crate::checkpoint::{Committer, CommitterOptions};
+    use crate::connectors::testing::Folder;
+    use crate::disk::Disk;
+    use crate::model::{MessageRef, Messages};
+    use crate::state::{DbOptions, Durability};
+
+    const PARTITION: PartitionId = PartitionId(0);
+    const AGE_MS: TimestampMs = 1000;
+
+    /// A log that keeps messages for a second.
+    struct Log {
+        _folder: Folder,
+        db: Arc<Db>,
+        committer: Committer,
+        id: StreamId,
+    }
+
+    impl Log {
+        fn new() -> Log {
+            let folder = Folder::new();
+            let path = folder.path().join("state");
+            let directory = directory::open_or_create(&DirectoryOptions {
+                path: path.clone(),
+                job: "view".into(),
+                disk_reserve: 0,
+                db: DbOptions::default(),
+                disk: Disk::default(),
+                check: Box::new(|_| Ok(())),
+            })
+            .expect("a new directory");
+            let db = Arc::clone(&directory.db);
+            let catalog = Catalog::resolve_stream(&path, &db, "in", StreamShape::log(1));
+            let catalog = catalog.expect("a new stream");
+            let id = catalog.streams["in"].id;
+            let stream = LogStream {
+                id,
+                partitions: 1,
+                retention: Retention {
+                    age: Some(Duration::from_millis(1000)),
+                    ..Retention::default()
+                },
+            };
+            let options = CommitterOptions {
+                logs: vec![stream],
+                external: Vec::new(),
+                reads: Vec::new(),
+                durability: Durability::Process,
+                disk: Disk::default(),
+            };
+            let mut committer = Committer::open(directory, &options).expect("a committer");
+            committer.register(&catalog, &[]).expect("the name is new");
+            Log {
+                _folder: folder,
+                db,
+                committer,
+                id,
+            }
+        }
+
+        fn append(&mut self, time: TimestampMs) {
+            let mut messages = Messages::default();
+            messages.push(MessageRef::new(None, Some(b"value"), time));
+            let messages = BTreeMap::from([(PARTITION, messages)]);
+            let appended = self.committer.append(self.id, &messages, time);
+            appended.expect("it is appended");
+        }
+
+        /// A reader that has not been told what retention deletes from now on.
+        fn view(&self) -> View {
+            View::of_stopped(Arc::clone(&self.db)).expect("a view")
+        }
+    }
+
+    #[test]
+    fn a_reader_that_named_no_offset_passes_over_what_is_deleted_before_it_is_told() {
+        let mut log = Log::new();
+        log.append(0);
+        log.append(0);
+        log.append(AGE_MS);
+        let view = log.view();
+        log.committer.retain(AGE_MS + 1).expect("two are deleted");
+        let read = view.log_read("in", PARTITION, 0, Deleted::PassedOver);
+        let read = read.expect("one is there");
+        assert_eq!((read.first, read.messages.len()), (2, 1));
+        assert_eq!(view.log_offset_at("in", PARTITION, 0).expect("a time"), 2);
+        let overtaken = view.log_read("in", PARTITION, 1, Deleted::Refused);
+        let overtaken = overtaken.expect_err("it is deleted").to_string();
+        assert!(
+            overtaken.contains("offset 1 does not exist")
+                && overtaken.contains("holds 2 up to, not including, 3")
+                && overtaken.contains("--from oldest"),
+            "{overtaken}"
+        );
+        let beyond = view.log_read("in", PARTITION, 4, Deleted::PassedOver);
+        assert!(matches!(beyond, Err(LogError::NotThere { end: 3, .. })));
+    }
+
+    #[test]
+    fn a_log_that_was_emptied_before_its_reader_is_told_is_not_damaged() {
+        let mut log = Log::new();
+        log.append(0);
+        log.append(0);
+        let view = log.view();
+        log.committer.retain(2 * AGE_MS).expect("both are deleted");
+        let read = view.log_read("in", PARTITION, 0, Deleted::PassedOver);
+        let read = read.expect("nothing is there");
+        assert_eq!((read.first, read.messages.len()), (2, 0));
+        assert_eq!(view.log_offset_at("in", PARTITION, 0).expect("a time"), 2);
+        let overtaken = view.log_read("in", PARTITION, 0, Deleted::Refused);
+        assert!(matches!(
+            overtaken,
+            Err(LogError::NotThere {
+                oldest: 2,
+                end: 2,
+                ..
+            })
+        ));
+    }
 }

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::connectors::{Ready, SourceError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
-use crate::records::{self, LogRecord};
-use crate::state::{Db, Family, Order, StateError, Walk, chunk, keys};
+use crate::records::{self, LogRecord, StreamRecord};
+use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
 pub(super) use append::{Appended, LogAppender};
 
@@ -58,17 +58,24 @@ fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<LogR
 }
 
 impl Logs {
-    /// What is committed of the streams' partitions.
+    /// What is committed of these streams, which may be new, and of all that the database knows: a log can be read that the job
+    /// file no longer declares.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<Arc<Logs>, StateError> {
+        let mut partitions: BTreeMap<StreamId, u32> = records::list::<StreamRecord>(db)?
+            .into_iter()
+            .filter(|(_, stream)| stream.is_in_log())
+            .map(|(_, stream)| (stream.id, stream.partitions))
+            .collect();
+        partitions.extend(streams.iter().map(|stream| (stream.id, stream.partitions)));
         let mut published = BTreeMap::new();
-        for stream in streams {
-            for partition in (0..stream.partitions).map(PartitionId) {
-                let record = read_record(db, stream.id, partition)?;
+        for (stream, partitions) in partitions {
+            for partition in (0..partitions).map(PartitionId) {
+                let record = read_record(db, stream, partition)?;
                 let (sender, _) = watch::channel((record.start, record.end));
-                published.insert((stream.id, partition), sender);
+                published.insert((stream, partition), sender);
             }
         }
         Ok(Arc::new(Logs {
@@ -82,28 +89,34 @@ impl Logs {
             .get(&(stream, partition))
             .map_or((0, 0), |bounds| *bounds.borrow())
     }
+
+    /// Why there is no chunk for an offset before `end`.
+    fn not_held(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        offset: Offset,
+        end: Offset,
+    ) -> SourceError {
+        match read_record(&self.db, stream, partition) {
+            // Retention has deleted it, and readers are told soon.
+            Ok(record) if record.start > offset => SourceError::OffsetOutOfRange {
+                offset,
+                oldest: record.start.min(end),
+                end,
+            },
+            Ok(_) => SourceError::Damaged {
+                what: format!("no chunk of the log holds offset {offset}"),
+            },
+            Err(error) => damaged(&error),
+        }
+    }
 }
 
 fn damaged(error: &dyn std::error::Error) -> SourceError {
     SourceError::Damaged {
         what: shown::chain(error),
     }
-}
-
-/// What a log says that has no chunk for an offset; the walk stands at the first that it has.
-fn not_held(walk: &Walk<'_>, offset: Offset, end: Offset) -> Result<SourceError, SourceError> {
-    let first = walk.entry().map_err(|error| damaged(&error))?;
-    let oldest = first.and_then(|(key, _)| keys::trailing_number(key));
-    Ok(match oldest {
-        Some(oldest) => SourceError::OffsetOutOfRange {
-            offset,
-            oldest,
-            end,
-        },
-        None => SourceError::Damaged {
-            what: format!("no chunk of the log holds offset {offset}"),
-        },
-    })
 }
 
 impl LogReader for Logs {
@@ -132,11 +145,11 @@ impl LogReader for Logs {
         // One walk, which is one moment: retention may remove chunks meanwhile, before readers are told.
         let lower = keys::log_chunk(stream, partition, 0);
         let upper = keys::log_chunk(stream, partition, end);
-        let mut walk = self.db.walk(Family::Log, lower.clone(), upper, Order::Up);
+        let mut walk = self.db.walk(Family::Log, lower, upper, Order::Up);
         walk.seek_back(&keys::log_chunk(stream, partition, from));
         if walk.entry().map_err(|error| damaged(&error))?.is_none() {
-            walk.seek(&lower);
-            return Err(not_held(&walk, from, end)?);
+            drop(walk);
+            return Err(self.not_held(stream, partition, from, end));
         }
         let mut next = from;
         while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {
@@ -185,7 +198,14 @@ impl LogReader for Logs {
     ) -> Result<Offset, SourceError> {
         let (mut next, end) = self.published(stream, partition);
         while next < end {
-            let read = self.read(stream, partition, next, SEARCH_BYTES)?;
+            let read = match self.read(stream, partition, next, SEARCH_BYTES) {
+                // Retention was here.
+                Err(SourceError::OffsetOutOfRange { oldest, .. }) if oldest > next => {
+                    next = oldest;
+                    continue;
+                }
+                read => read?,
+            };
             if let Some(at) = read
                 .messages
                 .timestamps

@@ -21,7 +21,7 @@ use crate::checkpoint::{Held, Holder};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::View;
+use crate::coordinator::{Deleted, View};
 use crate::disk::Disk;
 use crate::model::{Offset, PartitionId, TimestampMs};
 use running::Running;
@@ -50,12 +50,14 @@ pub(super) trait JobAccess {
     /// Log streams and what they hold.
     fn logs(&self) -> Result<Vec<json::LogPartition>, Failure>;
 
-    /// Messages of a partition of a log stream from an offset on: at most `limit`, and as many as are read at a time.
+    /// Messages of a partition of a log stream from an offset on: at most `limit`, and as many as are read at a time. Where there
+    /// are none, the first offset of the answer says nothing.
     fn log_read(
         &self,
         stream: &str,
         partition: PartitionId,
         from: Offset,
+        deleted: Deleted,
         limit: u64,
     ) -> Result<LogRead, Failure>;
 

@@ -8,7 +8,7 @@ use crate::cli::{Failure, exit};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::View;
+use crate::coordinator::{Deleted, View};
 use crate::model::{Clock, Offset, PartitionId, SystemClock, TimestampMs};
 
 /// A job that runs.
@@ -75,9 +75,13 @@ impl JobAccess for Running<'_> {
         stream: &str,
         partition: PartitionId,
         from: Offset,
+        deleted: Deleted,
         limit: u64,
     ) -> Result<LogRead, Failure> {
-        let path = format!("/logs/{stream}?partition={partition}&from={from}&limit={limit}");
+        let passed_over = deleted == Deleted::PassedOver;
+        let path = format!(
+            "/logs/{stream}?partition={partition}&from={from}&limit={limit}&pass-over-deleted={passed_over}"
+        );
         let answer = self.client.ask(&path)?;
         let mut read = LogRead {
             first: from,

@@ -14,9 +14,9 @@ use crate::cli::{Failure, exit};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::{Produce, View, place};
+use crate::coordinator::{Deleted, Produce, View, place};
 use crate::disk::Disk;
-use crate::model::{Clock, Messages, Offset, PartitionId, StreamId, SystemClock, TimestampMs};
+use crate::model::{Clock, Messages, Offset, PartitionId, SystemClock, TimestampMs};
 use crate::state::{DbOptions, Durability, StateError};
 
 /// A job that does not run, and does not start to run as long as this lives.
@@ -46,14 +46,6 @@ impl Stopped<'_> {
             view,
             inspected,
         })
-    }
-
-    fn log_stream(&self, stream: &str) -> Result<StreamId, Failure> {
-        let record = self.view.log_stream(stream).map_err(unreadable)?;
-        let record = record.ok_or_else(|| {
-            Failure::new(exit::USAGE, format!("the job has no log stream {stream:?}"))
-        })?;
-        Ok(record.id)
     }
 }
 
@@ -107,10 +99,10 @@ impl JobAccess for Stopped<'_> {
         stream: &str,
         partition: PartitionId,
         from: Offset,
+        deleted: Deleted,
         limit: u64,
     ) -> Result<LogRead, Failure> {
-        let id = self.log_stream(stream)?;
-        let mut read = self.view.log_read(id, partition, from, View::READ_BYTES)?;
+        let mut read = self.view.log_read(stream, partition, from, deleted)?;
         read.messages
             .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(read)
@@ -122,8 +114,7 @@ impl JobAccess for Stopped<'_> {
         partition: PartitionId,
         time: TimestampMs,
     ) -> Result<Offset, Failure> {
-        let id = self.log_stream(stream)?;
-        Ok(self.view.log_offset_at(id, partition, time)?)
+        Ok(self.view.log_offset_at(stream, partition, time)?)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::cli::{Failure, Global, exit, output};
 use crate::config::Job;
 use crate::connectors::log::LogRead;
 use crate::connectors::{MessageName, write_lines};
+use crate::coordinator::Deleted;
 use crate::model::{Offset, PartitionId, TimestampMs, shown};
 
 #[derive(Args)]
@@ -41,18 +42,21 @@ pub(super) fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<
     loop {
         let (now, is_running) =
             access.ask(|found| Ok((bounds(found, &args.stream)?, found.is_running())))?;
-        for (partition, next) in &mut places {
+        for (partition, place) in &mut places {
             let end = now.get(partition).map_or(0, |bounds| bounds.end);
-            while *next < end && left > 0 {
-                let limit = left.min(end - *next);
-                let read =
-                    access.ask(|found| found.log_read(&args.stream, *partition, *next, limit))?;
-                let after = read.first + read.messages.len() as u64;
-                if after == *next {
+            while place.next < end && left > 0 {
+                let (limit, Place { next, deleted }) = (left.min(end - place.next), *place);
+                let read = access
+                    .ask(|found| found.log_read(&args.stream, *partition, next, deleted, limit))?;
+                let count = read.messages.len() as u64;
+                if count == 0 {
                     break;
                 }
-                left -= after - *next;
-                *next = after;
+                left -= count;
+                *place = Place {
+                    next: read.first + count,
+                    deleted: Deleted::Refused,
+                };
                 print(global, &args.stream, *partition, &read)?;
             }
         }
@@ -69,12 +73,26 @@ pub(super) fn consume(global: &Global, job: &Job, args: &ConsumeArgs) -> Result<
     }
 }
 
-/// The first offset to be read of each partition.
+/// Where reading goes on in a partition.
+#[derive(Clone, Copy)]
+struct Place {
+    next: Offset,
+    /// What is deleted may be passed over before the first message, unless the first was named.
+    deleted: Deleted,
+}
+
+impl Place {
+    fn at(next: Offset, deleted: Deleted) -> Place {
+        Place { next, deleted }
+    }
+}
+
+/// The first place to be read of each partition.
 fn begin(
     access: &mut Access<'_, dyn JobAccess + '_>,
     job: &Job,
     args: &ConsumeArgs,
-) -> Result<BTreeMap<PartitionId, Offset>, Failure> {
+) -> Result<BTreeMap<PartitionId, Place>, Failure> {
     let held = access.ask(|found| {
         if args.follow && !found.is_running() {
             return Err(Failure::new(
@@ -96,13 +114,15 @@ fn begin(
     let mut places = BTreeMap::new();
     for (partition, bounds) in held {
         if args.partition.is_none_or(|only| only == partition.0) {
-            let next = match start(args, partition, bounds)? {
-                Start::At(offset) => offset,
+            let place = match start(args, partition, bounds)? {
+                Start::At(place) => place,
                 Start::NotBefore(time) => {
-                    access.ask(|found| found.log_offset_at(&args.stream, partition, time))?
+                    let at =
+                        access.ask(|found| found.log_offset_at(&args.stream, partition, time))?;
+                    Place::at(at, Deleted::PassedOver)
                 }
             };
-            places.insert(partition, next);
+            places.insert(partition, place);
         }
     }
     if places.is_empty() {
@@ -137,15 +157,15 @@ fn bounds(job: &dyn JobAccess, stream: &str) -> Result<BTreeMap<PartitionId, Bou
 
 /// Where reading begins in a partition.
 enum Start {
-    At(Offset),
+    At(Place),
     /// At the first message that is not older.
     NotBefore(TimestampMs),
 }
 
 fn start(args: &ConsumeArgs, partition: PartitionId, bounds: Bounds) -> Result<Start, Failure> {
     match args.from.as_str() {
-        "oldest" => Ok(Start::At(bounds.oldest)),
-        "latest" => Ok(Start::At(bounds.end)),
+        "oldest" => Ok(Start::At(Place::at(bounds.oldest, Deleted::PassedOver))),
+        "latest" => Ok(Start::At(Place::at(bounds.end, Deleted::Refused))),
         number if number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty() => {
             let offset: u64 = number.parse().map_err(|_| {
                 Failure::new(
@@ -164,7 +184,10 @@ fn start(args: &ConsumeArgs, partition: PartitionId, bounds: Bounds) -> Result<S
                     ),
                 ));
             }
-            Ok(Start::At(offset.min(bounds.end)))
+            Ok(Start::At(Place::at(
+                offset.min(bounds.end),
+                Deleted::Refused,
+            )))
         }
         time => {
             let at: jiff::Timestamp = time.parse().map_err(|_| {

@@ -4,10 +4,12 @@ use std::io::{BufRead, Read};
 
 use clap::Args;
 
+use crate::admin::{BATCH_BYTES, LINE_BYTES};
 use crate::cli::{Failure, access, exit, stderr};
 use crate::config::{Job, System};
 use crate::connectors::JsonMessage;
 use crate::disk::Disk;
+use crate::model::TimestampMs;
 
 #[derive(Args)]
 pub(in crate::cli) struct ProduceArgs {
@@ -23,11 +25,6 @@ pub(in crate::cli) struct ProduceArgs {
     #[arg(long, value_name = "LINES", default_value_t = 10_000)]
     batch: usize,
 }
-
-/// A batch is appended once its lines have this many bytes, however few they are.
-const BATCH_BYTES: usize = 16 << 20;
-/// A line must be shorter.
-const MAX_LINE: u64 = 32 << 20;
 
 pub(super) fn produce(job: &Job, args: &ProduceArgs, disk: Disk) -> Result<(), Failure> {
     if args.batch == 0 {
@@ -93,12 +90,14 @@ impl<R: BufRead> Lines<'_, R> {
     /// The next lines as messages, none at the end; inside, what is wrong with one of them.
     fn batch(&mut self) -> Result<Result<Vec<JsonMessage>, Failure>, Failure> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        // A running job is sent the JSON; the batches for a stopped one are the same.
+        let mut json = Vec::new();
         while batch.len() < self.args.batch && bytes < BATCH_BYTES {
             let mut line = Vec::new();
             let read = self
                 .input
                 .by_ref()
-                .take(MAX_LINE)
+                .take(LINE_BYTES as u64)
                 .read_until(b'\n', &mut line);
             let read = read.map_err(|error| {
                 Failure::new(exit::HOST, format!("read standard input: {error}"))
@@ -107,13 +106,17 @@ impl<R: BufRead> Lines<'_, R> {
                 break;
             }
             self.number += 1;
-            bytes += line.len();
             let message = match line.pop_if(|last| *last == b'\n') {
-                None if read as u64 == MAX_LINE => Err(format!("it has {MAX_LINE} bytes or more")),
+                None if read == LINE_BYTES => Err(format!("it has {LINE_BYTES} bytes or more")),
                 _ => parse(self.args, &line),
             };
             match message {
-                Ok(message) => batch.push(message),
+                Ok(message) => {
+                    json.clear();
+                    message.write_line(TimestampMs::MIN, &mut json);
+                    bytes += json.len();
+                    batch.push(message);
+                }
                 Err(why) => {
                     let text = format!("line {}: {why}", self.number);
                     return Ok(Err(Failure::new(exit::USAGE, text)));
