@@ -325,3 +325,16 @@ fn every_guest_for_tests_is_used_by_a_test() {
     assert!(guests.len() > 10, "the guests were found");
     assert!(unused.is_empty(), "guests without a test: {unused:?}");
 }
+
+/// A handle that is dropped detaches its thread. In glibc 2.36 that reads the thread's memory after the thread may have ended and given
+/// it back: a process ended by a signal now and then. A thread that ends soon is joined.
+#[test]
+fn scoped_threads_are_joined() {
+    for (path, text) in texts("host/src") {
+        let text = without_tests(&text);
+        assert!(
+            !text.contains("spawn_scoped(") || text.contains(".join()"),
+            "{path} drops the handle of a thread"
+        );
+    }
+}

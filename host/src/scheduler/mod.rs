@@ -308,15 +308,17 @@ impl Scheduler {
         };
         let (done, all_done) = std::sync::mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            for _ in 0..self.shared.options.workers {
+            let start = |_| {
                 let done = done.clone();
                 let thread = std::thread::Builder::new().stack_size(worker::STACK);
                 // If no thread can be started, instances end with the process.
-                let _ = thread.spawn_scoped(scope, move || {
+                let started = thread.spawn_scoped(scope, move || {
                     close();
                     drop(done);
                 });
-            }
+                started.ok()
+            };
+            let threads: Vec<_> = (0..self.shared.options.workers).filter_map(start).collect();
             drop(done);
             let left = until.saturating_duration_since(Instant::now());
             if all_done.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
@@ -324,6 +326,10 @@ impl Scheduler {
                     "drain-timeout has passed: instances that are still being closed are dropped"
                 );
                 self.give_up();
+            }
+            // A handle that is dropped detaches its thread, which glibc does wrongly to one that is ending.
+            for thread in threads {
+                let _ = thread.join();
             }
         });
     }

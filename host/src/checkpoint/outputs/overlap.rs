@@ -28,14 +28,19 @@ pub(super) fn overlapped<T: Send, R: Send, E: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..threads {
+        let start = |_| {
             let thread = thread::Builder::new().name("overlap".to_owned());
             // Fewer take longer.
-            if thread.spawn_scoped(scope, take_part).is_err() {
-                break;
+            thread.spawn_scoped(scope, take_part).ok()
+        };
+        let threads: Vec<_> = (1..threads).map_while(start).collect();
+        take_part();
+        // A handle that is dropped detaches its thread, which glibc does wrongly to one that is ending.
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
         }
-        take_part();
     });
     let mut done = done.into_inner();
     done.sort_unstable_by_key(|(index, _)| *index);
