@@ -91,7 +91,7 @@ LOG1 = ("log", 1, "")
 def counter(bench, host, keys, checkpoint="", count=5_000_000, distribution="zipfian"):
     job = Job(bench, host, "columns", {"in": generated(count, keys, distribution=distribution)}, {"out": LOG2}, checkpoint=checkpoint)
     wall, cpu, memory = job.run()
-    durations = [one["duration_us"] / 1e3 for one in map(json.loads, job.ask("checkpoint", "list", "--json").splitlines())]
+    durations = [one["duration-us"] / 1e3 for one in map(json.loads, job.ask("checkpoint", "list", "--json").splitlines())]
     job.remove()
     return {
         "messages/s": count / wall,

@@ -44,7 +44,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         disk_reserve: 0,
         db: DbOptions::default(),
         // Little more than the `memory` stores of all tasks take: what a former task had must be given back first.
-        cache_bytes: 8 << 10,
+        cache_bytes: 32 << 10,
         workers: 2,
         instances_max: 8,
         cadence: CadenceOptions {

@@ -33,7 +33,7 @@ pub struct Status {
     pub sealed_bytes: u64,
     /// How many bytes may be uncommitted.
     pub bytes_max: u64,
-    /// Bytes in the clean cache.
+    /// Bytes of committed values at hand.
     pub cache_bytes: u64,
     /// How many may be.
     pub cache_bytes_max: u64,

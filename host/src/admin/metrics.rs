@@ -140,7 +140,7 @@ const FIGURES: [Figure; 20] = [
     figure(
         "cache_bytes",
         GAUGE,
-        "Bytes in the clean cache.",
+        "Bytes of committed values at hand.",
         Of::Job(|status| status.cache.0),
     ),
     figure(

@@ -304,7 +304,7 @@ impl Committer {
 
     fn publish(
         &mut self,
-        sealed: &SealedEpoch,
+        sealed: &mut SealedEpoch,
         written: Written,
         then: Consequences,
     ) -> Result<Committed, CommitError> {
@@ -323,7 +323,8 @@ impl Committer {
         let mut record = then.record;
         record.duration_us = micros(sealed.began.elapsed());
         self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
-        let states = sealed.tasks.iter().filter_map(|task| task.state.as_ref());
+        // From here on the tasks alone hold what they wrote.
+        let states = sealed.tasks.iter_mut().filter_map(|task| task.state.take());
         for (state, removed) in states.zip(&then.removed) {
             state.refresh_caches(removed)?;
         }

@@ -30,7 +30,7 @@ pub struct JobOptions {
     pub disk_reserve: u64,
     /// The database's settings.
     pub db: DbOptions,
-    /// Bytes of the clean cache.
+    /// Bytes of committed values at hand.
     pub cache_bytes: u64,
     /// Threads that run guests at a time.
     pub workers: usize,

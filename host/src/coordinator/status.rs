@@ -39,7 +39,7 @@ pub struct Status {
     pub sealed_bytes: u64,
     /// How many bytes may be uncommitted.
     pub bytes_max: u64,
-    /// Bytes in the clean cache, and how many may be.
+    /// Bytes of committed values at hand, and how many may be.
     pub cache: (u64, u64),
     /// Instances alive.
     pub instances: u64,

@@ -182,6 +182,16 @@ impl TaskContext {
         self.effects.state.release();
     }
 
+    /// Whether all tasks together hold more committed values than they may.
+    pub fn holds_too_much(&self) -> bool {
+        self.effects.state.holds_too_much()
+    }
+
+    /// Gives up some of the committed values that it holds, if all tasks together hold too many. Whether there was something.
+    pub fn trim(&mut self) -> bool {
+        self.effects.state.trim()
+    }
+
     /// Takes what the guest asked for in kept batches.
     pub fn take_requests(&mut self) -> Requests {
         self.effects.requests.take()

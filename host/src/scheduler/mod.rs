@@ -102,6 +102,8 @@ struct Shared {
     notices: Box<dyn Fn(Notice) + Send + Sync>,
     gate: Gate,
     instances: Instances,
+    /// The place whose task was last asked to give up committed values.
+    trimmed: AtomicUsize,
     /// No batch starts any more.
     draining: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -130,6 +132,7 @@ impl Scheduler {
             queue: Queue::new(0, workers),
             gate: Gate::new(options.bytes_max),
             instances: Instances::new(options.instances_max),
+            trimmed: AtomicUsize::new(0),
             options,
             notices: Box::new(notices),
             draining: AtomicBool::new(false),
@@ -383,6 +386,24 @@ impl Shared {
     /// The task in a place.
     fn cell(&self, place: TaskIndex) -> Option<Arc<Cell>> {
         self.cells.read().get(place.0)?.clone()
+    }
+
+    /// Tasks that run give up committed values when all together hold too many. Those that do not run are seen to here: the next that has
+    /// something to give up.
+    fn trim_one(&self) {
+        const LOOKS: usize = 16;
+        let cells = self.cells.read();
+        for _ in 0..LOOKS.min(cells.len()) {
+            let next = self.trimmed.fetch_add(1, Ordering::Relaxed);
+            let Some(cell) = &cells[next % cells.len()] else {
+                continue;
+            };
+            if let Some(mut task) = cell.task.try_lock()
+                && task.trim()
+            {
+                return;
+            }
+        }
     }
 
     fn all_cells(&self) -> Vec<Arc<Cell>> {

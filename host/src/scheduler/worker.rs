@@ -77,10 +77,26 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
 
 /// Runs a task's batches. `release`: the number of the last release of memory before the run.
 fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
-    let began = Instant::now();
     let mut task = cell.task.lock();
+    let after = run_batches(shared, cell, beat, release, &mut task);
+    let is_over = task.holds_too_much();
+    drop(task);
+    if is_over {
+        shared.trim_one();
+    }
+    after
+}
+
+fn run_batches(
+    shared: &Shared,
+    cell: &Arc<Cell>,
+    beat: &Beat,
+    release: u64,
+    task: &mut Task,
+) -> After {
+    let began = Instant::now();
     loop {
-        if obey(shared, cell, &mut task) {
+        if obey(shared, cell, task) {
             return After::Idle;
         }
         if shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire) {
@@ -96,7 +112,7 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
         let counted = reserved || task.has_instance();
         let outcome = task.step(&cell.control);
         shared.instances.note(cell, counted, task.has_instance());
-        if report(shared, cell, &mut task) {
+        if report(shared, cell, task) {
             // The guest asked to be stopped after this batch.
             cell.over.store(true, Ordering::Release);
             return After::Idle;

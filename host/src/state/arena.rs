@@ -1,4 +1,4 @@
-//! Records of an overlay, bump-allocated in chunks and freed in one piece.
+//! Chunks of memory with records in them, one after the other.
 //!
 //! A record is a header of 24 bytes, the key, the value, rounded up to units of 16 bytes:
 //!
@@ -8,32 +8,42 @@
 //! | 8..12 | the version before, or [`Ref::NONE`] |
 //! | 12..16 | length of the key |
 //! | 16..20 | length of the value |
-//! | 20..24 | kind: value, tombstone, or free |
+//! | 20..24 | kind: see [`Kind`] |
 //!
-//! Key and value directly follow the header, so a probe that finds its key has the value in the same cache lines.
-//! This format lives in memory only.
+//! Key and value directly follow the header, so a probe that finds its key has the value in the same cache lines. A chunk begins at a
+//! cache line. This format lives in memory only.
 
 /// Bytes of the header.
 const HEADER: usize = 24;
 /// The unit of allocation, and of a [`Ref`].
-const UNIT: usize = 16;
+pub(super) const UNIT: usize = 16;
 /// Units of a full-size chunk: 1 MiB.
-const CHUNK_UNITS: usize = 1 << 16;
-/// Units of the first chunk: 4 KiB. Each chunk is twice as large as the one before, so that a task that writes
-/// little takes little.
-const FIRST_UNITS: usize = 256;
-/// Freed records up to this many units are used again; larger ones are garbage until the arena is rewritten.
-const RECYCLED_UNITS: usize = 64;
+pub(super) const CHUNK_UNITS: usize = 1 << 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
-/// The place of a record.
+/// The place of a record: the number of its chunk, and the unit in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ref(u32);
 
 impl Ref {
+    /// How many bits one has.
+    pub(super) const BITS: u32 = 31;
     /// No record.
-    pub(super) const NONE: Ref = Ref(u32::MAX);
+    pub(super) const NONE: Ref = Ref((1 << Self::BITS) - 1);
 
-    /// As the lower half of a table slot.
+    /// The record at a unit of a chunk.
+    ///
+    /// # Panics
+    /// There are more than 32 GiB of chunks.
+    pub(super) fn new(chunk: usize, unit: usize) -> Ref {
+        match u32::try_from(chunk * CHUNK_UNITS + unit) {
+            Ok(bits) if bits < Self::NONE.0 => Ref(bits),
+            _ => panic!("a store of a task holds more than 32 GiB in memory"),
+        }
+    }
+
+    /// As a part of a table slot.
     pub(super) fn to_bits(self) -> u32 {
         self.0
     }
@@ -43,223 +53,222 @@ impl Ref {
         Ref(bits)
     }
 
-    fn chunk(self) -> usize {
+    /// The number of the chunk.
+    pub(super) fn chunk(self) -> usize {
         self.0 as usize / CHUNK_UNITS
     }
 
-    fn byte(self) -> usize {
-        self.0 as usize % CHUNK_UNITS * UNIT
+    /// The unit in it.
+    pub(super) fn unit(self) -> usize {
+        self.0 as usize % CHUNK_UNITS
     }
 }
 
+/// What a record says of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-enum Kind {
+pub(super) enum Kind {
+    /// It was given a value.
     Value = 0,
+    /// It was deleted.
     Tombstone = 1,
+    /// Nothing: its place may be used again.
     Free = 2,
+    /// It has this value in the database, from which it was read.
+    Cached = 3,
 }
 
 /// A record, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
-    /// The number of the write that made it.
+    /// The number of the write that made it; of one that was read from the database, the number of the last write before.
     pub number: u64,
     /// The version before it.
     pub previous: Ref,
+    pub kind: Kind,
     /// The key.
     pub key: &'a [u8],
+    /// The value; empty for a tombstone.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
     /// The value; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-}
-
-/// The memory of an overlay.
-#[derive(Debug, Default)]
-pub(super) struct Arena {
-    chunks: Vec<Box<[u8]>>,
-    /// Units used of the last regular chunk.
-    used_units: usize,
-    /// The regular chunk that is being filled.
-    current: Option<usize>,
-    /// Freed records by their size in units.
-    free: Vec<Vec<Ref>>,
-    /// Bytes handed out, freed ones included.
-    allocated: usize,
-    /// Bytes of freed records.
-    freed: usize,
-}
-
-impl Arena {
-    /// Bytes handed out, garbage included.
-    pub(super) fn allocated(&self) -> usize {
-        self.allocated
+    pub(super) fn value(&self) -> Option<&'a [u8]> {
+        (self.kind != Kind::Tombstone).then_some(self.bytes)
     }
 
-    /// Bytes of freed records.
-    pub(super) fn garbage(&self) -> usize {
-        self.freed
+    /// Units that it takes.
+    pub(super) fn units(&self) -> usize {
+        units_of(self.key.len(), self.bytes.len())
+    }
+}
+
+/// A piece of memory with records.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    bytes: Box<[u8]>,
+    /// Where the first record begins.
+    base: usize,
+    /// Units that have records.
+    used: usize,
+}
+
+impl Chunk {
+    /// Room for so many units.
+    pub(super) fn new(units: usize) -> Chunk {
+        let bytes = vec![0; units * UNIT + LINE].into_boxed_slice();
+        let base = bytes.as_ptr().align_offset(LINE);
+        // Where a pointer's place is not known it is not a whole number of lines away.
+        let base = if base < LINE { base } else { 0 };
+        Chunk {
+            bytes,
+            base,
+            used: 0,
+        }
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Units that have records.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Units that it has room for.
+    pub(super) fn units(&self) -> usize {
+        (self.bytes.len() - LINE) / UNIT
+    }
+
+    /// Takes units at the end, if there are so many.
+    pub(super) fn take(&mut self, units: usize) -> Option<usize> {
+        let unit = self.used;
+        if unit + units > self.units() {
+            return None;
+        }
+        self.used += units;
+        Some(unit)
     }
 
     /// Writes a record.
-    pub(super) fn insert(
+    pub(super) fn write(
         &mut self,
+        unit: usize,
+        kind: Kind,
         number: u64,
         previous: Ref,
         key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Ref {
-        let value_bytes = value.unwrap_or_default();
-        let units = units_of(key.len(), value_bytes.len());
-        let at = self.allocate(units);
-        let record = self.record_mut(at);
+        value: &[u8],
+    ) {
+        let record = self.at_mut(unit);
         record[0..8].copy_from_slice(&number.to_le_bytes());
         record[8..12].copy_from_slice(&previous.0.to_le_bytes());
         record[12..16].copy_from_slice(&length(key).to_le_bytes());
-        record[16..20].copy_from_slice(&length(value_bytes).to_le_bytes());
-        let kind = if value.is_some() {
-            Kind::Value
-        } else {
-            Kind::Tombstone
-        };
+        record[16..20].copy_from_slice(&length(value).to_le_bytes());
         record[20..24].copy_from_slice(&(kind as u32).to_le_bytes());
-        record[HEADER..HEADER + key.len()].copy_from_slice(key);
-        record[HEADER + key.len()..HEADER + key.len() + value_bytes.len()]
-            .copy_from_slice(value_bytes);
-        at
+        let value_at = HEADER + key.len();
+        record[HEADER..value_at].copy_from_slice(key);
+        record[value_at..value_at + value.len()].copy_from_slice(value);
     }
 
     /// Overwrites the value of a record in place, if the new one takes as many units.
-    pub(super) fn overwrite(&mut self, at: Ref, number: u64, value: Option<&[u8]>) -> bool {
+    pub(super) fn overwrite(&mut self, unit: usize, number: u64, value: Option<&[u8]>) -> bool {
         let bytes = value.unwrap_or_default();
-        let record = self.record_mut(at);
+        let record = self.at_mut(unit);
         let (key, old) = (word(record, 12) as usize, word(record, 16) as usize);
         if units_of(key, old) != units_of(key, bytes.len()) {
             return false;
         }
         record[0..8].copy_from_slice(&number.to_le_bytes());
         record[16..20].copy_from_slice(&length(bytes).to_le_bytes());
-        let kind = if value.is_some() {
-            Kind::Value
-        } else {
-            Kind::Tombstone
-        };
-        record[20..24].copy_from_slice(&(kind as u32).to_le_bytes());
+        record[20..24].copy_from_slice(&(kind_of(value) as u32).to_le_bytes());
         record[HEADER + key..HEADER + key + bytes.len()].copy_from_slice(bytes);
         true
     }
 
-    /// The record at this place.
-    pub(super) fn get(&self, at: Ref) -> Record<'_> {
-        let bytes = &self.chunks[at.chunk()][at.byte()..];
+    /// The record at a unit.
+    pub(super) fn record(&self, unit: usize) -> Record<'_> {
+        let bytes = self.at(unit);
         let (key, value) = (word(bytes, 12) as usize, word(bytes, 16) as usize);
-        let kind = word(bytes, 20);
-        assert!(kind != Kind::Free as u32, "a freed record is referred to");
         Record {
             number: number_of(bytes),
             previous: Ref(word(bytes, 8)),
+            kind: match word(bytes, 20) {
+                0 => Kind::Value,
+                1 => Kind::Tombstone,
+                2 => Kind::Free,
+                _ => Kind::Cached,
+            },
             key: &bytes[HEADER..HEADER + key],
-            value: (kind == Kind::Value as u32).then(|| &bytes[HEADER + key..HEADER + key + value]),
+            bytes: &bytes[HEADER + key..HEADER + key + value],
         }
     }
 
-    /// The key of the record at a place: all that a probe needs.
-    pub(super) fn key(&self, at: Ref) -> &[u8] {
-        let bytes = &self.chunks[at.chunk()][at.byte()..];
+    /// The key of the record at a unit: all that a probe needs.
+    pub(super) fn key(&self, unit: usize) -> &[u8] {
+        let bytes = self.at(unit);
         &bytes[HEADER..HEADER + word(bytes, 12) as usize]
     }
 
     /// Forgets the version before a record and returns it.
-    pub(super) fn take_previous(&mut self, at: Ref) -> Ref {
-        let record = self.record_mut(at);
+    pub(super) fn take_previous(&mut self, unit: usize) -> Ref {
+        let record = self.at_mut(unit);
         let previous = Ref(word(record, 8));
         record[8..12].copy_from_slice(&Ref::NONE.0.to_le_bytes());
         previous
     }
 
-    /// Frees a record. Nothing may refer to it any more.
-    pub(super) fn free(&mut self, at: Ref) {
-        let record = self.record_mut(at);
-        let units = units_of(word(record, 12) as usize, word(record, 16) as usize);
+    /// Frees a record, and returns its units.
+    pub(super) fn free(&mut self, unit: usize) -> usize {
+        let record = self.at_mut(unit);
         record[20..24].copy_from_slice(&(Kind::Free as u32).to_le_bytes());
-        self.freed += units * UNIT;
-        if units <= RECYCLED_UNITS {
-            if self.free.len() <= units {
-                self.free.resize_with(units + 1, Vec::new);
+        units_of(word(record, 12) as usize, word(record, 16) as usize)
+    }
+
+    /// The first record at a unit or after it that is not free, and the unit after it.
+    pub(super) fn next_live(&self, mut unit: usize) -> Option<(usize, Record<'_>)> {
+        while unit < self.used {
+            let record = self.record(unit);
+            if record.kind != Kind::Free {
+                return Some((unit, record));
             }
-            self.free[units].push(at);
+            unit += record.units();
         }
+        None
     }
 
     /// All records that are not free, in the order of memory.
-    pub(super) fn live(&self) -> impl Iterator<Item = (Ref, Record<'_>)> {
-        self.chunks
-            .iter()
-            .enumerate()
-            .flat_map(move |(index, chunk)| {
-                let mut unit = 0;
-                std::iter::from_fn(move || {
-                    loop {
-                        let bytes = chunk.get(unit * UNIT..)?;
-                        // A length of key and value that nothing was written to is zero, as is the number: writes are
-                        // numbered from 1.
-                        if bytes.len() < HEADER || number_of(bytes) == 0 {
-                            return None;
-                        }
-                        let at = Ref(u32::try_from(index * CHUNK_UNITS + unit).ok()?);
-                        unit += units_of(word(bytes, 12) as usize, word(bytes, 16) as usize);
-                        if word(bytes, 20) != Kind::Free as u32 {
-                            return Some((at, self.get(at)));
-                        }
-                    }
-                })
-            })
+    pub(super) fn live(&self) -> impl Iterator<Item = (usize, Record<'_>)> {
+        let mut unit = 0;
+        std::iter::from_fn(move || {
+            let (at, record) = self.next_live(unit)?;
+            unit = at + record.units();
+            Some((at, record))
+        })
     }
 
-    fn allocate(&mut self, units: usize) -> Ref {
-        if let Some(at) = self.free.get_mut(units).and_then(Vec::pop) {
-            self.freed -= units * UNIT;
-            return at;
-        }
-        self.allocated += units * UNIT;
-        if units > CHUNK_UNITS {
-            return self.add_chunk(units);
-        }
-        match self.current {
-            Some(current) if (self.used_units + units) * UNIT <= self.chunks[current].len() => {
-                let at = reference(current, self.used_units);
-                self.used_units += units;
-                at
-            }
-            _ => {
-                let last = self
-                    .current
-                    .map_or(FIRST_UNITS / 2, |at| self.chunks[at].len() / UNIT);
-                let at = self.add_chunk((last * 2).max(units.next_power_of_two()).min(CHUNK_UNITS));
-                self.current = Some(at.chunk());
-                self.used_units = units;
-                at
-            }
-        }
+    fn at(&self, unit: usize) -> &[u8] {
+        &self.bytes[self.base + unit * UNIT..]
     }
 
-    fn add_chunk(&mut self, units: usize) -> Ref {
-        self.chunks.push(vec![0; units * UNIT].into_boxed_slice());
-        reference(self.chunks.len() - 1, 0)
-    }
-
-    fn record_mut(&mut self, at: Ref) -> &mut [u8] {
-        &mut self.chunks[at.chunk()][at.byte()..]
+    fn at_mut(&mut self, unit: usize) -> &mut [u8] {
+        &mut self.bytes[self.base + unit * UNIT..]
     }
 }
 
-fn reference(chunk: usize, unit: usize) -> Ref {
-    match u32::try_from(chunk * CHUNK_UNITS + unit) {
-        Ok(bits) if bits != u32::MAX => Ref(bits),
-        _ => panic!("an overlay exceeds 64 GiB"),
+/// What a write makes of its key.
+pub(super) fn kind_of(value: Option<&[u8]>) -> Kind {
+    match value {
+        Some(_) => Kind::Value,
+        None => Kind::Tombstone,
     }
 }
 
-fn units_of(key: usize, value: usize) -> usize {
+/// Units that a record takes.
+pub(super) fn units_of(key: usize, value: usize) -> usize {
     (HEADER + key + value).div_ceil(UNIT)
 }
 

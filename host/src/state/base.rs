@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use super::cache::{Cached, StoreCache};
 use super::db::{Db, Family, Snapshot, SteppedWalk};
 use super::keys::{Order, StorePrefix};
 use super::{StateError, value};
 
 /// What lies below the layers of a store.
 pub(super) enum Base {
-    /// What is committed now. Values that are read from the database are kept in the cache.
-    Now {
-        /// What is known of the committed values.
-        cache: StoreCache,
-        db: Arc<Db>,
-    },
-    /// What was committed at one moment. The live cache neither answers nor learns anything.
+    /// What is committed now.
+    Now(Arc<Db>),
+    /// What was committed at one moment.
     AsOf(Arc<Snapshot>),
 }
 
@@ -28,28 +23,11 @@ impl Base {
         scratch: &mut Vec<u8>,
         read: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, StateError> {
+        prefix.key_into(key, scratch);
+        let found = |stored: Option<&[u8]>| Ok(read(stored.map(value::decode).transpose()?));
         match self {
-            Base::Now { cache, db } => match cache.get(prefix, key) {
-                Cached::Value(value) => Ok(read(Some(&value))),
-                Cached::Absent => Ok(read(None)),
-                Cached::Unknown => {
-                    prefix.key_into(key, scratch);
-                    db.get_with(Family::State, scratch, |stored| match stored {
-                        None => Ok(read(None)),
-                        Some(stored) => {
-                            let value = value::decode(stored)?;
-                            cache.insert(prefix, key, value);
-                            Ok(read(Some(value)))
-                        }
-                    })?
-                }
-            },
-            Base::AsOf(snapshot) => {
-                prefix.key_into(key, scratch);
-                snapshot.get_with(Family::State, scratch, |stored| {
-                    Ok(read(stored.map(value::decode).transpose()?))
-                })?
-            }
+            Base::Now(db) => db.get_with(Family::State, scratch, found)?,
+            Base::AsOf(snapshot) => snapshot.get_with(Family::State, scratch, found)?,
         }
     }
 
@@ -61,7 +39,7 @@ impl Base {
         order: Order,
     ) -> SteppedWalk<'_> {
         match self {
-            Base::Now { db, .. } => db.walk_in_steps(Family::State, lower, upper, order),
+            Base::Now(db) => db.walk_in_steps(Family::State, lower, upper, order),
             Base::AsOf(snapshot) => snapshot.walk_in_steps(Family::State, lower, upper, order),
         }
     }

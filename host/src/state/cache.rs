@@ -1,288 +1,124 @@
-//! The clean cache: committed values, by key.
+//! The account of committed values at hand, of all stores of the container.
 //!
-//! A `rocksdb` store shares one bounded cache with every other store of the container. A `memory` store has its own
-//! map, filled at start and never evicted: a key that it does not hold does not exist. Both hold what is committed
-//! and nothing else. Only the commit writes new values; a task adds what it had to read from the database. The two
-//! cannot race: a key of an epoch that is being committed is found in the sealed overlay, which the task gives up
-//! only after the commit has brought the cache up to date.
+//! Each store holds its own values ([`super::table`]), in chunks. Those of a `rocksdb` store are given up, the oldest chunks first, when
+//! all together take more than they may. Age is counted in bytes: a chunk is born when so many bytes of chunks were before it. A store
+//! that is over the bound gives up its oldest chunk and so moves the horizon; chunks of other stores that were born before the horizon
+//! are given up when their tasks come to it. What a `memory` store holds is never given up, and takes from what the others may have.
 
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use quick_cache::sync::Cache;
-use quick_cache::{Equivalent, Weighter};
-
-use super::keys::StorePrefix;
-
-/// What an entry costs besides its key and value: two allocations, the slot, the count of references.
-const ENTRY_OVERHEAD: u64 = 96;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct CacheKey {
-    prefix: StorePrefix,
-    generation: u64,
-    key: Box<[u8]>,
-}
-
-struct CacheKeyRef<'a> {
-    prefix: StorePrefix,
-    generation: u64,
-    key: &'a [u8],
-}
-
-impl Hash for CacheKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        CacheKeyRef {
-            prefix: self.prefix,
-            generation: self.generation,
-            key: &self.key,
-        }
-        .hash(state);
-    }
-}
-
-impl Hash for CacheKeyRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.prefix.hash(state);
-        self.generation.hash(state);
-        self.key.hash(state);
-    }
-}
-
-impl Equivalent<CacheKey> for CacheKeyRef<'_> {
-    fn equivalent(&self, key: &CacheKey) -> bool {
-        self.prefix == key.prefix && self.generation == key.generation && *self.key == *key.key
-    }
-}
-
-#[derive(Clone)]
-struct ByBytes;
-
-impl Weighter<CacheKey, Arc<[u8]>> for ByBytes {
-    fn weight(&self, key: &CacheKey, value: &Arc<[u8]>) -> u64 {
-        (key.key.len() + value.len()) as u64 + ENTRY_OVERHEAD
-    }
-}
-
-/// The container's cache.
+/// The container's account.
+#[derive(Debug)]
 pub struct CleanCache {
-    shared: Cache<CacheKey, Arc<[u8]>, ByBytes, foldhash::fast::RandomState>,
     budget: u64,
-    /// Part of the budget that `shared` leaves to others.
+    /// Part of the budget that is left to others, as far as `memory` stores do not need it.
     reserved: u64,
-    pinned_bytes: AtomicU64,
-    /// The next generation of a store. None is used twice, so a store that is opened again finds no earlier entries.
-    generations: AtomicU64,
-    /// What `shared` may hold: a multiple of `grain`.
-    granted: Mutex<u64>,
-    grain: u64,
+    /// Bytes of `rocksdb` stores.
+    shared: AtomicU64,
+    /// Bytes of `memory` stores.
+    pinned: AtomicU64,
+    /// Bytes of `memory` stores without what is superseded in their chunks.
+    needed: AtomicU64,
+    /// Bytes of all chunks that were ever added to `shared`.
+    born: AtomicU64,
+    /// Chunks that were born before this are given up.
+    horizon: AtomicU64,
 }
 
 impl CleanCache {
-    /// A cache of at most `bytes`, including what `memory` stores pin.
+    /// At most `bytes`, including what `memory` stores pin.
     pub fn new(bytes: u64) -> CleanCache {
         Self::with_reserve(bytes, 0)
     }
 
-    /// A cache that leaves `reserved` of its bytes to others, as far as `memory` stores do not need them.
+    /// At most `bytes`, of which `reserved` are left to others, as far as `memory` stores do not need them.
     pub fn with_reserve(bytes: u64, reserved: u64) -> CleanCache {
-        let entries = usize::try_from(bytes / 256).unwrap_or(usize::MAX).max(16);
-        let shared = Cache::with(
-            entries,
-            0,
-            ByBytes,
-            foldhash::fast::RandomState::default(),
-            quick_cache::sync::DefaultLifecycle::default(),
-        );
-        // `quick_cache` keeps 97 % of a shard for hot entries, by scaling and rounding down at every change of its
-        // capacity: after enough changes nothing would be left. From 0, and over whole hundreds, it is exact.
-        let exact = 100 * shared.num_shards() as u64;
-        let cache = CleanCache {
-            shared,
+        CleanCache {
             budget: bytes,
             reserved,
-            pinned_bytes: AtomicU64::new(0),
-            generations: AtomicU64::new(0),
-            granted: Mutex::new(0),
-            grain: (bytes / 64 / exact).max(1) * exact,
-        };
-        cache.grant();
-        cache
+            shared: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
+            needed: AtomicU64::new(0),
+            born: AtomicU64::new(0),
+            horizon: AtomicU64::new(0),
+        }
     }
 
     /// Bytes that are held, and how many may be.
     pub fn usage(&self) -> (u64, u64) {
-        (
-            self.shared.weight() + self.pinned_bytes.load(Ordering::Relaxed),
-            self.budget,
-        )
+        let shared = self.shared.load(Ordering::Relaxed);
+        (shared + self.pinned.load(Ordering::Relaxed), self.budget)
     }
 
     /// Whether `memory` stores alone exceed the budget.
-    pub fn pinned_over_budget(&self) -> Option<(u64, u64)> {
-        let pinned = self.pinned_bytes.load(Ordering::Relaxed);
+    pub(super) fn pinned_over_budget(&self) -> Option<(u64, u64)> {
+        let pinned = self.pinned.load(Ordering::Relaxed);
         (pinned > self.budget).then_some((pinned, self.budget))
     }
 
-    fn new_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
+    /// Whether what `memory` stores need exceeds the budget.
+    pub(super) fn needed_over_budget(&self) -> Option<(u64, u64)> {
+        let needed = self.needed.load(Ordering::Relaxed);
+        (needed > self.budget).then_some((needed, self.budget))
     }
 
-    fn pin(&self, added: u64, removed: u64) {
-        self.pinned_bytes
-            .fetch_add(added.wrapping_sub(removed), Ordering::Relaxed);
-        self.grant();
+    /// What a `memory` store needs changes.
+    pub(super) fn note_needed(&self, before: u64, now: u64) {
+        self.needed.fetch_add(now, Ordering::Relaxed);
+        self.needed.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Grants `shared` what is not pinned. It takes the lock of every shard, so small changes are left for later; but
-    /// the budget is kept.
-    fn grant(&self) {
-        let mut granted = self.granted.lock();
-        let pinned = self.pinned_bytes.load(Ordering::Relaxed);
-        let free = self.budget.saturating_sub(pinned + self.reserved);
-        if *granted > free || *granted + 2 * self.grain <= free {
-            *granted = free / self.grain * self.grain;
-            self.shared.set_capacity(*granted);
-        }
-    }
-}
-
-/// The values of a store, by key.
-type Entries = HashMap<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>;
-
-/// A store's part of the cache.
-pub(super) enum StoreCache {
-    /// In the container's cache. Entries of another generation are not found, and leave in time.
-    Shared {
-        cache: Arc<CleanCache>,
-        generation: AtomicU64,
-    },
-    /// All of it.
-    Pinned {
-        cache: Arc<CleanCache>,
-        entries: Mutex<Entries>,
-    },
-}
-
-/// What the cache knows of a key.
-pub(super) enum Cached {
-    /// The committed value.
-    Value(Arc<[u8]>),
-    /// There is no value.
-    Absent,
-    /// Ask the database.
-    Unknown,
-}
-
-impl StoreCache {
-    pub(super) fn shared(cache: Arc<CleanCache>) -> StoreCache {
-        StoreCache::Shared {
-            generation: AtomicU64::new(cache.new_generation()),
-            cache,
-        }
+    /// Whether `rocksdb` stores hold more than they may.
+    pub fn is_over(&self) -> bool {
+        self.over() > 0
     }
 
-    pub(super) fn pinned(cache: Arc<CleanCache>) -> StoreCache {
-        StoreCache::Pinned {
-            cache,
-            entries: Mutex::default(),
+    /// Whether they hold so much more that nothing is to be added.
+    pub(super) fn is_far_over(&self) -> bool {
+        self.over() > self.budget / 8
+    }
+
+    /// Whether they hold so much more that giving up cannot be done a little at a time.
+    pub(super) fn is_much_too_full(&self) -> bool {
+        self.over() > self.budget / 2
+    }
+
+    fn over(&self) -> u64 {
+        let pinned = self.pinned.load(Ordering::Relaxed);
+        let may = self.budget.saturating_sub(pinned + self.reserved);
+        self.shared.load(Ordering::Relaxed).saturating_sub(may)
+    }
+
+    /// Adds bytes of a chunk. Its birth.
+    pub(super) fn add(&self, is_pinned: bool, bytes: u64) -> u64 {
+        self.account(is_pinned).fetch_add(bytes, Ordering::Relaxed);
+        self.born.fetch_add(bytes, Ordering::Relaxed)
+    }
+
+    /// Takes bytes away.
+    pub(super) fn remove(&self, is_pinned: bool, bytes: u64) {
+        self.account(is_pinned).fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of all chunks that were ever added: the birth of the next.
+    pub(super) fn born(&self) -> u64 {
+        self.born.load(Ordering::Relaxed)
+    }
+
+    fn account(&self, is_pinned: bool) -> &AtomicU64 {
+        match is_pinned {
+            true => &self.pinned,
+            false => &self.shared,
         }
     }
 
-    pub(super) fn get(&self, prefix: StorePrefix, key: &[u8]) -> Cached {
-        match self {
-            StoreCache::Shared { cache, generation } => cache
-                .shared
-                .get(&CacheKeyRef {
-                    prefix,
-                    generation: generation.load(Ordering::Acquire),
-                    key,
-                })
-                .map_or(Cached::Unknown, Cached::Value),
-            StoreCache::Pinned { entries, .. } => entries
-                .lock()
-                .get(key)
-                .map_or(Cached::Absent, |value| Cached::Value(Arc::clone(value))),
-        }
+    /// Whether a chunk is to be given up.
+    pub(super) fn is_past(&self, birth: u64) -> bool {
+        birth < self.horizon.load(Ordering::Relaxed)
     }
 
-    /// Notes a committed value.
-    pub(super) fn insert(&self, prefix: StorePrefix, key: &[u8], value: &[u8]) {
-        match self {
-            StoreCache::Shared { cache, generation } => cache.shared.insert(
-                CacheKey {
-                    prefix,
-                    generation: generation.load(Ordering::Acquire),
-                    key: key.into(),
-                },
-                value.into(),
-            ),
-            StoreCache::Pinned { cache, entries } => {
-                let weigh = |value: usize| (key.len() + value) as u64 + ENTRY_OVERHEAD;
-                let before = entries.lock().insert(key.into(), value.into());
-                cache.pin(
-                    weigh(value.len()),
-                    before.map_or(0, |before| weigh(before.len())),
-                );
-            }
-        }
-    }
-
-    /// Notes that all keys of some ranges are gone: from start, inclusive, to end, exclusive (`None`: open), disjoint and in
-    /// order.
-    pub(super) fn remove_ranges(&self, ranges: &[(&[u8], Option<&[u8]>)]) {
-        if ranges.is_empty() {
-            return;
-        }
-        match self {
-            StoreCache::Shared { cache, generation } => {
-                generation.store(cache.new_generation(), Ordering::Release);
-            }
-            StoreCache::Pinned { cache, entries } => {
-                let mut removed = 0;
-                entries.lock().retain(|key, value| {
-                    let begun = ranges.partition_point(|(start, _)| *start <= &**key);
-                    let inside = begun > 0 && ranges[begun - 1].1.is_none_or(|end| &**key < end);
-                    if inside {
-                        removed += (key.len() + value.len()) as u64 + ENTRY_OVERHEAD;
-                    }
-                    !inside
-                });
-                cache.pin(0, removed);
-            }
-        }
-    }
-
-    /// Notes that a key is gone.
-    pub(super) fn remove(&self, prefix: StorePrefix, key: &[u8]) {
-        match self {
-            StoreCache::Shared { cache, generation } => {
-                let generation = generation.load(Ordering::Acquire);
-                cache.shared.remove(&CacheKeyRef {
-                    prefix,
-                    generation,
-                    key,
-                });
-            }
-            StoreCache::Pinned { cache, entries } => {
-                if let Some(before) = entries.lock().remove(key) {
-                    cache.pin(0, (key.len() + before.len()) as u64 + ENTRY_OVERHEAD);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for StoreCache {
-    fn drop(&mut self) {
-        if let StoreCache::Pinned { cache, entries } = self {
-            let entries = entries.get_mut().iter();
-            let weights =
-                entries.map(|(key, value)| (key.len() + value.len()) as u64 + ENTRY_OVERHEAD);
-            cache.pin(0, weights.sum());
-        }
+    /// A store that is over the bound gives up a chunk of this birth.
+    pub(super) fn raise_horizon(&self, birth: u64) {
+        self.horizon.fetch_max(birth + 1, Ordering::Relaxed);
     }
 }

@@ -1,31 +1,34 @@
 //! Keyed state: the layers above RocksDB, and RocksDB.
 //!
-//! [`TaskState`] is what a task reads and writes. A read asks, in this order, the writes of the open epoch, those of the
-//! epoch that is being committed, the clean cache, the database. A seal hands the open layer over as a
-//! [`SealedState`], in constant time and without a lock; the commit writes it to the database and then updates the
-//! cache. Must never know wasm, connectors, or when a checkpoint is due.
+//! [`TaskState`] is what a task reads and writes. Each store has one table of what is known of its keys: the writes of the open epoch,
+//! those of the epoch that is being committed, and committed values at hand; what it does not know is asked of the database. A seal
+//! hands the open epoch over as a [`SealedState`], in constant time and without a lock; the commit writes it to the database. Must
+//! never know wasm, connectors, or when a checkpoint is due.
 //!
 //! Invariants:
 //!
 //! - A task's keys are written by its own commits only, one epoch after the other, so the database below a sealed
-//!   layer that a task still holds is at that layer's epoch or the one before, and reads the same through it.
-//! - The cache holds committed values only.
+//!   epoch that a task still holds is at that epoch or the one before, and reads the same through it.
+//! - What the database has is at hand as it is there, or not at all.
 
 mod arena;
 mod base;
 mod cache;
 pub mod chunk;
 mod db;
+mod frozen;
 mod gaps;
 pub mod keys;
-mod overlay;
+mod memory;
 mod pieces;
 mod ranges;
 mod runs;
 mod scan;
 mod sealed;
 mod store;
+mod table;
 mod task;
+mod tidy;
 mod value;
 
 pub use cache::CleanCache;

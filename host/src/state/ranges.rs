@@ -73,6 +73,15 @@ impl Cover {
         }
     }
 
+    /// The number of the newest range delete.
+    pub(super) fn newest(&self) -> u64 {
+        let intervals = self
+            .intervals
+            .iter()
+            .flat_map(|intervals| intervals.values());
+        intervals.map(|(_, number)| *number).max().unwrap_or(0)
+    }
+
     /// The intervals in order: start, end (`None`: open).
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.intervals

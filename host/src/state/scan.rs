@@ -6,16 +6,16 @@
 //! ends with the guest's call, and no layer is sealed during a call; so the database below is at the sealed layer's
 //! epoch or the one before, which read the same through that layer. Nothing of RocksDB is pinned by a guest.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::frozen::{Frozen, Index};
 use super::gaps::Gaps;
 use super::keys::Order;
 use super::keys::StorePrefix;
-use super::overlay::{KeyHasher, Lookup, Overlay};
 use super::ranges::Cover;
 use super::store::StoreHandle;
+use super::table::{Lookup, Table};
 use super::{StateError, value};
 use crate::model::{Column, StoreIndex};
 
@@ -61,16 +61,15 @@ pub(super) struct Cursor {
     /// The number of the last write that the cursor sees.
     pub(super) number: u64,
     pub(super) cover: Cover,
-    pub(super) sealed: Option<Arc<Overlay>>,
+    pub(super) sealed: Option<Arc<Frozen>>,
     /// Whether entries have been read from it.
     pub(super) begun: bool,
 }
 
 /// The layers that a cursor reads.
 pub(super) struct Layers<'a> {
-    pub(super) open: &'a Overlay,
+    pub(super) table: &'a Table,
     pub(super) handle: &'a StoreHandle,
-    pub(super) hasher: &'a KeyHasher,
 }
 
 impl Cursor {
@@ -132,8 +131,8 @@ impl Cursor {
         found: &mut Entries,
     ) -> Result<Option<Vec<u8>>, StateError> {
         let order = self.options.order;
-        let mut open = KeyWalk::new(layers.open.index(), &self.start, &self.end, order);
-        let empty = BTreeSet::new();
+        let mut open = KeyWalk::new(layers.table.index(), &self.start, &self.end, order);
+        let empty = Index::new();
         let sealed_index = self.sealed.as_ref().map_or(&empty, |sealed| sealed.index());
         let mut sealed = KeyWalk::new(sealed_index, &self.start, &self.end, order);
         let (lower, upper) = self.database_bounds(layers.handle.prefix());
@@ -198,14 +197,7 @@ impl Cursor {
 
     /// What the layers above the database know of a key.
     fn above<'a>(&'a self, layers: &Layers<'a>, key: &[u8]) -> Lookup<'a> {
-        let hash = layers.hasher.hash(key);
-        match layers.open.get_at(hash, key, self.number, &self.cover) {
-            Lookup::Unknown => match &self.sealed {
-                Some(sealed) => sealed.get(hash, key),
-                None => Lookup::Unknown,
-            },
-            known => known,
-        }
+        layers.table.get_at(key, self.number, &self.cover)
     }
 
     fn database_bounds(&self, prefix: StorePrefix) -> (Vec<u8>, Vec<u8>) {
@@ -246,7 +238,7 @@ struct KeyWalk<'a> {
 
 impl<'a> KeyWalk<'a> {
     fn new(
-        index: &'a BTreeSet<Box<[u8]>>,
+        index: &'a Index,
         start: &Bound<Vec<u8>>,
         end: &Bound<Vec<u8>>,
         order: Order,

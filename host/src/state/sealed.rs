@@ -1,4 +1,4 @@
-//! The writes of one epoch of a task, frozen: what the commit writes, and what the caches learn from it.
+//! The writes of one epoch of a task, frozen: what the commit writes.
 //!
 //! [`SealedState::changes`] is the epoch as a value, as one iterator. The database's write is built from it, and so is
 //! everything else that must carry the same changes.
@@ -7,15 +7,14 @@
 
 use std::sync::Arc;
 
-use super::cache::StoreCache;
 use super::db::{Family, SteppedWalk, WriteSet};
+use super::frozen::{Frozen, Listed};
 use super::keys::{Order, StorePrefix};
-use super::overlay::Overlay;
 use super::store::StoreHandle;
 use super::{StateError, runs, value};
 use crate::model::{StoreId, TaskId};
 
-/// Above this many keys a range delete invalidates all cached entries of the store.
+/// Above this many keys a range delete invalidates all that is at hand of the store.
 const LISTED_KEYS: usize = 10_000;
 /// The most keys listed for one checkpoint.
 pub const LISTED_KEYS_MAX: usize = 1 << 18;
@@ -48,14 +47,11 @@ pub struct SealedState {
 /// The writes to one store.
 pub(super) struct SealedStore {
     pub(super) handle: Arc<StoreHandle>,
-    pub(super) overlay: Arc<Overlay>,
+    pub(super) frozen: Arc<Frozen>,
 }
 
-/// The keys of a range; `None` if they are too many to list.
-type Listed = Option<Vec<Box<[u8]>>>;
-
 /// What the range deletes of a task remove: for each store its ranges in order.
-pub struct ResolvedRanges(Vec<Vec<Listed>>);
+pub struct ResolvedRanges(Vec<Arc<Vec<Listed>>>);
 
 impl SealedState {
     pub(super) fn new(task: TaskId, stores: Vec<SealedStore>) -> SealedState {
@@ -69,7 +65,7 @@ impl SealedState {
 
     /// How many entries will be written, and how many bytes the layers take.
     pub fn size(&self) -> (usize, usize) {
-        let size = |store: &SealedStore| (store.overlay.len(), store.overlay.bytes());
+        let size = |store: &SealedStore| (store.frozen.keys, store.frozen.bytes);
         let sizes = self.stores.iter().map(size);
         sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
     }
@@ -104,29 +100,31 @@ impl SealedState {
     /// # Errors
     /// The database cannot be read.
     pub fn resolve_ranges(&self, budget: &mut usize) -> Result<ResolvedRanges, StateError> {
-        let resolve = |store: &SealedStore| store.resolve_ranges(budget);
+        let resolve = |store: &SealedStore| store.resolve_ranges(budget).map(Arc::new);
         let resolved: Result<_, StateError> = self.stores.iter().map(resolve).collect();
         Ok(ResolvedRanges(resolved?))
     }
 
-    /// Brings the caches up to date once the checkpoint is durable.
+    /// Tells the task, which holds the committed values, what its range deletes have removed, once the checkpoint is durable.
     ///
     /// # Errors
     /// `memory` stores have outgrown the cache.
     pub fn refresh_caches(&self, ranges: &ResolvedRanges) -> Result<(), StateError> {
-        for (store, ranges) in self.stores.iter().zip(&ranges.0) {
-            store.forget_ranges(ranges);
+        for (store, removed) in self.stores.iter().zip(&ranges.0) {
+            // Told twice, it is the same.
+            let _ = store.frozen.removed.set(Arc::clone(removed));
+            store.handle.check_memory()?;
         }
-        self.stores.iter().try_for_each(SealedStore::refresh_cache)
+        Ok(())
     }
 }
 
 impl SealedStore {
     fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        let ranges = self.overlay.ranges();
+        let ranges = self.frozen.ranges();
         let ranges = ranges.map(|(start, end)| Change::DeleteRange { start, end });
         // In the order of keys: each insert into the memtable then goes next to the last one.
-        let entries = self.overlay.entries_sorted().into_iter();
+        let entries = self.frozen.entries_sorted().into_iter();
         ranges.chain(entries.map(|(key, value)| match value {
             Some(value) => Change::Put(key, value),
             None => Change::Delete(key),
@@ -157,15 +155,15 @@ impl SealedStore {
 
     fn resolve_ranges(&self, budget: &mut usize) -> Result<Vec<Listed>, StateError> {
         let mut found = Vec::new();
-        if self.overlay.ranges().next().is_none() {
+        if self.frozen.ranges().next().is_none() {
             return Ok(found);
         }
         let prefix = self.handle.prefix();
         // One walk over all of them, which are in order.
         let (lower, upper) = prefix.range(None, None);
-        let (db, _) = self.handle.committed();
+        let db = self.handle.committed();
         let mut walk = db.walk_in_steps(Family::State, lower, upper, Order::Up);
-        for (start, end) in self.overlay.ranges() {
+        for (start, end) in self.frozen.ranges() {
             let (lower, upper) = prefix.range(Some(start), end);
             walk.seek(&lower);
             let keys = list(&mut walk, &upper, LISTED_KEYS.min(*budget))?;
@@ -173,35 +171,6 @@ impl SealedStore {
             found.push(keys);
         }
         Ok(found)
-    }
-
-    /// Takes what range deletes have removed out of the cache.
-    fn forget_ranges(&self, resolved: &[Listed]) {
-        let ((_, cache), prefix) = (self.handle.committed(), self.handle.prefix());
-        let mut unlisted = Vec::new();
-        for (range, keys) in self.overlay.ranges().zip(resolved) {
-            match keys {
-                Some(keys) => keys.iter().for_each(|key| cache.remove(prefix, key)),
-                None => unlisted.push(range),
-            }
-        }
-        cache.remove_ranges(&unlisted);
-    }
-
-    fn refresh_cache(&self) -> Result<(), StateError> {
-        let ((_, cache), prefix) = (self.handle.committed(), self.handle.prefix());
-        for (key, entry) in self.overlay.entries() {
-            match entry {
-                Some(entry) => cache.insert(prefix, key, entry),
-                None => cache.remove(prefix, key),
-            }
-        }
-        if let StoreCache::Pinned { cache, .. } = cache
-            && let Some((pinned, budget)) = cache.pinned_over_budget()
-        {
-            return Err(StateError::MemoryStoresTooLarge { pinned, budget });
-        }
-        Ok(())
     }
 }
 
@@ -248,7 +217,7 @@ impl Writer<'_, '_> {
             deletes.iter().for_each(|key| self.delete(key));
             return Ok(());
         }
-        let ((db, _), prefix) = (self.store.committed(), self.store.prefix());
+        let (db, prefix) = (self.store.committed(), self.store.prefix());
         runs::write(db, prefix, &deletes, self.writes)
     }
 }

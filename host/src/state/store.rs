@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::base::Base;
-use super::cache::{CleanCache, StoreCache};
+use super::cache::CleanCache;
 use super::db::{Db, Family, Snapshot};
 use super::keys::{Order, StorePrefix};
+use super::table::Table;
+use super::tidy::Tidy;
 use super::{StateError, value};
 use crate::model::{StoreId, TaskId};
 
@@ -18,11 +22,16 @@ pub enum StoreKind {
     Memory,
 }
 
-/// The committed part of a store of a task. Shared by the task, which reads it, and the commit, which writes it.
+/// A store of a task: where it is in the database, and how it is kept at hand. Shared by the task, which reads it, and the commit, which
+/// writes it.
 pub struct StoreHandle {
     id: StoreId,
     prefix: StorePrefix,
     base: Base,
+    kind: StoreKind,
+    cache: Arc<CleanCache>,
+    /// All of a `memory` store, until its task takes it.
+    filled: Mutex<Option<Table>>,
 }
 
 impl StoreHandle {
@@ -38,14 +47,17 @@ impl StoreHandle {
         kind: StoreKind,
     ) -> Result<StoreHandle, StateError> {
         let prefix = StorePrefix::new(task, store);
-        let cache = match kind {
-            StoreKind::RocksDb => StoreCache::shared(cache),
-            StoreKind::Memory => fill(&db, cache, prefix)?,
+        let filled = match kind {
+            StoreKind::RocksDb => None,
+            StoreKind::Memory => Some(fill(&db, &cache, prefix)?),
         };
         Ok(StoreHandle {
             id: store,
             prefix,
-            base: Base::Now { cache, db },
+            base: Base::Now(db),
+            kind,
+            cache,
+            filled: Mutex::new(filled),
         })
     }
 
@@ -55,6 +67,9 @@ impl StoreHandle {
             id: store,
             prefix: StorePrefix::new(task, store),
             base: Base::AsOf(snapshot),
+            kind: StoreKind::RocksDb,
+            cache: Arc::new(CleanCache::new(0)),
+            filled: Mutex::default(),
         }
     }
 
@@ -66,13 +81,13 @@ impl StoreHandle {
         self.prefix
     }
 
-    /// The database that writes to the store go to, and the cache that learns of them.
+    /// The database that writes to the store go to.
     ///
     /// # Panics
     /// The store is one of an earlier moment.
-    pub(super) fn committed(&self) -> (&Db, &StoreCache) {
+    pub(super) fn committed(&self) -> &Db {
         match &self.base {
-            Base::Now { cache, db } => (db, cache),
+            Base::Now(db) => db,
             Base::AsOf(_) => panic!("a write to what was committed at an earlier moment"),
         }
     }
@@ -81,27 +96,51 @@ impl StoreHandle {
         &self.base
     }
 
-    /// Calls `read` with the committed value of a key.
-    pub(super) fn get_with<R>(
-        &self,
-        key: &[u8],
-        scratch: &mut Vec<u8>,
-        read: impl FnOnce(Option<&[u8]>) -> R,
-    ) -> Result<R, StateError> {
-        self.base.get_with(self.prefix, key, scratch, read)
+    pub(super) fn cache(&self) -> &CleanCache {
+        &self.cache
+    }
+
+    /// Whether what is read from the database may be kept at hand.
+    pub(super) fn is_now(&self) -> bool {
+        matches!(self.base, Base::Now(_))
+    }
+
+    /// What is known of the store at its opening.
+    pub(super) fn table(&self) -> Table {
+        let filled = self.filled.lock().take();
+        filled.unwrap_or_else(|| {
+            let is_pinned = self.kind == StoreKind::Memory;
+            Table::new(Tidy::new(Arc::clone(&self.cache), is_pinned))
+        })
+    }
+
+    /// Whether `memory` stores fit into the cache.
+    pub(super) fn check_memory(&self) -> Result<(), StateError> {
+        match self.kind {
+            StoreKind::RocksDb => Ok(()),
+            StoreKind::Memory => fits(self.cache.needed_over_budget()),
+        }
     }
 }
 
-fn fill(db: &Db, cache: Arc<CleanCache>, prefix: StorePrefix) -> Result<StoreCache, StateError> {
-    let store = StoreCache::pinned(Arc::clone(&cache));
+fn fits(over: Option<(u64, u64)>) -> Result<(), StateError> {
+    match over {
+        None => Ok(()),
+        Some((pinned, budget)) => Err(StateError::MemoryStoresTooLarge { pinned, budget }),
+    }
+}
+
+fn fill(db: &Db, cache: &Arc<CleanCache>, prefix: StorePrefix) -> Result<Table, StateError> {
+    let mut table = Table::new(Tidy::new(Arc::clone(cache), true));
     let (lower, upper) = prefix.range(None, None);
     let mut walk = db.walk(Family::State, lower, upper, Order::Up);
     while let Some((key, stored)) = walk.entry()? {
-        store.insert(prefix, &key[StorePrefix::LEN..], value::decode(stored)?);
-        if let Some((pinned, budget)) = cache.pinned_over_budget() {
-            return Err(StateError::MemoryStoresTooLarge { pinned, budget });
-        }
+        table.note_read(&key[StorePrefix::LEN..], value::decode(stored)?, 0);
+        fits(cache.pinned_over_budget())?;
         walk.advance();
     }
-    Ok(store)
+    table.tidy_up(0);
+    table.note_filled();
+    fits(cache.pinned_over_budget())?;
+    Ok(table)
 }

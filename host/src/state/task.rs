@@ -4,10 +4,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::gaps::Gaps;
-use super::overlay::{KeyHash, KeyHasher, Lookup, Overlay, OverlayMark};
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
 use super::sealed::{SealedState, SealedStore};
 use super::store::StoreHandle;
+use super::table::{Lookup, Mark, Table};
 use super::{Order, StateError};
 use crate::model::{Column, StoreIndex, TaskId};
 
@@ -32,20 +32,16 @@ pub enum IncrementError {
 
 struct Store {
     handle: Arc<StoreHandle>,
-    open: Overlay,
-    sealed: Option<Arc<Overlay>>,
-    /// Whether layers keep their keys in order: from the first scan on.
-    indexed: bool,
+    table: Table,
     gaps: Gaps,
-    batch_mark: OverlayMark,
-    message_mark: OverlayMark,
+    batch_mark: Mark,
+    message_mark: Mark,
 }
 
 /// The stores of a task with the writes that are not yet committed.
 pub struct TaskState {
     task: TaskId,
     stores: Vec<Store>,
-    hasher: KeyHasher,
     /// The number of the last write.
     number: u64,
     /// The number of the last write before the last mark.
@@ -62,19 +58,16 @@ pub struct TaskState {
 impl TaskState {
     /// A task with its stores, in the order of their indexes.
     pub fn new(task: TaskId, stores: Vec<Arc<StoreHandle>>) -> TaskState {
-        let store = |handle| Store {
+        let store = |handle: Arc<StoreHandle>| Store {
+            table: handle.table(),
             handle,
-            open: Overlay::default(),
-            sealed: None,
-            indexed: false,
             gaps: Gaps::default(),
-            batch_mark: OverlayMark::default(),
-            message_mark: OverlayMark::default(),
+            batch_mark: Mark::default(),
+            message_mark: Mark::default(),
         };
         TaskState {
             task,
             stores: stores.into_iter().map(store).collect(),
-            hasher: KeyHasher::default(),
             number: 0,
             marked: 0,
             cursors: Vec::new(),
@@ -94,20 +87,25 @@ impl TaskState {
         key: &[u8],
         read: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, StateError> {
-        let hash = self.hasher.hash(key);
-        let store = &self.stores[store.index()];
-        let known = match store.open.get(hash, key) {
-            Lookup::Unknown => match &store.sealed {
-                Some(sealed) => sealed.get(hash, key),
-                None => Lookup::Unknown,
-            },
-            known => known,
-        };
-        match known {
-            Lookup::Value(value) => Ok(read(Some(value))),
-            Lookup::Deleted => Ok(read(None)),
-            Lookup::Unknown => store.handle.get_with(key, &mut self.scratch, read),
+        let store = &mut self.stores[store.index()];
+        match store.table.get(key) {
+            Lookup::Value(value) => return Ok(read(Some(value))),
+            Lookup::Deleted => return Ok(read(None)),
+            Lookup::Unknown => {}
         }
+        let (table, number) = (&mut store.table, self.number);
+        let (handle, scratch) = (&store.handle, &mut self.scratch);
+        let found = |value: Option<&[u8]>| {
+            // Nothing is given up inside a batch: one that reads much does not keep all of it.
+            if let Some(value) = value
+                && handle.is_now()
+                && !handle.cache().is_far_over()
+            {
+                table.note_read(key, value, number);
+            }
+            read(value)
+        };
+        handle.base().get_with(handle.prefix(), key, scratch, found)
     }
 
     /// The value of a key.
@@ -134,7 +132,6 @@ impl TaskState {
     /// Sets a key, or deletes it (`None`).
     pub fn put(&mut self, store: StoreIndex, key: &[u8], value: Option<&[u8]>) {
         self.number += 1;
-        let hash: KeyHash = self.hasher.hash(key);
         let overwritable_from = match self.cursors.is_empty() {
             true => self.marked + 1,
             false => u64::MAX,
@@ -143,9 +140,7 @@ impl TaskState {
         if value.is_some() {
             store.gaps.put(key);
         }
-        store
-            .open
-            .put(hash, key, value, self.number, overwritable_from);
+        store.table.put(key, value, self.number, overwritable_from);
     }
 
     /// Deletes a range of keys; `None` is open.
@@ -155,7 +150,7 @@ impl TaskState {
         }
         self.number += 1;
         self.stores[store.index()]
-            .open
+            .table
             .delete_range(start.unwrap_or_default(), end, self.number);
     }
 
@@ -201,7 +196,6 @@ impl TaskState {
     ) -> CursorId {
         let index = store;
         let store = &mut self.stores[store.index()];
-        store.indexed = true;
         let mut start = start.unwrap_or_default().to_vec();
         let mut end = end.map(<[u8]>::to_vec);
         match options.order {
@@ -217,12 +211,12 @@ impl TaskState {
             end: end.map_or(Bound::Unbounded, Bound::Excluded),
             options,
             number: self.number,
-            cover: store.open.cover().view(),
-            sealed: store.sealed.clone(),
+            cover: store.table.cover().view(),
+            sealed: store.table.sealed().cloned(),
             begun: false,
         };
         // Building the index here keeps it up to date for the writes that come while the cursor is open.
-        store.open.index();
+        store.table.begin_index();
         let id = self
             .first_cursor
             .wrapping_add(u32::try_from(self.cursors.len()).unwrap_or(u32::MAX));
@@ -249,9 +243,8 @@ impl TaskState {
         };
         let store = &mut self.stores[cursor.store.index()];
         let layers = Layers {
-            open: &store.open,
+            table: &store.table,
             handle: &store.handle,
-            hasher: &self.hasher,
         };
         let gaps = (&mut store.gaps, self.number);
         cursor
@@ -290,7 +283,7 @@ impl TaskState {
     pub fn mark_message(&mut self) {
         self.marked = self.number;
         for store in &mut self.stores {
-            store.message_mark = store.open.mark();
+            store.message_mark = store.table.mark();
         }
     }
 
@@ -298,7 +291,7 @@ impl TaskState {
     pub fn undo_message(&mut self) {
         self.end_call();
         for store in &mut self.stores {
-            store.open.undo_to(store.message_mark, &self.hasher);
+            store.table.undo_to(store.message_mark);
             store.gaps.undo_to(self.marked);
         }
         self.marked = self.number;
@@ -308,7 +301,7 @@ impl TaskState {
     pub fn undo_batch(&mut self) {
         self.end_call();
         for store in &mut self.stores {
-            store.open.undo_to(store.batch_mark, &self.hasher);
+            store.table.undo_to(store.batch_mark);
             store.gaps.clear();
             store.message_mark = store.batch_mark;
         }
@@ -322,8 +315,8 @@ impl TaskState {
             "a batch is kept while a cursor is open"
         );
         for store in &mut self.stores {
-            store.open.keep();
-            store.batch_mark = store.open.mark();
+            store.table.keep();
+            store.batch_mark = store.table.mark();
             store.message_mark = store.batch_mark;
         }
         self.marked = self.number;
@@ -331,12 +324,17 @@ impl TaskState {
 
     /// Bytes of the open layers.
     pub fn open_bytes(&self) -> usize {
-        self.stores.iter().map(|store| store.open.bytes()).sum()
+        self.stores
+            .iter()
+            .map(|store| store.table.open_bytes())
+            .sum()
     }
 
     /// Whether an epoch is sealed and not yet released.
     pub fn is_sealed(&self) -> bool {
-        self.stores.iter().any(|store| store.sealed.is_some())
+        self.stores
+            .iter()
+            .any(|store| store.table.sealed().is_some())
     }
 
     /// Freezes the open layers. The task reads through them and goes on; `None` if nothing was written. The work
@@ -351,30 +349,38 @@ impl TaskState {
         );
         let mut sealed = Vec::new();
         for store in &mut self.stores {
-            if store.open.is_empty() {
+            let Some(frozen) = store.table.seal() else {
                 continue;
-            }
-            let open = match store.indexed {
-                true => Overlay::indexed(),
-                false => Overlay::default(),
             };
-            let overlay = std::mem::replace(&mut store.open, open);
-            let overlay = Arc::new(overlay);
-            store.sealed = Some(Arc::clone(&overlay));
-            store.batch_mark = OverlayMark::default();
-            store.message_mark = OverlayMark::default();
-            sealed.push(SealedStore {
-                handle: Arc::clone(&store.handle),
-                overlay,
-            });
+            store.batch_mark = Mark::default();
+            store.message_mark = Mark::default();
+            let handle = Arc::clone(&store.handle);
+            sealed.push(SealedStore { handle, frozen });
         }
         (!sealed.is_empty()).then(|| SealedState::new(self.task, sealed))
     }
 
-    /// Gives up the sealed epoch: it is committed, and the cache is up to date.
+    /// Whether all tasks of the container together hold more committed values than they may.
+    pub fn holds_too_much(&self) -> bool {
+        let mut stores = self.stores.iter();
+        stores
+            .next()
+            .is_some_and(|store| store.handle.cache().is_over())
+    }
+
+    /// Gives up some of the committed values that it holds, if all tasks together hold too many. Only between batches. Whether there was
+    /// something to give up.
+    pub fn trim(&mut self) -> bool {
+        // As much as after a batch of so many writes.
+        const WRITES: usize = 4_000;
+        let mut stores = self.stores.iter_mut();
+        stores.any(|store| store.table.tidy_up(WRITES))
+    }
+
+    /// Gives up the sealed epoch: it is committed.
     pub fn release(&mut self) {
         for store in &mut self.stores {
-            store.sealed = None;
+            store.table.release();
         }
     }
 }

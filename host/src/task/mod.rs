@@ -266,6 +266,16 @@ impl Task {
         self.guest.context_mut().release();
     }
 
+    /// Whether all tasks together hold more committed values than they may.
+    pub fn holds_too_much(&self) -> bool {
+        self.guest.context().holds_too_much()
+    }
+
+    /// Gives up some of the committed values that it holds, if all tasks together hold too many. Whether there was something.
+    pub fn trim(&mut self) -> bool {
+        self.guest.context_mut().trim()
+    }
+
     /// Drops the instance; the next batch makes a new one.
     pub fn drop_instance(&mut self, control: &StepControl) {
         self.guest.close(control);

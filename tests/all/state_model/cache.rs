@@ -130,7 +130,7 @@ fn however_often_memory_stores_change_the_others_keep_their_part() -> Result<(),
         assert!(task.get(ROCKSDB, &number.to_be_bytes())?.is_some());
     }
     let (after, _) = cache.usage();
-    assert_eq!(after, full);
+    assert!(after > 200 * 100 && after < 2 * full, "{after} of {full}");
     Ok(())
 }
 

@@ -196,6 +196,7 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
     commit.join().expect("the commit did not panic");
     task.release();
     assert_eq!(task.increment(STORE, &key(2_000), 0).expect("a counter"), 3);
+    task.keep_batch();
     assert!(task.seal().is_some());
 }
 

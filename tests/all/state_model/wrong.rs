@@ -17,8 +17,6 @@ pub(super) enum Mistake {
     NothingWritten,
     /// The commit asks which keys a range delete removes when they are gone: the cache keeps them.
     KeysOfRangesAskedLate,
-    /// The cache is not told of a commit.
-    CacheNotTold,
     /// Reads ask the database for what is on its way there.
     ReadsSkipSealed,
     /// Undoing brings entries back, but not what a range delete took.
@@ -32,11 +30,10 @@ pub(super) enum Mistake {
 }
 
 impl Mistake {
-    pub(super) const ALL: [Mistake; 9] = [
+    pub(super) const ALL: [Mistake; 8] = [
         Mistake::RangesAfterEntries,
         Mistake::NothingWritten,
         Mistake::KeysOfRangesAskedLate,
-        Mistake::CacheNotTold,
         Mistake::ReadsSkipSealed,
         Mistake::UndoForgetsRanges,
         Mistake::UndoBatchAsMessage,
@@ -60,12 +57,6 @@ impl Mistake {
                         publish(epoch);
                         next_step();
                     }
-                }
-            },
-            Mistake::CacheNotTold => |epoch, next_step| {
-                if next_step() && next_step() {
-                    write(epoch);
-                    let _ = next_step() && next_step();
                 }
             },
             _ => commit,

@@ -94,7 +94,7 @@ impl DbError {
 /// How the database is set up.
 #[derive(Debug, Clone)]
 pub struct DbOptions {
-    /// RocksDB's own block cache: index, filter and data blocks beneath the clean cache.
+    /// RocksDB's own block cache: index, filter and data blocks beneath the values at hand.
     pub block_cache_bytes: usize,
     /// Memtables of all families together.
     pub write_buffer_bytes: usize,
