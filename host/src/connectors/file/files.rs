@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use super::handle::{Handle, Id, open};
 use super::look::{Pattern, Sighting, same_birth, unreadable};
-use super::names::{Meaning, Names};
+use super::names::{Leads, Meaning, Names};
 use super::watch::{Heard, Watch};
 use crate::connectors::SourceError;
 
@@ -280,27 +280,43 @@ impl State {
     fn settle(&mut self, pattern: &Pattern) -> Result<(), SourceError> {
         self.hear(pattern)?;
         loop {
-            let mut unseen = self.names.unseen();
-            if unseen.is_empty() {
+            let opened = self.open_unseen()?;
+            if opened.is_empty() {
                 return Ok(());
             }
-            unseen.sort_unstable_by_key(|(_, leads)| *leads);
-            let mut opened = Vec::new();
-            for (path, leads) in unseen.into_iter().take(OPENED_AT_ONCE) {
-                let file = open_new(&path)?;
-                opened.push((path, leads, file));
-            }
-            // A name that has been given to another file since then is not what was opened.
-            self.hear(pattern)?;
-            let mut fresh = Vec::new();
-            for (path, leads, file) in opened {
-                if self.names.get(&path) == Some(leads) {
-                    self.names.take(&path);
-                    fresh.extend(file);
-                }
-            }
-            self.take(fresh, pattern);
+            self.admit(opened, pattern)?;
         }
+    }
+
+    /// Opens files that are new, the oldest first.
+    fn open_unseen(&self) -> Result<Vec<(PathBuf, Leads, Option<File>)>, SourceError> {
+        let mut unseen = self.names.unseen();
+        unseen.sort_unstable_by_key(|(_, leads)| *leads);
+        let mut opened = Vec::new();
+        for (path, leads) in unseen.into_iter().take(OPENED_AT_ONCE) {
+            let file = open_new(&path)?;
+            opened.push((path, leads, file));
+        }
+        Ok(opened)
+    }
+
+    /// Takes files that were opened. A name that has been given to another file since then is not what was opened.
+    fn admit(
+        &mut self,
+        opened: Vec<(PathBuf, Leads, Option<File>)>,
+        pattern: &Pattern,
+    ) -> Result<(), SourceError> {
+        self.hear(pattern)?;
+        let mut fresh = Vec::new();
+        for (path, leads, file) in opened {
+            if self.names.get(&path) == Some(leads) {
+                self.names.take(&path);
+                // An event of a write that was heard just now belonged to no known file: measure after it.
+                fresh.extend(file.map(|file| sight(path, file)).transpose()?);
+            }
+        }
+        self.take(fresh, pattern);
+        Ok(())
     }
 
     /// Applies the events.
@@ -394,8 +410,9 @@ impl State {
         }
         fresh.sort_by(Sighting::by_age);
         for sighting in fresh {
-            let opened = open_new(&sighting.path)?;
-            seen.extend(self.take(opened.into_iter().collect(), pattern));
+            if let Some(file) = open_new(&sighting.path)? {
+                seen.extend(self.take(vec![sight(sighting.path, file)?], pattern));
+            }
         }
         let unseen = self.live.keys().filter(|number| !seen.contains(number));
         for number in unseen.copied().collect::<Vec<_>>() {
@@ -529,15 +546,48 @@ fn missed(path: &Path) {
 }
 
 /// Opens a file that was just seen or heard of. `None` if it is gone or not a regular file.
-fn open_new(path: &Path) -> Result<Option<(Sighting, File)>, SourceError> {
+fn open_new(path: &Path) -> Result<Option<File>, SourceError> {
     let file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path.to_owned())(error)),
     };
     let metadata = file.metadata().map_err(unreadable(path.to_owned()))?;
-    match metadata.is_file() {
-        true => Ok(Some((Sighting::new(path.to_owned(), &metadata), file))),
-        false => Ok(None),
+    Ok(metadata.is_file().then_some(file))
+}
+
+/// What an open file looks like now.
+fn sight(path: PathBuf, file: File) -> Result<(Sighting, File), SourceError> {
+    let metadata = file.metadata().map_err(unreadable(path.clone()))?;
+    Ok((Sighting::new(path, &metadata), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::testing::Folder;
+
+    #[test]
+    fn what_is_written_while_a_new_file_is_opened_is_known() {
+        let folder = Folder::new();
+        let pattern = Pattern::new(&folder.pattern("app.log")).expect("a pattern");
+        let files = Files::new(pattern, Watch::new);
+        let (member, _) = files.join().expect("a reader");
+        let mut state = files.shared.state.lock();
+
+        folder.write("app.log", "");
+        state.hear(files.pattern()).expect("events");
+        let opened = state.open_unseen().expect("the file");
+        folder.append("app.log", "written before its event is heard");
+        state.admit(opened, files.pattern()).expect("the file");
+        state.tell();
+
+        let lengths = member
+            .take()
+            .found
+            .iter()
+            .map(|file| file.length())
+            .collect::<Vec<_>>();
+        assert_eq!(lengths, [33]);
     }
 }
