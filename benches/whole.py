@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 
-STREAM = '[streams.{name}]\nsystem = "{system}"\npartitions = {partitions}\n{more}'
+STREAM = '[streams.{name}]\nsystem = "{system}"\n{more}'
 
 
 class Job:
@@ -34,8 +34,8 @@ class Job:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="wasm-host-whole-", dir=bench.work))
         self.outputs = list(outputs)
         lines = ["[job]", 'name = "whole"', job, "[checkpoint]", checkpoint]
-        for name, (system, partitions, more) in {**inputs, **outputs}.items():
-            lines.append(STREAM.format(name=name, system=system, partitions=partitions, more=more))
+        for name, (system, more) in {**inputs, **outputs}.items():
+            lines.append(STREAM.format(name=name, system=system, more=more))
         names = lambda streams: json.dumps(list(streams))
         lines += ["[[stage]]", 'name = "bench"', f'component = "{bench.guests / component}.wasm"']
         lines += [f"inputs = {names(inputs)}", f"outputs = {names(outputs)}", stage]
@@ -81,11 +81,11 @@ class Job:
 
 def generated(count, keys, partitions=2, distribution="zipfian", more=""):
     count = "" if count is None else f"count = {count}\n"
-    return ("generate", partitions, f'{count}keys = {keys}\ndistribution = "{distribution}"\n{more}')
+    return ("generate", f'partitions = {partitions}\n{count}keys = {keys}\ndistribution = "{distribution}"\n{more}')
 
 
-LOG2 = ("log", 2, "")
-LOG1 = ("log", 1, "")
+LOG2 = ("log", "partitions = 2\n")
+LOG1 = ("log", "")
 
 
 def counter(bench, host, keys, checkpoint="", count=5_000_000, distribution="zipfian"):
@@ -173,7 +173,7 @@ def csv(bench, host):
         made.write_bytes(header + b"\n" + rows * (200_000_000 // len(rows)))
         bench.made["csv"] = made
     header = made.open().readline().strip().split(",")
-    job = Job(bench, host, "relay", {"in": ("file", 1, f'path = "{made}"\nformat = "csv"\nkey = "{header[0]}"\n')}, {"out": LOG1}, store=False)
+    job = Job(bench, host, "relay", {"in": ("file", f'path = "{made}"\nformat = "csv"\nkey = "{header[0]}"\n')}, {"out": LOG1}, store=False)
     wall, cpu, memory = job.run()
     job.remove()
     size = made.stat().st_size / 1e6
@@ -182,8 +182,8 @@ def csv(bench, host):
 
 def lone(bench, host):
     """A message after silence, from standard input to standard output."""
-    lines = ("stdin", 1, 'format = "lines"\n')
-    job = Job(bench, host, "relay", {"in": lines}, {"out": ("stdout", 1, 'format = "lines"\n')}, store=False)
+    lines = ("stdin", 'format = "lines"\n')
+    job = Job(bench, host, "relay", {"in": lines}, {"out": ("stdout", 'format = "lines"\n')}, store=False)
     child = job.start("run", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     waits, pick = [], random.Random(3)
     for number in range(100):
@@ -203,7 +203,7 @@ def lone(bench, host):
 def restart(bench, host):
     """Killed with 1 GiB of state: from the start to the first message that is committed."""
     keys = 8_000_000
-    job = Job(bench, host, "columns", {"in": generated(keys, keys, distribution="sequential")}, {"out": ("log", 2, 'retention = { bytes = "16MiB" }\n')})
+    job = Job(bench, host, "columns", {"in": generated(keys, keys, distribution="sequential")}, {"out": ("log", 'partitions = 2\nretention = { bytes = "16MiB" }\n')})
     job.run()
     text = (job.folder / "job.toml").read_text().replace(f"count = {keys}\n", "")
     (job.folder / "job.toml").write_text(text)

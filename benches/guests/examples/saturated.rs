@@ -31,14 +31,7 @@ impl Saturated {
         {
             self.gaps.send_value(&gap.as_micros().to_string())?;
         }
-        let out = &self.out;
-        self.state
-            .update(batch, Message::need_key, |message, entry| {
-                let entry = entry.get_or_insert([0; 24]);
-                let key = message.need_key()?;
-                let sent = wasm_host_bench_guests::count(key, message.need_value()?, entry);
-                out.send(key, &sent)
-            })?;
+        wasm_host_bench_guests::count_batch(&self.state, &self.out, batch)?;
         self.last = Some(Instant::now());
         Ok(())
     }

@@ -1,5 +1,23 @@
 //! The keyed update of the counters, and no component of its own.
 
+use wasm_host_sdk::prelude::*;
+
+/// Counts a batch, and sends each new entry.
+///
+/// # Errors
+/// The SDK's, for a message without key or value.
+pub fn count_batch(
+    state: &Store<Raw, Fixed<24>>,
+    out: &Output<Raw, Raw>,
+    batch: &Batch<'_>,
+) -> Result<(), Error> {
+    state.update(batch, Message::need_key, |message, entry| {
+        let entry = entry.get_or_insert([0; 24]);
+        let key = message.need_key()?;
+        out.send(key, &count(key, message.need_value()?, entry))
+    })
+}
+
 /// Counts a value under its key: count, sum of the last bytes, and maximum, in 24 bytes. What is sent: the first 16 bytes of the key, and
 /// the entry.
 pub fn count(key: &[u8], value: &[u8], entry: &mut [u8; 24]) -> [u8; 40] {

@@ -202,7 +202,7 @@ impl Subject {
         sealed.write_into(&mut writes, &ranges)?;
         writes.commit(Durability::Process)?;
         if publish {
-            sealed.refresh_caches(&ranges)?;
+            sealed.note_durable(&ranges)?;
         }
         self.context.release();
         Ok(())

@@ -326,7 +326,7 @@ impl Committer {
         // From here on the tasks alone hold what they wrote.
         let states = sealed.tasks.iter_mut().filter_map(|task| task.state.take());
         for (state, removed) in states.zip(&then.removed) {
-            state.refresh_caches(removed)?;
+            state.note_durable(removed)?;
         }
         Ok(Committed {
             epoch: sealed.epoch,

@@ -161,7 +161,7 @@ pub enum CommitError {
     /// The witness could not be written.
     #[error("write the witness")]
     Witness(#[source] DiskError),
-    /// The checkpoint exists, but the caches could not be brought up to date.
+    /// The checkpoint exists, but `memory` stores have outgrown the cache.
     #[error(transparent)]
     State(#[from] StateError),
     /// The checkpoint exists, but its output could not be delivered.

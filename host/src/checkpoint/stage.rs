@@ -20,7 +20,7 @@ pub enum CommitStage {
     Write,
     /// A second account of the write.
     Confirm,
-    /// Log readers and caches see the epoch.
+    /// Log readers see the epoch.
     Publish,
     /// Outboxes are delivered, each in order.
     Deliver,

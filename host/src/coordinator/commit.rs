@@ -20,8 +20,6 @@ use crate::records::CheckpointRecord;
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
 /// How often RocksDB is asked whether it has failed in the background.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A sealed epoch is freed here, off the hot path, once its tasks have given it up.
-const FREE_AFTER: Duration = Duration::from_millis(250);
 
 /// Work for the commit thread.
 pub(super) enum Work {
@@ -29,8 +27,6 @@ pub(super) enum Work {
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
-    /// Free the last epoch, with the stores of tasks that have left, and say so.
-    Forget(tokio::sync::oneshot::Sender<()>),
 }
 
 /// What the commit thread reports.
@@ -109,28 +105,16 @@ fn run(
     work: &Receiver<Work>,
     done: &dyn Fn(Done),
 ) {
-    let mut retired: Option<Box<SealedEpoch>> = None;
     let mut retained = Instant::now();
-    let mut committed = Instant::now();
     loop {
-        let wait = if retired.is_some() {
-            FREE_AFTER
-        } else {
-            LOOK_EVERY
-        };
-        match work.recv_timeout(wait) {
+        match work.recv_timeout(LOOK_EVERY) {
             Ok(Work::Epoch(mut sealed)) => {
                 match commit(&mut committer, options, &mut sealed, done) {
                     Ok(()) => retained = Instant::now(),
                     Err(error) => return done(Done::Fatal(error)),
                 }
-                retired = Some(sealed);
-                committed = Instant::now();
             }
             Ok(Work::Append(stream, partitions, pending)) => {
-                if committed.elapsed() >= FREE_AFTER {
-                    retired = None;
-                }
                 let pending = pending.begin();
                 match committer.append(stream, &partitions, options.clock.now_ms()) {
                     Ok(offsets) => pending.answer(Ok(offsets)),
@@ -140,12 +124,7 @@ fn run(
                     }
                 }
             }
-            Ok(Work::Forget(done)) => {
-                retired = None;
-                let _ = done.send(());
-            }
             Err(RecvTimeoutError::Timeout) => {
-                retired = None;
                 if let Err(error) = committer.check_background() {
                     return done(Done::Fatal(error));
                 }

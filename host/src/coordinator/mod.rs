@@ -465,11 +465,7 @@ impl Coordinator {
         let entry = &mut self.tasks[task.0];
         let (readers, spec) = (entry.take_readers(), entry.spec);
         let (factory, sender) = (Arc::clone(&self.factory), self.sender.clone());
-        // What the former task had in memory must not count beside what the new one has.
-        let (forget, forgotten) = oneshot::channel();
-        self.commit.give(Work::Forget(forget));
         self.io.spawn(async move {
-            let _ = forgotten.await;
             for reader in readers {
                 let _ = reader.await;
             }

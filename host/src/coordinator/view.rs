@@ -298,14 +298,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checkpoint::catalog::StreamShape;
-    use crate::checkpoint::directory::{self, DirectoryOptions};
-    use crate::checkpoint::logs::{LogStream, Retention};
-    use crate::checkpoint::{Committer, CommitterOptions};
+    use crate::checkpoint::Committer;
+    use crate::checkpoint::logs::Retention;
+    use crate::checkpoint::logs::testing::one_log;
     use crate::connectors::testing::Folder;
-    use crate::disk::Disk;
     use crate::model::{MessageRef, Messages};
-    use crate::state::{DbOptions, Durability};
 
     const PARTITION: PartitionId = PartitionId(0);
     const AGE_MS: TimestampMs = 1000;
@@ -321,37 +318,11 @@ mod tests {
     impl Log {
         fn new() -> Log {
             let folder = Folder::new();
-            let path = folder.path().join("state");
-            let directory = directory::open_or_create(&DirectoryOptions {
-                path: path.clone(),
-                job: "view".into(),
-                disk_reserve: 0,
-                db: DbOptions::default(),
-                disk: Disk::default(),
-                check: Box::new(|_| Ok(())),
-            })
-            .expect("a new directory");
-            let db = Arc::clone(&directory.db);
-            let catalog = Catalog::resolve_stream(&path, &db, "in", StreamShape::log(1));
-            let catalog = catalog.expect("a new stream");
-            let id = catalog.streams["in"].id;
-            let stream = LogStream {
-                id,
-                partitions: 1,
-                retention: Retention {
-                    age: Some(Duration::from_millis(1000)),
-                    ..Retention::default()
-                },
+            let retention = Retention {
+                age: Some(Duration::from_millis(1000)),
+                ..Retention::default()
             };
-            let options = CommitterOptions {
-                logs: vec![stream],
-                external: Vec::new(),
-                reads: Vec::new(),
-                durability: Durability::Process,
-                disk: Disk::default(),
-            };
-            let mut committer = Committer::open(directory, &options).expect("a committer");
-            committer.register(&catalog, &[]).expect("the name is new");
+            let (db, committer, id) = one_log(&folder, 1, retention);
             Log {
                 _folder: folder,
                 db,

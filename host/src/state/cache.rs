@@ -1,9 +1,10 @@
 //! The account of committed values at hand, of all stores of the container.
 //!
-//! Each store holds its own values ([`super::table`]), in chunks. Those of a `rocksdb` store are given up, the oldest chunks first, when
-//! all together take more than they may. Age is counted in bytes: a chunk is born when so many bytes of chunks were before it. A store
-//! that is over the bound gives up its oldest chunk and so moves the horizon; chunks of other stores that were born before the horizon
-//! are given up when their tasks come to it. What a `memory` store holds is never given up, and takes from what the others may have.
+//! Each store holds its own values ([`super::table`]), in chunks. Those of `rocksdb` stores are given up when all together take more than
+//! they may: each store that its task, or a worker on the task's behalf, comes to gives up its oldest chunks. What a `memory` store holds
+//! is never given up, and takes from what the others may have.
+//!
+//! Age is counted in bytes: a chunk is born when so many bytes of chunks were before it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,8 +22,6 @@ pub struct CleanCache {
     needed: AtomicU64,
     /// Bytes of all chunks that were ever added to `shared`.
     born: AtomicU64,
-    /// Chunks that were born before this are given up.
-    horizon: AtomicU64,
 }
 
 impl CleanCache {
@@ -40,7 +39,6 @@ impl CleanCache {
             pinned: AtomicU64::new(0),
             needed: AtomicU64::new(0),
             born: AtomicU64::new(0),
-            horizon: AtomicU64::new(0),
         }
     }
 
@@ -110,15 +108,5 @@ impl CleanCache {
             true => &self.pinned,
             false => &self.shared,
         }
-    }
-
-    /// Whether a chunk is to be given up.
-    pub(super) fn is_past(&self, birth: u64) -> bool {
-        birth < self.horizon.load(Ordering::Relaxed)
-    }
-
-    /// A store that is over the bound gives up a chunk of this birth.
-    pub(super) fn raise_horizon(&self, birth: u64) {
-        self.horizon.fetch_max(birth + 1, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,7 @@ pub mod keys;
 mod memory;
 mod pieces;
 mod ranges;
+mod retired;
 mod runs;
 mod scan;
 mod sealed;

@@ -109,7 +109,7 @@ impl SealedState {
     ///
     /// # Errors
     /// `memory` stores have outgrown the cache.
-    pub fn refresh_caches(&self, ranges: &ResolvedRanges) -> Result<(), StateError> {
+    pub fn note_durable(&self, ranges: &ResolvedRanges) -> Result<(), StateError> {
         for (store, removed) in self.stores.iter().zip(&ranges.0) {
             // Told twice, it is the same.
             let _ = store.frozen.removed.set(Arc::clone(removed));

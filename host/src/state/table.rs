@@ -62,6 +62,11 @@ impl Slot {
         self.0 & USED_AGAIN != 0
     }
 
+    /// The same key, whose newest record lies elsewhere now.
+    pub(super) fn moved_to(self, at: Ref) -> Slot {
+        Slot(self.0 & !(USED_AGAIN - 1) | u64::from(at.to_bits()))
+    }
+
     pub(super) fn hash(self) -> KeyHash {
         KeyHash((self.0 >> 32) as u32)
     }
@@ -377,11 +382,7 @@ impl Table {
                 let at = self
                     .memory
                     .write(record.number, Ref::NONE, record.key, record.value());
-                let is_used_again = slot.is_used_again();
-                *slot = Slot::new(hash, at);
-                if is_used_again {
-                    *slot = slot.used_again();
-                }
+                *slot = slot.moved_to(at);
             }
         }
         for number in numbers {

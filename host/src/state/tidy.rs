@@ -4,17 +4,15 @@
 //! a time: a chunk of which most is superseded, to have its memory back; the oldest chunk, when the container holds more than it may.
 //! Of that one the values that were used again since they came are moved to a new chunk, and the others are forgotten: a clock, whose
 //! hand is the age of the chunks. Reading once through a large store so displaces little that is in use.
-//!
-//! Range deletes of a released epoch hold until the last value that they remove is forgotten.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::arena::{Kind, Record, Ref, UNIT};
 use super::cache::CleanCache;
-use super::frozen::{Frozen, Listed};
+use super::frozen::Frozen;
 use super::memory::Begun;
-use super::ranges::Cover;
+use super::retired::Retired;
 use super::table::{Lookup, Slot, Table, is_covered};
 
 /// Records looked at after a batch, and as many more for each one written.
@@ -22,26 +20,12 @@ const RECORDS_MIN: usize = 256;
 const RECORDS_A_WRITE: usize = 4;
 /// Records looked at where that is not enough: some milliseconds.
 const RECORDS_MAX: usize = 64 << 10;
-/// If more epochs with range deletes are not done with, the oldest is done with at once.
-const RETIRED_MAX: usize = 3;
 /// Chunks of an epoch up to this size are not taken over: what is in them is moved together.
 const SMALL_CHUNK: usize = 64 << 10;
 /// A table with room for no more keys than this keeps it.
 const SLOTS_MIN: usize = 1 << 10;
 /// Bytes of the table for each key that it has room for.
 const SLOT_BYTES: usize = 9;
-
-/// Range deletes that are committed, and what is left to be forgotten because of them.
-#[derive(Debug)]
-pub(super) struct Retired {
-    cover: Cover,
-    /// The keys that each range removed from the database, from a range and a key in it on.
-    listed: Option<(Arc<Vec<Listed>>, usize, usize)>,
-    /// Chunks with records that ranges may cover: those of the epoch, and all if the keys are not listed.
-    chunks: VecDeque<usize>,
-    /// How far the first of them was looked at.
-    unit: usize,
-}
 
 /// A chunk that is being given up.
 #[derive(Debug)]
@@ -65,7 +49,7 @@ pub(super) struct Tidy {
     /// Chunks of which most is superseded.
     wasteful: VecDeque<usize>,
     sweep: Option<Sweep>,
-    retired: Vec<Retired>,
+    pub(super) retired: Vec<Retired>,
     /// What was written or read before this is not to be used.
     floor: u64,
     /// Bytes in the account.
@@ -113,7 +97,7 @@ impl Tidy {
     pub(super) fn covered_at(&self, key: &[u8]) -> u64 {
         let covers = self.retired.iter();
         covers
-            .map(|retired| retired.cover.number_at(key))
+            .map(|retired| retired.covered_at(key))
             .max()
             .unwrap_or(0)
     }
@@ -147,12 +131,7 @@ impl Tidy {
             self.floor = self.floor.max(frozen.cover.newest());
             return None;
         }
-        Some(Retired {
-            cover: frozen.cover.view(),
-            listed: listed.map(|lists| (Arc::clone(lists), 0, 0)),
-            chunks: VecDeque::new(),
-            unit: 0,
-        })
+        Some(Retired::new(frozen.cover.view(), listed.cloned()))
     }
 
     /// A `memory` store is sealed, with so many bytes of records in its open epoch.
@@ -242,14 +221,12 @@ impl Table {
         let Some(mut retired) = retired else {
             return;
         };
-        match retired.listed {
-            Some(_) => retired.chunks.extend(numbers),
-            None => {
+        match retired.is_listed() {
+            true => retired.look_through(numbers.iter().copied()),
+            false => {
                 let swept = self.tidy.sweep.as_ref().map(|sweep| sweep.number);
                 let queue = self.tidy.queue.iter().map(|(number, _)| *number);
-                retired.chunks.extend(queue);
-                retired.chunks.extend(self.memory.filling());
-                retired.chunks.extend(swept);
+                retired.look_through(queue.chain(self.memory.filling()).chain(swept));
             }
         }
         self.tidy.retired.push(retired);
@@ -317,29 +294,22 @@ impl Table {
         if self.tidy.is_pinned {
             return false;
         }
-        let cache = Arc::clone(&self.tidy.cache);
-        let is_over = cache.is_over();
-        if is_over
-            && self.tidy.queue.is_empty()
+        if !self.tidy.cache.is_over() {
+            return false;
+        }
+        if self.tidy.queue.is_empty()
             && let Some(number) = self.memory.end_filling()
         {
             let birth = self.tidy.filling_birth;
             self.tidy.queue.push_back((number, birth));
         }
-        let Some((number, birth)) = self.tidy.queue.front().copied() else {
-            return false;
-        };
-        if birth >= born {
-            return false;
+        match self.tidy.queue.front().copied() {
+            Some((number, birth)) if birth < born => {
+                self.begin_sweep(number, false);
+                true
+            }
+            _ => false,
         }
-        if is_over {
-            cache.raise_horizon(birth);
-        }
-        if !is_over || !cache.is_past(birth) {
-            return false;
-        }
-        self.begin_sweep(number, false);
-        true
     }
 
     fn begin_sweep(&mut self, number: usize, keeps_all: bool) {
@@ -391,11 +361,10 @@ impl Table {
             let (to, begun) = self
                 .memory
                 .write_clean(kind, number, record.key, record.bytes, keys);
-            // One that is kept only because the chunk is wasteful does not lose its claim.
-            let slot = Slot::new(hash, to);
-            *entry.get_mut() = match sweep.keeps_all && entry.get().is_used_again() {
-                true => slot.used_again(),
-                false => slot,
+            *entry.get_mut() = match sweep.keeps_all {
+                // One that is kept only because the chunk is wasteful does not lose its claim.
+                true => entry.get().moved_to(to),
+                false => Slot::new(hash, to),
             };
             self.note_begun(begun);
         }
@@ -403,94 +372,15 @@ impl Table {
         let gone = self.memory.gone_of(sweep.number) * UNIT;
         self.tidy.gone_bytes -= gone as u64;
         for retired in &mut self.tidy.retired {
-            if retired.chunks.front() == Some(&sweep.number) {
-                retired.unit = 0;
-            }
-            retired.chunks.retain(|other| *other != sweep.number);
+            retired.pass_over(sweep.number);
         }
         self.memory.give_up(sweep.number);
-    }
-
-    /// Goes on with what committed range deletes remove.
-    fn forget_retired(&mut self, left: &mut usize) {
-        // The oldest first. Nothing is swept before all are done with, because a value that is forgotten under a range delete that is
-        // still looked at would read as deleted.
-        while *left > 0 && !self.tidy.retired.is_empty() {
-            let mut unbounded = usize::MAX;
-            let left = match self.tidy.retired.len() > RETIRED_MAX {
-                true => &mut unbounded,
-                false => &mut *left,
-            };
-            let mut retired = self.tidy.retired.remove(0);
-            let is_done =
-                self.forget_keys(&mut retired, left) && self.forget_covered(&mut retired, left);
-            if !is_done {
-                self.tidy.retired.insert(0, retired);
-            }
-        }
-    }
-
-    fn forget_keys(&mut self, retired: &mut Retired, left: &mut usize) -> bool {
-        let Some((lists, range, key)) = &mut retired.listed else {
-            return true;
-        };
-        while let Some(list) = lists.get(*range) {
-            let Some(found) = list.as_ref().and_then(|keys| keys.get(*key)) else {
-                (*range, *key) = (*range + 1, 0);
-                continue;
-            };
-            if *left == 0 {
-                return false;
-            }
-            (*left, *key) = (*left - 1, *key + 1);
-            self.forget(found, retired.cover.number_at(found));
-        }
-        true
-    }
-
-    fn forget_covered(&mut self, retired: &mut Retired, left: &mut usize) -> bool {
-        let Retired { chunks, unit, .. } = retired;
-        while let Some(number) = chunks.front().copied() {
-            let Some((at, record)) = self.memory.chunk(number).next_live(*unit) else {
-                _ = chunks.pop_front();
-                *unit = 0;
-                continue;
-            };
-            if *left == 0 {
-                return false;
-            }
-            *left -= 1;
-            *unit = at + record.units();
-            let covered_at = retired.cover.number_at(record.key);
-            if is_covered(record.number, covered_at) {
-                let at = Ref::new(number, at);
-                let hash = self.hasher.hash(record.key);
-                if let Ok(entry) = self.slots.find_entry(hash.spread(), |slot| slot.at() == at) {
-                    entry.remove();
-                    self.pass(at);
-                }
-            }
-        }
-        true
-    }
-
-    /// Forgets what was committed of a key up to a number.
-    fn forget(&mut self, key: &[u8], covered_at: u64) {
-        let hash = self.hasher.hash(key);
-        let memory = &self.memory;
-        let is_it = |slot: &Slot| slot.hash() == hash && memory.key(slot.at()) == key;
-        if let Ok(entry) = self.slots.find_entry(hash.spread(), is_it) {
-            let at = entry.get().at();
-            if is_covered(self.memory.record(at).number, covered_at) {
-                entry.remove();
-                self.pass(at);
-            }
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::retired::RETIRED_MAX;
     use super::*;
 
     fn table(cache: &Arc<CleanCache>) -> Table {

@@ -169,7 +169,7 @@ fn deletes_that_follow_one_another_are_written_as_a_range() -> Result<(), StateE
     sealed.write_into(&mut writes, &ranges)?;
     assert!(writes.bytes() < 200, "{} bytes", writes.bytes());
     writes.commit(Durability::Process)?;
-    sealed.refresh_caches(&ranges)?;
+    sealed.note_durable(&ranges)?;
     task.release();
     for order in [Order::Up, Order::Down] {
         let mut task = queue(&db);
@@ -196,7 +196,7 @@ fn commit_queue(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     let mut writes = db.write_set();
     sealed.write_into(&mut writes, &ranges)?;
     writes.commit(Durability::Process)?;
-    sealed.refresh_caches(&ranges)?;
+    sealed.note_durable(&ranges)?;
     task.release();
     Ok(())
 }

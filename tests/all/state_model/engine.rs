@@ -88,7 +88,7 @@ pub(super) fn commit(epoch: &Epoch<'_>, next_step: &mut dyn FnMut() -> bool) {
     }
     for (state, removed) in epoch.sealed.iter().zip(&removed) {
         state
-            .refresh_caches(removed)
+            .note_durable(removed)
             .expect("the `memory` stores fit");
     }
     next_step();

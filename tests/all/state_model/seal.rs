@@ -172,7 +172,7 @@ fn a_task_goes_on_while_a_commit_stands_still_at_each_of_its_steps() {
             .commit(Durability::Sync)
             .expect("the database can be written");
         pause();
-        sealed.refresh_caches(&removed).expect("nothing is pinned");
+        sealed.note_durable(&removed).expect("nothing is pinned");
         pause();
     });
     for round in 0..3_u64 {

@@ -21,7 +21,7 @@ fn commit(db: &Db, task: &mut TaskState) -> Result<(), StateError> {
     let removed = sealed.resolve_ranges(&mut { LISTED_KEYS_MAX })?;
     sealed.write_into(&mut writes, &removed)?;
     writes.commit(Durability::Process)?;
-    sealed.refresh_caches(&removed)?;
+    sealed.note_durable(&removed)?;
     task.release();
     Ok(())
 }

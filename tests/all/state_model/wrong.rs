@@ -79,7 +79,7 @@ fn write(epoch: &Epoch<'_>) {
 fn publish(epoch: &Epoch<'_>) {
     for state in epoch.sealed {
         state
-            .refresh_caches(&resolve(state))
+            .note_durable(&resolve(state))
             .expect("the `memory` stores fit");
     }
 }

@@ -237,21 +237,21 @@ impl LogReader for Logs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
     use crate::checkpoint::catalog::{Catalog, StreamShape};
     use crate::checkpoint::directory::{self, DirectoryOptions};
     use crate::checkpoint::{Committer, CommitterOptions};
-    use crate::connectors::conformance::check_input;
-    use crate::connectors::log::{LogInput, Unread};
     use crate::connectors::testing::Folder;
     use crate::disk::Disk;
-    use crate::model::{MessageRef, partition_of_key};
     use crate::state::{DbOptions, Durability};
 
-    #[test]
-    fn a_log_is_read_as_every_input_is() {
-        let folder = Folder::new();
+    /// A new state directory with one log stream, and its committer.
+    pub(crate) fn one_log(
+        folder: &Folder,
+        partitions: u32,
+        retention: Retention,
+    ) -> (Arc<Db>, Committer, StreamId) {
         let path = folder.path().join("state");
         let directory = directory::open_or_create(&DirectoryOptions {
             path: path.clone(),
@@ -262,18 +262,14 @@ mod tests {
             check: Box::new(|_| Ok(())),
         })
         .expect("a new directory");
-        let partitions = 3;
-        let shape = StreamShape {
-            partitions,
-            system: "log".into(),
-        };
-        let catalog =
-            Catalog::resolve_stream(&path, &directory.db, "in", shape).expect("a new stream");
+        let db = Arc::clone(&directory.db);
+        let catalog = Catalog::resolve_stream(&path, &db, "in", StreamShape::log(partitions));
+        let catalog = catalog.expect("a new stream");
         let id = catalog.streams["in"].id;
         let stream = LogStream {
             id,
             partitions,
-            retention: Retention::default(),
+            retention,
         };
         let options = CommitterOptions {
             logs: vec![stream],
@@ -284,6 +280,23 @@ mod tests {
         };
         let mut committer = Committer::open(directory, &options).expect("a committer");
         committer.register(&catalog, &[]).expect("the name is new");
+        (db, committer, id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::conformance::check_input;
+    use crate::connectors::log::{LogInput, Unread};
+    use crate::connectors::testing::Folder;
+    use crate::model::{MessageRef, partition_of_key};
+
+    #[test]
+    fn a_log_is_read_as_every_input_is() {
+        let folder = Folder::new();
+        let partitions = 3;
+        let (_, mut committer, id) = testing::one_log(&folder, partitions, Retention::default());
         let input = LogInput::new(committer.logs(), id, partitions, Unread::Kept);
         check_input(&input, 0);
         // Chunks of one message, of a few, and more than one chunk at once.
