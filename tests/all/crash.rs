@@ -12,10 +12,12 @@ use std::path::Path;
 use wasm_host::records::{self, StageRecord};
 use wasm_host::state::{Db, DbOptions};
 
-use case::{Case, FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, crash, crash_in, watched};
+use case::{
+    Case, FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS, crash, crash_in, watched,
+};
 
 use crate::harness::found::state_dir;
-use crate::harness::{ABORTED, Job, guest, in_repository};
+use crate::harness::{ABORTED, Job, copy, guest, in_repository};
 use crate::jobs::COUNT_LOG;
 
 /// The names of steps before which a process was ended.
@@ -89,7 +91,7 @@ impl Case {
 
 fn first_runs() -> Aborted {
     let short = |case: Case| Case { lines: 80, ..case }.first_run();
-    let cases = [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS];
+    let cases = [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS];
     cases.into_iter().flat_map(short).collect()
 }
 
@@ -174,6 +176,40 @@ fn committing_to_logs() -> Aborted {
     let case = FROM_FILE_TO_LOGS;
     let aborted = steps.iter().map(|step| case.after(&[step], one_epoch));
     aborted.flatten().collect()
+}
+
+fn committing_to_segments() -> Aborted {
+    let steps = [
+        "log.create:2",
+        "log.write:3",
+        "log.sync:3",
+        "commit.write:3",
+        "commit.witness:4",
+        "log.remove:1",
+        "log.free:1",
+    ];
+    let case = FROM_FILE_TO_SEGMENTS;
+    let aborted = steps.iter().map(|step| case.after(&[step], one_epoch));
+    aborted.flatten().collect()
+}
+
+/// A crash in the first start after an older version.
+fn upgrading() -> Aborted {
+    let steps = ["open.format", "open.database"];
+    let crashed = steps.iter().map(|step| {
+        let mut job = Job::new(COUNT_LOG).with_steps();
+        copy(
+            &in_repository("tests/fixtures/state-1"),
+            &job.path(".wasm-host/count"),
+        );
+        let step = crash(&mut job, step);
+        job.call(&["run", "--until-idle"]).expect(0);
+        let mut values = job.values("out");
+        values.sort();
+        assert_eq!(values, ["a 1", "a 2", "b 1", "b 2"], "{step}");
+        step
+    });
+    crashed.collect()
 }
 
 /// A crash before each step with a component that is new, twice in a row where it is kept; it is the checkpoint's component
@@ -362,6 +398,7 @@ fn steps_of_the_sources() -> Aborted {
                 "before_write",
                 "write_at",
                 "truncate",
+                "free",
                 "sync",
                 "sync_data",
             ] {
@@ -397,7 +434,7 @@ fn a_crash_before_any_step_loses_and_repeats_nothing() {
             committing_to_logs,
             without_sync_and_back,
         ],
-        &[retention_of_an_idle_job],
+        &[retention_of_an_idle_job, committing_to_segments, upgrading],
     ];
     let aborted = std::thread::scope(|scope| {
         let run = |scenarios: &'static [fn() -> Aborted]| {

@@ -34,6 +34,13 @@ fn sorted(job: &Job) -> Vec<String> {
     lines
 }
 
+/// The files that lines are from, in their order, and how many lines in a row.
+fn runs(lines: &[String]) -> Vec<(&str, usize)> {
+    let file = |line: &String| line.split('/').next().expect("a file").to_owned();
+    let runs = lines.chunk_by(|a, b| file(a) == file(b));
+    runs.map(|run| (run[0].as_str(), run.len())).collect()
+}
+
 /// `count` different lines.
 fn some(name: &str, count: usize) -> String {
     (0..count).map(|at| format!("{name}/{at:05}\n")).collect()
@@ -79,7 +86,11 @@ fn a_lagging_reader_loses_no_rotated_file() {
     running.terminate().expect(0);
     let all = [("a", 800), ("b", 800), ("c", 800), ("d", 800)];
     assert_eq!(sorted(&job), expected(&all));
-    assert!(lines(&job).is_sorted(), "in the order of the rotations");
+    assert!(
+        lines(&job).is_sorted(),
+        "in the order of the rotations: {:?}",
+        runs(&lines(&job))
+    );
 }
 
 #[test]

@@ -349,23 +349,19 @@ fn kills_during_a_guest_call_change_nothing() {
     Outcome::of(&job).is(&Outcome::of(&uninterrupted));
 }
 
-#[test]
-fn kills_during_a_large_write_change_nothing() {
-    let mut job = Job::new(&obey().replace("20ms", "500ms"));
+/// A job that has read one message, and three large ones that it is to send on in one write; and their texts.
+fn before_a_large_write(settings: &str) -> (Job, Vec<String>) {
+    let text = obey().replace("20ms\"", &format!("500ms\"\n{settings}"));
+    let job = Job::new(&text);
     job.feed(&["log", "produce", "in"], b"one\n").expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
     let large: Vec<String> = (0..3).map(|at| at.to_string().repeat(900_000)).collect();
     job.feed(&["log", "produce", "in"], large.join("\n").as_bytes())
         .expect(0);
-    let before = Found::of(&job).expect("a state directory").epoch();
-    // The first 1 MiB is in the log, or the first two.
-    for at in [2, 3, 2, 3, 2] {
-        kill_in_log("write", at, &mut job, &["run", "--until-idle"]);
-        assert_eq!(job.text("steps.log").lines().last(), Some("commit.write"));
-        let found = Found::of(&job).expect("a state directory");
-        assert_eq!(found.epoch(), before);
-        assert_eq!(found.phase(), Phase::Between);
-    }
+    (job, large)
+}
+
+fn after_a_large_write(job: &Job, large: &[String]) {
     job.call(&["run", "--until-idle"]).expect(0);
     let large = large
         .iter()
@@ -373,4 +369,41 @@ fn kills_during_a_large_write_change_nothing() {
         .map(|(text, count)| format!("{text} {count}"));
     let expected: Vec<String> = std::iter::once("one 1".to_owned()).chain(large).collect();
     assert!(job.values("out") == expected, "the output differs");
+}
+
+#[test]
+fn kills_during_a_large_write_change_nothing() {
+    // Without syncs all of it is in the database's log.
+    let (mut job, large) = before_a_large_write("durability = \"process\"");
+    let before = Found::of(&job).expect("a state directory").epoch();
+    // After the mark of unsynced writes, the first 1 MiB is in the log, or the first two.
+    for at in [3, 4, 3, 4, 3] {
+        kill_in_log("write", at, &mut job, &["run", "--until-idle"]);
+        assert_eq!(job.text("steps.log").lines().last(), Some("commit.write"));
+        let found = Found::of(&job).expect("a state directory");
+        assert_eq!(found.epoch(), before);
+    }
+    after_a_large_write(&job, &large);
+}
+
+#[test]
+fn kills_during_a_write_to_a_segment_change_nothing() {
+    let (mut job, large) = before_a_large_write("");
+    let before = Found::of(&job).expect("a state directory").epoch();
+    let segment = state_dir(&job).expect("a state directory");
+    let segment = [segment.join("segments/000000000001")];
+    for (call, at, step) in [
+        ("pwrite64", 1, "log.write"),
+        ("pwrite64", 2, "log.write"),
+        ("fdatasync", 1, "log.sync"),
+        ("pwrite64", 2, "log.write"),
+    ] {
+        let run = ["run", "--until-idle"];
+        with_steps(&mut job, |job| job.killed_in(call, at, &segment, &run));
+        assert_eq!(job.text("steps.log").lines().last(), Some(step));
+        let found = Found::of(&job).expect("a state directory");
+        assert_eq!(found.epoch(), before);
+        assert_eq!(found.phase(), Phase::Between);
+    }
+    after_a_large_write(&job, &large);
 }

@@ -34,6 +34,7 @@ mod refusals;
 mod retention;
 mod scheduling;
 mod scripts;
+mod segments;
 mod state_model;
 mod stores;
 mod syncs;

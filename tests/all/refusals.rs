@@ -104,11 +104,11 @@ fn the_state_of_another_job_is_refused() {
 
 #[test]
 fn a_newer_format_is_refused() {
-    refused("it has format 2, this wasm-host knows 1", |state| {
+    refused("it has format 3, this wasm-host knows 1 to 2", |state| {
         let text = fs::read_to_string(state.join("FORMAT")).expect("FORMAT");
         fs::write(
             state.join("FORMAT"),
-            text.replace("\"format\":1", "\"format\":2"),
+            text.replace("\"format\":2", "\"format\":3"),
         )
         .expect("FORMAT");
     });

@@ -10,6 +10,7 @@
 //! | `STEPS_FAIL_ONCE` | the same, for that one only |
 //! | `STEPS_HOLD` | `NAME:MS`: wait so long before each step of that name |
 //! | `STEPS_LIE` | `PATH`: a sync of a file or folder whose path ends with this does nothing for a power cut, as if the host had left it out |
+//! | `STEPS_SIZES` | `FILE:SYNC`: the bytes at which a file is followed by a new one, and those that are worth a sync of their own |
 //!
 //! `AT` is before step number N (counted from 1), before the N-th step of a name, `NAME:N`, or before the N-th operation, `operation:N`.
 
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use unsynced::{Forgets, Unsynced};
-use wasm_host::disk::{Disk, Operation, Steps};
+use wasm_host::disk::{Disk, Operation, Sizes, Steps};
 
 /// What operations are called where steps have their names.
 const OPERATION: &str = "operation";
@@ -68,6 +69,7 @@ struct Watched {
     fail: Option<Fail>,
     hold: Option<(String, Duration)>,
     lie: Option<PathBuf>,
+    sizes: Sizes,
     unsynced: Mutex<Unsynced>,
 }
 
@@ -131,6 +133,10 @@ impl Steps for Watched {
         Ok(())
     }
 
+    fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     fn operation(&self, operation: &Operation<'_>) -> io::Result<()> {
         self.point(OPERATION)?;
         if self.cut.is_some() && !self.is_left_out(operation) {
@@ -179,6 +185,13 @@ fn main() -> ExitCode {
             Duration::from_millis(ms.parse().expect("STEPS_HOLD ends with milliseconds")),
         )
     });
+    let sizes = of("STEPS_SIZES").map_or_else(Sizes::default, |sizes| {
+        let (file, sync) = sizes.split_once(':').expect("STEPS_SIZES is FILE:SYNC");
+        Sizes {
+            file: file.parse().expect("a number of bytes"),
+            sync: sync.parse().expect("a number of bytes"),
+        }
+    });
     let steps = Watched {
         log,
         abort: of("STEPS_ABORT").map(|at| At::parse(&at)),
@@ -187,6 +200,7 @@ fn main() -> ExitCode {
         fail,
         hold,
         lie: of("STEPS_LIE").map(PathBuf::from),
+        sizes,
         unsynced: Mutex::default(),
     };
     wasm_host::cli::main(std::env::args_os(), Disk::new(Arc::new(steps)))

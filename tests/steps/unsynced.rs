@@ -49,6 +49,7 @@ impl Unsynced {
                 }
             }
             Operation::Write(path, at, length) => self.content(path, at, length as u64),
+            Operation::Free(path, at, length) => self.content(path, at, length),
             Operation::Truncate(path, length) => self.content(path, length, u64::MAX),
             Operation::Rename(from, to) => self.0.push(Change::Renamed {
                 from: from.to_owned(),

@@ -21,7 +21,7 @@ use super::logs::{Appended, LogAppender, LogStream, Logs};
 use super::outputs::{ExternalStream, Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
 use super::stage::{CommitStage, Progress};
-use super::{CommitError, OpenError};
+use super::{BuildError, CommitError, OpenError};
 use crate::connectors::log::LogReader as _;
 use crate::disk::Disk;
 use crate::epoch::SealedEpoch;
@@ -117,7 +117,10 @@ impl Committer {
         } = opened;
         let state = |source| cannot_read(&path, source);
         let last = authority.catch_up(&db, last)?;
-        let appender = LogAppender::open(&db, &options.logs).map_err(state)?;
+        let durability = authority.durability();
+        let disk = options.disk.clone();
+        let appender = LogAppender::open(&db, &path, &options.logs, durability, disk.clone());
+        let appender = appender.map_err(state)?;
         let outputs = Outputs::open(&db, &path, &options.external, options.disk.clone())?;
         let (mut stamps, mut read_up_to) = (BTreeMap::new(), ReadUpTo::default());
         for (task, stream) in &options.reads {
@@ -129,12 +132,12 @@ impl Committer {
                 read_up_to.note(task, *stream, at.next);
             }
         }
-        let disk = options.disk.clone();
         let mut ledger = Ledger::new(Arc::clone(&db), lock, path.clone(), authority, last, disk);
         ledger.begin().map_err(|error| OpenError::Begin {
             path,
             source: Box::new(error),
         })?;
+        appender.clean_up()?;
         Ok(Committer {
             db,
             ledger,
@@ -296,10 +299,20 @@ impl Committer {
             carries: &|stream| self.ledger.carries(stream),
             failed_attempts,
         };
-        epoch_write::build(db, &parts, sealed, key).map_err(|error| CommitError::NotPrepared {
-            epoch: sealed.epoch,
-            why: shown::chain(&error),
-        })
+        let write = epoch_write::build(db, &parts, sealed, key);
+        let write = write.map_err(|error| {
+            let (epoch, why) = (sealed.epoch, shown::chain(&error));
+            match error {
+                BuildError::Log(error) if error.no_space() => CommitError::NoRoom { epoch, why },
+                _ => CommitError::NotPrepared { epoch, why },
+            }
+        })?;
+        self.sync_log(&write.then.appended)?;
+        Ok(write)
+    }
+
+    fn sync_log(&self, appended: &Appended) -> Result<(), CommitError> {
+        self.appender.sync(appended).map_err(CommitError::Log)
     }
 
     fn publish(
@@ -353,9 +366,10 @@ impl Committer {
         let ends = partitions.keys().map(end).collect();
         self.write_alone(|committer, writes, appended| {
             for (partition, messages) in partitions {
+                let at = (stream, *partition);
                 committer
                     .appender
-                    .append(writes, appended, (stream, *partition), messages, now);
+                    .append(writes, appended, at, messages, now)?;
             }
             Ok(())
         })?;
@@ -399,24 +413,26 @@ impl Committer {
         self.write_alone(|committer, writes, appended| {
             let read_up_to = &committer.read_up_to;
             let unread = |stream, partition| read_up_to.unread_from(stream, partition);
-            committer.appender.retain(writes, appended, &unread, now)
+            Ok(committer.appender.retain(writes, appended, &unread, now)?)
         })
     }
 
     /// A write that is not an epoch. Nothing to write: nothing happens.
     fn write_alone(
         &mut self,
-        fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), StateError>,
+        fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
     ) -> Result<(), CommitError> {
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
         let mut appended = Appended::default();
         fill(self, &mut writes, &mut appended)?;
+        let finished = self.appender.finish(&mut writes, &mut appended);
+        finished.map_err(CommitError::Log)?;
         if writes.is_empty() {
             return Ok(());
         }
         self.ledger.check_directory()?;
-        self.appender.write_records(&mut writes, &appended);
+        self.sync_log(&appended)?;
         let key = self.ledger.next(self.ledger.last().epoch);
         self.ledger.before("append.write")?;
         let unconfirmed = self.ledger.write(writes, key)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::BuildError;
 use super::logs::{Appended, LogAppender};
 use super::outputs::{Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
@@ -67,7 +68,7 @@ pub(super) fn build<'a>(
     parts: &Parts<'_>,
     sealed: &SealedEpoch,
     key: CommitKey,
-) -> Result<EpochWrite<'a>, StateError> {
+) -> Result<EpochWrite<'a>, BuildError> {
     let mut writes = db.write_set();
     let mut tasks = gather(&mut writes, parts, sealed, &key)?;
     let carries =
@@ -146,14 +147,14 @@ fn append(
     parts: &Parts<'_>,
     sent: Sent,
     time: TimestampMs,
-) -> Result<Appended, StateError> {
+) -> Result<Appended, BuildError> {
     let (appender, mut appended) = (parts.appender, Appended::default());
     for (at, messages) in sent {
-        appender.append(writes, &mut appended, at, &messages, time);
+        appender.append(writes, &mut appended, at, &messages, time)?;
     }
     let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
     appender.retain(writes, &mut appended, &unread, time)?;
-    appender.write_records(writes, &appended);
+    appender.finish(writes, &mut appended)?;
     Ok(appended)
 }
 

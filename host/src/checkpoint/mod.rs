@@ -158,6 +158,9 @@ pub enum CommitError {
     /// At the decision point: whether the checkpoint exists is unknown.
     #[error("write the checkpoint")]
     Write(#[source] DbError),
+    /// What was appended to the log could not be made durable.
+    #[error("write to the log")]
+    Log(#[source] DiskError),
     /// The witness could not be written.
     #[error("write the witness")]
     Witness(#[source] DiskError),
@@ -184,13 +187,33 @@ pub enum CommitError {
     WitnessGone(PathBuf),
 }
 
+/// A write could not be built. Nothing happened.
+#[derive(Debug, thiserror::Error)]
+enum BuildError {
+    /// The database cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The log cannot be appended to.
+    #[error(transparent)]
+    Log(#[from] DiskError),
+}
+
+impl From<BuildError> for CommitError {
+    fn from(error: BuildError) -> CommitError {
+        match error {
+            BuildError::State(error) => CommitError::State(error),
+            BuildError::Log(error) => CommitError::Log(error),
+        }
+    }
+}
+
 impl CommitError {
     /// Whether the disk is full.
     pub fn no_space(&self) -> bool {
         match self {
             CommitError::NoRoom { .. } => true,
             CommitError::Write(error) => error.no_space(),
-            CommitError::Witness(error) => error.no_space(),
+            CommitError::Witness(error) | CommitError::Log(error) => error.no_space(),
             CommitError::Deliver {
                 source: SinkError::Disk(error),
                 ..

@@ -69,11 +69,7 @@ impl CommitThread {
     ) -> CommitThread {
         let (sender, receiver) = channel();
         let thread = thread::Builder::new().name("commit".into());
-        let thread = thread.spawn(move || {
-            // Guests come first where there are not enough cores.
-            let _ = rustix::process::nice(5);
-            run(committer, &options, &receiver, &done);
-        });
+        let thread = thread.spawn(move || run(committer, &options, &receiver, &done));
         match thread {
             Ok(thread) => CommitThread {
                 work: Some(sender),

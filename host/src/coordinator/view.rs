@@ -1,5 +1,6 @@
 //! What is committed: the same answers for a job that runs and for one that does not.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::catalog::Catalog;
@@ -110,8 +111,8 @@ impl View {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn of_stopped(db: Arc<Db>) -> Result<View, StateError> {
-        let logs = Logs::open(&db, &[])?;
+    pub fn of_stopped(db: Arc<Db>, directory: &Path) -> Result<View, StateError> {
+        let logs = Logs::open(&db, directory, &[])?;
         Ok(View { db, logs })
     }
 
@@ -309,7 +310,7 @@ mod tests {
 
     /// A log that keeps messages for a second.
     struct Log {
-        _folder: Folder,
+        folder: Folder,
         db: Arc<Db>,
         committer: Committer,
         id: StreamId,
@@ -324,7 +325,7 @@ mod tests {
             };
             let (db, committer, id) = one_log(&folder, 1, retention);
             Log {
-                _folder: folder,
+                folder,
                 db,
                 committer,
                 id,
@@ -341,7 +342,8 @@ mod tests {
 
         /// A reader that has not been told what retention deletes from now on.
         fn view(&self) -> View {
-            View::of_stopped(Arc::clone(&self.db)).expect("a view")
+            let directory = self.folder.path().join("state");
+            View::of_stopped(Arc::clone(&self.db), &directory).expect("a view")
         }
     }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::{Disk, DiskError, Operation};
 
 /// An open file whose writes are durable when it is synced.
@@ -60,6 +62,18 @@ impl DurableFile {
         let operation = Operation::Truncate(&self.path, length);
         self.step(step, operation, || self.file.set_len(length))
             .map_err(DiskError::of("truncate", &self.path))
+    }
+
+    /// Announces a step and gives back the room of bytes that are not needed any more: they read as zeros, and the length stays.
+    ///
+    /// # Errors
+    /// The file system cannot do that, or the disk's answer.
+    pub fn free(&self, step: &'static str, at: u64, bytes: u64) -> Result<(), DiskError> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.step(step, Operation::Free(&self.path, at, bytes), || {
+            Ok(fallocate(&self.file, flags, at, bytes)?)
+        })
+        .map_err(DiskError::of("free a part of", &self.path))
     }
 
     /// Announces a step and makes content and length durable.

@@ -38,6 +38,29 @@ pub trait Steps: Send + Sync {
         let _ = operation;
         Ok(())
     }
+
+    /// What is large. A test makes it small.
+    fn sizes(&self) -> Sizes {
+        Sizes::default()
+    }
+}
+
+/// What is large for a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// A file that grows is followed by a new one.
+    pub file: u64,
+    /// Bytes are worth a sync of their own.
+    pub sync: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            file: 64 << 20,
+            sync: 64 << 10,
+        }
+    }
 }
 
 /// Ignores every step and operation.
@@ -57,6 +80,8 @@ pub enum Operation<'a> {
     Write(&'a Path, u64, usize),
     /// Cut or extend to a length.
     Truncate(&'a Path, u64),
+    /// Give back the room of bytes that are not needed any more: offset and length.
+    Free(&'a Path, u64, u64),
     /// Rename a file or folder, replacing what has that name.
     Rename(&'a Path, &'a Path),
     /// Remove a file, or a folder and all that is in it.
@@ -113,6 +138,11 @@ impl Disk {
     /// Every step and operation is reported to `steps`.
     pub fn new(steps: Arc<dyn Steps>) -> Disk {
         Disk { steps }
+    }
+
+    /// What is large.
+    pub fn sizes(&self) -> Sizes {
+        self.steps.sizes()
     }
 
     /// Announces a step.

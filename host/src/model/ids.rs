@@ -54,6 +54,19 @@ id!(
     StoreIndex(u16)
 );
 
+id!(
+    /// A file of the embedded log: counted from 1, never given again.
+    SegmentId(u64)
+);
+
+impl SegmentId {
+    /// The one after it.
+    #[must_use]
+    pub fn next(self) -> SegmentId {
+        SegmentId(self.0 + 1)
+    }
+}
+
 /// A task: one partition of a stage; the unit of state, order and restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {

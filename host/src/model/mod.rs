@@ -18,7 +18,7 @@ pub use column::{Column, ColumnError};
 pub(crate) use column::{check_parts, iterate};
 pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
 pub use ids::{
-    InputIndex, OutputIndex, PartitionId, StageId, StoreId, StoreIndex, StreamId, TaskId,
+    InputIndex, OutputIndex, PartitionId, SegmentId, StageId, StoreId, StoreIndex, StreamId, TaskId,
 };
 pub use message::{Batch, HeadersColumn, MessageRef, Messages};
 pub use partition::{murmur2, partition_of_key};

@@ -1,6 +1,6 @@
 //! The keys of records. Numbers are big-endian, so that the order of bytes is the order of numbers.
 
-use crate::model::{Epoch, PartitionId, StageId, StreamId, TaskId};
+use crate::model::{Epoch, PartitionId, SegmentId, StageId, StreamId, TaskId};
 
 /// The key of a record among those of its kind.
 pub trait RecordKey: Sized {
@@ -61,6 +61,16 @@ impl RecordKey for Epoch {
 
     fn read(bytes: &[u8]) -> Option<Epoch> {
         Some(Epoch(u64::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+impl RecordKey for SegmentId {
+    fn write(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.0.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<SegmentId> {
+        Some(SegmentId(u64::from_be_bytes(bytes.try_into().ok()?)))
     }
 }
 

@@ -10,6 +10,7 @@ mod commit;
 mod key;
 mod log;
 mod outbox;
+mod segment;
 mod stage;
 mod stream;
 mod task;
@@ -22,6 +23,7 @@ pub use checkpoint::CheckpointRecord;
 pub use key::RecordKey;
 pub use log::LogRecord;
 pub use outbox::OutboxRecord;
+pub use segment::SegmentRecord;
 pub use stage::StageRecord;
 pub use stream::StreamRecord;
 pub use task::TaskRecord;
@@ -46,13 +48,15 @@ pub enum Kind {
     Log,
     /// [`OutboxRecord`], by stream and partition.
     Outbox,
+    /// [`SegmentRecord`], by number.
+    Segment,
     /// [`CheckpointRecord`], by epoch; the last 100.
     Checkpoint,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Commit,
         Kind::Unwitnessed,
         Kind::Stage,
@@ -60,6 +64,7 @@ impl Kind {
         Kind::Task,
         Kind::Log,
         Kind::Outbox,
+        Kind::Segment,
         Kind::Checkpoint,
     ];
 
@@ -73,6 +78,7 @@ impl Kind {
             Kind::Task => "task/",
             Kind::Log => "log/",
             Kind::Outbox => "outbox/",
+            Kind::Segment => "segment/",
             Kind::Checkpoint => "checkpoint/",
         }
     }

@@ -31,11 +31,18 @@ pub struct Chunk {
 
 /// The stored form of messages appended at `appended`.
 pub fn encode(appended: TimestampMs, messages: &Messages) -> Vec<u8> {
-    let len = messages.len();
-    let mut out = Vec::with_capacity(64 + len * 24 + messages.data_len());
+    let mut out = Vec::new();
+    encode_into(&mut out, appended, messages);
+    out
+}
+
+/// Appends the stored form of messages.
+pub fn encode_into(out: &mut Vec<u8>, appended: TimestampMs, messages: &Messages) {
+    let (len, begin) = (messages.len(), out.len());
+    out.reserve(64 + len * 24 + messages.data_len());
     out.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
     out.extend_from_slice(&appended.to_le_bytes());
-    put_u32(&mut out, len);
+    put_u32(out, len);
     let keys = messages.keys.as_ref().map_or(0, |_| KEYS);
     let headers = messages.headers.as_ref().map_or(0, |_| HEADERS);
     out.push(keys | headers);
@@ -48,20 +55,19 @@ pub fn encode(appended: TimestampMs, messages: &Messages) -> Vec<u8> {
         out.extend_from_slice(&timestamp.to_le_bytes());
     }
     if let Some(keys) = &messages.keys {
-        put_column(&mut out, keys);
+        put_column(out, keys);
     }
-    put_column(&mut out, &messages.values);
+    put_column(out, &messages.values);
     if let Some(headers) = &messages.headers {
         headers
             .ends
             .iter()
             .for_each(|end| out.extend_from_slice(&end.to_le_bytes()));
-        put_column(&mut out, &headers.names);
-        put_column(&mut out, &headers.values);
+        put_column(out, &headers.names);
+        put_column(out, &headers.values);
     }
-    let crc = crc32c::crc32c(&out[PREFIX..]);
-    out[1..PREFIX].copy_from_slice(&crc.to_le_bytes());
-    out
+    let crc = crc32c::crc32c(&out[begin + PREFIX..]);
+    out[begin + 1..begin + PREFIX].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// When a stored chunk was appended and how many messages it has, without reading the rest.

@@ -59,6 +59,9 @@ dead-letters = "rejected"
 type = "rocksdb"
 "#;
 
+/// What a log keeps in a job over segments.
+const KEEPS: &str = "retention = { bytes = \"1kB\" }";
+
 const MAX_RATE: &str = "max-rate = \"2000/s\"";
 
 /// A job over a file of lines, and what must come of it.
@@ -68,6 +71,8 @@ pub(super) struct Case {
     pub(super) lines: usize,
     /// There is a folder for the state, as a mount point is.
     pub(super) in_place: bool,
+    /// The logs are in segments, each of some epochs, and one of them is kept in part.
+    pub(super) segments: bool,
 }
 
 /// Enough that chains of crashes do not come to their end.
@@ -75,23 +80,36 @@ pub(super) const FROM_FILE_TO_FILE: Case = Case {
     text: FILES,
     lines: 3000,
     in_place: false,
+    segments: false,
 };
 pub(super) const FROM_FILE_TO_LOGS: Case = Case {
     text: LOGS,
     lines: 3000,
     in_place: false,
+    segments: false,
+};
+pub(super) const FROM_FILE_TO_SEGMENTS: Case = Case {
+    segments: true,
+    ..FROM_FILE_TO_LOGS
 };
 
 impl Case {
     fn line(self, at: usize) -> String {
-        match self.text == LOGS && at % 10 == 3 {
+        // Where segments have dead letters and where they have none, they go in part or as a whole.
+        let may_reject = self.text == LOGS && !(self.segments && at / 100 % 2 == 1);
+        match may_reject && at % 10 == 3 {
             true => format!("reject line {at}"),
             false => format!("k{}", at * 7 % 23),
         }
     }
 
     pub(super) fn job(self) -> Job {
-        let job = Job::new(self.text).with_steps();
+        let mut job = Job::new(self.text).with_steps();
+        if self.segments {
+            let keeping = format!("[streams.out]\n{KEEPS}");
+            job.write_job(&job.text("job.toml").replace("[streams.out]", &keeping));
+            job = job.with_env("STEPS_SIZES", "1000:64");
+        }
         let lines: String = (0..self.lines).map(|at| self.line(at) + "\n").collect();
         job.write("in.txt", lines.as_bytes());
         if self.in_place {
@@ -110,7 +128,15 @@ impl Case {
         assert_eq!(position.as_u64(), Some(self.lines as u64), "{what}");
         let (out, rejected, state) = self.expected();
         if self.text == LOGS {
-            assert!(job.values("out") == out, "{what}: the output differs");
+            let found = job.values("out");
+            let kept = match self.segments {
+                true => found.len(),
+                false => out.len(),
+            };
+            assert!(
+                kept > 0 && found == out[out.len() - kept..],
+                "{what}: the output differs"
+            );
             assert_eq!(job.values("rejected"), rejected, "{what}");
         } else {
             let out: String = out.iter().map(|line| format!("{line}\n")).collect();

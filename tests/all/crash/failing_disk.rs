@@ -1,7 +1,7 @@
 //! A disk that fails, is full for a moment, or loses power, at every step and at every operation of a run. What comes of the job when
 //! the disk works again is what comes of a run without it.
 
-use super::case::{Case, FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS};
+use super::case::{Case, FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS};
 use crate::harness::{ABORTED, Done, Job};
 
 /// Runs a job with a variable of the host's disk. Whether what the variable says has come to pass.
@@ -49,7 +49,7 @@ fn failed(done: &Done) -> bool {
 fn a_disk_that_fails_from_some_point_on_costs_nothing() {
     std::thread::scope(|scope| {
         for error in ["EIO", "ENOSPC"] {
-            for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS] {
+            for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS] {
                 scope.spawn(move || at_every_point(short(case), "STEPS_FAIL", error, failed));
             }
         }
@@ -59,7 +59,7 @@ fn a_disk_that_fails_from_some_point_on_costs_nothing() {
 #[test]
 fn a_disk_that_fails_once_costs_nothing() {
     std::thread::scope(|scope| {
-        for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS] {
+        for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS] {
             scope.spawn(move || at_every_point(short(case), "STEPS_FAIL_ONCE", "EIO", failed));
         }
     });
@@ -70,7 +70,7 @@ fn a_power_cut_at_any_point_costs_nothing() {
     let cut = |done: &Done| done.code == ABORTED;
     std::thread::scope(|scope| {
         for what in ["all", "content"] {
-            for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS] {
+            for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS] {
                 scope.spawn(move || at_every_point(short(case), "STEPS_CUT", what, cut));
             }
         }
@@ -82,9 +82,11 @@ fn a_power_cut_at_any_point_costs_nothing() {
 #[test]
 fn a_power_cut_finds_each_sync_that_is_left_out() {
     std::thread::scope(|scope| {
-        for left_out in ["out/out-0-0", "out", "witness"] {
+        let files = ["out/out-0-0", "out", "witness"].map(|path| (FROM_FILE_TO_FILE, path));
+        let log = ["segments/000000000001", "segments"].map(|path| (FROM_FILE_TO_SEGMENTS, path));
+        for (case, left_out) in files.into_iter().chain(log) {
             scope.spawn(move || {
-                let case = short(FROM_FILE_TO_FILE);
+                let case = short(case);
                 let differs = |number: u64| {
                     let mut job = case.job();
                     job.env("STEPS_LIE", left_out);

@@ -58,7 +58,7 @@ impl Found {
         let folder = state_dir(job)?;
         let db = Db::open_read_only(&folder.join("db"), &DbOptions::default());
         let db = Arc::new(db.expect("the database opens"));
-        let view = View::of_stopped(Arc::clone(&db)).expect("the catalog can be read");
+        let view = View::of_stopped(Arc::clone(&db), &folder).expect("the catalog can be read");
         let tasks = view.tasks().expect("the tasks can be read");
         let positions = tasks.into_iter().filter_map(|mut task| {
             let (_, position) = task.record.positions.pop_first()?;

@@ -97,6 +97,7 @@ pub struct Job {
     /// The host that runs it.
     pub binary: PathBuf,
     environment: Vec<(String, String)>,
+    lasting: Vec<(String, String)>,
 }
 
 impl Job {
@@ -109,6 +110,7 @@ impl Job {
                 .expect("a temporary folder"),
             binary: host(),
             environment: Vec::new(),
+            lasting: Vec::new(),
         };
         job.write_job(text);
         job
@@ -127,6 +129,13 @@ impl Job {
     /// The same job with the host that tells of its steps.
     pub fn with_steps(mut self) -> Job {
         self.binary = steps();
+        self
+    }
+
+    /// Sets a variable that [`Job::clear_env`] leaves.
+    #[must_use]
+    pub fn with_env(mut self, name: &str, value: &str) -> Job {
+        self.lasting.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -175,6 +184,7 @@ impl Job {
             .arg(self.folder.path())
             .env("NO_COLOR", "1")
             .env("XDG_CACHE_HOME", cache())
+            .envs(self.lasting.iter().map(|(name, value)| (name, value)))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command

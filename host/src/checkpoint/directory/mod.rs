@@ -2,8 +2,9 @@
 //!
 //! | entry | what |
 //! | --- | --- |
-//! | `FORMAT` | JSON: `{"format":1,"job":…,"state-id":…}` |
+//! | `FORMAT` | JSON: `{"format":2,"job":…,"state-id":…}` |
 //! | `db/` | RocksDB |
+//! | `segments/` | parts of the embedded log, see [`super::logs`] |
 //! | `witness` | see [`super::witness`] |
 //! | `lock` | held by `flock`; JSON: `{"pid":…,"socket":…}` of the holder |
 //! | `code/` | components by their SHA-256 |

@@ -7,12 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::format::Identity;
 use super::init::{self, Found};
 use super::lock::{self, Held, Lock, Patience};
 use super::{
     Directory, DirectoryOptions, Inspected, await_reserve, boot_id, damaged, format, refused,
 };
 use crate::checkpoint::decide::{self, Verdict};
+use crate::checkpoint::logs;
 use crate::checkpoint::witness::Witness;
 use crate::checkpoint::{OpenError, StateId};
 use crate::model::{CommitKey, shown};
@@ -63,8 +65,8 @@ pub fn look(options: &DirectoryOptions<'_>) -> Result<Option<Inspected>, OpenErr
     let mut patience = Patience::default();
     while init::find(&options.path)? == Found::Made {
         let lock = Lock::share(&options.path.join("lock"), &mut patience)?;
-        if let Some((lock, state_id)) = enter(options, lock)? {
-            let (db, _) = check_unopened(options, state_id)?;
+        if let Some((lock, identity)) = enter(options, lock)? {
+            let (db, _) = check_unopened(options, identity.state_id)?;
             return Ok(Some(Inspected {
                 path: options.path.clone(),
                 db: Arc::new(db.with_right(lock.right())),
@@ -103,14 +105,16 @@ fn open_with(
     lock: Option<Lock>,
 ) -> Result<Option<Directory>, OpenError> {
     let path = &options.path;
-    let Some((lock, state_id)) = enter(options, lock)? else {
+    let Some((lock, identity)) = enter(options, lock)? else {
         return Ok(None);
     };
+    let state_id = identity.state_id;
     await_reserve(options)?;
     let (unopened, behind) = check_unopened(options, state_id)?;
     drop(unopened);
     let (db_path, witness_path) = (path.join("db"), path.join("witness"));
     init::end(&options.disk, path)?;
+    format::upgrade(&options.disk, path, &identity)?;
     options.disk.before_at("open.database", "open", &db_path)?;
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let db = db.with_right(lock.right());
@@ -135,7 +139,7 @@ fn open_with(
 fn enter(
     options: &DirectoryOptions<'_>,
     lock: Option<Lock>,
-) -> Result<Option<(Lock, StateId)>, OpenError> {
+) -> Result<Option<(Lock, Identity)>, OpenError> {
     let path = &options.path;
     let is_made = init::find(path)? == Found::Made;
     match lock {
@@ -163,6 +167,10 @@ fn check_unopened(
     let db = Db::open_read_only(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let commit = read_commit(path, &db)?;
     let behind = check_witness(path, state_id, &db, &commit)?;
+    let missing = logs::find_missing(path, &db);
+    if let Some(what) = missing.map_err(|error| database_damaged(path, &error))? {
+        return Err(damaged(path, &what));
+    }
     (options.check)(Some(&db))?;
     Ok((db, behind))
 }

@@ -1,17 +1,29 @@
 //! Appending to the embedded log, as part of a write.
+//!
+//! A write that appends little has the chunks in it, and one sync makes it durable. A write that appends much has the places of
+//! the chunks, which are in a segment: they pass neither through the write-ahead log nor through RocksDB's levels.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::grow::{Changes, Growing};
+use super::stored::{Place, Placed};
 use super::{LogStream, Logs, Retention, read_record};
+use crate::checkpoint::BuildError;
 use crate::checkpoint::ledger::Written;
+use crate::disk::{Disk, DiskError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs};
 use crate::records::{self, LogRecord};
-use crate::state::{Db, Family, StateError, WriteSet, chunk, keys};
+use crate::state::{Db, Durability, Family, StateError, WriteSet, chunk, keys};
 
 /// A chunk is closed when it holds this many bytes of keys, values and headers.
 const CHUNK_BYTES: usize = 64 << 10;
+/// A chunk is in a segment only if it is not smaller than what is worth a sync, divided by this.
+const SMALL: usize = 64;
+/// Bytes that are written to a segment at a time.
+const PIECE_BYTES: usize = 1 << 20;
 
 pub(super) struct Partition {
     /// As committed; changed by the committer only.
@@ -25,17 +37,45 @@ pub(super) struct Partition {
 pub(in crate::checkpoint) struct LogAppender {
     pub(super) logs: Arc<Logs>,
     pub(super) partitions: BTreeMap<(StreamId, PartitionId), Partition>,
+    pub(super) segments: Growing,
+    /// A write that appends fewer bytes to segments uses none.
+    sync_bytes: usize,
+    /// What every write survives. One that may be lost cannot have places: what they lead to may be lost without it.
+    durability: Durability,
 }
 
 /// What a write changes in the logs, to be shown once the write is proved.
 #[derive(Default)]
-pub(in crate::checkpoint) struct Appended(BTreeMap<(StreamId, PartitionId), LogRecord>);
+pub(in crate::checkpoint) struct Appended {
+    bounds: BTreeMap<(StreamId, PartitionId), LogRecord>,
+    pub(super) segments: Changes,
+    waiting: Waiting,
+}
+
+/// Chunks of which it is not known yet where they will be.
+#[derive(Default)]
+struct Waiting {
+    /// One after the other.
+    bytes: Vec<u8>,
+    chunks: Vec<WaitingChunk>,
+}
+
+struct WaitingChunk {
+    key: Vec<u8>,
+    count: u32,
+    appended: TimestampMs,
+    /// Where it ends in the bytes.
+    end: usize,
+}
 
 impl LogAppender {
     /// Reads the state of every partition of the streams.
     pub(in crate::checkpoint) fn open(
         db: &Arc<Db>,
+        directory: &Path,
         streams: &[LogStream],
+        durability: Durability,
+        disk: Disk,
     ) -> Result<LogAppender, StateError> {
         let mut partitions = BTreeMap::new();
         for stream in streams {
@@ -51,15 +91,32 @@ impl LogAppender {
                 partitions.insert((stream.id, partition), opened);
             }
         }
-        let logs = Logs::open(db, streams)?;
-        Ok(LogAppender { logs, partitions })
+        let logs = Logs::open(db, directory, streams)?;
+        let sync_bytes = disk.sizes().sync;
+        let segments = Growing::open(db, Arc::clone(&logs.segments), directory.to_owned(), disk)?;
+        Ok(LogAppender {
+            logs,
+            partitions,
+            segments,
+            sync_bytes,
+            durability,
+        })
+    }
+
+    /// Removes files that are left over. To be called when everything that was written is durable.
+    pub(in crate::checkpoint) fn clean_up(&self) -> Result<(), DiskError> {
+        match self.durability {
+            Durability::Sync => self.segments.remove_unknown(),
+            // A power cut may bring back the records of what looks left over.
+            Durability::Process => Ok(()),
+        }
     }
 
     pub(in crate::checkpoint) fn logs(&self) -> Arc<Logs> {
         Arc::clone(&self.logs)
     }
 
-    /// Adds messages to the end of a partition, in chunks.
+    /// Adds messages to the end of a partition, in chunks. [`LogAppender::finish`] decides where the last of them are.
     pub(in crate::checkpoint) fn append(
         &self,
         writes: &mut WriteSet<'_>,
@@ -67,7 +124,7 @@ impl LogAppender {
         at: (StreamId, PartitionId),
         messages: &Messages,
         now: TimestampMs,
-    ) {
+    ) -> Result<(), BuildError> {
         let before = self.current(appended, at);
         let mut record = before;
         let mut start = 0;
@@ -78,20 +135,34 @@ impl LogAppender {
                 bytes += message_bytes(messages, end);
                 end += 1;
             }
-            let stored = if start == 0 && end == messages.len() {
-                chunk::encode(now, messages)
+            let waiting = &mut appended.waiting;
+            let begin = waiting.bytes.len();
+            if start == 0 && end == messages.len() {
+                chunk::encode_into(&mut waiting.bytes, now, messages);
             } else {
                 let mut part = Messages::default();
                 part.extend_from(messages, start..end);
-                chunk::encode(now, &part)
-            };
-            writes.put(
-                Family::Log,
-                &keys::log_chunk(at.0, at.1, record.end),
-                &stored,
-            );
-            record.end += (end - start) as u64;
-            record.bytes += stored.len() as u64;
+                chunk::encode_into(&mut waiting.bytes, now, &part);
+            }
+            let len = waiting.bytes.len() - begin;
+            let key = keys::log_chunk(at.0, at.1, record.end);
+            let count = u32::try_from(end - start).unwrap_or(u32::MAX);
+            record.end += u64::from(count);
+            record.bytes += len as u64;
+            if len < self.sync_bytes / SMALL || self.durability == Durability::Process {
+                writes.put(Family::Log, &key, &waiting.bytes[begin..]);
+                waiting.bytes.truncate(begin);
+            } else {
+                waiting.chunks.push(WaitingChunk {
+                    key,
+                    count,
+                    appended: now,
+                    end: waiting.bytes.len(),
+                });
+                if waiting.bytes.len() >= PIECE_BYTES {
+                    self.place(writes, appended)?;
+                }
+            }
             start = end;
         }
         assert_eq!(
@@ -100,22 +171,67 @@ impl LogAppender {
             "each message has an offset"
         );
         appended.set(at, record);
+        Ok(())
     }
 
-    /// Adds the partitions' new records to the write.
-    pub(in crate::checkpoint) fn write_records(
+    /// Writes what waits to a segment, and the places of its chunks to the database.
+    fn place(&self, writes: &mut WriteSet<'_>, appended: &mut Appended) -> Result<(), DiskError> {
+        let waiting = &mut appended.waiting;
+        let (segment, first) = self
+            .segments
+            .append(&mut appended.segments, &waiting.bytes)?;
+        let mut begin = 0;
+        for chunk in waiting.chunks.drain(..) {
+            let place = Place {
+                segment,
+                at: first + begin as u64,
+                len: u32::try_from(chunk.end - begin).unwrap_or(u32::MAX),
+            };
+            let placed = Placed {
+                appended: chunk.appended,
+                count: chunk.count,
+                place,
+            };
+            writes.put(Family::Log, &chunk.key, &placed.encode());
+            begin = chunk.end;
+        }
+        waiting.bytes.clear();
+        Ok(())
+    }
+
+    /// Adds to the write what is left: the last chunks, and the new records of partitions and segments.
+    pub(in crate::checkpoint) fn finish(
         &self,
         writes: &mut WriteSet<'_>,
-        appended: &Appended,
-    ) {
-        for (at, record) in &appended.0 {
+        appended: &mut Appended,
+    ) -> Result<(), DiskError> {
+        let waiting = &appended.waiting;
+        if waiting.bytes.len() >= self.sync_bytes
+            || appended.segments.has_appended() && !waiting.chunks.is_empty()
+        {
+            self.place(writes, appended)?;
+        }
+        let waiting = std::mem::take(&mut appended.waiting);
+        let mut begin = 0;
+        for chunk in &waiting.chunks {
+            writes.put(Family::Log, &chunk.key, &waiting.bytes[begin..chunk.end]);
+            begin = chunk.end;
+        }
+        for (at, record) in &appended.bounds {
             records::put(writes, at, record);
         }
+        self.segments.write_records(writes, &mut appended.segments);
+        Ok(())
+    }
+
+    /// Makes durable what a write has put into a segment. Comes before the write.
+    pub(in crate::checkpoint) fn sync(&self, appended: &Appended) -> Result<(), DiskError> {
+        self.segments.sync(&appended.segments)
     }
 
     /// Shows readers what a write has appended and deleted.
     pub(in crate::checkpoint) fn publish(&mut self, appended: Appended, _: &Written) {
-        for (at, record) in appended.0 {
+        for (at, record) in appended.bounds {
             if let Some(partition) = self.partitions.get_mut(&at) {
                 let before = std::mem::replace(&mut partition.record, record);
                 assert!(
@@ -127,10 +243,12 @@ impl LogAppender {
                 published.send_replace((record.start, record.end));
             }
         }
+        let synced = self.durability == Durability::Sync;
+        self.segments.apply(appended.segments, synced);
     }
 
     pub(super) fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> LogRecord {
-        appended.0.get(&at).copied().unwrap_or_else(|| {
+        appended.bounds.get(&at).copied().unwrap_or_else(|| {
             self.partitions
                 .get(&at)
                 .map(|p| p.record)
@@ -141,7 +259,7 @@ impl LogAppender {
 
 impl Appended {
     pub(super) fn set(&mut self, at: (StreamId, PartitionId), record: LogRecord) {
-        self.0.insert(at, record);
+        self.bounds.insert(at, record);
     }
 }
 

@@ -3,9 +3,13 @@
 //! [`append`] adds to it within a write, [`retain`] deletes from it; both take effect for readers when that write is proved.
 
 mod append;
+mod grow;
 mod retain;
+mod segments;
+mod stored;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +22,9 @@ use crate::records::{self, LogRecord, StreamRecord};
 use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
 pub(super) use append::{Appended, LogAppender};
+use segments::Segments;
+pub(super) use segments::find_missing;
+use stored::{Placed, Stored};
 
 /// How much is read at a time in a search for a timestamp.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -50,6 +57,7 @@ type Bounds = (Offset, Offset);
 /// The published part of every log partition. Shared by the readers.
 pub struct Logs {
     db: Arc<Db>,
+    segments: Arc<Segments>,
     published: BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>,
 }
 
@@ -63,7 +71,11 @@ impl Logs {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn open(db: &Arc<Db>, streams: &[LogStream]) -> Result<Arc<Logs>, StateError> {
+    pub fn open(
+        db: &Arc<Db>,
+        directory: &Path,
+        streams: &[LogStream],
+    ) -> Result<Arc<Logs>, StateError> {
         let mut partitions: BTreeMap<StreamId, u32> = records::list::<StreamRecord>(db)?
             .into_iter()
             .filter(|(_, stream)| stream.is_in_log())
@@ -80,6 +92,7 @@ impl Logs {
         }
         Ok(Arc::new(Logs {
             db: Arc::clone(db),
+            segments: Arc::new(Segments::of(directory)),
             published,
         }))
     }
@@ -88,6 +101,39 @@ impl Logs {
         self.published
             .get(&(stream, partition))
             .map_or((0, 0), |bounds| *bounds.borrow())
+    }
+
+    /// The messages of a chunk.
+    fn messages_of(&self, stored: &Stored<'_>) -> Result<Messages, SourceError> {
+        let decoded = match stored {
+            Stored::Here(bytes) => chunk::decode(bytes),
+            Stored::There(Placed { place, .. }) => {
+                match self.segments.read(place).map_err(|error| damaged(&error))? {
+                    Some(bytes) => chunk::decode(&bytes),
+                    None => {
+                        let path = self.segments.path(place.segment);
+                        let what = format!("{} is gone", path.display());
+                        return Err(SourceError::Damaged { what });
+                    }
+                }
+            }
+        };
+        Ok(decoded.map_err(|error| damaged(&error))?.messages)
+    }
+
+    /// Why a chunk for an offset before `end` cannot be read.
+    fn not_read(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        offset: Offset,
+        end: Offset,
+        why: SourceError,
+    ) -> SourceError {
+        match self.not_held(stream, partition, offset, end) {
+            SourceError::Damaged { .. } => why,
+            retained => retained,
+        }
     }
 
     /// Why there is no chunk for an offset before `end`.
@@ -153,13 +199,16 @@ impl LogReader for Logs {
         }
         let mut next = from;
         while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {
+            let stored = Stored::of(stored).map_err(|error| damaged(&error))?;
             if !read.messages.is_empty() && read.messages.data_len() + stored.len() > bytes_max {
                 break;
             }
             let base = keys::trailing_number(key).unwrap_or_default();
-            let messages = chunk::decode(stored)
-                .map_err(|error| damaged(&error))?
-                .messages;
+            let messages = match self.messages_of(&stored) {
+                Ok(messages) => messages,
+                // Its room may be freed while it is read.
+                Err(error) => return Err(self.not_read(stream, partition, next, end, error)),
+            };
             let count = messages.len() as u64;
             if base > next || base + count <= next {
                 return Err(SourceError::Damaged {

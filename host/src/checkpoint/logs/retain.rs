@@ -1,9 +1,10 @@
 //! Retention: which chunks of the embedded log a write deletes.
 
 use super::append::{Appended, LogAppender, Partition};
+use super::stored::{Place, Stored};
 use crate::model::{Offset, PartitionId, StreamId, TimestampMs};
 use crate::records::LogRecord;
-use crate::state::{Family, Order, StateError, WriteSet, chunk, keys};
+use crate::state::{Family, Order, StateError, WriteSet, keys};
 
 /// No more chunks than this are deleted one by one. Every reader of the log pays for a range delete in RocksDB.
 const DELETED_ONE_BY_ONE: usize = 64;
@@ -21,6 +22,8 @@ struct Bounds {
 struct Gone {
     /// The offsets of the first of them, one more than are deleted one by one.
     first: Vec<Offset>,
+    /// Where those are that are in segments.
+    places: Vec<Place>,
     /// What is left.
     left: LogRecord,
 }
@@ -60,6 +63,9 @@ impl LogAppender {
             if let Some(gone) = self.find_gone(*at, partition, before, &bounds)? {
                 delete(writes, *at, before.start, &gone);
                 appended.set(*at, gone.left);
+                for place in gone.places {
+                    self.segments.delete(&mut appended.segments, place);
+                }
             }
         }
         Ok(())
@@ -86,12 +92,14 @@ impl LogAppender {
         let mut walk = self.logs.db.walk(Family::Log, lower, upper, Order::Up);
         let mut gone = Gone {
             first: Vec::new(),
+            places: Vec::new(),
             left: before,
         };
         while let Some((key, stored)) = walk.entry()? {
-            let (when, count) = chunk::peek(stored)?;
+            let stored = Stored::of(stored)?;
+            let (when, count, bytes) = stored.peek()?;
             let base = keys::trailing_number(key).unwrap_or_default();
-            let end = base + count as u64;
+            let end = base + count;
             if base == before.start {
                 partition.first.set(Some((base, when)));
             }
@@ -99,7 +107,10 @@ impl LogAppender {
                 break;
             }
             gone.left.start = end;
-            gone.left.bytes = gone.left.bytes.saturating_sub(stored.len() as u64);
+            gone.left.bytes = gone.left.bytes.saturating_sub(bytes);
+            if let Stored::There(placed) = stored {
+                gone.places.push(placed.place);
+            }
             if gone.first.len() <= DELETED_ONE_BY_ONE {
                 gone.first.push(base);
             }

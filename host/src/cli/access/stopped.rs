@@ -40,7 +40,8 @@ impl Stopped<'_> {
                 ),
             )
         })?;
-        let view = View::of_stopped(Arc::clone(&inspected.db)).map_err(unreadable)?;
+        let view =
+            View::of_stopped(Arc::clone(&inspected.db), &inspected.path).map_err(unreadable)?;
         Ok(Stopped {
             job,
             view,

@@ -467,9 +467,8 @@ impl State {
         self.watch.set_folders(folders.into_iter())
     }
 
-    /// Adds files that were opened because they were new. Returns their numbers.
-    fn take(&mut self, mut fresh: Vec<(Sighting, File)>, pattern: &Pattern) -> Vec<u64> {
-        fresh.sort_by(|(a, _), (b, _)| a.by_age(b));
+    /// Adds files that were opened because they were new, in this order. Returns their numbers.
+    fn take(&mut self, fresh: Vec<(Sighting, File)>, pattern: &Pattern) -> Vec<u64> {
         let mut numbers = Vec::new();
         for (sighting, file) in fresh {
             let handle = match self.known((sighting.device, sighting.inode)) {
@@ -589,5 +588,32 @@ mod tests {
             .map(|file| file.length())
             .collect::<Vec<_>>();
         assert_eq!(lengths, [33]);
+    }
+
+    #[test]
+    fn files_of_one_moment_are_found_in_the_order_in_which_they_were_made() {
+        let folder = Folder::new();
+        let pattern = Pattern::new(&folder.pattern("app.log")).expect("a pattern");
+        let files = Files::new(pattern, Watch::new);
+        let (member, _) = files.join().expect("a reader");
+        let state = files.shared.state.lock();
+        let moment = std::time::SystemTime::UNIX_EPOCH;
+        for name in ["app.log.2", "app.log.1", "app.log"] {
+            folder.write("app.log", name);
+            let file = File::options()
+                .write(true)
+                .open(folder.path().join("app.log"));
+            file.expect("a file").set_modified(moment).expect("a time");
+            if name != "app.log" {
+                folder.rename("app.log", name);
+            }
+        }
+        drop(state);
+        files.update().expect("the files");
+
+        let found = member.take().found;
+        let name = |file: &Arc<Handle>| file.path().file_name().map(|name| name.to_owned());
+        let names: Vec<_> = found.iter().filter_map(name).collect();
+        assert_eq!(names, ["app.log.2", "app.log.1", "app.log"]);
     }
 }

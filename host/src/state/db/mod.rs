@@ -119,6 +119,10 @@ impl Default for DbOptions {
     }
 }
 
+/// Bytes a second where RocksDB wants to slow writes down: as good as unlimited.
+const DELAYED_WRITE_RATE: u64 = 1 << 30;
+/// Memtables of a family that may wait to be flushed, before writes are stopped: an epoch is written in one go.
+const MEMTABLES: i32 = 8;
 /// A file is compacted if half of this many entries in a row, or of all of them, are deletes.
 const DELETES_WINDOW: usize = 4 << 10;
 /// A memtable with this many range deletes is flushed: each read of it pays for them.
@@ -307,8 +311,13 @@ fn open_error(path: &Path, source: rocksdb::Error) -> DbError {
 fn database_options(options: &DbOptions) -> Options {
     // Options without a setter in the crate come first, as text; the setters work on top of them. A background error is
     // never resumed from: the process ends, and recovery reads what is on the disk.
-    let text = "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true";
-    let mut db = options_of(text);
+    // Writes come from one thread, an epoch at a time, and what an epoch may hold is bounded: slowing them down by the byte
+    // would only make guests stand.
+    let text = format!(
+        "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true;\
+         delayed_write_rate={DELAYED_WRITE_RATE}"
+    );
+    let mut db = options_of(&text);
     db.set_paranoid_checks(true);
     db.set_max_total_wal_size(options.wal_bytes_max);
     db.set_db_write_buffer_size(options.write_buffer_bytes);
@@ -327,7 +336,6 @@ fn database_options(options: &DbOptions) -> Options {
     db.set_info_logger(logger);
     if let Ok(mut env) = Env::new() {
         env.lower_thread_pool_cpu_priority();
-        env.lower_high_priority_thread_pool_cpu_priority();
         db.set_env(&env);
     }
     db
@@ -351,8 +359,7 @@ fn family_options(family: Family, options: &DbOptions, cache: Option<&Cache>) ->
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     cf.set_level_compaction_dynamic_level_bytes(true);
-    // An epoch is written in one go: flushes may lag behind by a few memtables before writes are stopped.
-    cf.set_max_write_buffer_number(4);
+    cf.set_max_write_buffer_number(MEMTABLES);
     cf.set_compression_type(DBCompressionType::Lz4);
     match family {
         Family::State => {

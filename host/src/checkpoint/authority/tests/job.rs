@@ -316,8 +316,8 @@ pub(super) fn expected() -> Result {
 
 /// What has come of it, read from the disk and from the broker.
 pub(super) fn result(folder: &Path, decides: &Decides) -> Result {
-    let path = folder.join("state").join("db");
-    let db = Db::open_read_only(&path, &DbOptions::default());
+    let directory = folder.join("state");
+    let db = Db::open_read_only(&directory.join("db"), &DbOptions::default());
     let db = Arc::new(db.expect("a database"));
     let catalog = catalog(folder, &db).expect("the catalog");
     let store = catalog.stages["count"].stores["counts"];
@@ -338,7 +338,7 @@ pub(super) fn result(folder: &Path, decides: &Decides) -> Result {
         Decides::Broker(broker) => (0..PARTITIONS).map(|at| broker.output(at)).collect(),
         Decides::Database(_) => {
             let log = out_log(&catalog);
-            let logs = Logs::open(&db, std::slice::from_ref(&log)).expect("the logs");
+            let logs = Logs::open(&db, &directory, std::slice::from_ref(&log)).expect("the logs");
             let partitions = (0..PARTITIONS).map(PartitionId);
             partitions.map(|at| read_all(&logs, log.id, at)).collect()
         }
