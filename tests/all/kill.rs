@@ -376,9 +376,9 @@ fn kills_during_a_large_write_change_nothing() {
     // Without syncs all of it is in the database's log.
     let (mut job, large) = before_a_large_write("durability = \"process\"");
     let before = Found::of(&job).expect("a state directory").epoch();
-    // After the mark of unsynced writes, the first 1 MiB is in the log, or the first two.
-    for at in [3, 4, 3, 4, 3] {
-        kill_in_log("write", at, &mut job, &["run", "--until-idle"]);
+    // After the mark of unsynced writes, the first 1 MiB is in the log.
+    for _ in 0..3 {
+        kill_in_log("write", 3, &mut job, &["run", "--until-idle"]);
         assert_eq!(job.text("steps.log").lines().last(), Some("commit.write"));
         let found = Found::of(&job).expect("a state directory");
         assert_eq!(found.epoch(), before);
