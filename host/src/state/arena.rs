@@ -213,6 +213,12 @@ impl Chunk {
         &bytes[HEADER..HEADER + word(bytes, 12) as usize]
     }
 
+    /// Reads a little of the record at a unit: from its first cache line, and from where the next one begins.
+    pub(super) fn touch(&self, unit: usize) -> u8 {
+        let bytes = self.at(unit);
+        bytes[0] ^ bytes.get(LINE).unwrap_or(&0)
+    }
+
     /// Forgets the version before a record and returns it.
     pub(super) fn take_previous(&mut self, unit: usize) -> Ref {
         let record = self.at_mut(unit);

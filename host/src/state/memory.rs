@@ -103,6 +103,11 @@ impl Memory {
         self.chunk(at.chunk()).key(at.unit())
     }
 
+    /// Reads a little of the record at a place.
+    pub(super) fn touch(&self, at: Ref) -> u8 {
+        self.chunk(at.chunk()).touch(at.unit())
+    }
+
     /// A chunk by its number.
     pub(super) fn chunk(&self, number: usize) -> &Chunk {
         match &self.places[number] {

@@ -173,6 +173,17 @@ impl Table {
         self.judge(Some(self.memory.record(at)), key, &self.cover)
     }
 
+    /// Brings what is known of some keys into the processor's caches. The loads for one key wait for each other; those for several
+    /// keys overlap.
+    pub(super) fn warm<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let touch = |key: &[u8]| {
+            let hash = self.hasher.hash(key);
+            let found = self.slots.find(hash.spread(), |slot| slot.hash() == hash);
+            found.map_or(0, |slot| self.memory.touch(slot.at()))
+        };
+        std::hint::black_box(keys.fold(0, |all, key| all ^ touch(key)));
+    }
+
     /// What was known of a key after the write of number `number`, when `cover` were the range deletes of the open epoch.
     pub(super) fn get_at(&self, key: &[u8], number: u64, cover: &Cover) -> Lookup<'_> {
         let hash = self.hasher.hash(key);

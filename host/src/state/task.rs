@@ -108,6 +108,12 @@ impl TaskState {
         handle.base().get_with(handle.prefix(), key, scratch, found)
     }
 
+    /// Prepares for reads and writes of some keys, which are then faster. As few as fit into the processor's first cache: a few
+    /// dozen.
+    pub fn warm<'a>(&self, store: StoreIndex, keys: impl Iterator<Item = &'a [u8]>) {
+        self.stores[store.index()].table.warm(keys);
+    }
+
     /// The value of a key.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ use crate::runtime::fault::{DeadlinePassed, HostFailed};
 use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
+/// Keys whose values are brought into the processor's caches at a time.
+const WARMED: usize = 32;
+
 /// The types that handles are of.
 struct Store;
 struct Cursor;
@@ -182,7 +185,12 @@ fn get_many(
         // A first guess, which a guest cannot drive beyond 2 MiB.
         let likely = keys.len().min(1 << 15);
         let mut found = Column::with_capacity(likely, likely * 32);
-        for key in keys.iter() {
+        let mut ahead = keys.iter();
+        for (at, key) in keys.iter().enumerate() {
+            if at % WARMED == 0 {
+                let some = ahead.by_ref().take(WARMED).flatten();
+                context.state_mut().warm(store, some);
+            }
             deadline.check()?;
             let key = present(key)?;
             check_key(limits, key)?;
