@@ -182,7 +182,7 @@ fn committing_to_segments() -> Aborted {
     let steps = [
         "log.create:2",
         "log.write:3",
-        "log.sync:3",
+        "log.sync:2",
         "commit.write:3",
         "commit.witness:4",
         "log.remove:1",

@@ -1,10 +1,11 @@
 //! Logs that are appended to in bulk: their chunks are in files of their own beside the database.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::harness::{Job, wait_until};
+use crate::harness::{Job, copy, wait_until};
 use crate::jobs::COUNT_LOG;
 
 const LOG: &str = ".wasm-host/count/segments";
@@ -95,6 +96,24 @@ fn a_damaged_segment_is_found_by_who_reads_it() {
 }
 
 #[test]
+fn a_chunk_in_the_place_of_another_is_found() {
+    let job = job("");
+    let line = |letter: &str| format!("k={}\n", letter.repeat(60_000));
+    let lines = line("a") + &line("b");
+    let arguments = ["log", "produce", "in", "--key-separator", "="];
+    job.feed(&arguments, lines.as_bytes()).expect(0);
+    let segment = &files(&job)[0];
+    let bytes = fs::read(segment).expect("a segment");
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    fs::write(segment, [second, first].concat()).expect("a segment");
+    let says = "segments/000000000001 has another chunk than was written";
+    job.call(&["log", "consume", "in"]).expect(4).says(says);
+    job.call(&["run", "--until-idle"]).expect(3).says(says);
+    fs::write(segment, bytes).expect("a segment");
+    job.call(&["log", "consume", "in"]).expect(0);
+}
+
+#[test]
 fn a_segment_that_is_gone_or_too_short_is_refused_at_the_start() {
     let job = job("");
     append(&job, 10);
@@ -166,4 +185,36 @@ fn retention_removes_segments_and_frees_what_is_deleted_of_others() {
     assert!(taken(&after) < 400_000, "{} bytes", taken(&after));
     assert_eq!(job.values("kept").len(), 1);
     assert_eq!(job.log("in").lines().count(), 2, "a chunk of 60 kB");
+}
+
+/// The files below a folder, with what is in them.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => found.extend(contents(&path)),
+            false => _ = found.insert(path.clone(), fs::read(&path).expect("a file")),
+        }
+    }
+    found
+}
+
+#[test]
+fn the_segments_of_a_directory_that_was_put_in_the_place_of_the_jobs_are_left_alone() {
+    let job = job("retention = { bytes = \"1.1MB\" }\ndrop-unread = true");
+    append(&job, 40);
+    let running = job.answering();
+    wait_until("some of a segment is deleted", || {
+        let logs = job.json(&["log", "list"]);
+        logs.iter()
+            .any(|log| log["stream"] == "in" && log["oldest"].as_u64() > Some(0))
+    });
+    let (state, aside) = (job.path(".wasm-host/count"), job.path("aside"));
+    fs::rename(&state, &aside).expect("the state directory");
+    copy(&aside, &state);
+    let before = contents(&state);
+    // The end would free the room of what is deleted.
+    running.terminate();
+    assert!(contents(&state) == before, "the copy was changed");
 }

@@ -269,6 +269,7 @@ impl Committer {
             }
             Way::Deliver(committed) => {
                 self.progress.enter(committed.epoch, CommitStage::Deliver);
+                self.clear_away(false);
                 self.outputs
                     .deliver(committed.outgoing, &committed.written)?;
                 self.progress.end();
@@ -304,7 +305,10 @@ impl Committer {
             let (epoch, why) = (sealed.epoch, shown::chain(&error));
             match error {
                 BuildError::Log(error) if error.no_space() => CommitError::NoRoom { epoch, why },
-                _ => CommitError::NotPrepared { epoch, why },
+                BuildError::Sync(error) => CommitError::Log(error),
+                BuildError::Log(_) | BuildError::State(_) => {
+                    CommitError::NotPrepared { epoch, why }
+                }
             }
         })?;
         self.sync_log(&write.then.appended)?;
@@ -422,16 +426,15 @@ impl Committer {
         &mut self,
         fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
     ) -> Result<(), CommitError> {
+        self.ledger.check_directory()?;
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
         let mut appended = Appended::default();
         fill(self, &mut writes, &mut appended)?;
-        let finished = self.appender.finish(&mut writes, &mut appended);
-        finished.map_err(CommitError::Log)?;
+        self.appender.finish(&mut writes, &mut appended)?;
         if writes.is_empty() {
             return Ok(());
         }
-        self.ledger.check_directory()?;
         self.sync_log(&appended)?;
         let key = self.ledger.next(self.ledger.last().epoch);
         self.ledger.before("append.write")?;
@@ -439,7 +442,21 @@ impl Committer {
         let written = self.ledger.confirm(unconfirmed)?;
         self.ledger.before("commit.publish")?;
         self.appender.publish(appended, &written);
+        self.clear_away(false);
         Ok(())
+    }
+
+    /// Gives back the room of what is deleted. `all`: also where it is little, because the process ends.
+    fn clear_away(&mut self, all: bool) {
+        // Whoever put another directory in the place of this one needs its files.
+        if self.appender.has_waste() && self.ledger.check_directory().is_ok() {
+            self.appender.clear_away(all);
+        }
+    }
+
+    /// Nothing more is to be written.
+    pub fn close(mut self) {
+        self.clear_away(true);
     }
 }
 

@@ -196,13 +196,16 @@ enum BuildError {
     /// The log cannot be appended to.
     #[error(transparent)]
     Log(#[from] DiskError),
+    /// What was made for the log may not be durable, and another attempt would not show it.
+    #[error(transparent)]
+    Sync(DiskError),
 }
 
 impl From<BuildError> for CommitError {
     fn from(error: BuildError) -> CommitError {
         match error {
             BuildError::State(error) => CommitError::State(error),
-            BuildError::Log(error) => CommitError::Log(error),
+            BuildError::Log(error) | BuildError::Sync(error) => CommitError::Log(error),
         }
     }
 }

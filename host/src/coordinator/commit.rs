@@ -125,7 +125,7 @@ fn run(
                     return done(Done::Fatal(error));
                 }
             }
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return committer.close(),
         }
         if retained.elapsed() >= RETAIN_EVERY {
             retained = Instant::now();

@@ -80,16 +80,19 @@ pub fn peek(stored: &[u8]) -> Result<(TimestampMs, usize), StateError> {
     Ok((appended, reader.u32()?))
 }
 
+/// The checksum of a stored chunk, as it says itself.
+pub fn checksum(stored: &[u8]) -> u32 {
+    let crc = stored.get(1..).and_then(<[u8]>::first_chunk);
+    crc.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
 /// Reads a stored chunk.
 ///
 /// # Errors
 /// It is not what was written.
 pub fn decode(stored: &[u8]) -> Result<Chunk, StateError> {
     let mut reader = Reader::new(stored)?;
-    let crc = stored[1..]
-        .first_chunk()
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes));
-    if crc32c::crc32c(reader.rest) != crc {
+    if crc32c::crc32c(reader.rest) != checksum(stored) {
         return Err(damaged("its checksum does not match"));
     }
     let appended = i64::from_le_bytes(reader.array()?);

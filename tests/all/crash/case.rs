@@ -96,10 +96,12 @@ pub(super) const FROM_FILE_TO_SEGMENTS: Case = Case {
 impl Case {
     fn line(self, at: usize) -> String {
         // Where segments have dead letters and where they have none, they go in part or as a whole.
-        let may_reject = self.text == LOGS && !(self.segments && at / 100 % 2 == 1);
+        let may_reject = self.text == LOGS && !(self.segments && at / 600 % 2 == 1);
+        // Room is freed in blocks of 4 KiB.
+        let more = if self.segments { 250 } else { 0 };
         match may_reject && at % 10 == 3 {
             true => format!("reject line {at}"),
-            false => format!("k{}", at * 7 % 23),
+            false => format!("k{}{}", at * 7 % 23, "x".repeat(more)),
         }
     }
 
@@ -108,7 +110,7 @@ impl Case {
         if self.segments {
             let keeping = format!("[streams.out]\n{KEEPS}");
             job.write_job(&job.text("job.toml").replace("[streams.out]", &keeping));
-            job = job.with_env("STEPS_SIZES", "1000:64");
+            job = job.with_env("STEPS_SIZES", "60000:64");
         }
         let lines: String = (0..self.lines).map(|at| self.line(at) + "\n").collect();
         job.write("in.txt", lines.as_bytes());

@@ -175,7 +175,7 @@ impl LogAppender {
     }
 
     /// Writes what waits to a segment, and the places of its chunks to the database.
-    fn place(&self, writes: &mut WriteSet<'_>, appended: &mut Appended) -> Result<(), DiskError> {
+    fn place(&self, writes: &mut WriteSet<'_>, appended: &mut Appended) -> Result<(), BuildError> {
         let waiting = &mut appended.waiting;
         let (segment, first) = self
             .segments
@@ -190,6 +190,7 @@ impl LogAppender {
             let placed = Placed {
                 appended: chunk.appended,
                 count: chunk.count,
+                crc: chunk::checksum(&waiting.bytes[begin..chunk.end]),
                 place,
             };
             writes.put(Family::Log, &chunk.key, &placed.encode());
@@ -204,7 +205,7 @@ impl LogAppender {
         &self,
         writes: &mut WriteSet<'_>,
         appended: &mut Appended,
-    ) -> Result<(), DiskError> {
+    ) -> Result<(), BuildError> {
         let waiting = &appended.waiting;
         if waiting.bytes.len() >= self.sync_bytes
             || appended.segments.has_appended() && !waiting.chunks.is_empty()
@@ -245,6 +246,19 @@ impl LogAppender {
         }
         let synced = self.durability == Durability::Sync;
         self.segments.apply(appended.segments, synced);
+    }
+
+    /// Whether files or parts of them are needed no more.
+    pub(in crate::checkpoint) fn has_waste(&self) -> bool {
+        self.segments.has_waste()
+    }
+
+    /// Gives room back to the file system; `all`: also where it is little. The directory must be the one that was opened.
+    pub(in crate::checkpoint) fn clear_away(&mut self, all: bool) {
+        self.segments.clear_away();
+        if all {
+            self.segments.clear_away_all();
+        }
     }
 
     pub(super) fn current(&self, appended: &Appended, at: (StreamId, PartitionId)) -> LogRecord {

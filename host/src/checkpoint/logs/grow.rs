@@ -3,12 +3,15 @@
 //! A write appends beyond what exists, syncs it, and only then is made; so what a crash leaves behind there was never part of a
 //! log, and is written over. A segment is removed, and the room of chunks in it is freed, only after a synced write that says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::segments::Segments;
 use super::stored::Place;
+use crate::checkpoint::BuildError;
 use crate::disk::{Create, Disk, DiskError, DurableFile};
 use crate::model::{SegmentId, shown};
 use crate::records::{self, SegmentRecord};
@@ -16,6 +19,12 @@ use crate::state::{Db, StateError, WriteSet};
 
 /// Where one part in so many of a segment has been deleted, its room is freed. Most segments go as a whole soon.
 const FREED_AT: u64 = 4;
+/// Deleted parts that are remembered; beyond that the room of the oldest is freed.
+const PARTS_MAX: usize = 1 << 16;
+/// The room of a part is freed in whole blocks.
+const BLOCK: u64 = 4 << 10;
+/// How long the process waits at its end for room to be freed.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// The writing side of the segments.
 pub(super) struct Growing {
@@ -26,8 +35,22 @@ pub(super) struct Growing {
     known: BTreeMap<SegmentId, SegmentRecord>,
     /// The last one, once it was appended to.
     last: Option<(SegmentId, Arc<DurableFile>)>,
-    /// Parts that were deleted since the process started and whose room is not freed: first byte, bytes.
-    deleted: BTreeMap<SegmentId, Vec<(u64, u64)>>,
+    /// Parts that were deleted since the process started and whose room is not freed.
+    deleted: BTreeMap<SegmentId, Deleted>,
+    /// How many parts these are.
+    parts: usize,
+    /// Whether the file system frees the room of a part.
+    frees: bool,
+    /// Segments that are given up.
+    gone: Vec<SegmentId>,
+}
+
+/// What was deleted of a segment.
+#[derive(Default)]
+struct Deleted {
+    bytes: u64,
+    /// First byte, bytes.
+    parts: Vec<(u64, u64)>,
 }
 
 /// What a write changes.
@@ -66,6 +89,9 @@ impl Growing {
             known: records::list(db)?.into_iter().collect(),
             last: None,
             deleted: BTreeMap::new(),
+            parts: 0,
+            frees: true,
+            gone: Vec::new(),
         })
     }
 
@@ -74,7 +100,7 @@ impl Growing {
         &self,
         changes: &mut Changes,
         bytes: &[u8],
-    ) -> Result<(SegmentId, u64), DiskError> {
+    ) -> Result<(SegmentId, u64), BuildError> {
         let target = match changes.target.take() {
             Some(target) => target,
             None => self.begin(changes)?,
@@ -83,7 +109,12 @@ impl Growing {
         let (id, file) = (*id, Arc::clone(file));
         let record = self.record(changes, id);
         let at = record.end;
-        file.write_at("log.write", bytes, at)?;
+        if let Err(error) = file.write_at("log.write", bytes, at) {
+            // What there was no room for must not take up room.
+            let end = self.known.get(&id).map_or(0, |record| record.end);
+            let _ = file.truncate("log.cut", end);
+            return Err(error.into());
+        }
         let len = bytes.len() as u64;
         let grown = SegmentRecord {
             end: at + len,
@@ -93,16 +124,16 @@ impl Growing {
         Ok((id, at))
     }
 
-    /// Chooses the segment to append to, or makes one. Another attempt of the same write may have made it.
-    fn begin(&self, changes: &mut Changes) -> Result<Target, DiskError> {
+    /// Chooses the segment to append to, or makes one.
+    fn begin(&self, changes: &mut Changes) -> Result<Target, BuildError> {
         let last = self.known.last_key_value();
         if let Some((id, record)) = last
             && record.end < self.disk.sizes().file
+            && let Some(file) = self.reopen(*id)?
         {
-            let file = match &self.last {
-                Some((open, file)) if open == id => Arc::clone(file),
-                _ => Arc::new(self.disk.open(&self.files.path(*id), Create::No)?),
-            };
+            if file.metadata()?.len() > record.end {
+                file.truncate("log.cut", record.end)?;
+            }
             return Ok(Target { id: *id, file });
         }
         let id = last.map_or(SegmentId(1), |(id, _)| id.next());
@@ -113,20 +144,43 @@ impl Growing {
         let (folder, path) = (self.files.folder(), self.files.path(id));
         self.disk.before_at("log.create", "make", &path)?;
         self.disk.make_private(folder)?;
-        self.disk.sync_folder(&self.directory)?;
+        let sync = |folder| self.disk.sync_folder(folder).map_err(BuildError::Sync);
+        sync(&self.directory)?;
+        // Another attempt of the same write may have made it.
         self.disk.remove_if_there(&path)?;
         let file = Arc::new(self.disk.open(&path, Create::New(0o600))?);
-        self.disk.sync_folder(folder)?;
+        sync(folder)?;
         changes.records.insert(id, Some(SegmentRecord::default()));
         Ok(Target { id, file })
     }
 
+    /// The last segment, to go on with it. `None`: it was empty, and is gone.
+    fn reopen(&self, id: SegmentId) -> Result<Option<Arc<DurableFile>>, DiskError> {
+        match &self.last {
+            Some((open, file)) if *open == id => return Ok(Some(Arc::clone(file))),
+            _ => {}
+        }
+        match self.disk.open(&self.files.path(id), Create::No) {
+            Ok(file) => Ok(Some(Arc::new(file))),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A chunk is deleted by the write.
-    pub(super) fn delete(&self, changes: &mut Changes, place: Place) {
-        let mut record = self.record(changes, place.segment);
-        record.live = record.live.saturating_sub(place.len.into());
-        changes.records.insert(place.segment, Some(record));
+    pub(super) fn delete(&self, changes: &mut Changes, place: Place) -> Result<(), StateError> {
+        let id = place.segment;
+        let record = self.record(changes, id);
+        let Some(live) = record.live.checked_sub(place.len.into()) else {
+            return Err(StateError::Damaged(format!(
+                "segment {id} of the log has more chunks than its record says"
+            )));
+        };
+        changes
+            .records
+            .insert(id, Some(SegmentRecord { live, ..record }));
         changes.deleted.push(place);
+        Ok(())
     }
 
     /// Adds the records of the segments to the write.
@@ -160,14 +214,15 @@ impl Growing {
 
     /// The write is made. `synced`: it survives the loss of power, and what it deletes is needed no more.
     pub(super) fn apply(&mut self, changes: Changes, synced: bool) {
-        let is_empty = changes.records.is_empty();
         if let Some(Target { id, file }) = changes.target {
             self.last = Some((id, file));
         }
         if synced {
             for place in changes.deleted {
                 let deleted = self.deleted.entry(place.segment).or_default();
-                deleted.push((place.at, place.len.into()));
+                deleted.bytes += u64::from(place.len);
+                deleted.parts.push((place.at, place.len.into()));
+                self.parts += 1;
             }
         }
         for (id, record) in changes.records {
@@ -175,15 +230,43 @@ impl Growing {
                 Some(record) => _ = self.known.insert(id, record),
                 None => {
                     self.known.remove(&id);
-                    self.deleted.remove(&id);
-                    if synced {
-                        self.remove(id);
-                    }
+                    self.forget(id);
+                    self.gone.extend(synced.then_some(id));
                 }
             }
         }
-        if synced && !is_empty {
-            self.free_deleted(Some(FREED_AT));
+    }
+
+    /// Whether there is something to clear away.
+    pub(super) fn has_waste(&self) -> bool {
+        !self.gone.is_empty() || !self.deleted.is_empty()
+    }
+
+    /// Removes segments that are given up, and frees the room of what was deleted where it is much.
+    pub(super) fn clear_away(&mut self) {
+        for id in std::mem::take(&mut self.gone) {
+            self.remove(id);
+        }
+        let is_much = |(id, deleted): (&SegmentId, &Deleted)| {
+            let end = self.known.get(id).map_or(0, |record| record.end);
+            (deleted.bytes >= end / FREED_AT).then_some(*id)
+        };
+        let much: BTreeSet<SegmentId> = self.deleted.iter().filter_map(is_much).collect();
+        much.into_iter().for_each(|id| self.free(id));
+        while self.parts > PARTS_MAX
+            && let Some((oldest, _)) = self.deleted.first_key_value()
+        {
+            self.free(*oldest);
+        }
+    }
+
+    /// Frees the room of all that was deleted: the next process does not know what that is.
+    pub(super) fn clear_away_all(&mut self) {
+        let began = Instant::now();
+        while let Some((oldest, _)) = self.deleted.first_key_value()
+            && began.elapsed() < CLOSE_MAX
+        {
+            self.free(*oldest);
         }
     }
 
@@ -208,49 +291,49 @@ impl Growing {
     /// What is not removed now is removed at the next start.
     fn remove(&self, id: SegmentId) {
         let path = self.files.path(id);
-        self.files.close(id);
         let removed = self.disk.before_at("log.remove", "remove", &path);
         if let Err(error) = removed.and_then(|()| self.disk.remove_if_there(&path)) {
             tracing::warn!("{}; it is not needed", shown::chain(&error));
         }
+        self.files.close(id);
     }
 
-    /// Frees the room of what was deleted, where it is at least one part in so many of a segment; `None`: everywhere.
-    fn free_deleted(&mut self, part: Option<u64>) {
-        let is_much = |(id, parts): (&SegmentId, &Vec<(u64, u64)>)| {
-            let bytes: u64 = parts.iter().map(|(_, len)| len).sum();
-            let end = self.known.get(id).map_or(0, |record| record.end);
-            part.is_none_or(|part| bytes >= end / part).then_some(*id)
-        };
-        let much: Vec<SegmentId> = self.deleted.iter().filter_map(is_much).collect();
-        for id in much {
-            let parts = self.deleted.remove(&id).unwrap_or_default();
-            if let Err(error) = self.free(id, parts) {
-                // A file system without such a call frees it with the whole segment.
-                tracing::debug!("{}", shown::chain(&error));
-            }
+    fn forget(&mut self, id: SegmentId) -> Vec<(u64, u64)> {
+        let deleted = self.deleted.remove(&id).unwrap_or_default();
+        self.parts -= deleted.parts.len();
+        deleted.parts
+    }
+
+    /// Frees the room of what was deleted of a segment.
+    fn free(&mut self, id: SegmentId) {
+        let parts = self.forget(id);
+        if self.frees
+            && let Err(error) = self.try_to_free(id, parts)
+        {
+            self.frees = error.source.kind() != io::ErrorKind::Unsupported;
+            tracing::warn!(
+                "{}; the room of deleted messages is freed when all of the file are deleted",
+                shown::chain(&error)
+            );
         }
     }
 
-    fn free(&self, id: SegmentId, mut parts: Vec<(u64, u64)>) -> Result<(), DiskError> {
+    fn try_to_free(&self, id: SegmentId, mut parts: Vec<(u64, u64)>) -> Result<(), DiskError> {
         let file = self.disk.open(&self.files.path(id), Create::No)?;
         parts.sort_unstable();
         let mut joined: Vec<(u64, u64)> = Vec::new();
         for (at, len) in parts {
             match joined.last_mut() {
-                Some((from, bytes)) if *from + *bytes == at => *bytes += len,
-                _ => joined.push((at, len)),
+                Some((_, end)) if *end == at => *end += len,
+                _ => joined.push((at, at + len)),
             }
         }
-        joined
-            .into_iter()
-            .try_for_each(|(at, len)| file.free("log.free", at, len))
-    }
-}
-
-impl Drop for Growing {
-    fn drop(&mut self) {
-        // The next process does not know what this one has deleted.
-        self.free_deleted(None);
+        for (at, end) in joined {
+            let (from, to) = (at.next_multiple_of(BLOCK), end / BLOCK * BLOCK);
+            if from < to {
+                file.free("log.free", from, to - from)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ use crate::state::{Db, Family, Order, StateError, chunk, keys};
 pub(super) use append::{Appended, LogAppender};
 use segments::Segments;
 pub(super) use segments::find_missing;
-use stored::{Placed, Stored};
+use stored::Stored;
 
 /// How much is read at a time in a search for a timestamp.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -107,15 +107,20 @@ impl Logs {
     fn messages_of(&self, stored: &Stored<'_>) -> Result<Messages, SourceError> {
         let decoded = match stored {
             Stored::Here(bytes) => chunk::decode(bytes),
-            Stored::There(Placed { place, .. }) => {
-                match self.segments.read(place).map_err(|error| damaged(&error))? {
-                    Some(bytes) => chunk::decode(&bytes),
-                    None => {
-                        let path = self.segments.path(place.segment);
-                        let what = format!("{} is gone", path.display());
-                        return Err(SourceError::Damaged { what });
-                    }
+            Stored::There(placed) => {
+                let path = || self.segments.path(placed.place.segment);
+                let damaged_file = |what: &str| SourceError::Damaged {
+                    what: format!("{} {what}", path().display()),
+                };
+                let read = self.segments.read(&placed.place);
+                let Some(bytes) = read.map_err(|error| damaged(&error))? else {
+                    return Err(damaged_file("is gone"));
+                };
+                let decoded = chunk::decode(&bytes);
+                if decoded.is_ok() && chunk::checksum(&bytes) != placed.crc {
+                    return Err(damaged_file("has another chunk than was written"));
                 }
+                decoded
             }
         };
         Ok(decoded.map_err(|error| damaged(&error))?.messages)

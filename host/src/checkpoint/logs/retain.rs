@@ -9,6 +9,9 @@ use crate::state::{Family, Order, StateError, WriteSet, keys};
 /// No more chunks than this are deleted one by one. Every reader of the log pays for a range delete in RocksDB.
 const DELETED_ONE_BY_ONE: usize = 64;
 
+/// No write deletes more chunks than this of a partition: the rest goes with the next ones.
+const DELETED_AT_ONCE: usize = 1 << 14;
+
 /// What a partition may keep.
 struct Bounds {
     bytes: Option<u64>,
@@ -22,6 +25,8 @@ struct Bounds {
 struct Gone {
     /// The offsets of the first of them, one more than are deleted one by one.
     first: Vec<Offset>,
+    /// How many they are.
+    chunks: usize,
     /// Where those are that are in segments.
     places: Vec<Place>,
     /// What is left.
@@ -64,7 +69,7 @@ impl LogAppender {
                 delete(writes, *at, before.start, &gone);
                 appended.set(*at, gone.left);
                 for place in gone.places {
-                    self.segments.delete(&mut appended.segments, place);
+                    self.segments.delete(&mut appended.segments, place)?;
                 }
             }
         }
@@ -92,6 +97,7 @@ impl LogAppender {
         let mut walk = self.logs.db.walk(Family::Log, lower, upper, Order::Up);
         let mut gone = Gone {
             first: Vec::new(),
+            chunks: 0,
             places: Vec::new(),
             left: before,
         };
@@ -103,9 +109,11 @@ impl LogAppender {
             if base == before.start {
                 partition.first.set(Some((base, when)));
             }
-            if !bounds.are_exceeded(gone.left.bytes, when) || end > bounds.unread {
+            let is_enough = gone.chunks == DELETED_AT_ONCE;
+            if is_enough || !bounds.are_exceeded(gone.left.bytes, when) || end > bounds.unread {
                 break;
             }
+            gone.chunks += 1;
             gone.left.start = end;
             gone.left.bytes = gone.left.bytes.saturating_sub(bytes);
             if let Stored::There(placed) = stored {

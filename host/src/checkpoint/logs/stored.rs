@@ -9,6 +9,7 @@
 //! | 17..25 | number of the segment |
 //! | 25..33 | where the chunk begins in it |
 //! | 33..37 | bytes of the chunk |
+//! | 37..41 | its checksum, which it also has itself |
 //!
 //! Numbers are little-endian.
 
@@ -16,7 +17,7 @@ use crate::model::{SegmentId, TimestampMs};
 use crate::state::{StateError, chunk};
 
 const VERSION: u8 = 2;
-const LEN: usize = 37;
+const LEN: usize = 41;
 
 /// What stands under the key of a chunk.
 pub(super) enum Stored<'a> {
@@ -33,6 +34,8 @@ pub(super) struct Placed {
     pub(super) appended: TimestampMs,
     /// Its messages.
     pub(super) count: u32,
+    /// Its checksum.
+    pub(super) crc: u32,
     /// Where it is.
     pub(super) place: Place,
 }
@@ -91,7 +94,8 @@ impl Placed {
         out[13..17].copy_from_slice(&self.count.to_le_bytes());
         out[17..25].copy_from_slice(&self.place.segment.0.to_le_bytes());
         out[25..33].copy_from_slice(&self.place.at.to_le_bytes());
-        out[33..].copy_from_slice(&self.place.len.to_le_bytes());
+        out[33..37].copy_from_slice(&self.place.len.to_le_bytes());
+        out[37..].copy_from_slice(&self.crc.to_le_bytes());
         let crc = crc32c::crc32c(&out[5..]);
         out[1..5].copy_from_slice(&crc.to_le_bytes());
         out
@@ -114,6 +118,7 @@ impl Placed {
         Ok(Placed {
             appended: number(5, 8).cast_signed(),
             count: small(13),
+            crc: small(37),
             place: Place {
                 segment: SegmentId(number(17, 8)),
                 at: number(25, 8),
@@ -130,6 +135,7 @@ mod tests {
     const PLACED: Placed = Placed {
         appended: -2,
         count: 3,
+        crc: 5,
         place: Place {
             segment: SegmentId(4),
             at: 1 << 40,
@@ -144,7 +150,8 @@ mod tests {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let expected = "022f59f9e7feffffffffffffff030000000400000000000000000000000001000070110100";
+        let expected =
+            "0283f76001feffffffffffffff03000000040000000000000000000000000100007011010005000000";
         assert_eq!(hex, expected);
     }
 

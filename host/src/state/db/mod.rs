@@ -122,7 +122,7 @@ impl Default for DbOptions {
 /// Bytes a second where RocksDB wants to slow writes down: as good as unlimited.
 const DELAYED_WRITE_RATE: u64 = 1 << 30;
 /// Memtables of a family that may wait to be flushed, before writes are stopped: an epoch is written in one go.
-const MEMTABLES: i32 = 8;
+const MEMTABLES: i32 = 6;
 /// A file is compacted if half of this many entries in a row, or of all of them, are deletes.
 const DELETES_WINDOW: usize = 4 << 10;
 /// A memtable with this many range deletes is flushed: each read of it pays for them.
