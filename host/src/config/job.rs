@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::diagnostics::Diagnostic;
+use super::machine;
 use super::setting::Setting;
 use super::stage::Stage;
 use super::stream::Stream;
@@ -100,7 +101,7 @@ pub struct Checkpoint {
     /// the output of a job that does little is seen within milliseconds.
     pub early: bool,
     /// State and output that may be uncommitted, for all tasks together; a checkpoint is due at half of it, and at all
-    /// of it no new batch starts. Default: 64 MiB, which one write commits in tens of milliseconds.
+    /// of it no new batch starts. Default: see [`Checkpoint::bytes_for`].
     pub bytes: Setting<ByteSize>,
     /// When a checkpoint is written. Default: `elided`.
     pub mode: Setting<CheckpointMode>,
@@ -116,13 +117,22 @@ pub struct Checkpoint {
     pub durability: Setting<Durability>,
 }
 
+impl Checkpoint {
+    /// The default of `bytes` for so much memory: a 64th of it, because a job may take three times as much, but 64 MiB at least.
+    /// 256 MiB at most: one epoch then takes a keyed job some hundred milliseconds, and more brings nothing.
+    pub(super) fn bytes_for(memory: Option<u64>) -> ByteSize {
+        let share = memory.map_or(0, |bytes| bytes / 64) >> 20;
+        ByteSize::mib(share.clamp(64, 256))
+    }
+}
+
 impl Default for Checkpoint {
     fn default() -> Checkpoint {
         Checkpoint {
             enabled: true,
             interval: Duration::from_secs(1).into(),
             early: true,
-            bytes: ByteSize::mib(64).into(),
+            bytes: Checkpoint::bytes_for(machine::memory()).into(),
             mode: CheckpointMode::Elided.into(),
             min_pause: Duration::ZERO.into(),
             timeout: Duration::from_secs(600).into(),

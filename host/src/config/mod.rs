@@ -14,6 +14,7 @@
 mod decode;
 mod diagnostics;
 mod job;
+mod machine;
 mod names;
 mod setting;
 mod stage;

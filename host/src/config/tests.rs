@@ -163,7 +163,11 @@ fn every_key_has_its_default() {
     assert!(job.general.workers >= 1);
     assert_eq!(*job.stages[0].component, PathBuf::from("/abs/s.wasm"));
     let workers = format!("workers = {}", job.general.workers);
-    let rendered = job.render().replace(&workers, "workers = 2");
+    let bytes = format!("bytes = \"{}\"", job.checkpoint.bytes);
+    let rendered = job
+        .render()
+        .replace(&workers, "workers = 2")
+        .replace(&bytes, "bytes = \"64MiB\"");
     assert_eq!(rendered, include_str!("tests/defaults.toml"));
 }
 
@@ -264,6 +268,14 @@ fn a_file_a_folder_and_neither() {
     let job = load(&folder, &env, Look::Nothing).expect("a valid job");
     assert_eq!(*job.general.state_dir, folder.join("jobs/.wasm-host/small"));
     std::fs::remove_dir_all(&folder).expect("it is ours");
+}
+
+#[test]
+fn what_may_be_uncommitted_follows_the_memory() {
+    let default = |gib: u64| Checkpoint::bytes_for(Some(gib << 30));
+    let sizes = [1, 4, 8, 12, 16, 64].map(|gib| default(gib).bytes() >> 20);
+    assert_eq!(sizes, [64, 64, 128, 192, 256, 256]);
+    assert_eq!(Checkpoint::bytes_for(None), ByteSize::mib(64));
 }
 
 #[test]

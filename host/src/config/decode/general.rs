@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::at_home;
 use crate::config::job::{Checkpoint, CheckpointMode, General};
+use crate::config::machine;
 use crate::config::setting::{Problem, Setting};
 use crate::config::table::Table;
 use crate::config::units::ByteSize;
@@ -60,8 +61,9 @@ pub(super) fn job(root: &mut Table<'_>) -> Option<General> {
 }
 
 fn cores() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
+    u32::try_from(machine::cores())
+        .unwrap_or(WORKERS_MAX)
+        .min(WORKERS_MAX)
 }
 
 /// A key of a later version, accepted with its default value only.
