@@ -70,7 +70,8 @@ class Job:
         return out
 
     def processed(self):
-        return sum(input["position"] for input in map(json.loads, self.ask("offsets", "show", "--json").splitlines()))
+        """Messages whose processing is committed. The job does not run."""
+        return processed_of(json.loads(self.ask("status", "--json")))
 
     def values(self, stream):
         return self.ask("log", "consume", stream).decode().splitlines()

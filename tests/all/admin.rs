@@ -135,7 +135,8 @@ fn metrics_are_prometheus_text_and_move() {
         .replace(
             "[stage.stores.counts]",
             "on-rejected = \"skip\"\nbatch-messages = 1\n[stage.stores.counts]",
-        );
+        )
+        .replace("[checkpoint]", "[checkpoint]\nbytes = \"64MiB\"");
     let job = Job::new(&text);
     let running = job.answering();
     let idle = metrics(&job);

@@ -85,7 +85,7 @@ pub(super) fn build<'a>(
         tasks: sealed.tasks.len() as u64,
         entries: tasks.entries,
         messages: tasks.messages,
-        bytes: writes.bytes() as u64,
+        bytes: writes.bytes() as u64 + appended.bytes_beside(),
         failed_attempts: parts.failed_attempts,
     };
     records::put(&mut writes, &sealed.epoch, &record);

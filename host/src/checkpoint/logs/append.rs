@@ -208,7 +208,7 @@ impl LogAppender {
     ) -> Result<(), BuildError> {
         let waiting = &appended.waiting;
         if waiting.bytes.len() >= self.sync_bytes
-            || appended.segments.has_appended() && !waiting.chunks.is_empty()
+            || appended.segments.appended() > 0 && !waiting.chunks.is_empty()
         {
             self.place(writes, appended)?;
         }
@@ -272,6 +272,11 @@ impl LogAppender {
 }
 
 impl Appended {
+    /// Bytes that are not in the write, but beside the database.
+    pub(in crate::checkpoint) fn bytes_beside(&self) -> u64 {
+        self.segments.appended()
+    }
+
     pub(super) fn set(&mut self, at: (StreamId, PartitionId), record: LogRecord) {
         self.bounds.insert(at, record);
     }

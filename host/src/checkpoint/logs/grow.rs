@@ -60,6 +60,8 @@ pub(super) struct Changes {
     /// `None`: the segment is gone.
     records: BTreeMap<SegmentId, Option<SegmentRecord>>,
     deleted: Vec<Place>,
+    /// Bytes that are appended.
+    appended: u64,
 }
 
 /// The segment that a write appends to.
@@ -69,9 +71,9 @@ struct Target {
 }
 
 impl Changes {
-    /// Whether something was appended.
-    pub(super) fn has_appended(&self) -> bool {
-        self.target.is_some()
+    /// Bytes that are appended.
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
     }
 }
 
@@ -116,6 +118,7 @@ impl Growing {
             return Err(error.into());
         }
         let len = bytes.len() as u64;
+        changes.appended += len;
         let grown = SegmentRecord {
             end: at + len,
             live: record.live + len,

@@ -191,11 +191,20 @@ fn scale(random: u64, below: u64) -> u64 {
 
 #[inline]
 fn format_key(number: u64) -> [u8; KEY_BYTES] {
+    const THIRD: u64 = 100_000;
     let mut key = [b'k'; KEY_BYTES];
-    let mut rest = number;
-    for place in key[1..].iter_mut().rev() {
-        *place = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    // Three short rows of divisions, which do not wait for each other, take less time than a long one.
+    let thirds = [
+        number / THIRD / THIRD,
+        number / THIRD % THIRD,
+        number % THIRD,
+    ];
+    for (third, digits) in thirds.into_iter().zip(key[1..].chunks_exact_mut(5)) {
+        let mut rest = third as u32;
+        for place in digits.iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
     }
     key
 }
