@@ -301,7 +301,7 @@ impl Committer {
             failed_attempts,
         };
         let write = epoch_write::build(db, &parts, sealed, key);
-        let write = write.map_err(|error| {
+        write.map_err(|error| {
             let (epoch, why) = (sealed.epoch, shown::chain(&error));
             match error {
                 BuildError::Log(error) if error.no_space() => CommitError::NoRoom { epoch, why },
@@ -310,13 +310,7 @@ impl Committer {
                     CommitError::NotPrepared { epoch, why }
                 }
             }
-        })?;
-        self.sync_log(&write.then.appended)?;
-        Ok(write)
-    }
-
-    fn sync_log(&self, appended: &Appended) -> Result<(), CommitError> {
-        self.appender.sync(appended).map_err(CommitError::Log)
+        })
     }
 
     fn publish(
@@ -435,7 +429,7 @@ impl Committer {
         if writes.is_empty() {
             return Ok(());
         }
-        self.sync_log(&appended)?;
+        appended.sync().map_err(CommitError::Log)?;
         let key = self.ledger.next(self.ledger.last().epoch);
         self.ledger.before("append.write")?;
         let unconfirmed = self.ledger.write(writes, key)?;

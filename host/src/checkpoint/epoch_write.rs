@@ -1,6 +1,7 @@
 //! The one write of an epoch: all that it changes, and what follows from it once it is proved.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use super::BuildError;
@@ -53,7 +54,6 @@ pub(super) struct Parts<'a> {
 /// What the tasks of an epoch come to, all together.
 #[derive(Default)]
 struct Gathered {
-    sent: Sent,
     removed: Vec<ResolvedRanges>,
     stamps: Vec<(TaskId, Stamp)>,
     positions: Vec<(TaskId, StreamId, Offset)>,
@@ -62,7 +62,7 @@ struct Gathered {
     pause: Duration,
 }
 
-/// Builds the write of an epoch. Changes nothing.
+/// Builds the write of an epoch, and makes durable what is beside the database. Nothing that exists is changed.
 pub(super) fn build<'a>(
     db: &'a Db,
     parts: &Parts<'_>,
@@ -70,12 +70,26 @@ pub(super) fn build<'a>(
     key: CommitKey,
 ) -> Result<EpochWrite<'a>, BuildError> {
     let mut writes = db.write_set();
-    let mut tasks = gather(&mut writes, parts, sealed, &key)?;
+    let mut sent = Sent::default();
+    for task in &sealed.tasks {
+        sort_out(&task.staged, &task.ports, &mut sent);
+    }
     let carries =
         |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
-    let carried = tasks.sent.extract_if(.., carries).collect();
-    let outgoing = parts.outputs.stage(&mut writes, &mut tasks.sent);
-    let appended = append(&mut writes, parts, tasks.sent, sealed.time)?;
+    let carried = sent.extract_if(.., carries).collect();
+    let outgoing = parts.outputs.stage(&mut writes, &mut sent);
+    let appended = append(&mut writes, parts, sent, sealed.time)?;
+    // The disk is busy with the log while the state is put in order.
+    let tasks = std::thread::scope(|scope| {
+        let syncs = appended.bytes_beside() > 0;
+        let sync = syncs.then(|| scope.spawn(|| appended.sync()));
+        let tasks = gather(&mut writes, parts, sealed, &key);
+        if let Some(sync) = sync {
+            let synced = sync.join().unwrap_or_else(|panic| resume_unwind(panic));
+            synced.map_err(BuildError::Sync)?;
+        }
+        tasks.map_err(BuildError::State)
+    })?;
     let record = CheckpointRecord {
         epoch: sealed.epoch,
         trigger: sealed.trigger.to_owned(),
@@ -136,7 +150,6 @@ fn gather(
         records::put(writes, &task.task, &record);
         gathered.messages += task.staged.len() as u64;
         gathered.pause = gathered.pause.max(task.pause);
-        sort_out(&task.staged, &task.ports, &mut gathered.sent);
     }
     Ok(gathered)
 }

@@ -6,11 +6,17 @@
 //!
 //! A task that has yet to seal for the barrier under way may use the whole reserve for itself: it is what the commit waits for,
 //! which frees the bytes, so it must always be able to come to its barrier.
+//!
+//! Where tasks outrun the commit, they slow down before they stand: in the last quarter of the bound a task with much of it pauses
+//! after each batch, the longer the less is left.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The reserve is the bound divided by this.
 const RESERVE: usize = 4;
+/// The longest pause after a batch.
+const PAUSE_MAX: Duration = Duration::from_micros(1_500);
 
 /// What is uncommitted of all tasks.
 pub(super) struct Gate {
@@ -72,14 +78,32 @@ impl Gate {
             0 => return false,
             batch => usize::try_from(batch).unwrap_or(usize::MAX),
         };
-        let own = share.open.load(Ordering::Relaxed) + share.sealed.load(Ordering::Relaxed);
+        share.bytes().saturating_add(batch) <= self.part(share)
+    }
+
+    /// A task's part of the reserve.
+    fn part(&self, share: &Share) -> usize {
         let tasks = match share.behind.load(Ordering::SeqCst) {
             true => 1,
             false => {
                 self.open_tasks.load(Ordering::SeqCst) + self.sealed_tasks.load(Ordering::SeqCst)
             }
         };
-        own.saturating_add(batch) <= self.bytes_max / RESERVE / tasks.max(1)
+        self.bytes_max / RESERVE / tasks.max(1)
+    }
+
+    /// How long a task is to pause after a batch that took so long.
+    pub(super) fn pause(&self, share: &Share, batch: Duration) -> Duration {
+        let (open, sealed) = self.uncommitted();
+        let used = open.saturating_add(sealed);
+        let from = self.bytes_max - self.bytes_max / RESERVE;
+        // Without a commit under way a pause brings nothing.
+        if used < from || sealed == 0 || share.bytes() <= self.part(share) {
+            return Duration::ZERO;
+        }
+        let left = self.bytes_max.saturating_sub(used).max(1);
+        let slower = (used - from) as f64 / left as f64;
+        batch.mul_f64(slower.min(100.0)).min(PAUSE_MAX)
     }
 
     /// A task now has `bytes` in its open epoch; `new`: these are its first.
@@ -139,6 +163,10 @@ impl Share {
     /// The sealed epoch is committed.
     pub(super) fn release(&self) {
         self.sealed.store(0, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> usize {
+        self.open.load(Ordering::Relaxed) + self.sealed.load(Ordering::Relaxed)
     }
 }
 
@@ -207,5 +235,29 @@ mod tests {
         assert!(!gate.may_begin(&large));
         gate.seal(&behind, true);
         assert!(!gate.may_begin(&behind), "it is not waited for any more");
+    }
+
+    #[test]
+    fn a_task_that_outruns_the_commit_slows_down_before_it_stands() {
+        const BATCH: Duration = Duration::from_micros(400);
+        let gate = Gate::new(MAX);
+        let (large, small) = (Share::default(), Share::default());
+        let _ = gate.report(&small, 1_000, true);
+        let _ = gate.report(&large, MAX / 2, true);
+        gate.begin_epoch();
+        assert_eq!(gate.pause(&large, BATCH), Duration::ZERO);
+        gate.seal(&large, true);
+        let pause_at = |eighths: usize| {
+            let _ = gate.report(&large, MAX / 8 * eighths - MAX / 2, false);
+            gate.pause(&large, BATCH)
+        };
+        assert_eq!(pause_at(5), Duration::ZERO);
+        let (slow, slower) = (pause_at(7), pause_at(8));
+        assert!(slow >= BATCH && slow < 2 * BATCH, "{slow:?}");
+        assert_eq!(slower, PAUSE_MAX);
+        assert_eq!(gate.pause(&small, BATCH), Duration::ZERO, "it has little");
+        gate.release();
+        large.release();
+        assert_eq!(gate.pause(&large, BATCH), Duration::ZERO);
     }
 }

@@ -115,6 +115,7 @@ fn run_batches(
             shared.instances.reserve();
         }
         let counted = reserved || task.has_instance();
+        let stepped = Instant::now();
         let outcome = task.step(&cell.control);
         shared.instances.note(cell, counted, task.has_instance());
         if report(shared, cell, task) {
@@ -123,7 +124,12 @@ fn run_batches(
             return After::Idle;
         }
         match outcome {
-            Outcome::Worked => {}
+            Outcome::Worked => {
+                let pause = shared.gate.pause(&cell.share, stepped.elapsed());
+                if !pause.is_zero() {
+                    thread::sleep(pause);
+                }
+            }
             Outcome::Idle => return After::Idle,
             Outcome::Ended => {
                 if !cell.over.swap(true, Ordering::AcqRel) {

@@ -225,11 +225,6 @@ impl LogAppender {
         Ok(())
     }
 
-    /// Makes durable what a write has put into a segment. Comes before the write.
-    pub(in crate::checkpoint) fn sync(&self, appended: &Appended) -> Result<(), DiskError> {
-        self.segments.sync(&appended.segments)
-    }
-
     /// Shows readers what a write has appended and deleted.
     pub(in crate::checkpoint) fn publish(&mut self, appended: Appended, _: &Written) {
         for (at, record) in appended.bounds {
@@ -272,6 +267,11 @@ impl LogAppender {
 }
 
 impl Appended {
+    /// Makes durable what a write has put into a segment. Comes before the write.
+    pub(in crate::checkpoint) fn sync(&self) -> Result<(), DiskError> {
+        self.segments.sync()
+    }
+
     /// Bytes that are not in the write, but beside the database.
     pub(in crate::checkpoint) fn bytes_beside(&self) -> u64 {
         self.segments.appended()

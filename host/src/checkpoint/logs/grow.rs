@@ -71,6 +71,14 @@ struct Target {
 }
 
 impl Changes {
+    /// Makes durable what is appended.
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
+        match &self.target {
+            Some(target) => target.file.sync_data("log.sync"),
+            None => Ok(()),
+        }
+    }
+
     /// Bytes that are appended.
     pub(super) fn appended(&self) -> u64 {
         self.appended
@@ -204,14 +212,6 @@ impl Growing {
                     *change = None;
                 }
             }
-        }
-    }
-
-    /// Makes durable what was appended.
-    pub(super) fn sync(&self, changes: &Changes) -> Result<(), DiskError> {
-        match &changes.target {
-            Some(target) => target.file.sync_data("log.sync"),
-            None => Ok(()),
         }
     }
 
