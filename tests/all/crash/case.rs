@@ -130,13 +130,11 @@ impl Case {
         assert_eq!(position.as_u64(), Some(self.lines as u64), "{what}");
         let (out, rejected, state) = self.expected();
         if self.text == LOGS {
-            let found = job.values("out");
-            let kept = match self.segments {
-                true => found.len(),
-                false => out.len(),
-            };
+            let (oldest, end) = bounds(job, "out");
+            assert_eq!(end, out.len(), "{what}");
+            assert!(self.segments || oldest == 0, "{what}: output was deleted");
             assert!(
-                kept > 0 && found == out[out.len() - kept..],
+                job.values("out") == out[oldest..],
                 "{what}: the output differs"
             );
             assert_eq!(job.values("rejected"), rejected, "{what}");
@@ -167,6 +165,14 @@ impl Case {
             .map(|(key, count)| format!("{key}\t{}\n", count.to_le_bytes().escape_ascii()));
         (out, rejected, state.collect())
     }
+}
+
+/// The first offset of a log that there is, and the one after the last.
+fn bounds(job: &Job, stream: &str) -> (usize, usize) {
+    let logs = job.json(&["log", "list"]);
+    let log = logs.iter().find(|log| log["stream"] == stream);
+    let number = |name: &str| log.map_or(0, |log| log[name].as_u64().expect("a number") as usize);
+    (number("oldest"), number("end"))
 }
 
 /// Runs a command until it aborts before a step: a number, or a name and which of that name. The steps of the run; `None`:
