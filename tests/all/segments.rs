@@ -145,11 +145,20 @@ fn what_lies_beyond_the_end_of_a_segment_never_happened() {
     fs::write(segment, bytes).expect("a segment");
     // What a crash leaves that came before the first write to a new segment.
     job.write(&format!("{LOG}/000000000002"), b"left over");
+    // Not ours.
+    job.write("mine/000000000003/file", b"kept");
+    fs::rename(
+        job.path("mine/000000000003"),
+        job.path(LOG).join("000000000003"),
+    )
+    .expect("a folder");
     append(&job, 5);
     assert_eq!(job.log("in").lines().count(), 15);
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.values("out").len(), 15);
-    assert_eq!(files(&job).len(), 1);
+    assert_eq!(job.text(&format!("{LOG}/000000000003/file")), "kept");
+    let names = ["000000000001", "000000000003"].map(|name| job.path(LOG).join(name));
+    assert_eq!(files(&job), names);
 }
 
 #[test]

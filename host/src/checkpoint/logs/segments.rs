@@ -54,7 +54,10 @@ impl Segments {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
         };
-        let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let number = |entry: fs::DirEntry| {
+            let is_file = entry.file_type().is_ok_and(|it| it.is_file());
+            is_file.then(|| entry.file_name().to_str()?.parse().ok())?
+        };
         let found = entries.map_err(read)?.into_iter().filter_map(number);
         Ok(found.map(SegmentId).collect())
     }
