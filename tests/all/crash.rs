@@ -87,6 +87,12 @@ impl Case {
             }
         }
     }
+
+    /// The same after a crash before each of these steps.
+    fn after_each(self, crashes: &[&str], is_enough: IsEnough) -> Aborted {
+        let aborted = crashes.iter().map(|step| self.after(&[step], is_enough));
+        aborted.flatten().collect()
+    }
 }
 
 fn first_runs() -> Aborted {
@@ -109,8 +115,7 @@ fn making() -> Aborted {
         lines: 200,
         ..FROM_FILE_TO_FILE
     };
-    let aborted = steps.iter().map(|step| case.after(&[step], opened));
-    aborted.flatten().collect()
+    case.after_each(&steps, opened)
 }
 
 /// The same in a folder that is there.
@@ -131,8 +136,7 @@ fn making_in_place() -> Aborted {
         in_place: true,
         ..FROM_FILE_TO_FILE
     };
-    let aborted = steps.iter().map(|step| case.after(&[step], opened));
-    aborted.flatten().collect()
+    case.after_each(&steps, opened)
 }
 
 fn opening() -> Aborted {
@@ -147,8 +151,7 @@ fn opening() -> Aborted {
         lines: 200,
         ..FROM_FILE_TO_FILE
     };
-    let aborted = steps.iter().map(|step| case.after(&[step], begun));
-    aborted.flatten().collect()
+    case.after_each(&steps, begun)
 }
 
 fn committing() -> Aborted {
@@ -174,8 +177,7 @@ fn committing_to_logs() -> Aborted {
         "commit.publish:2",
     ];
     let case = FROM_FILE_TO_LOGS;
-    let aborted = steps.iter().map(|step| case.after(&[step], one_epoch));
-    aborted.flatten().collect()
+    case.after_each(&steps, one_epoch)
 }
 
 fn committing_to_segments() -> Aborted {
@@ -189,8 +191,7 @@ fn committing_to_segments() -> Aborted {
         "log.free:1",
     ];
     let case = FROM_FILE_TO_SEGMENTS;
-    let aborted = steps.iter().map(|step| case.after(&[step], one_epoch));
-    aborted.flatten().collect()
+    case.after_each(&steps, one_epoch)
 }
 
 /// A crash in the first start after an older version.

@@ -443,7 +443,7 @@ impl Committer {
     /// Gives back the room of what is deleted. `all`: also where it is little, because the process ends.
     fn clear_away(&mut self, all: bool) {
         // Whoever put another directory in the place of this one needs its files.
-        if self.appender.has_waste() && self.ledger.check_directory().is_ok() {
+        if self.appender.has_waste(all) && self.ledger.check_directory().is_ok() {
             self.appender.clear_away(all);
         }
     }

@@ -243,9 +243,9 @@ impl LogAppender {
         self.segments.apply(appended.segments, synced);
     }
 
-    /// Whether files or parts of them are needed no more.
-    pub(in crate::checkpoint) fn has_waste(&self) -> bool {
-        self.segments.has_waste()
+    /// Whether there is room to be given back; `all`: also where it is little.
+    pub(in crate::checkpoint) fn has_waste(&self, all: bool) -> bool {
+        self.segments.has_waste(all)
     }
 
     /// Gives room back to the file system; `all`: also where it is little. The directory must be the one that was opened.

@@ -43,6 +43,8 @@ pub(super) struct Growing {
     frees: bool,
     /// Segments that are given up.
     gone: Vec<SegmentId>,
+    /// Segments of which much is deleted.
+    holey: BTreeSet<SegmentId>,
 }
 
 /// What was deleted of a segment.
@@ -102,6 +104,7 @@ impl Growing {
             parts: 0,
             frees: true,
             gone: Vec::new(),
+            holey: BTreeSet::new(),
         })
     }
 
@@ -220,13 +223,12 @@ impl Growing {
         if let Some(Target { id, file }) = changes.target {
             self.last = Some((id, file));
         }
-        if synced {
-            for place in changes.deleted {
-                let deleted = self.deleted.entry(place.segment).or_default();
-                deleted.bytes += u64::from(place.len);
-                deleted.parts.push((place.at, place.len.into()));
-                self.parts += 1;
-            }
+        let deleted = if synced { changes.deleted } else { Vec::new() };
+        for place in &deleted {
+            let parts = self.deleted.entry(place.segment).or_default();
+            parts.bytes += u64::from(place.len);
+            parts.parts.push((place.at, place.len.into()));
+            self.parts += 1;
         }
         for (id, record) in changes.records {
             match record {
@@ -238,11 +240,19 @@ impl Growing {
                 }
             }
         }
+        for Place { segment, .. } in deleted {
+            let end = self.known.get(&segment).map_or(0, |record| record.end);
+            let bytes = self.deleted.get(&segment).map_or(0, |it| it.bytes);
+            if bytes > 0 && bytes >= end / FREED_AT {
+                self.holey.insert(segment);
+            }
+        }
     }
 
-    /// Whether there is something to clear away.
-    pub(super) fn has_waste(&self) -> bool {
-        !self.gone.is_empty() || !self.deleted.is_empty()
+    /// Whether there is something to clear away; `all`: also where it is little.
+    pub(super) fn has_waste(&self, all: bool) -> bool {
+        let is_much = !self.holey.is_empty() || self.parts > PARTS_MAX;
+        !self.gone.is_empty() || is_much || all && self.parts > 0
     }
 
     /// Removes segments that are given up, and frees the room of what was deleted where it is much.
@@ -250,12 +260,9 @@ impl Growing {
         for id in std::mem::take(&mut self.gone) {
             self.remove(id);
         }
-        let is_much = |(id, deleted): (&SegmentId, &Deleted)| {
-            let end = self.known.get(id).map_or(0, |record| record.end);
-            (deleted.bytes >= end / FREED_AT).then_some(*id)
-        };
-        let much: BTreeSet<SegmentId> = self.deleted.iter().filter_map(is_much).collect();
-        much.into_iter().for_each(|id| self.free(id));
+        for id in std::mem::take(&mut self.holey) {
+            self.free(id);
+        }
         while self.parts > PARTS_MAX
             && let Some((oldest, _)) = self.deleted.first_key_value()
         {
@@ -302,6 +309,7 @@ impl Growing {
     }
 
     fn forget(&mut self, id: SegmentId) -> Vec<(u64, u64)> {
+        self.holey.remove(&id);
         let deleted = self.deleted.remove(&id).unwrap_or_default();
         self.parts -= deleted.parts.len();
         deleted.parts
