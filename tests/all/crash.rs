@@ -327,7 +327,8 @@ fn appending_to_a_stopped_job() -> Aborted {
             expected,
             "a crash before each of {steps:?}"
         );
-        if was_registered && number == steps.len() + 1 {
+        // A compaction may bring steps of the witness, or bring none.
+        if was_registered && number > steps.len() {
             return aborted;
         }
         number = 1;

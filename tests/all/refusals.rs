@@ -131,14 +131,42 @@ fn damaged_and_missing_files_are_refused() {
     refused("no valid block", |state| {
         fs::write(state.join("witness"), [0; 8192]).expect("witness")
     });
-    refused("database is damaged", |state| {
-        let manifest = fs::read_dir(state.join("db"))
-            .expect("db")
-            .map(|entry| entry.expect("an entry").path())
-            .find(|path| path.to_string_lossy().contains("MANIFEST"))
-            .expect("a manifest");
-        flip(&manifest, 20);
+    refused("database is damaged", |state| flip(&manifest(state), 20));
+}
+
+fn manifest(state: &Path) -> std::path::PathBuf {
+    fs::read_dir(state.join("db"))
+        .expect("db")
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.to_string_lossy().contains("MANIFEST"))
+        .expect("a manifest")
+}
+
+/// RocksDB itself takes such a list for one that a crash has left.
+#[test]
+fn a_list_of_files_that_lost_its_end_is_refused() {
+    for left in [1, 50, 90, 99] {
+        refused("MANIFEST-", |state| {
+            let manifest = manifest(state);
+            let whole = fs::read(&manifest).expect("the manifest");
+            fs::write(&manifest, &whole[..whole.len() * left / 100]).expect("it is cut");
+        });
+    }
+    refused("has lost its end", |state| {
+        let manifest = manifest(state);
+        let whole = fs::read(&manifest).expect("the manifest");
+        fs::write(&manifest, &whole[..whole.len() - 1]).expect("it is cut");
     });
+    // A start that commits nothing makes a new list, and a flush adds to it: both are witnessed without a commit.
+    let job = finished();
+    job.run().expect(0);
+    job.run().expect(0);
+    let (state, cut) = (job.path(STATE), |path: &Path| {
+        let whole = fs::read(path).expect("the manifest");
+        fs::write(path, &whole[..whole.len() - 1]).expect("it is cut");
+    });
+    cut(&manifest(&state));
+    job.run().expect(4).says("has lost its end");
 }
 
 #[test]

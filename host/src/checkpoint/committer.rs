@@ -160,14 +160,14 @@ impl Committer {
         self.progress.clone()
     }
 
-    /// Whether RocksDB has failed in the background. It takes no more writes then, and a job that writes seldom should not
-    /// learn it late.
+    /// Looks at what RocksDB has done in the background since the last write. If it has failed it takes no more writes, and a job
+    /// that writes seldom should not learn it late; flushes and compactions are witnessed.
     ///
     /// # Errors
-    /// What the next write would meet.
-    pub fn check_background(&self) -> Result<(), CommitError> {
+    /// What the next write would meet, or the witness cannot be written.
+    pub fn check_background(&mut self) -> Result<(), CommitError> {
         match self.db.property(Family::State, "rocksdb.background-errors") {
-            None | Some(0) => Ok(()),
+            None | Some(0) => self.ledger.renew(),
             Some(_) => self
                 .db
                 .write_set()
@@ -451,6 +451,9 @@ impl Committer {
     /// Nothing more is to be written.
     pub fn close(mut self) {
         self.clear_away(true);
+        if let Err(error) = self.ledger.renew() {
+            tracing::warn!("{}", shown::chain(&error));
+        }
     }
 }
 

@@ -174,4 +174,16 @@ impl Ledger {
         self.authority.confirm(&key, durability)?;
         Ok(Written { key })
     }
+
+    /// Accounts for what the database has done by itself since the last write, if the directory is still ours.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub(super) fn renew(&mut self) -> Result<(), CommitError> {
+        match self.check_directory() {
+            Ok(()) => self.authority.renew(),
+            // The next write says so.
+            Err(_) => Ok(()),
+        }
+    }
 }

@@ -21,6 +21,7 @@ pub mod directory;
 mod epoch_write;
 mod ledger;
 pub mod logs;
+mod manifest;
 pub mod outputs;
 mod read_up_to;
 mod stage;

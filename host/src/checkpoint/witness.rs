@@ -1,20 +1,26 @@
 //! The witness: a second account of the last synced write, outside of RocksDB.
 //!
 //! RocksDB's recovery drops the rest of its log silently when a bit in it flips, acknowledged writes included. The witness
-//! notices. It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after
-//! each write, and synced where the write was; so a crash within a write of the witness leaves the other block.
+//! notices. It also notices a `MANIFEST` that has lost its end ([`super::manifest`]). It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after
+//! each write, and synced where the write was; so a crash within a write of the witness leaves the other block. It is also
+//! overwritten when the `MANIFEST` has grown since the last write: then both speak of the same write.
 //!
 //! A block (numbers little-endian):
 //!
 //! | bytes | what |
 //! | --- | --- |
 //! | 0..8 | `WHWITNES` |
-//! | 8..12 | version, 1 |
+//! | 8..12 | version, 2 |
 //! | 12..28 | state id |
 //! | 28..36 | seq |
 //! | 36..44 | epoch |
 //! | 44..52 | nonce |
-//! | 52..56 | CRC-32C of bytes 0..52 |
+//! | 52..60 | number of the database's `MANIFEST` |
+//! | 60..68 | bytes of it |
+//! | 68..72 | CRC-32C of these bytes |
+//! | 72..76 | CRC-32C of bytes 0..72 |
+//!
+//! A block of version 1, which is read too, ends after the nonce, with the CRC-32C of bytes 0..52.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -22,13 +28,18 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::StateId;
+use super::manifest::{Listed, Manifest};
 use crate::disk::{Create, Disk, DiskError, DurableFile};
 use crate::model::{CommitKey, Epoch, Nonce, Seq};
 use crate::state::Durability;
 
+const NAME: &str = "witness";
 const MAGIC: &[u8; 8] = b"WHWITNES";
-const VERSION: u32 = 1;
-const BLOCK: usize = 56;
+const VERSION: u32 = 2;
+const BLOCK: usize = 76;
+/// Bytes of a block before its checksum, in version 1 and today.
+const V1_CONTENT: usize = 52;
+const CONTENT: usize = 72;
 const SPACING: u64 = 4096;
 
 /// What a block says.
@@ -38,11 +49,22 @@ pub(super) struct Block {
     pub(super) seq: Seq,
     pub(super) epoch: Epoch,
     pub(super) nonce: Nonce,
+    /// What the list of the database's files had. Version 1 does not say.
+    pub(super) listed: Option<Listed>,
+}
+
+impl Block {
+    /// Of two blocks the newer has the greater.
+    fn age(&self) -> (Seq, Option<(u64, u64)>) {
+        let listed = self.listed.map(|listed| (listed.number, listed.bytes));
+        (self.seq, listed)
+    }
 }
 
 /// The open witness of a state directory.
 pub(super) struct Witness {
     file: DurableFile,
+    manifest: Manifest,
     state_id: StateId,
     /// The block that the next write goes to.
     next: u64,
@@ -51,17 +73,18 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Makes the file with a first block and syncs it.
+    /// Makes the file in a state directory, with a first block, and syncs it.
     pub(super) fn create(
         disk: &Disk,
-        path: &Path,
+        folder: &Path,
         state_id: StateId,
         commit: &CommitKey,
     ) -> Result<(), DiskError> {
-        let file = disk.open(path, Create::New(0o600))?;
+        let file = disk.open(&folder.join(NAME), Create::New(0o600))?;
         file.truncate("witness.make", 2 * SPACING)?;
         let mut witness = Witness {
             file,
+            manifest: Manifest::new(disk, folder.join("db")),
             state_id,
             next: 0,
             last: None,
@@ -70,23 +93,24 @@ impl Witness {
         witness.file.sync("witness.make-sync")
     }
 
-    /// Opens the file and reads the newest valid block.
+    /// Opens the file of a state directory and reads the newest valid block.
     pub(super) fn open(
         disk: &Disk,
-        path: &Path,
+        folder: &Path,
         state_id: StateId,
     ) -> Result<(Witness, Option<Block>), DiskError> {
-        let file = disk.open(path, Create::No)?;
+        let file = disk.open(&folder.join(NAME), Create::No)?;
         let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
         let blocks = [read(0), read(1)];
         let newest = match blocks {
-            [Some(a), Some(b)] if b.seq > a.seq => Some((1, b)),
+            [Some(a), Some(b)] if b.age() > a.age() => Some((1, b)),
             [Some(a), _] => Some((0, a)),
             [None, Some(b)] => Some((1, b)),
             [None, None] => None,
         };
         let witness = Witness {
             file,
+            manifest: Manifest::new(disk, folder.join("db")),
             state_id,
             next: newest.map_or(0, |(at, _)| 1 - at),
             last: newest.map(|(_, block)| block),
@@ -94,12 +118,12 @@ impl Witness {
         Ok((witness, newest.map(|(_, block)| block)))
     }
 
-    /// Reads the newest valid block of a file that is not to be changed.
-    pub(super) fn read(path: &Path) -> io::Result<Option<Block>> {
-        let file = File::open(path)?;
+    /// Reads the newest valid block of a state directory that is not to be changed.
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Block>> {
+        let file = File::open(folder.join(NAME))?;
         let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
         let blocks = [read(0), read(1)];
-        Ok(blocks.into_iter().flatten().max_by_key(|block| block.seq))
+        Ok(blocks.into_iter().flatten().max_by_key(Block::age))
     }
 
     /// Where it is.
@@ -123,6 +147,31 @@ impl Witness {
         commit: &CommitKey,
         durability: Durability,
     ) -> Result<(), DiskError> {
+        let block = Block {
+            state_id: self.state_id,
+            seq: commit.seq,
+            epoch: commit.epoch,
+            nonce: commit.nonce,
+            listed: Some(self.manifest.listed(durability)?),
+        };
+        self.put(block, durability)
+    }
+
+    /// Notes what has become of the list of files since the last write. An error is as one of [`Witness::write`].
+    pub(super) fn renew(&mut self, durability: Durability) -> Result<(), DiskError> {
+        let Some(last) = self.last else {
+            return Ok(());
+        };
+        let listed = Some(self.manifest.listed(durability)?);
+        if listed == last.listed {
+            return Ok(());
+        }
+        let block = Block { listed, ..last };
+        self.put(block, durability)
+    }
+
+    /// Overwrites the older block.
+    fn put(&mut self, block: Block, durability: Durability) -> Result<(), DiskError> {
         let read = |index| read_block(|bytes, at| self.file.read_exact_at(bytes, at), index);
         if let Some(last) = self.last
             && read(1 - self.next) != Some(last)
@@ -135,12 +184,6 @@ impl Witness {
                 ),
             });
         }
-        let block = Block {
-            state_id: self.state_id,
-            seq: commit.seq,
-            epoch: commit.epoch,
-            nonce: commit.nonce,
-        };
         self.file
             .write_at("witness.write", &encode(&block), self.next * SPACING)?;
         if durability == Durability::Sync {
@@ -160,8 +203,13 @@ fn encode(block: &Block) -> [u8; BLOCK] {
     bytes[28..36].copy_from_slice(&block.seq.0.to_le_bytes());
     bytes[36..44].copy_from_slice(&block.epoch.0.to_le_bytes());
     bytes[44..52].copy_from_slice(&block.nonce.0.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..52]);
-    bytes[52..].copy_from_slice(&crc.to_le_bytes());
+    if let Some(listed) = &block.listed {
+        bytes[52..60].copy_from_slice(&listed.number.to_le_bytes());
+        bytes[60..68].copy_from_slice(&listed.bytes.to_le_bytes());
+        bytes[68..72].copy_from_slice(&listed.crc.to_le_bytes());
+    }
+    let crc = crc32c::crc32c(&bytes[..CONTENT]);
+    bytes[CONTENT..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
@@ -185,14 +233,26 @@ fn decode(bytes: &[u8; BLOCK]) -> Option<Block> {
             .first_chunk()
             .map(|bytes| u32::from_le_bytes(*bytes))
     };
-    if bytes[0..8] != *MAGIC || word(8)? != VERSION || word(52)? != crc32c::crc32c(&bytes[..52]) {
+    let version = word(8)?;
+    let content = match version {
+        1 => V1_CONTENT,
+        VERSION => CONTENT,
+        _ => return None,
+    };
+    if bytes[0..8] != *MAGIC || word(content)? != crc32c::crc32c(&bytes[..content]) {
         return None;
     }
+    let listed = Listed {
+        number: number(52)?,
+        bytes: number(60)?,
+        crc: word(68)?,
+    };
     Some(Block {
         state_id: StateId(*bytes[12..].first_chunk()?),
         seq: Seq(number(28)?),
         epoch: Epoch(number(36)?),
         nonce: Nonce(number(44)?),
+        listed: (version == VERSION).then_some(listed),
     })
 }
 
@@ -208,7 +268,28 @@ mod tests {
             seq: Seq(seq),
             epoch: Epoch(seq),
             nonce: Nonce(nonce),
+            listed: Some(Listed {
+                number: 4,
+                bytes: 1000,
+                crc: 77,
+            }),
         }
+    }
+
+    #[test]
+    fn blocks_of_version_1_are_read() {
+        let mut bytes = encode(&block(5, 50));
+        bytes[8] = 1;
+        let crc = crc32c::crc32c(&bytes[..V1_CONTENT]);
+        bytes[V1_CONTENT..56].copy_from_slice(&crc.to_le_bytes());
+        bytes[56..].fill(0);
+        let old = Block {
+            listed: None,
+            ..block(5, 50)
+        };
+        assert_eq!(decode(&bytes), Some(old));
+        bytes[20] ^= 1;
+        assert_eq!(decode(&bytes), None);
     }
 
     #[test]

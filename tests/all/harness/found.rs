@@ -129,10 +129,10 @@ fn number(bytes: &[u8], at: usize) -> u64 {
 fn newest_block(path: &Path) -> Witness {
     let bytes = fs::read(path).expect("the witness");
     assert_eq!(bytes.len(), 8192);
-    let blocks = [&bytes[..56], &bytes[4096..4096 + 56]];
+    let blocks = [&bytes[..76], &bytes[4096..4096 + 76]];
     let valid = blocks
         .into_iter()
-        .filter(|block| block.starts_with(b"WHWITNES\x01\0\0\0"));
+        .filter(|block| block.starts_with(b"WHWITNES\x02\0\0\0"));
     let block = valid.map(|block| Witness {
         seq: number(block, 28),
         epoch: number(block, 36),

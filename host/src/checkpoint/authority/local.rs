@@ -90,4 +90,9 @@ impl Authority for Local {
         let written = self.witness.write(write, durability);
         written.map_err(CommitError::Witness)
     }
+
+    fn renew(&mut self) -> Result<(), CommitError> {
+        let renewed = self.witness.renew(self.durability);
+        renewed.map_err(CommitError::Witness)
+    }
 }

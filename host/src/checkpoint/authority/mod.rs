@@ -61,6 +61,14 @@ pub trait Authority: Send {
     /// # Errors
     /// What happened is unknown: the process must end.
     fn confirm(&mut self, write: &CommitKey, durability: Durability) -> Result<(), CommitError>;
+
+    /// Accounts for what the database has done by itself since the last write.
+    ///
+    /// # Errors
+    /// As [`Authority::confirm`].
+    fn renew(&mut self) -> Result<(), CommitError> {
+        Ok(())
+    }
 }
 
 /// An epoch that is to be decided.

@@ -69,6 +69,7 @@ mod tests {
             seq: Seq(seq),
             epoch: Epoch(seq),
             nonce: Nonce(nonce),
+            listed: None,
         }
     }
 

@@ -213,7 +213,7 @@ fn fill(options: &DirectoryOptions<'_>, folder: &Path) -> Result<StateId, OpenEr
     disk.before_at("init.commit", "write to", &db_path)?;
     writes.commit(Durability::Sync).map_err(cannot)?;
     drop(db);
-    Witness::create(disk, &folder.join("witness"), state_id, &commit)?;
+    Witness::create(disk, folder, state_id, &commit)?;
     Ok(state_id)
 }
 

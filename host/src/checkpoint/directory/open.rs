@@ -112,14 +112,14 @@ fn open_with(
     await_reserve(options)?;
     let (unopened, behind) = check_unopened(options, state_id)?;
     drop(unopened);
-    let (db_path, witness_path) = (path.join("db"), path.join("witness"));
+    let db_path = path.join("db");
     init::end(&options.disk, path)?;
     format::upgrade(&options.disk, path, &identity)?;
     options.disk.before_at("open.database", "open", &db_path)?;
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let db = db.with_right(lock.right());
     let commit = read_commit(path, &db)?;
-    let (mut witness, _) = Witness::open(&options.disk, &witness_path, state_id)?;
+    let (mut witness, _) = Witness::open(&options.disk, path, state_id)?;
     if behind {
         witness.write(&commit, Durability::Sync)?;
     }
@@ -194,12 +194,16 @@ fn check_witness(
         );
         return Ok(false);
     }
-    let newest = Witness::read(&path.join("witness"))
+    let newest = Witness::read(path)
         .map_err(|error| damaged(path, &format!("its witness cannot be read: {error}")))?;
-    match decide::judge(state_id, commit, newest) {
-        Verdict::Agree => Ok(false),
+    let listed = match newest.and_then(|newest| newest.listed) {
+        Some(listed) => listed.check(&path.join("db")),
+        None => Ok(()),
+    };
+    let behind = match decide::judge(state_id, commit, newest) {
+        Verdict::Agree => false,
         // The first write of this process brings it up to date.
-        Verdict::WitnessBehind => Ok(unwitnessed.is_none()),
+        Verdict::WitnessBehind => unwitnessed.is_none(),
         // Versions that kept no witness of unsynced writes have left it behind by any number. Nothing is lost by it.
         Verdict::Foreign(_)
             if unwitnessed.is_some()
@@ -207,22 +211,28 @@ fn check_witness(
                     newest.state_id == state_id && newest.seq < commit.seq
                 }) =>
         {
-            Ok(false)
+            false
         }
-        Verdict::CommitsLost { witness } => Err(refused(
-            path,
-            &format!(
+        Verdict::CommitsLost { witness } => {
+            let cause = listed.err();
+            let cause = cause
+                .as_deref()
+                .unwrap_or("Its write-ahead log was damaged or cut");
+            let what = format!(
                 "commits are lost: the witness saw checkpoint {} (write {}), but the database ends at checkpoint {} (write {}). \
-                 Its write-ahead log was damaged or cut. Readers may have seen output of the lost checkpoints. Restore a copy \
-                 of the directory, or run `wasm-host reset` to start over",
+                 {cause}. Readers may have seen output of the lost checkpoints. Restore a copy of the directory, or run \
+                 `wasm-host reset` to start over",
                 witness.epoch, witness.seq, commit.epoch, commit.seq
-            ),
-        )),
-        Verdict::Foreign(what) => Err(damaged(
-            path,
-            &format!("{what}. The directory is damaged or put together from several"),
-        )),
-    }
+            );
+            return Err(refused(path, &what));
+        }
+        Verdict::Foreign(what) => {
+            let what = format!("{what}. The directory is damaged or put together from several");
+            return Err(damaged(path, &what));
+        }
+    };
+    listed.map_err(|what| damaged(path, &format!("its database is damaged. {what}")))?;
+    Ok(behind)
 }
 
 fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {

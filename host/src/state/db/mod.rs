@@ -313,9 +313,10 @@ fn database_options(options: &DbOptions) -> Options {
     // never resumed from: the process ends, and recovery reads what is on the disk.
     // Writes come from one thread, an epoch at a time, and what an epoch may hold is bounded: slowing them down by the byte
     // would only make guests stand.
+    // Files are not given room before they are written: on a full disk a write-ahead log would hold 64 MiB that nobody else gets.
     let text = format!(
         "max_bgerror_resume_count=0;verify_sst_unique_id_in_manifest=true;track_and_verify_wals_in_manifest=true;\
-         delayed_write_rate={DELAYED_WRITE_RATE}"
+         delayed_write_rate={DELAYED_WRITE_RATE};allow_fallocate=false"
     );
     let mut db = options_of(&text);
     db.set_paranoid_checks(true);
