@@ -17,7 +17,7 @@ use super::catalog::Catalog;
 use super::directory::{Directory, Lock, Opened};
 use super::epoch_write::{self, Consequences, EpochWrite, Parts, micros};
 use super::ledger::{Ledger, Unconfirmed, Written};
-use super::logs::{Appended, LogAppender, LogStream, Logs};
+use super::logs::{Appended, LogAppender, LogStream, Logs, Part};
 use super::outputs::{ExternalStream, Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
 use super::stage::{CommitStage, Progress};
@@ -365,9 +365,9 @@ impl Committer {
         self.write_alone(|committer, writes, appended| {
             for (partition, messages) in partitions {
                 let at = (stream, *partition);
-                committer
-                    .appender
-                    .append(writes, appended, at, messages, now)?;
+                let range = 0..messages.len();
+                let all = [Part { messages, range }];
+                committer.appender.append(writes, appended, at, all, now)?;
             }
             Ok(())
         })?;

@@ -5,12 +5,12 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use super::BuildError;
-use super::logs::{Appended, LogAppender};
+use super::logs::{Appended, LogAppender, Part};
 use super::outputs::{Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
 use crate::epoch::{SealedEpoch, SealedTask, Sent};
 use crate::model::{
-    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs,
+    CommitKey, Epoch, Messages, Offset, PartitionId, Stamp, StreamId, TaskId, TimestampMs,
 };
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord};
 use crate::state::{Db, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
@@ -51,6 +51,9 @@ pub(super) struct Parts<'a> {
     pub(super) failed_attempts: u32,
 }
 
+/// The messages of an epoch for logs.
+type Logged<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
+
 /// What the tasks of an epoch come to, all together.
 #[derive(Default)]
 struct Gathered {
@@ -70,15 +73,16 @@ pub(super) fn build<'a>(
     key: CommitKey,
 ) -> Result<EpochWrite<'a>, BuildError> {
     let mut writes = db.write_set();
-    let mut sent = Sent::default();
-    for task in &sealed.tasks {
-        sort_out(&task.staged, &task.ports, &mut sent);
-    }
+    let (logged, mut sent) = sort_out(parts, sealed);
     let carries =
         |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
     let carried = sent.extract_if(.., carries).collect();
     let outgoing = parts.outputs.stage(&mut writes, &mut sent);
-    let appended = append(&mut writes, parts, sent, sealed.time)?;
+    assert!(
+        sent.is_empty(),
+        "each message goes to a log or to an outbox"
+    );
+    let appended = append(&mut writes, parts, logged, sealed.time)?;
     // The disk is busy with the log while the state is put in order.
     let tasks = std::thread::scope(|scope| {
         let syncs = appended.bytes_beside() > 0;
@@ -158,12 +162,12 @@ fn gather(
 fn append(
     writes: &mut WriteSet<'_>,
     parts: &Parts<'_>,
-    sent: Sent,
+    logged: Logged<'_>,
     time: TimestampMs,
 ) -> Result<Appended, BuildError> {
     let (appender, mut appended) = (parts.appender, Appended::default());
-    for (at, messages) in sent {
-        appender.append(writes, &mut appended, at, &messages, time)?;
+    for (at, parts) in logged {
+        appender.append(writes, &mut appended, at, parts, time)?;
     }
     let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
     appender.retain(writes, &mut appended, &unread, time)?;
@@ -185,18 +189,28 @@ fn record_of(task: &SealedTask, stamps: &BTreeMap<TaskId, Stamp>, key: &CommitKe
     }
 }
 
-/// Gives each message to its partition, in the order in which the task sent them.
-fn sort_out(staged: &Staged, ports: &[StreamId], into: &mut Sent) {
-    let mut from = 0;
-    while from < staged.len() {
-        let (port, partition) = staged.routes[from];
-        let same = |route: &&_| **route == (port, partition);
-        let to = from + staged.routes[from..].iter().take_while(same).count();
-        into.entry((ports[port.index()], partition))
-            .or_default()
-            .extend_from(&staged.messages, from..to);
-        from = to;
+/// Gives each message to its partition, in the order in which the task sent them: those for logs as they lie, the others as copies.
+fn sort_out<'a>(parts: &Parts<'_>, sealed: &'a SealedEpoch) -> (Logged<'a>, Sent) {
+    let (mut logged, mut sent) = (Logged::default(), Sent::default());
+    for task in &sealed.tasks {
+        let (routes, messages) = (&task.staged.routes, &task.staged.messages);
+        let mut from = 0;
+        while from < routes.len() {
+            let (port, partition) = routes[from];
+            let same = |route: &&_| **route == (port, partition);
+            let to = from + routes[from..].iter().take_while(same).count();
+            let (at, range) = ((task.ports[port.index()], partition), from..to);
+            if let Some(logged) = logged.get_mut(&at) {
+                logged.push(Part { messages, range });
+            } else if parts.appender.holds(at) && !(parts.carries)(at.0) {
+                logged.insert(at, vec![Part { messages, range }]);
+            } else {
+                sent.entry(at).or_default().extend_from(messages, range);
+            }
+            from = to;
+        }
     }
+    (logged, sent)
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {

@@ -222,14 +222,15 @@ impl Messages {
 
     /// Appends messages `range` of `other`, which must have timestamps.
     pub fn extend_from(&mut self, other: &Messages, range: Range<usize>) {
-        let plain = self.headers.is_none() && other.headers.is_none();
-        if plain
-            && self.is_empty()
-            && self.keys.is_none()
-            && let Some(keys) = &other.keys
-        {
-            self.keys = Some(Column::with_capacity(range.len(), keys.data_len()));
+        if self.is_empty() {
+            // The columns that it has been emptied of, or another's.
+            self.headers = None;
+            self.keys = match &other.keys {
+                Some(_) => Some(self.keys.take().unwrap_or_default()),
+                None => None,
+            };
         }
+        let plain = self.headers.is_none() && other.headers.is_none();
         if plain && self.keys.is_some() == other.keys.is_some() {
             if let (Some(mine), Some(keys)) = (&mut self.keys, &other.keys) {
                 mine.extend_from(keys, range.clone());

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +69,12 @@ struct WaitingChunk {
     end: usize,
 }
 
+/// Messages that follow each other, to be appended.
+pub(in crate::checkpoint) struct Part<'a> {
+    pub(in crate::checkpoint) messages: &'a Messages,
+    pub(in crate::checkpoint) range: Range<usize>,
+}
+
 impl LogAppender {
     /// Reads the state of every partition of the streams.
     pub(in crate::checkpoint) fn open(
@@ -116,62 +123,85 @@ impl LogAppender {
         Arc::clone(&self.logs)
     }
 
+    /// Whether a partition is one of a log.
+    pub(in crate::checkpoint) fn holds(&self, at: (StreamId, PartitionId)) -> bool {
+        self.partitions.contains_key(&at)
+    }
+
     /// Adds messages to the end of a partition, in chunks. [`LogAppender::finish`] decides where the last of them are.
-    pub(in crate::checkpoint) fn append(
+    pub(in crate::checkpoint) fn append<'a>(
         &self,
         writes: &mut WriteSet<'_>,
         appended: &mut Appended,
         at: (StreamId, PartitionId),
-        messages: &Messages,
+        parts: impl IntoIterator<Item = Part<'a>>,
         now: TimestampMs,
     ) -> Result<(), BuildError> {
         let before = self.current(appended, at);
-        let mut record = before;
-        let mut start = 0;
-        while start < messages.len() {
-            let mut bytes = message_bytes(messages, start);
-            let mut end = start + 1;
-            while end < messages.len() && bytes + message_bytes(messages, end) <= CHUNK_BYTES {
-                bytes += message_bytes(messages, end);
-                end += 1;
-            }
-            let waiting = &mut appended.waiting;
-            let begin = waiting.bytes.len();
-            if start == 0 && end == messages.len() {
-                chunk::encode_into(&mut waiting.bytes, now, messages);
-            } else {
-                let mut part = Messages::default();
-                part.extend_from(messages, start..end);
-                chunk::encode_into(&mut waiting.bytes, now, &part);
-            }
-            let len = waiting.bytes.len() - begin;
-            let key = keys::log_chunk(at.0, at.1, record.end);
-            let count = u32::try_from(end - start).unwrap_or(u32::MAX);
-            record.end += u64::from(count);
-            record.bytes += len as u64;
-            if len < self.sync_bytes / SMALL || self.durability == Durability::Process {
-                writes.put(Family::Log, &key, &waiting.bytes[begin..]);
-                waiting.bytes.truncate(begin);
-            } else {
-                waiting.chunks.push(WaitingChunk {
-                    key,
-                    count,
-                    appended: now,
-                    end: waiting.bytes.len(),
-                });
-                if waiting.bytes.len() >= PIECE_BYTES {
-                    self.place(writes, appended)?;
+        let (mut record, mut all) = (before, 0);
+        // Filled again and again, so that it stays in the processor's caches.
+        let (mut open, mut open_bytes) = (Messages::default(), 0);
+        for Part { messages, range } in parts {
+            let mut from = range.start;
+            for index in range.clone() {
+                let bytes = message_bytes(messages, index);
+                let is_first = open.is_empty() && index == from;
+                if !is_first && open_bytes + bytes > CHUNK_BYTES {
+                    open.extend_from(messages, from..index);
+                    self.close(writes, appended, at, &mut record, &open, now)?;
+                    open.clear();
+                    (from, open_bytes) = (index, 0);
                 }
+                open_bytes += bytes;
             }
-            start = end;
+            open.extend_from(messages, from..range.end);
+            all += range.len();
+        }
+        if !open.is_empty() {
+            self.close(writes, appended, at, &mut record, &open, now)?;
         }
         assert_eq!(
             record.end - before.end,
-            messages.len() as u64,
+            all as u64,
             "each message has an offset"
         );
         appended.set(at, record);
         Ok(())
+    }
+
+    /// Adds a chunk to the end of a partition.
+    fn close(
+        &self,
+        writes: &mut WriteSet<'_>,
+        appended: &mut Appended,
+        at: (StreamId, PartitionId),
+        record: &mut LogRecord,
+        messages: &Messages,
+        now: TimestampMs,
+    ) -> Result<(), BuildError> {
+        let waiting = &mut appended.waiting;
+        let begin = waiting.bytes.len();
+        chunk::encode_into(&mut waiting.bytes, now, messages);
+        let len = waiting.bytes.len() - begin;
+        let key = keys::log_chunk(at.0, at.1, record.end);
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        record.end += u64::from(count);
+        record.bytes += len as u64;
+        if len < self.sync_bytes / SMALL || self.durability == Durability::Process {
+            writes.put(Family::Log, &key, &waiting.bytes[begin..]);
+            waiting.bytes.truncate(begin);
+            return Ok(());
+        }
+        waiting.chunks.push(WaitingChunk {
+            key,
+            count,
+            appended: now,
+            end: waiting.bytes.len(),
+        });
+        match waiting.bytes.len() >= PIECE_BYTES {
+            true => self.place(writes, appended),
+            false => Ok(()),
+        }
     }
 
     /// Writes what waits to a segment, and the places of its chunks to the database.

@@ -21,7 +21,7 @@ use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
 use crate::records::{self, LogRecord, StreamRecord};
 use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
-pub(super) use append::{Appended, LogAppender};
+pub(super) use append::{Appended, LogAppender, Part};
 use segments::Segments;
 pub(super) use segments::find_missing;
 use stored::Stored;

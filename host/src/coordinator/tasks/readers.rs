@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source};
+use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source, SourceError};
 use crate::model::{PartitionId, Position, StartAt};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Arrival, Inbox};
@@ -71,6 +71,9 @@ impl Pace {
     }
 }
 
+/// How long a reader keeps a thread.
+const WHILE: Duration = Duration::from_millis(5);
+
 /// One reader.
 pub(super) struct Reader {
     pub(super) input: Arc<dyn Input>,
@@ -104,7 +107,7 @@ impl Reader {
         loop {
             let space = self.inbox.space(self.place, self.bounds.bytes).await;
             let polled = match is_slow {
-                true => slowly(|| source.poll(self.bounds)).await,
+                true => slowly(|| self.poll_for_a_while(&mut *source)).await,
                 false => source.poll(self.bounds),
             };
             let arrival = match polled {
@@ -133,6 +136,26 @@ impl Reader {
             drop(space);
             // A source that always has more must not keep the thread from others.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// Polls until there is no more space, or time to let others have the thread; what was found before that has arrived. To take a
+    /// thread costs more than most polls.
+    fn poll_for_a_while(&self, source: &mut dyn Source) -> Result<Polled, SourceError> {
+        let until = Instant::now() + WHILE;
+        loop {
+            let found = source.poll(self.bounds)?;
+            let goes_on = self.pace.is_none()
+                && self.inbox.has_space_for_two(self.place)
+                && Instant::now() < until;
+            match found {
+                Polled::Messages(fetched) if goes_on => {
+                    self.figures.idle.store(false, Ordering::Release);
+                    self.note_progress(source);
+                    self.arrive(Arrival::Messages(fetched));
+                }
+                found => return Ok(found),
+            }
         }
     }
 

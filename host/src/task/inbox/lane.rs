@@ -14,15 +14,15 @@ const WAITING: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Arrival>>,
-    /// Told when an arrival was taken.
+    /// Told when half of the arrivals were taken: a reader that is woken for each of them costs more than it reads.
     pub(super) space: Notify,
 }
 
 impl Lane {
-    /// Whether one more may come.
-    pub(super) fn has_space(&self, read_ahead: &ReadAhead) -> bool {
+    /// Whether so many more may come. One always may if there is none.
+    pub(super) fn has_space(&self, read_ahead: &ReadAhead, more: usize) -> bool {
         let waiting = self.queue.lock().len();
-        waiting == 0 || waiting < WAITING && read_ahead.has_room()
+        waiting + more <= 1 || waiting + more <= WAITING && read_ahead.has_room()
     }
 
     /// Adds an arrival.
@@ -37,8 +37,11 @@ impl Lane {
 
     /// Takes the oldest arrival.
     pub(super) fn pop(&self) -> Option<Arrival> {
-        let popped = self.queue.lock().pop_front();
-        if popped.is_some() {
+        let mut queue = self.queue.lock();
+        let popped = queue.pop_front();
+        let left = queue.len();
+        drop(queue);
+        if popped.is_some() && left <= WAITING / 2 {
             self.space.notify_one();
         }
         popped

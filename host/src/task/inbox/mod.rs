@@ -79,7 +79,7 @@ impl Inbox {
         loop {
             // Asked for before looking, so that neither is missed.
             let (taken, room) = (lane.space.notified(), self.read_ahead.room.notified());
-            if lane.has_space(&self.read_ahead) {
+            if lane.has_space(&self.read_ahead, 1) {
                 return Space::take(&self.read_ahead, bytes);
             }
             tokio::select! {
@@ -87,6 +87,11 @@ impl Inbox {
                 () = room => {}
             }
         }
+    }
+
+    /// Whether the lane of an input has space for one arrival and one more.
+    pub fn has_space_for_two(&self, input: usize) -> bool {
+        self.lanes[input].has_space(&self.read_ahead, 2)
     }
 
     /// Adds an arrival to the lane of an input.
