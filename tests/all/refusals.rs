@@ -103,6 +103,17 @@ fn the_state_of_another_job_is_refused() {
 }
 
 #[test]
+fn a_link_to_nothing_is_no_place_for_state() {
+    let job = Job::new(COUNT_LINES);
+    job.write("in.txt", b"a\n");
+    fs::create_dir(job.path(".wasm-host")).expect("a folder");
+    std::os::unix::fs::symlink("elsewhere", job.path(STATE)).expect("a link");
+    job.run().expect(4).says("it is a symbolic link to nothing");
+    fs::create_dir(job.path(".wasm-host/elsewhere")).expect("a folder");
+    job.run().expect(0);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     refused("it has format 3, this wasm-host knows 1 to 2", |state| {
         let text = fs::read_to_string(state.join("FORMAT")).expect("FORMAT");

@@ -44,7 +44,12 @@ pub(super) fn find(path: &Path) -> Result<Found, OpenError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(refused(path, "it is a file, not a folder")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::symlink_metadata(path).is_ok() {
+                true => Err(refused(path, "it is a symbolic link to nothing")),
+                false => Ok(Found::Nothing),
+            };
+        }
         Err(source) => return Err(DiskError::of("look at", path)(source).into()),
     }
     let names = names(path)?;

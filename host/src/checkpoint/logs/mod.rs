@@ -123,7 +123,7 @@ impl Logs {
                 decoded
             }
         };
-        Ok(decoded.map_err(|error| damaged(&error))?.messages)
+        Ok(decoded.map_err(|error| damaged_state(&error))?.messages)
     }
 
     /// Why a chunk for an offset before `end` cannot be read.
@@ -159,7 +159,7 @@ impl Logs {
             Ok(_) => SourceError::Damaged {
                 what: format!("no chunk of the log holds offset {offset}"),
             },
-            Err(error) => damaged(&error),
+            Err(error) => damaged_state(&error),
         }
     }
 }
@@ -167,6 +167,14 @@ impl Logs {
 fn damaged(error: &dyn std::error::Error) -> SourceError {
     SourceError::Damaged {
         what: shown::chain(error),
+    }
+}
+
+/// The same without saying twice that it is damaged.
+fn damaged_state(error: &StateError) -> SourceError {
+    match error {
+        StateError::Damaged(what) => SourceError::Damaged { what: what.clone() },
+        other => damaged(other),
     }
 }
 
@@ -204,7 +212,7 @@ impl LogReader for Logs {
         }
         let mut next = from;
         while let Some((key, stored)) = walk.entry().map_err(|error| damaged(&error))? {
-            let stored = Stored::of(stored).map_err(|error| damaged(&error))?;
+            let stored = Stored::of(stored).map_err(|error| damaged_state(&error))?;
             if !read.messages.is_empty() && read.messages.data_len() + stored.len() > bytes_max {
                 break;
             }

@@ -106,16 +106,16 @@ pub(in crate::checkpoint) fn find_missing(
     let segments = Segments::of(directory);
     for (id, record) in records::list::<SegmentRecord>(db)? {
         let (path, end) = (segments.path(id), record.end);
-        let found = match fs::metadata(&path) {
+        let (shown, needed) = (path.display(), format!("{end} bytes of the log should be in it"));
+        return Ok(Some(match fs::metadata(&path) {
             Ok(found) if found.len() >= end => continue,
             _ if record.live == 0 => continue,
-            Ok(found) => format!("has {} bytes", found.len()),
-            Err(error) => format!("cannot be looked at: {error}"),
-        };
-        let path = path.display();
-        return Ok(Some(format!(
-            "{path} {found}, and had {end} bytes of the log"
-        )));
+            Ok(found) => format!("{shown} has {} bytes, and {needed}", found.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                format!("{shown} is missing, and {needed}")
+            }
+            Err(error) => format!("{shown} cannot be looked at: {error}; {needed}"),
+        }));
     }
     Ok(None)
 }
