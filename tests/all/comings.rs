@@ -19,7 +19,7 @@ use wasm_host::disk::Disk;
 use wasm_host::model::{MessageRef, Messages, PartitionId, StartAt, SystemClock};
 use wasm_host::runtime::{Component, ComponentOptions, Runtime, RuntimeOptions};
 use wasm_host::state::{DbOptions, Durability, StoreKind};
-use wasm_host::task::OnRejected;
+use wasm_host::task::Policy;
 
 use crate::harness::guest;
 
@@ -69,7 +69,8 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
                 start: StartAt::Oldest,
             }],
             outputs: vec![("out".into(), "out".into())],
-            on_rejected: OnRejected::Fail,
+            on_rejected: Policy::Fail,
+            on_fault: Policy::Fail,
             dead_letters: None,
             batch_messages: 50,
             batch_bytes: 1 << 20,

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Job, wait_until};
+use wasm_host::records::{self, Unwitnessed};
+use wasm_host::state::{Db, DbOptions, Durability};
+
+use crate::harness::{Job, copy, wait_until};
 use crate::jobs::{COUNT_LINES, COUNT_LOG};
 
 fn set(job: &Job, from: &str, to: &str) {
@@ -95,6 +98,38 @@ fn a_damaged_log_is_noticed_without_syncs_too_as_long_as_the_machine_runs() {
     bytes[length - 50] ^= 1;
     fs::write(&newest, bytes).expect("it can be damaged");
     job.run().expect(4).says("commits are lost");
+}
+
+/// The machine was restarted and has lost several writes that the witness has seen. What is written then is not refused because of
+/// what the witness saw before.
+#[test]
+fn what_comes_after_a_loss_of_unsynced_writes_stands() {
+    let text = COUNT_LOG.replace("partitions = 2", "partitions = 1");
+    let job = Job::new(&text.replace("[checkpoint]", "[checkpoint]\ndurability = \"process\""));
+    produce(&job, "a=1\n");
+    job.call(&["run", "--until-idle"]).expect(0);
+    let (db, old) = (job.state_dir().join("db"), job.path("old"));
+    copy(&db, &old);
+    for _ in 0..3 {
+        produce(&job, "a=1\n");
+        job.call(&["run", "--until-idle"]).expect(0);
+    }
+    fs::remove_dir_all(&db).expect("the database");
+    fs::rename(&old, &db).expect("the database");
+    {
+        let db = Db::open(&db, &DbOptions::default()).expect("it opens");
+        let mut marked: Unwitnessed = records::get(&db, &()).expect("a record").expect("the mark");
+        marked.boot_id = "another".to_owned();
+        let mut writes = db.write_set();
+        records::put(&mut writes, &(), &marked);
+        writes.commit(Durability::Sync).expect("it is marked");
+    }
+    // It ends before it has written anything but that it goes on.
+    job.answering().kill();
+    job.call(&["status"]).expect(0);
+    produce(&job, "a=1\n");
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "a 2"]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod following;
 mod harness;
 mod hostile;
 mod inputs;
+mod isolation;
 mod jobs;
 mod keyvalue;
 mod kill;

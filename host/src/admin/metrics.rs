@@ -28,7 +28,7 @@ enum Of {
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 20] = [
+const FIGURES: [Figure; 21] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -40,6 +40,12 @@ const FIGURES: [Figure; 20] = [
         COUNTER,
         "Messages rejected since the start of the job.",
         Of::Task(|task| task.rejected),
+    ),
+    figure(
+        "messages_condemned_total",
+        COUNTER,
+        "Messages passed over because of `on-fault` since the start of the process.",
+        Of::Task(|task| task.condemned),
     ),
     figure(
         "batches_total",

@@ -27,7 +27,7 @@ use crate::runtime::{
 };
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability, StoreKind};
-use crate::task::OnRejected;
+use crate::task::Policy;
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
@@ -240,9 +240,14 @@ fn stage(
             .map(|output| (output.port.clone(), output.stream.clone()))
             .collect(),
         on_rejected: match *declared.on_rejected {
-            config::OnRejected::DeadLetter => OnRejected::DeadLetter,
-            config::OnRejected::Skip => OnRejected::Skip,
-            config::OnRejected::Fail => OnRejected::Fail,
+            config::OnRejected::DeadLetter => Policy::DeadLetter,
+            config::OnRejected::Skip => Policy::Skip,
+            config::OnRejected::Fail => Policy::Fail,
+        },
+        on_fault: match *declared.on_fault {
+            config::OnFault::DeadLetter => Policy::DeadLetter,
+            config::OnFault::Skip => Policy::Skip,
+            config::OnFault::Fail => Policy::Fail,
         },
         dead_letters: declared.dead_letters.clone(),
         batch_messages: size(u64::from(declared.batch_messages)),

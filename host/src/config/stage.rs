@@ -33,12 +33,13 @@ pub struct Stage {
     /// The ports that the component writes, in the order of the file. Default: none.
     #[serde(serialize_with = "outputs_by_port")]
     pub outputs: Vec<OutputPort>,
-    /// What happens to a message that the component rejects. Default: `fail`, because anything else silently drops it
-    /// from the result.
+    /// What happens to a message that the component rejects. Default: `dead-letter` where `dead-letters` is declared, else `fail`,
+    /// because anything else silently drops it from the result.
     pub on_rejected: Setting<OnRejected>,
-    /// What happens to a message on which the component traps or breaks a limit. Default: `fail`.
+    /// What happens to a message on which the component traps or breaks a limit, and to a record that is no message. Default: as
+    /// of `on_rejected`.
     pub on_fault: Setting<OnFault>,
-    /// The stream that takes what was rejected; set if `on_rejected` is `dead-letter`.
+    /// The stream that takes dead letters; set if one of the two is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
     /// The most messages of a batch. Default: 500, beyond which the cost of a call no longer matters.
@@ -156,11 +157,15 @@ words! {
 }
 
 words! {
-    /// What happens to a message on which a component traps or breaks a limit.
+    /// What happens to a message on which a component traps or breaks a limit, and to a record that is no message.
     OnFault, "on-fault", "an on-fault" {
+        /// It goes to the stream of dead letters.
+        DeadLetter = "dead-letter",
+        /// It is passed over.
+        Skip = "skip",
         /// The task stops before it.
         Fail = "fail",
-    } later ["dead-letter", "skip"]
+    } later []
 }
 
 /// A store of a stage.

@@ -211,16 +211,16 @@ fn warnings_do_not_refuse_a_job() {
         "[job]\nname = \"j\"\n[streams.a]\nsystem = \"log\"\n[streams.b]\nsystem = \"log\"\n\
          [streams.shown]\nsystem = \"stdout\"\n\
          [[stage]]\nname = \"s\"\ncomponent = \"s.wasm\"\ninputs = [\"a\"]\n\
-         dead-letters = \"shown\"\n",
+         on-rejected = \"skip\"\non-fault = \"fail\"\ndead-letters = \"shown\"\n",
     );
     let warnings: Vec<_> = job.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
         [
             "jobs/job.toml:5:10: warning: no stage uses stream \"b\"\n  5 | [streams.b]\n    |          ^\n",
-            "jobs/job.toml:13:1: warning: nothing is sent to `dead-letters`\n  \
-             13 | dead-letters = \"shown\"\n     | ^^^^^^^^^^^^\n  \
-             help: set on-rejected = \"dead-letter\"\n",
+            "jobs/job.toml:15:1: warning: nothing is sent to `dead-letters`\n  \
+             15 | dead-letters = \"shown\"\n     | ^^^^^^^^^^^^\n  \
+             help: set on-rejected or on-fault to \"dead-letter\", or leave them out\n",
         ]
     );
 }

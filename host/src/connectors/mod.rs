@@ -55,6 +55,22 @@ pub struct Fetched {
     pub end_detail: Option<Detail>,
 }
 
+impl Fetched {
+    /// Cuts before message `at`, and returns what follows.
+    pub fn split_off(&mut self, at: usize) -> Fetched {
+        let mut messages = Messages::default();
+        messages.extend_from(&self.messages, at..self.offsets.len());
+        self.messages.truncate(at);
+        let end_detail = std::mem::replace(&mut self.end_detail, self.start_detail.clone());
+        Fetched {
+            offsets: self.offsets.split_off(at),
+            messages,
+            start_detail: self.start_detail.clone(),
+            end_detail,
+        }
+    }
+}
+
 /// What a poll found.
 #[derive(Debug)]
 #[expect(

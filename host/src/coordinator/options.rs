@@ -15,7 +15,7 @@ use crate::model::{Clock, StartAt};
 use crate::records::StreamRecord;
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
-use crate::task::OnRejected;
+use crate::task::Policy;
 
 /// Ends the process after a time, if it has not ended by itself.
 pub type LastResort = Arc<dyn Fn(Duration) + Send + Sync>;
@@ -140,7 +140,9 @@ pub struct StageOptions {
     /// Its output ports in order: port, stream.
     pub outputs: Vec<(String, String)>,
     /// What to do with rejected messages.
-    pub on_rejected: OnRejected,
+    pub on_rejected: Policy,
+    /// What to do with messages that the guest fails at, and with records that are no messages.
+    pub on_fault: Policy,
     /// The stream of dead letters.
     pub dead_letters: Option<String>,
     /// Messages of a batch at most.

@@ -68,6 +68,8 @@ pub struct TaskStatus {
     pub rejected: u64,
     /// Batches kept by this process.
     pub batches: u64,
+    /// Messages passed over by this process because of `on-fault`.
+    pub condemned: u64,
     /// Batches undone by this process.
     pub undone: u64,
     /// Instances made by this process.
@@ -216,6 +218,7 @@ impl Coordinator {
             component: task.component.clone(),
             processed: figures.processed.load(Ordering::Relaxed),
             rejected: figures.rejected.load(Ordering::Relaxed),
+            condemned: figures.condemned.load(Ordering::Relaxed),
             batches: figures.batches.load(Ordering::Relaxed),
             undone: figures.undone.load(Ordering::Relaxed),
             instances: figures.instances.load(Ordering::Relaxed),

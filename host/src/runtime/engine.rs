@@ -88,7 +88,8 @@ fn config() -> Config {
     config.epoch_interruption(true);
     config.max_wasm_stack(STACK_BYTES);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
-    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
+    // Lines of source are looked up by `backtrace`, when they are shown.
+    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
     // The same bits on every machine: what a guest computes becomes state.
     config.cranelift_nan_canonicalization(true);

@@ -1,19 +1,15 @@
 //! Why a call of a guest did not end as it should.
 
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceTableError;
 
+use super::backtrace::Backtrace;
+use super::component::Component;
 use super::limits::{CALL_LIFTS_BYTES, RESOURCES};
-use crate::model::shown::{self, LinesMax, SENTENCE_BYTES};
+use crate::model::shown::{self, SENTENCE_BYTES};
 use crate::state::StateError;
-
-/// What is shown of a guest's stack: names in it are as long as its component has them.
-const BACKTRACE_MAX: LinesMax = LinesMax {
-    bytes: 16 << 10,
-    line_bytes: 512,
-    lines: 128,
-};
 
 /// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +27,15 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether a message may be to blame.
+    pub fn may_be_a_message(self) -> bool {
+        match self {
+            FaultKind::Trap | FaultKind::Deadline => true,
+            // After a bug of the host nobody should rely on what it holds for the task.
+            FaultKind::Instantiate | FaultKind::Host | FaultKind::Panic => false,
+        }
+    }
+
     /// The word for it in messages and JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -52,17 +57,16 @@ pub struct Fault {
     pub message: String,
     /// The end of what the guest wrote to standard error, if anything: 4 KiB at most.
     pub stderr: String,
-    /// The guest's stack, one frame a line, 16 KiB at most; empty if there is none. It is text and not
-    /// frames, because wasmtime demangles names only when it prints them.
-    pub backtrace: String,
+    /// The guest's stack; empty if there is none.
+    pub backtrace: Backtrace,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         for (title, text) in [
-            ("guest's standard error", &self.stderr),
-            ("backtrace", &self.backtrace),
+            ("guest's standard error", self.stderr.as_str()),
+            ("backtrace", &self.backtrace.text()),
         ] {
             if !text.trim().is_empty() {
                 write!(f, "\n  {title}:")?;
@@ -84,15 +88,20 @@ impl Fault {
             kind,
             message: shown::line(message, SENTENCE_BYTES),
             stderr: String::new(),
-            backtrace: String::new(),
+            backtrace: Backtrace::default(),
         }
     }
 
     /// What wasmtime's error says.
-    pub(super) fn from_error(error: &wasmtime::Error, stderr: String, deadline_ms: u128) -> Fault {
+    pub(super) fn from_error(
+        error: &wasmtime::Error,
+        stderr: String,
+        component: &Arc<Component>,
+    ) -> Fault {
+        let deadline_ms = component.limits().call_deadline.as_millis();
         let backtrace = error
             .downcast_ref::<wasmtime::WasmBacktrace>()
-            .map(|trace| shown::lines(trace, BACKTRACE_MAX));
+            .map(|trace| Backtrace::of(trace, component));
         let (kind, message) = if error.is::<HostFailed>() {
             (FaultKind::Host, sentence(error.root_cause()))
         } else if error.is::<DeadlinePassed>() {
@@ -114,21 +123,22 @@ impl Fault {
                 None => (FaultKind::Trap, sentence(format_args!("{error:#}"))),
             }
         };
+        let backtrace = backtrace.unwrap_or_default();
         let message = match error.is::<wasmtime::Trap>() || kind != FaultKind::Trap {
             true => message,
-            false => refused_call(error, message, backtrace.as_deref().unwrap_or_default()),
+            false => refused_call(error, message, &backtrace),
         };
         Fault {
             kind,
             message,
             stderr,
-            backtrace: backtrace.unwrap_or_default(),
+            backtrace,
         }
     }
 }
 
 /// What a call of the host says that was refused: wasmtime's own sentences name neither the call nor the limit.
-fn refused_call(error: &wasmtime::Error, message: String, backtrace: &str) -> String {
+fn refused_call(error: &wasmtime::Error, message: String, backtrace: &Backtrace) -> String {
     let full = error
         .downcast_ref::<ResourceTableError>()
         .is_some_and(|error| matches!(error, ResourceTableError::Full));
@@ -144,23 +154,11 @@ fn refused_call(error: &wasmtime::Error, message: String, backtrace: &str) -> St
     } else {
         message
     };
-    match caller(backtrace) {
+    // Bindings are named after what they call, and what a component has between them and the host has no name.
+    match backtrace.innermost_name() {
         Some(name) => format!("{message} (in a call of the host by `{name}`)"),
         None => message,
     }
-}
-
-/// The innermost function of a backtrace that has a name: bindings are named after what they call, and what a component has
-/// between them and the host has no name.
-fn caller(backtrace: &str) -> Option<&str> {
-    backtrace
-        .lines()
-        .filter_map(|line| {
-            let (number, frame) = line.trim_start().split_once(": ")?;
-            number.parse::<u32>().ok()?;
-            Some(frame.split_once(" - ")?.1)
-        })
-        .find(|name| !name.contains("<wasm function"))
 }
 
 fn sentence(what: impl fmt::Display) -> String {

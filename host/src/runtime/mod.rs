@@ -8,6 +8,7 @@
 //! Invariants: an instance that trapped is never entered again; every call has a deadline; what a call can make the host
 //! hold is bounded.
 
+mod backtrace;
 mod bindings;
 mod code_cache;
 mod compile;
@@ -28,6 +29,7 @@ mod sandbox;
 mod time;
 mod undo;
 
+pub use backtrace::Backtrace;
 pub use code_cache::CodeCache;
 pub use component::{Component, ComponentError};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};

@@ -127,8 +127,7 @@ impl Sandbox {
 
     fn fault(&self, error: &wasmtime::Error) -> Fault {
         let tail = self.log.lock().take_tail();
-        let deadline = self.component.limits().call_deadline;
-        let mut fault = Fault::from_error(error, tail, deadline.as_millis());
+        let mut fault = Fault::from_error(error, tail, &self.component);
         if let Some(hint) = self.store.data().memory.hint() {
             fault.message = format!("{} ({hint})", fault.message);
         }
@@ -146,6 +145,14 @@ impl Drop for Sandbox {
 thread_local! {
     /// A call of a guest runs on this thread.
     static IN_CALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what may panic over what a component says of itself, and leaves nothing behind: `None` if it did.
+pub(super) fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let before = IN_CALL.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    IN_CALL.set(before);
+    done.ok()
 }
 
 /// Whether a panic on this thread is caught: around the call of a guest it costs the batch. A panic anywhere else may leave

@@ -7,6 +7,8 @@ use crate::model::{HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
 
 /// Why a message goes to the dead letters.
 pub(super) struct Reason<'a> {
+    /// A word: `rejected`, or that of a fault.
+    pub(super) kind: &'a str,
     /// For a person.
     pub(super) reason: &'a str,
     /// The guest's own detail.
@@ -35,6 +37,7 @@ impl Task {
             ("wasm-host.stream", self.stream_of(input).0.clone()),
             ("wasm-host.partition", partition.to_string()),
             ("wasm-host.offset", offset.to_string()),
+            ("wasm-host.kind", why.kind.to_owned()),
             ("wasm-host.reason", why.reason.to_owned()),
             ("wasm-host.attempts", why.attempts.to_string()),
             ("wasm-host.time", now.to_string()),

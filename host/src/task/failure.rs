@@ -56,6 +56,16 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// What happened, in a sentence of 4 KiB at most.
+    pub fn sentence(&self) -> String {
+        match self {
+            Cause::Fault(fault) => fault.message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What happened, for a person: a sentence of 4 KiB at most; after it, for a fault, what the guest wrote and its backtrace.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +126,7 @@ impl std::error::Error for TaskFailure {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::FaultKind;
+    use crate::runtime::{Backtrace, FaultKind};
 
     fn failure(stream: Option<&str>, offsets: Option<(u64, u64)>, cause: Cause) -> String {
         let failure = TaskFailure {
@@ -135,12 +145,11 @@ mod tests {
             kind: FaultKind::Trap,
             message: "unreachable".into(),
             stderr: "a\nb\n".into(),
-            backtrace: "error:\n    0: f".into(),
+            backtrace: Backtrace::default(),
         };
         assert_eq!(
             failure(Some("in"), Some((3, 5)), Cause::Fault(fault)),
-            "stage \"s\": task s/0 stopped at stream \"in\", offsets 3 to 5 (trap): unreachable\n  guest's standard error:\n    a\n    \
-             b\n  backtrace:\n    error:\n        0: f"
+            "stage \"s\": task s/0 stopped at stream \"in\", offsets 3 to 5 (trap): unreachable\n  guest's standard error:\n    a\n    b"
         );
         let rejected = Cause::Rejected {
             offset: 4,

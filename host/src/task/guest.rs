@@ -15,6 +15,8 @@ pub(super) struct Guest {
     instance: Option<Instance>,
     context: Lend,
     figures: Arc<TaskFigures>,
+    /// A `close` has failed before.
+    close_failed: bool,
 }
 
 /// The context of a task: it is lent to the instance for a call.
@@ -29,6 +31,8 @@ pub(super) enum Stopped {
     GivenUp,
     /// Something that the task must answer to.
     By(Cause),
+    /// The instance could not be made or opened: no message is to blame.
+    Unmade(Cause),
 }
 
 /// Between what an instance is about to be replaced.
@@ -50,6 +54,7 @@ impl Guest {
             instance: None,
             context: Lend::Here(Box::new(context)),
             figures,
+            close_failed: false,
         }
     }
 
@@ -89,7 +94,11 @@ impl Guest {
         let (context, made) = Instance::new(&self.component, context);
         self.context = Lend::Here(context);
         self.figures.instances.fetch_add(1, Ordering::Relaxed);
-        self.instance = Some(made.map_err(|fault| stopped(fault, control))?);
+        let unmade = |fault| match stopped(fault, control) {
+            Stopped::By(cause) => Stopped::Unmade(cause),
+            given_up => given_up,
+        };
+        self.instance = Some(made.map_err(unmade)?);
         Ok(())
     }
 
@@ -150,7 +159,12 @@ impl Guest {
         if let Err(fault) = closed
             && !control.give_up.load(Ordering::Relaxed)
         {
-            tracing::warn!(task = %self.context().info.name(), "`close` failed: {fault}");
+            let task = self.context().info.name();
+            match std::mem::replace(&mut self.close_failed, true) {
+                false => tracing::warn!(%task, "`close` failed: {fault}"),
+                // To look up lines takes milliseconds.
+                true => tracing::warn!(%task, "`close` failed: {}", fault.message),
+            }
         }
     }
 

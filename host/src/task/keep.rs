@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::run::Processed;
 use super::{Arrival, Recorded, Task};
 use crate::connectors::Fetched;
-use crate::model::{Batch, Detail, InputIndex, Position, TimestampMs};
+use crate::model::{Batch, Detail, InputIndex, Offset, Position, TimestampMs};
 
 impl Task {
     /// An input begins at a place. `chosen`: another start would choose another place; told when a checkpoint has recorded it.
@@ -48,13 +48,7 @@ impl Task {
         };
         if !all {
             let rest = batch.slice(done..batch.len());
-            let rest = Fetched {
-                offsets: rest.offsets,
-                messages: rest.messages,
-                start_detail,
-                end_detail,
-            };
-            self.inbox.push_front(batch.input, Arrival::Messages(rest));
+            self.put_back(rest, (start_detail, end_detail));
         }
         self.keep_position(batch.input, Position { next, detail });
         // The rest may be of a later time, and is not processed.
@@ -76,6 +70,36 @@ impl Task {
             .rejected
             .store(self.record.rejected, Ordering::Relaxed);
         figures.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps what became of a record that is no message.
+    pub(super) fn keep_passed(
+        &mut self,
+        input: InputIndex,
+        offset: Offset,
+        detail: Option<Detail>,
+    ) {
+        self.guest.context_mut().keep_batch();
+        let next = offset + 1;
+        self.keep_position(input, Position { next, detail });
+        self.record.ended = false;
+        self.dirty = true;
+    }
+
+    /// Messages come first again in the inbox, as they were read.
+    pub(super) fn put_back(
+        &mut self,
+        batch: Batch,
+        (start_detail, end_detail): (Option<Detail>, Option<Detail>),
+    ) {
+        let fetched = Fetched {
+            offsets: batch.offsets,
+            messages: batch.messages,
+            start_detail,
+            end_detail,
+        };
+        self.inbox
+            .push_front(batch.input, Arrival::Messages(fetched));
     }
 
     /// Keeps what a call of `on-end` did.

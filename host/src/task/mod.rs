@@ -11,6 +11,7 @@ mod dead_letter;
 mod failure;
 mod guest;
 mod inbox;
+mod isolation;
 mod keep;
 mod policy;
 mod run;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use failure::{Cause, TaskFailure};
 use guest::Guest;
 pub use inbox::{Arrival, Inbox, ReadAhead, Recorded};
+use isolation::Isolation;
 pub use step::{Outcome, StepControl};
 
 use crate::epoch::SealedTask;
@@ -30,9 +32,9 @@ use crate::model::{Clock, InputIndex, OutputIndex, StreamId, TaskId};
 use crate::records::TaskRecord;
 use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
 
-/// What becomes of a rejected message.
+/// What becomes of a message that cannot be processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRejected {
+pub enum Policy {
     /// It goes to the dead-letter stream.
     DeadLetter,
     /// It is counted, and dropped.
@@ -58,8 +60,10 @@ pub struct TaskOptions {
     pub inputs: Vec<(String, StreamId)>,
     /// The stream of each output port, and of the dead letters.
     pub ports: Arc<[StreamId]>,
-    /// What to do with rejected messages.
-    pub on_rejected: OnRejected,
+    /// What to do with messages that the guest rejects.
+    pub on_rejected: Policy,
+    /// What to do with messages that the guest fails at, and with records that are no messages.
+    pub on_fault: Policy,
     /// Where dead letters go.
     pub dead_letters: Option<DeadLetters>,
     /// The wall clock.
@@ -73,6 +77,8 @@ pub struct TaskFigures {
     pub processed: AtomicU64,
     /// Messages rejected.
     pub rejected: AtomicU64,
+    /// Messages, and records that were none, passed over because of `on-fault`, since the start of the process.
+    pub condemned: AtomicU64,
     /// Batches kept since the start of the process.
     pub batches: AtomicU64,
     /// Batches undone since the start of the process.
@@ -85,10 +91,20 @@ pub struct TaskFigures {
     pub positions: Vec<AtomicU64>,
 }
 
+/// How often a message must fail alone, in a new instance each time, until it is taken to be at fault.
+const ATTEMPTS: u32 = 2;
+
 /// A task at work.
 pub struct Task {
     options: TaskOptions,
     guest: Guest,
+    /// Which message is to blame for faults, and the input that it is of.
+    isolation: Isolation,
+    suspected: InputIndex,
+    /// The sentence of the last fault.
+    reported: String,
+    /// The sentence of the last fault for which a message was passed over.
+    passed_over: String,
     inbox: Arc<Inbox>,
     /// As it will be committed next.
     record: TaskRecord,
@@ -164,6 +180,10 @@ impl Task {
         Task {
             options,
             guest: Guest::new(component, context, Arc::clone(&figures)),
+            isolation: Isolation::new(ATTEMPTS),
+            suspected: InputIndex(0),
+            reported: String::new(),
+            passed_over: String::new(),
             inbox,
             record,
             figures,

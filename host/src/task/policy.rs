@@ -1,12 +1,35 @@
-//! What becomes of what goes wrong: a rejected message is skipped, becomes a dead letter, or stops the task; any other cause
-//! stops it.
+//! What becomes of what goes wrong: a rejected message is skipped, becomes a dead letter, or stops the task; a fault is tried again
+//! until it is known which message it is, and that message is skipped, becomes a dead letter, or stops the task; any other cause stops it at once.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use super::dead_letter::Reason;
 use super::failure::Cause;
 use super::guest::Stopped;
-use super::{OnRejected, Outcome, Task, TaskFailure};
-use crate::model::{Batch, InputIndex, Offset};
-use crate::runtime::Rejection;
+use super::isolation::{Faulted, Verdict};
+use super::step::Call;
+use super::{ATTEMPTS, Outcome, Policy, Task, TaskFailure};
+use crate::model::{Batch, InputIndex, MessageRef, Offset};
+use crate::runtime::{Fault, FaultKind, Rejection};
+
+/// What is to be done about a call that came to nothing.
+pub(super) enum Answer {
+    /// Its messages are tried in other calls: what comes before the one that is to blame can be processed.
+    TryAgain,
+    /// Its message is condemned, and the next one comes.
+    PassOver,
+    /// The task stops.
+    Stop,
+}
+
+/// A record that is no message.
+pub(super) struct Record {
+    /// Its bytes, as far as they were read.
+    pub(super) raw: Vec<u8>,
+    /// Why.
+    pub(super) reason: String,
+}
 
 impl Task {
     /// Answers the rejections of a batch, and counts them.
@@ -34,9 +57,10 @@ impl Task {
     ) -> Result<u64, Stopped> {
         let offset = batch.offsets[index];
         match (self.options.on_rejected, self.options.dead_letters.clone()) {
-            (OnRejected::Skip, _) => Ok(1),
-            (OnRejected::DeadLetter, Some(to)) => {
+            (Policy::Skip, _) => Ok(1),
+            (Policy::DeadLetter, Some(to)) => {
                 let why = Reason {
+                    kind: "rejected",
                     reason,
                     detail,
                     attempts,
@@ -51,6 +75,110 @@ impl Task {
                 detail: detail.map(<[u8]>::to_vec),
             })),
         }
+    }
+
+    /// What is to be done about a call that came to nothing, and was undone.
+    pub(super) fn judge(&mut self, cause: &Cause, batch: &Batch, call: Call) -> Answer {
+        match cause {
+            Cause::Fault(fault) if fault.kind.may_be_a_message() => {
+                self.report(fault, batch, 0..call.messages);
+                self.suspected = batch.input;
+                let verdict = self.isolation.faulted(Faulted {
+                    messages: call.messages,
+                    new_instance: call.new_instance,
+                    deadline: fault.kind == FaultKind::Deadline,
+                });
+                match (verdict, self.options.on_fault) {
+                    (Verdict::Again, _) => Answer::TryAgain,
+                    (Verdict::Condemned, Policy::Fail) => Answer::Stop,
+                    (Verdict::Condemned, Policy::Skip | Policy::DeadLetter) => Answer::PassOver,
+                }
+            }
+            Cause::Rejected { offset, .. } if call.messages > 1 => {
+                self.suspected = batch.input;
+                let index = batch.offsets.partition_point(|before| before < offset);
+                self.isolation.stop_before(index, call.messages);
+                Answer::TryAgain
+            }
+            _ => Answer::Stop,
+        }
+    }
+
+    /// Passes over the first message of a batch, which is condemned: as a batch of its own, with its dead letter if there is one.
+    pub(super) fn pass_over(&mut self, cause: &Cause, batch: &Batch) {
+        let why = Reason {
+            kind: cause.kind(),
+            reason: &cause.sentence(),
+            detail: None,
+            attempts: ATTEMPTS,
+        };
+        self.letter(batch.input, batch.offsets[0], batch.messages.get(0), &why);
+        self.isolation.condemned();
+        let (task, offset) = (self.name(), batch.offsets[0]);
+        let stream = &self.stream_of(batch.input).0;
+        // A flood of equal faults is one warning, with all that is known of the first.
+        match self.passed_over == why.reason {
+            true => {
+                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {}", why.kind, why.reason)
+            }
+            false => {
+                tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {cause}", why.kind)
+            }
+        }
+        self.passed_over = why.reason.to_owned();
+    }
+
+    /// Passes over a record that is no message; its bytes are the dead letter.
+    pub(super) fn pass_over_record(&mut self, input: InputIndex, offset: Offset, record: &Record) {
+        let now = self.options.clock.now_ms();
+        let why = Reason {
+            kind: "undecodable",
+            reason: &record.reason,
+            detail: None,
+            attempts: 1,
+        };
+        let message = MessageRef::new(None, Some(&record.raw), now);
+        self.letter(input, offset, message, &why);
+        tracing::warn!(
+            task = %self.name(),
+            "offset {offset} of stream {:?} is no message: {}",
+            self.stream_of(input).0,
+            record.reason
+        );
+    }
+
+    /// A dead letter because of a fault, if there are any.
+    fn letter(
+        &mut self,
+        input: InputIndex,
+        offset: Offset,
+        message: MessageRef<'_>,
+        why: &Reason<'_>,
+    ) {
+        self.figures.condemned.fetch_add(1, Ordering::Relaxed);
+        if self.options.on_fault == Policy::DeadLetter
+            && let Some(to) = self.options.dead_letters.clone()
+        {
+            self.stage_dead_letter(&to, input, offset, message, why);
+        }
+    }
+
+    /// Logs a fault of a call with messages of a batch, unless it is as the last one. Most often the task goes on, and nothing else
+    /// tells of it.
+    pub(super) fn report(&mut self, fault: &Fault, batch: &Batch, called: Range<usize>) {
+        if self.reported == fault.message {
+            return;
+        }
+        tracing::warn!(
+            task = %self.name(),
+            "a call with {} messages from offset {} of stream {:?} on failed ({}): {}; they are tried again in new instances",
+            called.len(),
+            batch.offsets[called.start],
+            self.stream_of(batch.input).0,
+            fault.kind.name(),
+            fault.message
+        );
+        self.reported.clone_from(&fault.message);
     }
 
     /// Stops the task for good. `input`: where the cause was met; `offsets`: the first and the last message concerned.

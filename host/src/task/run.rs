@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::{StepControl, Task};
 use crate::model::Batch;
@@ -52,7 +53,8 @@ impl Task {
         })
     }
 
-    /// Runs messages one by one: all of them, or as many as fit. `run` answers how many were rejected.
+    /// Runs messages one by one: all of them, as many as fit, or those before one that fails. That one comes first in the next batch,
+    /// and is an error there. `run` answers how many were rejected.
     fn run_each(
         &mut self,
         batch: &Batch,
@@ -65,7 +67,18 @@ impl Task {
         };
         let before = self.open_bytes();
         for index in 0..batch.len() {
-            processed.rejected += run(self, batch, index, control)?;
+            match run(self, batch, index, control) {
+                Ok(rejected) => processed.rejected += rejected,
+                Err(Stopped::By(cause) | Stopped::Unmade(cause)) if index > 0 => {
+                    if let Cause::Fault(fault) = &cause {
+                        self.report(fault, batch, index..index + 1);
+                    }
+                    self.guest.context_mut().undo_message();
+                    self.figures.undone.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                Err(stopped) => return Err(stopped),
+            }
             processed.messages += 1;
             if self.ends_after_call(before, control) {
                 break;
@@ -81,11 +94,12 @@ impl Task {
         index: usize,
         control: &StepControl,
     ) -> Result<u64, Stopped> {
+        // Before anything can fail: what comes to nothing is undone to here.
+        self.begin_message(batch.messages.timestamps[index]);
         if index > 0 {
             self.guest.recycle(control, Between::Calls);
             self.guest.ensure_instance(control)?;
         }
-        self.begin_message(batch.messages.timestamps[index]);
         let answer = self.guest.call(control, |instance, context| {
             instance.process_message(context, batch, index)
         })?;
@@ -106,9 +120,9 @@ impl Task {
         control: &StepControl,
     ) -> Result<u64, Stopped> {
         let one = batch.slice(index..index + 1);
+        self.begin_message(one.messages.timestamps[0]);
         self.guest.recycle(control, Between::Calls);
         self.guest.ensure_instance(control)?;
-        self.begin_message(one.messages.timestamps[0]);
         let answer = self.guest.call(control, |instance, context| {
             instance.process_batch(context, &one)
         })?;

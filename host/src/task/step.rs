@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::keep::latest;
-use super::{Arrival, Life, Task, TaskFailure};
+use super::policy::{Answer, Record};
+use super::run::Processed;
+use super::{Arrival, Life, Policy, Task, TaskFailure};
 use crate::connectors::Fetched;
 use crate::model::{Batch, InputIndex, TimestampMs};
-use crate::runtime::{EndProgress, Instance};
+use crate::runtime::{EndProgress, Instance, World};
 
 /// What the scheduler and a step tell each other while the step runs.
 #[derive(Debug, Default)]
@@ -28,6 +30,15 @@ impl StepControl {
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
     }
+}
+
+/// A call that came to nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    /// Messages that were in it.
+    pub(super) messages: usize,
+    /// Whether the instance was made for it.
+    pub(super) new_instance: bool,
 }
 
 /// The outcome of a step.
@@ -49,7 +60,11 @@ impl Task {
         if self.life == Life::Failed {
             return Outcome::Idle;
         }
-        if let Some((input, arrival)) = self.inbox.next() {
+        let arrival = match self.isolation.has_suspects() {
+            true => self.inbox.next_of(self.suspected),
+            false => self.inbox.next(),
+        };
+        if let Some((input, arrival)) = arrival {
             return self.take(input, arrival, control);
         }
         match self.ended.iter().all(|ended| *ended) {
@@ -65,10 +80,14 @@ impl Task {
                 offset,
                 raw,
                 reason,
-                ..
+                end_detail,
             } => {
-                let cause = Cause::Undecodable { raw, reason };
-                return self.fail(cause, Some(input), Some((offset, offset)));
+                if self.options.on_fault == Policy::Fail {
+                    let cause = Cause::Undecodable { raw, reason };
+                    return self.fail(cause, Some(input), Some((offset, offset)));
+                }
+                self.pass_over_record(input, offset, &Record { raw, reason });
+                self.keep_passed(input, offset, end_detail);
             }
             Arrival::Failed(error) => {
                 return self.fail(Cause::Source(Arc::new(error)), Some(input), None);
@@ -88,32 +107,85 @@ impl Task {
     }
 
     fn process(&mut self, input: InputIndex, fetched: Fetched, control: &StepControl) -> Outcome {
+        let attempt = self.isolation.next();
+        let fetched = self.front_of(input, fetched, attempt.messages);
         let batch = Batch {
             input,
             partition: self.options.info.id.partition,
             offsets: fetched.offsets,
             messages: fetched.messages,
         };
-        self.guest.recycle(control, Between::Batches);
-        self.begin_batch(latest(&batch.messages.timestamps));
-        let stopped = match self.run(&batch, control) {
+        let details = (fetched.start_detail, fetched.end_detail);
+        match attempt.new_instance {
+            true => self.guest.close(control),
+            false => self.guest.recycle(control, Between::Batches),
+        }
+        let new_instance = !self.guest.has_instance();
+        let messages = attempt.messages.min(batch.len());
+        self.begin_batch(latest(&batch.messages.timestamps[..messages]));
+        let ran = match messages == batch.len() {
+            true => self.run(&batch, control),
+            false => self.run(&batch.slice(0..messages), control),
+        };
+        let stopped = match ran {
             Ok(processed) => {
-                let details = (fetched.start_detail, fetched.end_detail);
                 self.keep_batch(&batch, &processed, details);
+                self.isolation.passed(processed.messages);
                 return Outcome::Worked;
             }
             Err(stopped) => stopped,
         };
         self.guest.context_mut().undo_batch();
         self.figures.undone.fetch_add(1, Ordering::Relaxed);
-        match stopped {
-            Stopped::GivenUp => Outcome::Idle,
+        let call = Call {
+            messages: match self.guest.component().world() {
+                World::Batch => messages,
+                // Those before it are kept.
+                World::Message => 1,
+            },
+            new_instance,
+        };
+        let (cause, answer) = match stopped {
+            Stopped::GivenUp => return Outcome::Idle,
+            Stopped::Unmade(cause) => (cause, Answer::Stop),
             Stopped::By(cause) => {
-                let offset = |offset: Option<&u64>| offset.copied().unwrap_or_default();
-                let range = (offset(batch.offsets.first()), offset(batch.offsets.last()));
-                self.fail(cause, Some(input), Some(range))
+                let answer = self.judge(&cause, &batch, call);
+                (cause, answer)
+            }
+        };
+        match answer {
+            Answer::Stop => {
+                let range = (batch.offsets[0], batch.offsets[messages - 1]);
+                return self.fail(cause, Some(input), Some(range));
+            }
+            Answer::TryAgain => {
+                // It answered, so it may remember what is undone.
+                if matches!(cause, Cause::Rejected { .. }) {
+                    self.guest.close(control);
+                }
+                self.put_back(batch, details);
+            }
+            Answer::PassOver => {
+                self.pass_over(&cause, &batch);
+                let passed = Processed {
+                    messages: 1,
+                    rejected: 0,
+                };
+                self.keep_batch(&batch, &passed, details);
             }
         }
+        Outcome::Worked
+    }
+
+    /// At least the first `messages` of what was fetched. The rest goes back in halves of halves: where one message is taken after
+    /// the other, each is copied a few times and not once for each before it.
+    fn front_of(&mut self, input: InputIndex, mut fetched: Fetched, messages: usize) -> Fetched {
+        const FEW: usize = 8;
+        while fetched.offsets.len() / 2 >= messages.max(FEW) {
+            let rest = fetched.split_off(fetched.offsets.len() / 2);
+            self.inbox.push_front(input, Arrival::Messages(rest));
+        }
+        fetched
     }
 
     /// Store time moves on, and is fixed for the batch.
@@ -152,7 +224,7 @@ impl Task {
                 return Outcome::Ended;
             }
             Ok(Some(Err(reason))) => Some(Cause::OnEnd(reason)),
-            Err(Stopped::By(cause)) => Some(cause),
+            Err(Stopped::By(cause) | Stopped::Unmade(cause)) => Some(cause),
             Err(Stopped::GivenUp) => None,
         };
         self.guest.context_mut().undo_batch();

@@ -1,4 +1,5 @@
-//! A batch handler that rejects what says `reject`, and fails as a whole where one message says `err`.
+//! A batch handler that rejects what says `reject`, fails as a whole where one message says `err`, and traps where one says `trap`;
+//! `slow` takes ten milliseconds.
 
 use wasm_host_sdk::prelude::*;
 
@@ -16,8 +17,14 @@ impl Picky {
                     out.send_value(b"must not be seen")?;
                     return Err(Error::new("one of them says err"));
                 }
+                b"trap" => panic!("one of {} messages says trap", batch.len()),
                 b"reject" => cx.reject(&message, Error::new("it says reject"))?,
-                value => out.send_value(value)?,
+                value => {
+                    if value.starts_with(b"slow") {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                    }
+                    out.send_value(value)?;
+                }
             }
         }
         Ok(())

@@ -344,7 +344,9 @@ def compare_logs(script, lines):
     for text, levels in expected.items():
         found = [level for level, line in lines if text in line]
         missing = collections.Counter(level for level in levels if level != "*") - collections.Counter(found)
-        if missing or len(found) != len(levels):
+        # A host gives the messages of a call that failed to new instances again.
+        often = len(found) >= len(levels) if script.fails is not None else len(found) == len(levels)
+        if missing or not often:
             yield f"{text!r} must be logged at {levels}, and is at {found}"
     for text in script.silent:
         if any(text in line for _, line in lines):

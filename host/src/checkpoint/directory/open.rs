@@ -110,7 +110,7 @@ fn open_with(
     };
     let state_id = identity.state_id;
     await_reserve(options)?;
-    let (unopened, behind) = check_unopened(options, state_id)?;
+    let (unopened, standing) = check_unopened(options, state_id)?;
     drop(unopened);
     let db_path = path.join("db");
     init::end(&options.disk, path)?;
@@ -120,7 +120,13 @@ fn open_with(
     let db = db.with_right(lock.right());
     let commit = read_commit(path, &db)?;
     let (mut witness, _) = Witness::open(&options.disk, path, state_id)?;
-    if behind {
+    let blocks = match standing {
+        Standing::Agree => 0,
+        Standing::WitnessBehind => 1,
+        // A block of a write that is lost must not speak against later ones. Until both are written the next start finds the same.
+        Standing::WritesLost => 2,
+    };
+    for _ in 0..blocks {
         witness.write(&commit, Durability::Sync)?;
     }
     Ok(Some(Directory {
@@ -152,12 +158,22 @@ fn enter(
     }
 }
 
+/// How the witness of a database that is not refused stands to it.
+enum Standing {
+    /// They agree, or the next write makes them agree.
+    Agree,
+    /// It is one write behind.
+    WitnessBehind,
+    /// Writes that were not synced are lost, and it may have seen them.
+    WritesLost,
+}
+
 /// Compares the database with the witness and the job without changing anything. Returns the database, read-only, and
-/// whether the witness is one write behind.
+/// how the witness stands to it.
 fn check_unopened(
     options: &DirectoryOptions<'_>,
     state_id: StateId,
-) -> Result<(Db, bool), OpenError> {
+) -> Result<(Db, Standing), OpenError> {
     let path = &options.path;
     let db_path = path.join("db");
     if !db_path.join("CURRENT").is_file() {
@@ -166,22 +182,22 @@ fn check_unopened(
     }
     let db = Db::open_read_only(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let commit = read_commit(path, &db)?;
-    let behind = check_witness(path, state_id, &db, &commit)?;
+    let standing = check_witness(path, state_id, &db, &commit)?;
     let missing = logs::find_missing(path, &db);
     if let Some(what) = missing.map_err(|error| database_damaged(path, &error))? {
         return Err(damaged(path, &what));
     }
     (options.check)(Some(&db))?;
-    Ok((db, behind))
+    Ok((db, standing))
 }
 
-/// Whether the witness is one write behind the database. Anything else but agreement is refused.
+/// How the witness stands to the database. What cannot be explained is refused.
 fn check_witness(
     path: &Path,
     state_id: StateId,
     db: &Db,
     commit: &CommitKey,
-) -> Result<bool, OpenError> {
+) -> Result<Standing, OpenError> {
     let unwitnessed: Option<Unwitnessed> =
         records::get(db, &()).map_err(|error| refused(path, &shown::chain(&error)))?;
     if let Some(unwitnessed) = &unwitnessed
@@ -192,7 +208,7 @@ fn check_witness(
             path.display(),
             unwitnessed.synced
         );
-        return Ok(false);
+        return Ok(Standing::WritesLost);
     }
     let newest = Witness::read(path)
         .map_err(|error| damaged(path, &format!("its witness cannot be read: {error}")))?;
@@ -200,10 +216,11 @@ fn check_witness(
         Some(listed) => listed.check(&path.join("db")),
         None => Ok(()),
     };
-    let behind = match decide::judge(state_id, commit, newest) {
-        Verdict::Agree => false,
+    let standing = match decide::judge(state_id, commit, newest) {
+        Verdict::Agree => Standing::Agree,
         // The first write of this process brings it up to date.
-        Verdict::WitnessBehind => unwitnessed.is_none(),
+        Verdict::WitnessBehind if unwitnessed.is_some() => Standing::Agree,
+        Verdict::WitnessBehind => Standing::WitnessBehind,
         // Versions that kept no witness of unsynced writes have left it behind by any number. Nothing is lost by it.
         Verdict::Foreign(_)
             if unwitnessed.is_some()
@@ -211,7 +228,7 @@ fn check_witness(
                     newest.state_id == state_id && newest.seq < commit.seq
                 }) =>
         {
-            false
+            Standing::Agree
         }
         Verdict::CommitsLost { witness } => {
             let cause = listed.err();
@@ -232,7 +249,7 @@ fn check_witness(
         }
     };
     listed.map_err(|what| damaged(path, &format!("its database is damaged. {what}")))?;
-    Ok(behind)
+    Ok(standing)
 }
 
 fn read_commit(path: &Path, db: &Db) -> Result<CommitKey, OpenError> {

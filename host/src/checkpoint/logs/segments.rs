@@ -106,7 +106,10 @@ pub(in crate::checkpoint) fn find_missing(
     let segments = Segments::of(directory);
     for (id, record) in records::list::<SegmentRecord>(db)? {
         let (path, end) = (segments.path(id), record.end);
-        let (shown, needed) = (path.display(), format!("{end} bytes of the log should be in it"));
+        let (shown, needed) = (
+            path.display(),
+            format!("{end} bytes of the log should be in it"),
+        );
         return Ok(Some(match fs::metadata(&path) {
             Ok(found) if found.len() >= end => continue,
             _ if record.live == 0 => continue,

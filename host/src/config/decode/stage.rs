@@ -79,9 +79,8 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let sha256 = table.text("sha256");
     let inputs = ports::inputs(&mut table, declared);
     let outputs = ports::outputs(&mut table, declared);
-    let on_rejected = table.text::<OnRejected>("on-rejected");
-    let on_fault = table.text::<OnFault>("on-fault");
-    let dead_letters = dead_letters(&mut table, on_rejected.as_ref(), declared);
+    let policies = policies(&mut table);
+    let dead_letters = dead_letters(&mut table, &policies, declared);
     let batch_messages = table.integer_u32("batch-messages", 1..=BATCH_MESSAGES_MAX);
     let batch_bytes = size_in(&mut table, "batch-bytes", ByteSize(1), BATCH_BYTES_MAX);
     let stores = stores(&mut table);
@@ -109,8 +108,8 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
             partitions: 0,
             inputs: inputs.iter().map(|input| input.port.clone()).collect(),
             outputs: outputs.iter().map(|output| output.port.clone()).collect(),
-            on_rejected: on_rejected.unwrap_or(OnRejected::Fail.into()),
-            on_fault: on_fault.unwrap_or(OnFault::Fail.into()),
+            on_rejected: policies.on_rejected,
+            on_fault: policies.on_fault,
             dead_letters: dead_letters.as_ref().map(|stream| stream.stream.to_owned()),
             batch_messages: batch_messages.unwrap_or(Stage::BATCH_MESSAGES),
             batch_bytes,
@@ -157,34 +156,63 @@ fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
     Some(path)
 }
 
+/// What becomes of messages that cannot be processed.
+struct Policies {
+    on_rejected: Setting<OnRejected>,
+    on_fault: Setting<OnFault>,
+    /// For each of the two keys whether it sends dead letters; `None` if that is not known, because the key itself is wrong.
+    wanted: [(&'static str, Option<bool>); 2],
+}
+
+/// Where `dead-letters` is declared, that is where they go unless something else is said.
+fn policies(table: &mut Table<'_>) -> Policies {
+    let letters = table.peek("dead-letters").is_some();
+    let unset = ["on-rejected", "on-fault"].map(|key| table.peek(key).is_none());
+    let on_rejected = table.text::<OnRejected>("on-rejected");
+    let on_fault = table.text::<OnFault>("on-fault");
+    let sends = |set: Option<bool>, unset: bool| set.or(unset.then_some(letters));
+    let rejected = on_rejected.as_ref();
+    let rejected = rejected.map(|policy| **policy == OnRejected::DeadLetter);
+    let fault = on_fault.as_ref();
+    let fault = fault.map(|policy| **policy == OnFault::DeadLetter);
+    let (rejected_default, fault_default) = match letters {
+        true => (OnRejected::DeadLetter, OnFault::DeadLetter),
+        false => (OnRejected::Fail, OnFault::Fail),
+    };
+    Policies {
+        on_rejected: on_rejected.unwrap_or(rejected_default.into()),
+        on_fault: on_fault.unwrap_or(fault_default.into()),
+        wanted: [
+            ("on-rejected", sends(rejected, unset[0])),
+            ("on-fault", sends(fault, unset[1])),
+        ],
+    }
+}
+
 fn dead_letters<'a>(
     table: &mut Table<'a>,
-    on_rejected: Option<&Setting<OnRejected>>,
+    policies: &Policies,
     declared: &[Entry<'a>],
 ) -> Option<StreamRef<'a>> {
-    let wanted = on_rejected.is_some_and(|answer| **answer == OnRejected::DeadLetter);
+    let wanted = &policies.wanted;
     match table.entry("dead-letters") {
         Some(entry) => {
-            // If `on-rejected` itself is wrong, its meaning is not known.
-            let known = on_rejected.is_some() || table.peek("on-rejected").is_none();
-            if known && !wanted {
+            if wanted.iter().all(|(_, wanted)| *wanted == Some(false)) {
                 let problem = Problem::new("nothing is sent to `dead-letters`");
-                table.cx.warn(
-                    &entry.key_span,
-                    problem.help("set on-rejected = \"dead-letter\""),
-                );
+                let help = "set on-rejected or on-fault to \"dead-letter\", or leave them out";
+                table.cx.warn(&entry.key_span, problem.help(help));
             }
             ports::stream_ref(&entry, declared)
         }
-        None if wanted => {
-            let problem = Problem::new("`on-rejected` names no stream for dead letters");
-            let span = table.span_of("on-rejected");
-            table
-                .cx
-                .error(&span, problem.help("set dead-letters = \"STREAM\""));
+        None => {
+            if let Some((key, _)) = wanted.iter().find(|(_, wanted)| *wanted == Some(true)) {
+                let problem = Problem::new(format!("`{key}` names no stream for dead letters"));
+                let span = table.span_of(key);
+                let problem = problem.help("set dead-letters = \"STREAM\"");
+                table.cx.error(&span, problem);
+            }
             None
         }
-        None => None,
     }
 }
 

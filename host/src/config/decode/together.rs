@@ -8,7 +8,7 @@ use super::stage::Draft;
 use super::stream::Declared;
 use crate::config::names;
 use crate::config::setting::Problem;
-use crate::config::stage::{OnRejected, Start, StartEnd};
+use crate::config::stage::{OnFault, OnRejected, Start, StartEnd};
 use crate::config::systems::{OutputFormat, System, SystemName};
 use crate::config::table::Context;
 
@@ -189,10 +189,9 @@ fn dead_letters(
             problem.help("declare a stream of its own for dead letters"),
         );
     }
-    let sent = stage
-        .stage
-        .as_ref()
-        .is_some_and(|stage| *stage.on_rejected == OnRejected::DeadLetter);
+    let sent = stage.stage.as_ref().is_some_and(|stage| {
+        *stage.on_rejected == OnRejected::DeadLetter || *stage.on_fault == OnFault::DeadLetter
+    });
     let format = match declared.and_then(|declared| declared.stream.as_ref()) {
         Some(stream) => match &stream.system {
             System::FileOutput(file) => Some(*file.format),

@@ -185,6 +185,7 @@ impl TaskFactory {
                 .collect(),
             ports: ports.into(),
             on_rejected: stage.on_rejected,
+            on_fault: stage.on_fault,
             dead_letters,
             clock: Arc::clone(&self.options.clock),
         };

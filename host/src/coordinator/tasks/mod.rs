@@ -71,6 +71,7 @@ impl TaskEntry {
     pub(super) fn replace(&mut self, made: TaskEntry) {
         let (before, now) = (&self.figures, &made.figures);
         for (before, now) in [
+            (&before.condemned, &now.condemned),
             (&before.batches, &now.batches),
             (&before.undone, &now.undone),
             (&before.instances, &now.instances),

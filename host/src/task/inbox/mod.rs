@@ -113,11 +113,21 @@ impl Inbox {
         let (taken, arrival) = lanes
             .filter_map(|at| Some((at, self.lanes[at].pop()?)))
             .next()?;
-        self.read_ahead.remove(arrival.bytes());
         self.turn
             .store((taken + 1) % self.lanes.len(), Ordering::Relaxed);
         let input = InputIndex(u16::try_from(taken).unwrap_or(u16::MAX));
-        Some((input, arrival))
+        Some((input, self.taken(arrival)))
+    }
+
+    /// Takes the oldest arrival of an input; it is nobody else's turn.
+    pub(super) fn next_of(&self, input: InputIndex) -> Option<(InputIndex, Arrival)> {
+        let arrival = self.lanes[input.index()].pop()?;
+        Some((input, self.taken(arrival)))
+    }
+
+    fn taken(&self, arrival: Arrival) -> Arrival {
+        self.read_ahead.remove(arrival.bytes());
+        arrival
     }
 
     /// Whether nothing waits.

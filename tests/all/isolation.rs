@@ -1,0 +1,206 @@
+//! Which of many messages a guest fails at: that one stops the task, what comes before it is committed, and nobody else is blamed.
+
+use crate::harness::{Done, Job};
+use crate::jobs::one_partition;
+
+fn picky(more: &str) -> Job {
+    let text = one_partition("{guest:picky}");
+    Job::new(&text.replace(
+        "[stage.stores.counts]",
+        &format!("{more}\n[stage.stores.counts]"),
+    ))
+}
+
+fn fed(job: &Job, lines: &[String]) {
+    let text = lines.join("\n") + "\n";
+    job.feed(&["log", "produce", "in"], text.as_bytes())
+        .expect(0);
+}
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("m{number}")).collect()
+}
+
+/// The task stops at an offset, and has committed exactly the messages before it.
+fn stops_at(job: &Job, lines: &[String], offset: usize) -> Done {
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    let says = format!("task count/0 stopped at stream \"in\", offset {offset} ");
+    assert!(done.stderr.contains(&says), "{says}: {}", done.stderr);
+    assert_eq!(job.values("out"), lines[..offset]);
+    done
+}
+
+#[test]
+fn one_bad_message_of_a_batch_stops_the_task_at_itself() {
+    for bad in [0, 1, 321, 499] {
+        let job = picky("batch-messages = 500");
+        let mut lines = numbered(500);
+        lines[bad] = "trap".to_owned();
+        fed(&job, &lines);
+        stops_at(&job, &lines, bad).says("one of 1 messages says trap");
+        // A restart meets the same message, and nothing else again.
+        stops_at(&job, &lines, bad);
+    }
+}
+
+#[test]
+fn a_rejected_message_that_stops_the_task_keeps_what_comes_before_it() {
+    for (bad, says) in [
+        ("reject", "it says reject"),
+        ("err", "one of them says err"),
+    ] {
+        for at in [0, 1, 7, 19] {
+            let job = picky("batch-messages = 20");
+            let mut lines = numbered(20);
+            lines[at] = bad.to_owned();
+            fed(&job, &lines);
+            stops_at(&job, &lines, at).says(says);
+        }
+    }
+}
+
+/// The guest has answered a call that is undone, and may remember what it did in it.
+#[test]
+fn an_instance_that_remembers_what_is_undone_is_not_asked_again() {
+    let job = Job::new(&one_partition("{guest:cacher}"));
+    fed(&job, &["a", "b", "reject", "c"].map(str::to_owned));
+    job.call(&["run", "--until-idle"]).expect(3);
+    assert_eq!(job.values("out"), ["1", "2"]);
+    assert!(job.state("counts").contains("2"));
+}
+
+#[test]
+fn a_message_of_a_component_that_takes_one_a_call_stops_the_task_at_itself() {
+    let job = Job::new(&one_partition("{guest:obey}"));
+    fed(&job, &["one", "two", "panic x", "four"].map(str::to_owned));
+    let done = job.call(&["run", "--until-idle"]).expect(3);
+    assert!(done.stderr.contains("offset 2 "), "{}", done.stderr);
+    assert_eq!(job.values("out"), ["one 1", "two 2"]);
+}
+
+/// Each of them is tried by itself, and none is copied for each before it.
+#[test]
+fn one_bad_message_of_a_very_large_batch_costs_no_more_than_its_calls() {
+    let job = with_letters("batch-messages = 200000\nbatch-bytes = \"32MiB\"");
+    let mut lines = numbered(200_000);
+    lines[123_456] = "trap".to_owned();
+    fed(&job, &lines);
+    let began = std::time::Instant::now();
+    job.call(&["run", "--until-idle"]).expect(0);
+    let took = began.elapsed();
+    assert!(took.as_secs() < 20, "it took {took:?}");
+    assert_eq!(job.values("dead"), ["trap"]);
+    assert_eq!(job.values("out").len(), lines.len() - 1);
+}
+
+#[test]
+fn a_batch_that_takes_too_long_together_is_processed_in_parts() {
+    let job = picky("batch-messages = 60\n[stage.limits]\ncall-deadline = \"300ms\"");
+    let lines: Vec<String> = (0..300).map(|number| format!("slow {number}")).collect();
+    fed(&job, &lines);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), lines);
+}
+
+#[test]
+fn what_earlier_messages_left_in_memory_is_no_fault_of_the_next() {
+    let text = one_partition("{guest:obey}");
+    for batch in ["", "batch-messages = 1\n"] {
+        let with = format!("{batch}[stage.stores.counts]");
+        let job = Job::new(&text.replace("[stage.stores.counts]", &with));
+        // Two of them fit.
+        let mut lines = vec!["hoard 25000000".to_owned(); 7];
+        lines.push("one".to_owned());
+        fed(&job, &lines);
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert_eq!(job.values("out"), ["one 1"]);
+    }
+}
+
+/// A job with a stream of dead letters.
+fn with_letters(more: &str) -> Job {
+    let job = picky(&format!("dead-letters = \"dead\"\n{more}"));
+    let text = job.text("job.toml").replace(
+        "[streams.out]",
+        "[streams.dead]\nsystem = \"log\"\n[streams.out]",
+    );
+    job.write("job.toml", text.as_bytes());
+    job
+}
+
+#[test]
+fn bad_messages_become_dead_letters_and_the_others_are_processed_in_order() {
+    let job = with_letters("batch-messages = 100");
+    let mut lines = numbered(300);
+    for (at, bad) in [
+        (0, "trap"),
+        (7, "reject"),
+        (8, "trap"),
+        (150, "trap"),
+        (151, "trap"),
+        (299, "trap"),
+    ] {
+        lines[at] = bad.to_owned();
+    }
+    fed(&job, &lines);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let good: Vec<&String> = lines.iter().filter(|line| line.starts_with('m')).collect();
+    assert_eq!(
+        job.values("out"),
+        good.into_iter().cloned().collect::<Vec<_>>()
+    );
+    let letters: Vec<String> = job.log("dead").lines().map(str::to_owned).collect();
+    let has = |at: usize, kind: &str| {
+        let letter = letters
+            .iter()
+            .find(|letter| letter.contains(&format!("[\"wasm-host.offset\",\"{at}\"]")));
+        letter.is_some_and(|letter| letter.contains(&format!("[\"wasm-host.kind\",\"{kind}\"]")))
+    };
+    assert_eq!(letters.len(), 6, "{letters:?}");
+    for (at, kind) in [
+        (0, "trap"),
+        (7, "rejected"),
+        (8, "trap"),
+        (150, "trap"),
+        (151, "trap"),
+        (299, "trap"),
+    ] {
+        assert!(has(at, kind), "{at}: {letters:?}");
+    }
+    // Nothing of it comes twice.
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("dead").len(), 6);
+}
+
+#[test]
+fn bad_messages_and_records_may_be_skipped() {
+    let job = picky("on-fault = \"skip\"");
+    let lines = ["trap", "a", "trap", "b"].map(str::to_owned);
+    fed(&job, &lines);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a", "b"]);
+    // Rejected messages are another matter.
+    fed(&job, &["reject".to_owned()]);
+    job.call(&["run", "--until-idle"]).expect(3);
+}
+
+#[test]
+fn a_record_that_is_no_message_becomes_a_dead_letter_as_it_is() {
+    let job = with_letters("");
+    let text = job.text("job.toml").replace(
+        "[streams.in]\nsystem = \"log\"\npartitions = 1",
+        "[streams.in]\nsystem = \"file\"\npath = \"in.txt\"\nformat = \"lines\"\nrecord-bytes = \"10B\"",
+    );
+    job.write("job.toml", text.as_bytes());
+    job.write("in.txt", b"first\nmuch more than ten bytes\nlast\n");
+    for _ in 0..2 {
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert_eq!(job.values("out"), ["first", "last"]);
+        let letters = job.log("dead");
+        assert_eq!(letters.lines().count(), 1, "{letters}");
+        assert!(
+            letters.contains("[\"wasm-host.kind\",\"undecodable\"]"),
+            "{letters}"
+        );
+    }
+}
