@@ -36,8 +36,8 @@ pub struct Stage {
     /// What happens to a message that the component rejects. Default: `dead-letter` where `dead-letters` is declared, else `fail`,
     /// because anything else silently drops it from the result.
     pub on_rejected: Setting<OnRejected>,
-    /// What happens to a message on which the component traps or breaks a limit, and to a record that is no message. Default: as
-    /// of `on_rejected`.
+    /// What happens to a message on which the component traps or breaks a limit, and to a record that is no message. Default: by
+    /// the same rule.
     pub on_fault: Setting<OnFault>,
     /// The stream that takes dead letters; set if one of the two is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -141,10 +141,12 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
             Polled::Undecodable {
                 offset,
                 raw,
+                bytes,
                 reason,
                 start_detail,
                 end_detail,
             } => {
+                assert!(raw.len() as u64 <= bytes);
                 position(offset, &start_detail);
                 position(offset + 1, &start_detail);
                 position(offset + 1, &end_detail);

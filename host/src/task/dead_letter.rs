@@ -15,6 +15,8 @@ pub(super) struct Reason<'a> {
     pub(super) detail: Option<&'a [u8]>,
     /// How often it was tried.
     pub(super) attempts: u32,
+    /// How many bytes the value has, if it may have been cut before.
+    pub(super) length: Option<u64>,
 }
 
 impl Task {
@@ -43,16 +45,21 @@ impl Task {
             ("wasm-host.time", now.to_string()),
         ];
         let limit = self.guest.component().limits().value_bytes;
-        let cut = message
-            .value
-            .filter(|value| value.len() > limit)
-            .map(|value| {
-                let hash: String = Sha256::digest(value)
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                (&value[..limit], format!("{};{hash}", value.len()))
-            });
+        let cut = message.value.and_then(|value| {
+            let short = &value[..value.len().min(limit)];
+            match why.length {
+                // What follows has not been read together with it, so its hash is not known.
+                Some(length) if length > value.len() as u64 => Some((short, format!("{length};"))),
+                _ if short.len() < value.len() => {
+                    let hash: String = Sha256::digest(value)
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect();
+                    Some((short, format!("{};{hash}", value.len())))
+                }
+                _ => None,
+            }
+        });
         let mut headers: Vec<(&[u8], Option<&[u8]>)> = message.headers().collect();
         headers.extend(
             text.iter()

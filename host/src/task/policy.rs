@@ -27,6 +27,8 @@ pub(super) enum Answer {
 pub(super) struct Record {
     /// Its bytes, as far as they were read.
     pub(super) raw: Vec<u8>,
+    /// How many bytes it has.
+    pub(super) length: u64,
     /// Why.
     pub(super) reason: String,
 }
@@ -64,6 +66,7 @@ impl Task {
                     reason,
                     detail,
                     attempts,
+                    length: None,
                 };
                 let message = batch.messages.get(index);
                 self.stage_dead_letter(&to, batch.input, offset, message, &why);
@@ -111,6 +114,7 @@ impl Task {
             reason: &cause.sentence(),
             detail: None,
             attempts: ATTEMPTS,
+            length: None,
         };
         self.letter(batch.input, batch.offsets[0], batch.messages.get(0), &why);
         self.isolation.condemned();
@@ -136,6 +140,7 @@ impl Task {
             reason: &record.reason,
             detail: None,
             attempts: 1,
+            length: Some(record.length),
         };
         let message = MessageRef::new(None, Some(&record.raw), now);
         self.letter(input, offset, message, &why);

@@ -79,6 +79,7 @@ impl Task {
             Arrival::Undecodable {
                 offset,
                 raw,
+                length,
                 reason,
                 end_detail,
             } => {
@@ -86,7 +87,15 @@ impl Task {
                     let cause = Cause::Undecodable { raw, reason };
                     return self.fail(cause, Some(input), Some((offset, offset)));
                 }
-                self.pass_over_record(input, offset, &Record { raw, reason });
+                self.pass_over_record(
+                    input,
+                    offset,
+                    &Record {
+                        raw,
+                        length,
+                        reason,
+                    },
+                );
                 self.keep_passed(input, offset, end_detail);
             }
             Arrival::Failed(error) => {

@@ -67,6 +67,7 @@ struct Undecodable {
     at: Place,
     after: Place,
     raw: Vec<u8>,
+    bytes: u64,
     reason: String,
 }
 
@@ -303,6 +304,7 @@ impl FileSource {
                         at: before,
                         after: self.place(),
                         raw: bytes.to_vec(),
+                        bytes: found.oversize.unwrap_or(bytes.len() as u64),
                         reason,
                     });
                     break;
@@ -334,6 +336,7 @@ impl FileSource {
         Ok(Some(Polled::Undecodable {
             offset: found.at.record,
             raw: found.raw,
+            bytes: found.bytes,
             reason: found.reason,
             start_detail: Some(self.detail_at(start)?),
             end_detail: Some(self.detail_at(found.after)?),

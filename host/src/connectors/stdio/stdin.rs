@@ -202,7 +202,7 @@ struct StdinSource {
     pipe: Option<Pipe>,
     next: Offset,
     /// A bad record, found after messages that had to be returned first: the record and the reason.
-    undecodable: Option<(Vec<u8>, String)>,
+    undecodable: Option<(Vec<u8>, u64, String)>,
     /// A chunk that came during a wait.
     chunk: Option<Chunk>,
 }
@@ -290,19 +290,21 @@ impl Source for StdinSource {
                 Decoded::Other => {}
                 Decoded::Undecodable(reason) => {
                     let reason = format!("standard input, line {}: {reason}", found.line);
-                    self.undecodable = Some((bytes.to_vec(), reason));
+                    let length = found.oversize.unwrap_or(bytes.len() as u64);
+                    self.undecodable = Some((bytes.to_vec(), length, reason));
                 }
             }
         }
         if !fetched.offsets.is_empty() {
             return Ok(Polled::Messages(fetched));
         }
-        if let Some((raw, reason)) = self.undecodable.take() {
+        if let Some((raw, bytes, reason)) = self.undecodable.take() {
             let offset = self.next;
             self.next += 1;
             return Ok(Polled::Undecodable {
                 offset,
                 raw,
+                bytes,
                 reason,
                 start_detail: None,
                 end_detail: None,

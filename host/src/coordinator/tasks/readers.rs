@@ -191,12 +191,14 @@ impl Reader {
             Polled::Undecodable {
                 offset,
                 raw,
+                bytes,
                 reason,
                 end_detail,
                 ..
             } => Arrival::Undecodable {
                 offset,
                 raw,
+                length: bytes,
                 reason,
                 end_detail,
             },

@@ -39,6 +39,8 @@ pub enum Arrival {
         offset: Offset,
         /// Its bytes, as far as they were read.
         raw: Vec<u8>,
+        /// How many bytes it has.
+        length: u64,
         /// Why.
         reason: String,
         /// Where reading goes on after it.
