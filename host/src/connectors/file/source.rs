@@ -315,11 +315,8 @@ impl FileSource {
             return self.give_undecodable(start);
         }
         let keys = fetched.messages.keys.as_ref().map_or(0, Column::data_len);
-        self.last = (
-            fetched.offsets.len(),
-            keys,
-            fetched.messages.values.data_len(),
-        );
+        let values = fetched.messages.values.data_len();
+        self.last = (fetched.offsets.len(), keys, values);
         let end = self
             .undecodable
             .as_ref()
