@@ -124,7 +124,7 @@ fn one(series: &str) -> String {
     format!("wasm_host_{series}{{job=\"count\"}}")
 }
 
-fn of_task(series: &str, partition: u32) -> String {
+pub fn of_task(series: &str, partition: u32) -> String {
     format!("wasm_host_{series}{{job=\"count\",task=\"count/{partition}\"}}")
 }
 

@@ -1,6 +1,7 @@
 //! Which of many messages a guest fails at: that one stops the task, what comes before it is committed, and nobody else is blamed.
 
-use crate::harness::{Done, Job};
+use crate::admin::{metrics, of_task};
+use crate::harness::{Done, Job, wait_until};
 use crate::jobs::one_partition;
 
 fn picky(more: &str) -> Job {
@@ -40,6 +41,25 @@ fn one_bad_message_of_a_batch_stops_the_task_at_itself() {
         stops_at(&job, &lines, bad).says("one of 1 messages says trap");
         // A restart meets the same message, and nothing else again.
         stops_at(&job, &lines, bad);
+    }
+}
+
+#[test]
+fn one_bad_message_of_500_costs_50_calls_and_5_faults_at_most() {
+    for bad in [0, 250, 499] {
+        let job = with_letters("batch-messages = 500");
+        let mut lines = numbered(500);
+        lines[bad] = "trap".to_owned();
+        fed(&job, &lines);
+        let _running = job.answering();
+        wait_until("all is processed", || job.values("out").len() == 499);
+        let metrics = metrics(&job);
+        let figure = |name: &str| metrics[&of_task(name, 0)];
+        let (kept, undone) = (figure("batches_total"), figure("batches_undone_total"));
+        assert_eq!(figure("messages_condemned_total"), 1.0);
+        // One of those that are kept is the message that is passed over.
+        assert!(kept - 1.0 + undone <= 50.0, "{kept} and {undone} for {bad}");
+        assert!(undone <= 5.0, "{undone} for {bad}");
     }
 }
 

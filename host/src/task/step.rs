@@ -130,13 +130,8 @@ impl Task {
             false => self.guest.recycle(control, Between::Batches),
         }
         let new_instance = !self.guest.has_instance();
-        let messages = attempt.messages.min(batch.len());
-        self.begin_batch(latest(&batch.messages.timestamps[..messages]));
-        let ran = match messages == batch.len() {
-            true => self.run(&batch, control),
-            false => self.run(&batch.slice(0..messages), control),
-        };
-        let stopped = match ran {
+        self.begin_batch(latest(&batch.messages.timestamps));
+        let stopped = match self.run(&batch, control) {
             Ok(processed) => {
                 self.keep_batch(&batch, &processed, details);
                 self.isolation.passed(processed.messages);
@@ -148,7 +143,7 @@ impl Task {
         self.figures.undone.fetch_add(1, Ordering::Relaxed);
         let call = Call {
             messages: match self.guest.component().world() {
-                World::Batch => messages,
+                World::Batch => batch.len(),
                 // Those before it are kept.
                 World::Message => 1,
             },
@@ -164,7 +159,7 @@ impl Task {
         };
         match answer {
             Answer::Stop => {
-                let range = (batch.offsets[0], batch.offsets[messages - 1]);
+                let range = (batch.offsets[0], batch.offsets[batch.len() - 1]);
                 return self.fail(cause, Some(input), Some(range));
             }
             Answer::TryAgain => {
@@ -186,12 +181,12 @@ impl Task {
         Outcome::Worked
     }
 
-    /// At least the first `messages` of what was fetched. The rest goes back in halves of halves: where one message is taken after
-    /// the other, each is copied a few times and not once for each before it.
+    /// The first `messages` of what was fetched, or all. The rest goes back in halves of halves, each a whole number of such calls:
+    /// where one message is taken after the other, each is copied a few times and not once for each before it.
     fn front_of(&mut self, input: InputIndex, mut fetched: Fetched, messages: usize) -> Fetched {
-        const FEW: usize = 8;
-        while fetched.offsets.len() / 2 >= messages.max(FEW) {
-            let rest = fetched.split_off(fetched.offsets.len() / 2);
+        while fetched.offsets.len() > messages {
+            let calls = (fetched.offsets.len() / 2 / messages).max(1);
+            let rest = fetched.split_off(calls * messages);
             self.inbox.push_front(input, Arrival::Messages(rest));
         }
         fetched
