@@ -6,7 +6,7 @@ use wasm_host::model::shown;
 
 use crate::admin::metrics;
 use crate::harness::{Done, Job, wait_until};
-use crate::jobs::{COUNT_LOG, one_partition};
+use crate::jobs::{COUNT_LOG, one_partition, with_dead};
 
 fn obey(more: &str) -> Job {
     let text = one_partition("{guest:obey}");
@@ -316,11 +316,7 @@ fn a_granted_folder_can_be_read_and_not_written() {
 #[test]
 fn a_rejected_message_leaves_nothing_behind_and_becomes_a_dead_letter() {
     let job = obey("on-rejected = \"dead-letter\"\ndead-letters = \"dead\"");
-    let text = job.text("job.toml").replace(
-        "[streams.out]",
-        "[streams.dead]\nsystem = \"log\"\n[streams.out]",
-    );
-    job.write("job.toml", text.as_bytes());
+    job.write_job(&with_dead(&job.text("job.toml")));
     job.feed(
         &["log", "produce", "in", "--key-separator", "="],
         b"k=one\nk=reject why\nk=three\n",
@@ -396,12 +392,10 @@ fn a_call_of_the_host_ends_at_the_deadline_too() {
 
 #[test]
 fn malformed_rejections_trap_and_long_ones_are_cut() {
-    let text = one_partition("{guest:careless}")
-        .replace(
-            "[stage.stores.counts]",
-            "on-fault = \"fail\"\ndead-letters = \"dead\"\n[stage.stores.counts]",
-        )
-        .replace("[[stage]]", "[streams.dead]\nsystem = \"log\"\n[[stage]]");
+    let text = with_dead(&one_partition("{guest:careless}").replace(
+        "[stage.stores.counts]",
+        "on-fault = \"fail\"\ndead-letters = \"dead\"\n[stage.stores.counts]",
+    ));
     for (lines, says) in [
         (
             "beyond\nb\n",

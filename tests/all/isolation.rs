@@ -2,7 +2,7 @@
 
 use crate::admin::{metrics, of_task};
 use crate::harness::{Done, Job, wait_until};
-use crate::jobs::one_partition;
+use crate::jobs::{one_partition, with_dead};
 
 fn picky(more: &str) -> Job {
     let text = one_partition("{guest:picky}");
@@ -140,11 +140,7 @@ fn what_earlier_messages_left_in_memory_is_no_fault_of_the_next() {
 /// A job with a stream of dead letters.
 fn with_letters(more: &str) -> Job {
     let job = picky(&format!("dead-letters = \"dead\"\n{more}"));
-    let text = job.text("job.toml").replace(
-        "[streams.out]",
-        "[streams.dead]\nsystem = \"log\"\n[streams.out]",
-    );
-    job.write("job.toml", text.as_bytes());
+    job.write_job(&with_dead(&job.text("job.toml")));
     job
 }
 

@@ -193,3 +193,8 @@ fn reset_moves_everything_aside() {
         .expect(4)
         .says("wasm-host reset");
 }
+
+/// A job file with one stage, and a log `dead` beside its streams.
+pub fn with_dead(text: &str) -> String {
+    text.replace("[[stage]]", "[streams.dead]\nsystem = \"log\"\n[[stage]]")
+}

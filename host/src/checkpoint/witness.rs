@@ -1,9 +1,11 @@
 //! The witness: a second account of the last synced write, outside of RocksDB.
 //!
 //! RocksDB's recovery drops the rest of its log silently when a bit in it flips, acknowledged writes included. The witness
-//! notices. It also notices a `MANIFEST` that has lost its end ([`super::manifest`]). It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after
-//! each write, and synced where the write was; so a crash within a write of the witness leaves the other block. It is also
-//! overwritten when the `MANIFEST` has grown since the last write: then both speak of the same write.
+//! notices. It also notices a `MANIFEST` that has lost its end ([`super::manifest`]).
+//!
+//! It is a file of two blocks, 4 KiB apart, of which the one that is *not* the newest is overwritten after each write, and synced
+//! where the write was; so a crash within a write of the witness leaves the other block. It is also overwritten when the
+//! `MANIFEST` has grown since the last write: then both speak of the same write.
 //!
 //! A block (numbers little-endian):
 //!
@@ -93,37 +95,28 @@ impl Witness {
         witness.file.sync("witness.make-sync")
     }
 
-    /// Opens the file of a state directory and reads the newest valid block.
+    /// Opens the file of a state directory.
     pub(super) fn open(
         disk: &Disk,
         folder: &Path,
         state_id: StateId,
-    ) -> Result<(Witness, Option<Block>), DiskError> {
+    ) -> Result<Witness, DiskError> {
         let file = disk.open(&folder.join(NAME), Create::No)?;
-        let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
-        let blocks = [read(0), read(1)];
-        let newest = match blocks {
-            [Some(a), Some(b)] if b.age() > a.age() => Some((1, b)),
-            [Some(a), _] => Some((0, a)),
-            [None, Some(b)] => Some((1, b)),
-            [None, None] => None,
-        };
-        let witness = Witness {
+        let newest = newest_block(|bytes, at| file.read_exact_at(bytes, at));
+        Ok(Witness {
             file,
             manifest: Manifest::new(disk, folder.join("db")),
             state_id,
             next: newest.map_or(0, |(at, _)| 1 - at),
             last: newest.map(|(_, block)| block),
-        };
-        Ok((witness, newest.map(|(_, block)| block)))
+        })
     }
 
     /// Reads the newest valid block of a state directory that is not to be changed.
     pub(super) fn read(folder: &Path) -> io::Result<Option<Block>> {
         let file = File::open(folder.join(NAME))?;
-        let read = |index| read_block(|bytes, at| file.read_exact_at(bytes, at), index);
-        let blocks = [read(0), read(1)];
-        Ok(blocks.into_iter().flatten().max_by_key(Block::age))
+        let newest = newest_block(|bytes, at| file.read_exact_at(bytes, at));
+        Ok(newest.map(|(_, block)| block))
     }
 
     /// Where it is.
@@ -211,6 +204,15 @@ fn encode(block: &Block) -> [u8; BLOCK] {
     let crc = crc32c::crc32c(&bytes[..CONTENT]);
     bytes[CONTENT..].copy_from_slice(&crc.to_le_bytes());
     bytes
+}
+
+/// The newest valid block, and which of the two it is.
+fn newest_block(read_exact_at: impl Fn(&mut [u8], u64) -> io::Result<()>) -> Option<(u64, Block)> {
+    let block = |index| Some((index, read_block(&read_exact_at, index)?));
+    [0, 1]
+        .into_iter()
+        .filter_map(block)
+        .max_by_key(|(_, block)| block.age())
 }
 
 fn read_block(

@@ -88,7 +88,7 @@ pub enum Polled {
         /// The record, as far as it was read.
         raw: Vec<u8>,
         /// How many bytes it has.
-        bytes: u64,
+        length: u64,
         /// Why it could not be decoded, for a person.
         reason: String,
         /// [`Position::detail`] for a position before the record.

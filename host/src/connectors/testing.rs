@@ -141,12 +141,12 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
             Polled::Undecodable {
                 offset,
                 raw,
-                bytes,
+                length,
                 reason,
                 start_detail,
                 end_detail,
             } => {
-                assert!(raw.len() as u64 <= bytes);
+                assert!(raw.len() as u64 <= length);
                 position(offset, &start_detail);
                 position(offset + 1, &start_detail);
                 position(offset + 1, &end_detail);

@@ -11,7 +11,7 @@ use wasmparser::{Parser, Payload};
 use wasmtime::WasmBacktrace;
 
 use super::component::Component;
-use super::sandbox::unless_it_panics;
+use super::sandbox::caught;
 use crate::model::shown::{self, LinesMax};
 
 /// What is shown of a guest's stack: names in it are as long as its component has them.
@@ -72,7 +72,7 @@ impl Backtrace {
     /// The innermost function that has a name, demangled.
     pub(super) fn innermost_name(&self) -> Option<String> {
         let name = self.frames.iter().find_map(|frame| frame.name.as_deref())?;
-        unless_it_panics(|| demangled(name))
+        caught(|| demangled(name)).ok()
     }
 
     /// The frames with their lines, 16 KiB at most.
@@ -83,13 +83,13 @@ impl Backtrace {
         let bytes = self.component.as_deref().map(Component::bytes);
         let offsets: Vec<_> = self.frames.iter().map(|frame| frame.offset).collect();
         // What is damaged in the DWARF of a component costs the lines.
-        let places = unless_it_panics(|| places(bytes?, &offsets)).flatten();
+        let places = caught(|| places(bytes?, &offsets)).ok().flatten();
         let places = places.unwrap_or_default();
         let text = Text {
             frames: &self.frames,
             places: &places,
         };
-        unless_it_panics(|| shown::lines(text, SHOWN)).unwrap_or_default()
+        caught(|| shown::lines(text, SHOWN)).unwrap_or_default()
     }
 }
 

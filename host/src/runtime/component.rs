@@ -150,7 +150,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ComponentError> {
     })
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> String {
+/// The SHA-256 of bytes, lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -31,7 +31,7 @@ mod undo;
 
 pub use backtrace::Backtrace;
 pub use code_cache::CodeCache;
-pub use component::{Component, ComponentError};
+pub use component::{Component, ComponentError, sha256};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use contract::World;
 pub use engine::{Runtime, RuntimeOptions};

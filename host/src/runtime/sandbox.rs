@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -108,9 +109,7 @@ impl Sandbox {
         self.store.data_mut().memory.refused = None;
         let running = self.component.runtime.running();
         arm(&mut self.store, self.component.limits().call_deadline);
-        IN_CALL.set(true);
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut self.store)));
-        IN_CALL.set(false);
+        let result = caught(|| call(&mut self.store));
         drop(running);
         let Some(mut context) = self.store.data_mut().context.take() else {
             panic!("the context of a task was lost in a call");
@@ -143,22 +142,22 @@ impl Drop for Sandbox {
 }
 
 thread_local! {
-    /// A call of a guest runs on this thread.
-    static IN_CALL: Cell<bool> = const { Cell::new(false) };
+    /// A panic on this thread ends what is done, and no more.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does what may panic over what a component says of itself, and leaves nothing behind: `None` if it did.
-pub(super) fn unless_it_panics<R>(work: impl FnOnce() -> R) -> Option<R> {
-    let before = IN_CALL.replace(true);
+/// Does what may panic over a guest, or over what a component says of itself.
+pub(super) fn caught<R>(work: impl FnOnce() -> R) -> thread::Result<R> {
+    let before = CAUGHT.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
-    IN_CALL.set(before);
-    done.ok()
+    CAUGHT.set(before);
+    done
 }
 
 /// Whether a panic on this thread is caught: around the call of a guest it costs the batch. A panic anywhere else may leave
 /// anything behind, and the process must end.
 pub fn is_in_call() -> bool {
-    IN_CALL.get()
+    CAUGHT.get()
 }
 
 fn arm(store: &mut Store<InstanceData>, deadline: Duration) {

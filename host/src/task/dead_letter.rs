@@ -1,9 +1,8 @@
 //! Dead letters: the original message, with headers that say where it came from and why it is here.
 
-use sha2::{Digest, Sha256};
-
 use super::{DeadLetters, Task};
 use crate::model::{HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
+use crate::runtime::sha256;
 
 /// Why a message goes to the dead letters.
 pub(super) struct Reason<'a> {
@@ -51,11 +50,7 @@ impl Task {
                 // What follows has not been read together with it, so its hash is not known.
                 Some(length) if length > value.len() as u64 => Some((short, format!("{length};"))),
                 _ if short.len() < value.len() => {
-                    let hash: String = Sha256::digest(value)
-                        .iter()
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect();
-                    Some((short, format!("{};{hash}", value.len())))
+                    Some((short, format!("{};{}", value.len(), sha256(value))))
                 }
                 _ => None,
             }

@@ -40,12 +40,12 @@ struct Limit {
     clean: u32,
 }
 
-/// The next call.
+/// A call with the first messages that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attempt {
-    /// The first so many messages that wait; all, if fewer wait.
+pub(super) struct Call {
+    /// How many; of one that is yet to be made all, if fewer wait.
     pub(super) messages: usize,
-    /// In an instance that has processed nothing.
+    /// Whether the instance has processed nothing before.
     pub(super) new_instance: bool,
 }
 
@@ -56,17 +56,6 @@ pub(super) enum Verdict {
     Again,
     /// It is the first message that waits.
     Condemned,
-}
-
-/// A call that came to nothing.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Faulted {
-    /// Messages that were in it.
-    pub(super) messages: usize,
-    /// Whether the instance had processed nothing before.
-    pub(super) new_instance: bool,
-    /// Whether the guest's time was over: to try many together again would take as long.
-    pub(super) deadline: bool,
 }
 
 impl Isolation {
@@ -90,7 +79,7 @@ impl Isolation {
     }
 
     /// What to try next.
-    pub(super) fn next(&self) -> Attempt {
+    pub(super) fn next(&self) -> Call {
         let messages = if self.suspects == 0 {
             let limit = self.limit.as_ref();
             limit.map_or(usize::MAX, |limit| limit.messages)
@@ -99,7 +88,7 @@ impl Isolation {
         } else {
             self.piece.min(self.suspects)
         };
-        Attempt {
+        Call {
             messages,
             new_instance: self.alone.is_some(),
         }
@@ -121,15 +110,15 @@ impl Isolation {
         }
     }
 
-    /// A call came to nothing.
-    pub(super) fn faulted(&mut self, call: Faulted) -> Verdict {
+    /// A call came to nothing. `deadline`: the guest's time was over, and to try many together again would take as long.
+    pub(super) fn faulted(&mut self, call: Call, deadline: bool) -> Verdict {
         let is_first = self.suspects == 0;
         if is_first {
             self.suspects = call.messages;
             self.together = call.messages;
         }
         if call.messages > 1 {
-            let few = call.deadline || call.messages <= FEW;
+            let few = deadline || call.messages <= FEW;
             if is_first && !few {
                 self.piece = ceil_sqrt(call.messages);
             } else {
@@ -254,11 +243,11 @@ mod tests {
                 continue;
             }
             seen.faults += 1;
-            let verdict = isolation.faulted(Faulted {
+            let call = Call {
                 messages,
                 new_instance: is_new,
-                deadline: guest.deadline,
-            });
+            };
+            let verdict = isolation.faulted(call, guest.deadline);
             is_new = true;
             if verdict == Verdict::Condemned {
                 assert_eq!(messages, 1);
@@ -350,13 +339,12 @@ mod tests {
                     continue;
                 }
                 faults += 1;
-                let call = Faulted {
+                let call = Call {
                     messages,
                     new_instance: is_new,
-                    deadline: false,
                 };
                 is_new = true;
-                if isolation.faulted(call) == Verdict::Condemned {
+                if isolation.faulted(call, false) == Verdict::Condemned {
                     assert_eq!(at, bad);
                     at += 1;
                     isolation.condemned();
@@ -370,12 +358,11 @@ mod tests {
     #[test]
     fn batches_that_were_too_much_together_become_smaller_and_grow_again() {
         let mut isolation = Isolation::new(ATTEMPTS);
-        let fault = Faulted {
+        let call = Call {
             messages: 100,
             new_instance: false,
-            deadline: true,
         };
-        assert_eq!(isolation.faulted(fault), Verdict::Again);
+        assert_eq!(isolation.faulted(call, true), Verdict::Again);
         for _ in 0..100 {
             assert_eq!(isolation.next().messages, 1);
             isolation.passed(1);

@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use super::dead_letter::Reason;
 use super::failure::Cause;
 use super::guest::Stopped;
-use super::isolation::{Faulted, Verdict};
-use super::step::Call;
+use super::isolation::{Call, Verdict};
 use super::{ATTEMPTS, Outcome, Policy, Task, TaskFailure};
 use crate::model::{Batch, InputIndex, MessageRef, Offset};
 use crate::runtime::{Fault, FaultKind, Rejection};
@@ -86,11 +85,8 @@ impl Task {
             Cause::Fault(fault) if fault.kind.may_be_a_message() => {
                 self.report(fault, batch, 0..call.messages);
                 self.suspected = batch.input;
-                let verdict = self.isolation.faulted(Faulted {
-                    messages: call.messages,
-                    new_instance: call.new_instance,
-                    deadline: fault.kind == FaultKind::Deadline,
-                });
+                let deadline = fault.kind == FaultKind::Deadline;
+                let verdict = self.isolation.faulted(call, deadline);
                 match (verdict, self.options.on_fault) {
                     (Verdict::Again, _) => Answer::TryAgain,
                     (Verdict::Condemned, Policy::Fail) => Answer::Stop,

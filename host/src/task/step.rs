@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::failure::Cause;
 use super::guest::{Between, Stopped};
+use super::isolation::Call;
 use super::keep::latest;
 use super::policy::{Answer, Record};
 use super::run::Processed;
@@ -30,15 +31,6 @@ impl StepControl {
         let calls = self.calls.load(Ordering::Relaxed);
         self.calls.store(calls.wrapping_add(1), Ordering::Relaxed);
     }
-}
-
-/// A call that came to nothing.
-#[derive(Clone, Copy)]
-pub(super) struct Call {
-    /// Messages that were in it.
-    pub(super) messages: usize,
-    /// Whether the instance was made for it.
-    pub(super) new_instance: bool,
 }
 
 /// The outcome of a step.

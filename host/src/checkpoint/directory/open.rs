@@ -119,7 +119,7 @@ fn open_with(
     let db = Db::open(&db_path, &options.db).map_err(|error| db_refused(path, error))?;
     let db = db.with_right(lock.right());
     let commit = read_commit(path, &db)?;
-    let (mut witness, _) = Witness::open(&options.disk, path, state_id)?;
+    let mut witness = Witness::open(&options.disk, path, state_id)?;
     let blocks = match standing {
         Standing::Agree => 0,
         Standing::WitnessBehind => 1,

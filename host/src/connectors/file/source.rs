@@ -67,7 +67,7 @@ struct Undecodable {
     at: Place,
     after: Place,
     raw: Vec<u8>,
-    bytes: u64,
+    length: u64,
     reason: String,
 }
 
@@ -304,7 +304,7 @@ impl FileSource {
                         at: before,
                         after: self.place(),
                         raw: bytes.to_vec(),
-                        bytes: found.oversize.unwrap_or(bytes.len() as u64),
+                        length: found.oversize.unwrap_or(bytes.len() as u64),
                         reason,
                     });
                     break;
@@ -333,7 +333,7 @@ impl FileSource {
         Ok(Some(Polled::Undecodable {
             offset: found.at.record,
             raw: found.raw,
-            bytes: found.bytes,
+            length: found.length,
             reason: found.reason,
             start_detail: Some(self.detail_at(start)?),
             end_detail: Some(self.detail_at(found.after)?),

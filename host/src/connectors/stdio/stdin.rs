@@ -298,13 +298,13 @@ impl Source for StdinSource {
         if !fetched.offsets.is_empty() {
             return Ok(Polled::Messages(fetched));
         }
-        if let Some((raw, bytes, reason)) = self.undecodable.take() {
+        if let Some((raw, length, reason)) = self.undecodable.take() {
             let offset = self.next;
             self.next += 1;
             return Ok(Polled::Undecodable {
                 offset,
                 raw,
-                bytes,
+                length,
                 reason,
                 start_detail: None,
                 end_detail: None,

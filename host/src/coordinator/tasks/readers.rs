@@ -191,14 +191,14 @@ impl Reader {
             Polled::Undecodable {
                 offset,
                 raw,
-                bytes,
+                length,
                 reason,
                 end_detail,
                 ..
             } => Arrival::Undecodable {
                 offset,
                 raw,
-                length: bytes,
+                length,
                 reason,
                 end_detail,
             },
