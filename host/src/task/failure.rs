@@ -54,9 +54,7 @@ impl Cause {
             Cause::OnEnd(_) => "on-end",
         }
     }
-}
 
-impl Cause {
     /// What happened, in a sentence of 4 KiB at most.
     pub fn sentence(&self) -> String {
         match self {
