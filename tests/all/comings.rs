@@ -19,7 +19,7 @@ use wasm_host::disk::Disk;
 use wasm_host::model::{MessageRef, Messages, PartitionId, StartAt, SystemClock};
 use wasm_host::runtime::{Component, ComponentOptions, Runtime, RuntimeOptions};
 use wasm_host::state::{DbOptions, Durability, StoreKind};
-use wasm_host::task::Policy;
+use wasm_host::task::Rules;
 
 use crate::harness::guest;
 
@@ -69,8 +69,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
                 start: StartAt::Oldest,
             }],
             outputs: vec![("out".into(), "out".into())],
-            on_rejected: Policy::Fail,
-            on_fault: Policy::Fail,
+            rules: Rules::default(),
             dead_letters: None,
             batch_messages: 50,
             batch_bytes: 1 << 20,
@@ -79,6 +78,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         }],
         drops: Default::default(),
         until_idle: false,
+        skips: None,
         last_resort: Arc::new(|_| {}),
         disk: Disk::default(),
         clock: Arc::new(SystemClock),

@@ -18,6 +18,7 @@ mod faults;
 mod fixtures;
 mod following;
 mod harness;
+mod held;
 mod hostile;
 mod inputs;
 mod isolation;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::catalog::Catalog;
 use crate::coordinator::{self, View};
-use crate::records::{CheckpointRecord, StreamRecord};
+use crate::records::{self, CheckpointRecord, StreamRecord};
 use crate::state::StateError;
+use crate::task::Doing;
 
 /// A job at a moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,8 +65,71 @@ pub struct Task {
     pub batches: u64,
     /// Batches undone since the process was started.
     pub undone: u64,
+    /// `running`, `isolating`, `waiting`, `held`; of a job that does not run `stopped` or `held`.
+    pub state: String,
+    /// What it waits for a person at.
+    pub held: Option<Held>,
+    /// Calls that failed since the start of the job.
+    pub faults: u64,
+    /// Messages and records found to be at fault and passed over, since the start of the job.
+    pub condemned: u64,
+    /// Messages and records that became dead letters, since the start of the job.
+    pub dead_lettered: u64,
+    /// Messages and records passed over without a dead letter, since the start of the job.
+    pub skipped: u64,
+    /// Messages of a batch at most; 0 if the job does not run.
+    pub batch_limit: u64,
     /// Its inputs.
     pub inputs: Vec<Input>,
+}
+
+/// What a task waits for a person at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Held {
+    /// The stream of the message, if it is one.
+    pub stream: Option<String>,
+    /// The partition of the task.
+    pub partition: u32,
+    /// The offset of the message.
+    pub offset: Option<u64>,
+    /// A word for the cause.
+    pub kind: String,
+    /// A sentence.
+    pub reason: String,
+    /// What the guest wrote and its backtrace, as lines.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since: i64,
+}
+
+impl Held {
+    fn new(stream: Option<String>, partition: u32, held: &records::Held) -> Held {
+        Held {
+            stream,
+            partition,
+            offset: held.message.map(|(_, offset)| offset),
+            kind: held.kind.clone(),
+            reason: held.reason.clone(),
+            detail: held.detail.clone(),
+            since: held.since,
+        }
+    }
+}
+
+/// A held task was asked to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Resumed {
+    /// The task.
+    pub task: String,
+    /// The stream of the message that it was held at, if it was one.
+    pub stream: Option<String>,
+    /// The offset of that message.
+    pub offset: Option<u64>,
+    /// The checkpoint that contains that the message was passed over.
+    pub epoch: Option<u64>,
 }
 
 /// An input of a task.
@@ -244,8 +309,75 @@ impl From<&coordinator::TaskStatus> for Task {
             rejected: task.rejected,
             batches: task.batches,
             undone: task.undone,
+            state: match task.doing {
+                Doing::Running => "running",
+                Doing::Isolating => "isolating",
+                Doing::Waiting => "waiting",
+                Doing::Held => "held",
+            }
+            .to_owned(),
+            held: task
+                .held
+                .as_ref()
+                .map(|(stream, held)| Held::new(stream.clone(), task.partition, held)),
+            faults: task.counts.faults,
+            condemned: task.counts.condemned,
+            dead_lettered: task.counts.dead_lettered,
+            skipped: task.counts.skipped,
+            batch_limit: task.batch_limit,
             inputs: task.inputs.iter().map(input).collect(),
         }
+    }
+}
+
+/// A task of a job that does not run.
+fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> Task {
+    let name_of = |id| {
+        catalog
+            .streams
+            .iter()
+            .find(|(_, stream)| stream.id == id)
+            .map(|(name, _)| name.clone())
+    };
+    let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
+    let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
+        let record = catalog.streams.values().find(|record| record.id == *stream);
+        let is_log = record.is_some_and(StreamRecord::is_in_log);
+        let end = || view.log_bounds(*stream, task.id.partition).1;
+        Input {
+            stream: name_of(*stream).unwrap_or_default(),
+            position: position.next,
+            lag: is_log.then(|| end().saturating_sub(position.next)),
+            progress: None,
+            ended: task.record.ended,
+        }
+    };
+    Task {
+        component: catalog
+            .stages
+            .get(stage)
+            .map(|stage| stage.component.clone())
+            .unwrap_or_default(),
+        processed: task.record.processed,
+        rejected: task.record.rejected,
+        batches: 0,
+        undone: 0,
+        state: match task.record.held {
+            Some(_) => "held",
+            None => "stopped",
+        }
+        .to_owned(),
+        held: task.record.held.as_ref().map(|held| {
+            let stream = held.message.and_then(|(stream, _)| name_of(stream));
+            Held::new(stream, task.id.partition.0, held)
+        }),
+        faults: task.record.counts.faults,
+        condemned: task.record.counts.condemned,
+        dead_lettered: task.record.counts.dead_lettered,
+        skipped: task.record.counts.skipped,
+        batch_limit: 0,
+        inputs: task.record.positions.iter().map(input).collect(),
+        task: task.task,
     }
 }
 
@@ -255,41 +387,8 @@ impl From<&coordinator::TaskStatus> for Task {
 /// The database cannot be read.
 pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
     let catalog = view.catalog()?;
-    let name_of = |id| {
-        catalog
-            .streams
-            .iter()
-            .find(|(_, stream)| stream.id == id)
-            .map(|(name, _)| name.clone())
-    };
-    let tasks = view.tasks()?.into_iter().map(|task| {
-        let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
-        let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
-            let record = catalog.streams.values().find(|record| record.id == *stream);
-            let is_log = record.is_some_and(StreamRecord::is_in_log);
-            let end = || view.log_bounds(*stream, task.id.partition).1;
-            Input {
-                stream: name_of(*stream).unwrap_or_default(),
-                position: position.next,
-                lag: is_log.then(|| end().saturating_sub(position.next)),
-                progress: None,
-                ended: task.record.ended,
-            }
-        };
-        Task {
-            component: catalog
-                .stages
-                .get(stage)
-                .map(|stage| stage.component.clone())
-                .unwrap_or_default(),
-            processed: task.record.processed,
-            rejected: task.record.rejected,
-            batches: 0,
-            undone: 0,
-            inputs: task.record.positions.iter().map(input).collect(),
-            task: task.task,
-        }
-    });
+    let tasks = view.tasks()?.into_iter();
+    let tasks = tasks.map(|task| stopped_task(task, &catalog, view));
     let tasks = tasks.collect();
     Ok(Status {
         job: job.to_owned(),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::coordinator::{InputStatus, Status, TaskStatus};
 use crate::records::CheckpointRecord;
 use crate::runtime::MetricValue;
+use crate::task::Doing;
 
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
@@ -23,12 +24,16 @@ enum Of {
     /// The last checkpoint, if there is one.
     Last(fn(&CheckpointRecord) -> String),
     Task(fn(&TaskStatus) -> u64),
+    /// The same, from nanoseconds.
+    TaskSeconds(fn(&TaskStatus) -> u64),
+    /// Calls of a task that failed, by kind.
+    Faults,
     /// An input of a task, if the value is known.
     Input(fn(&InputStatus) -> Option<u64>),
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 21] = [
+const FIGURES: [Figure; 29] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -44,8 +49,59 @@ const FIGURES: [Figure; 21] = [
     figure(
         "messages_condemned_total",
         COUNTER,
-        "Messages passed over because of `on-fault` since the start of the process.",
-        Of::Task(|task| task.condemned),
+        "Messages and records found to be at fault and passed over since the start of the job.",
+        Of::Task(|task| task.counts.condemned),
+    ),
+    figure(
+        "messages_dead_lettered_total",
+        COUNTER,
+        "Messages and records that became dead letters since the start of the job.",
+        Of::Task(|task| task.counts.dead_lettered),
+    ),
+    figure(
+        "messages_passed_over_total",
+        COUNTER,
+        "Messages and records passed over without a dead letter since the start of the job.",
+        Of::Task(|task| task.counts.skipped),
+    ),
+    figure(
+        "faults_total",
+        COUNTER,
+        "Calls that failed since the start of the process.",
+        Of::Faults,
+    ),
+    figure(
+        "isolations_total",
+        COUNTER,
+        "Searches for the message that is to blame for a fault since the start of the process.",
+        Of::Task(|task| task.isolations.0),
+    ),
+    figure(
+        "isolation_seconds_total",
+        COUNTER,
+        "How long these searches took.",
+        Of::TaskSeconds(|task| task.isolations.1),
+    ),
+    figure(
+        "batch_limit",
+        GAUGE,
+        "Messages of a batch at most: fewer than `batch-messages` after a batch that was too much together.",
+        Of::Task(|task| task.batch_limit),
+    ),
+    figure(
+        "task_restarts_total",
+        COUNTER,
+        "How often a task tried again to go on because of `restart`, since the start of the process.",
+        Of::Task(|task| task.restarts),
+    ),
+    figure(
+        "tasks_held",
+        GAUGE,
+        "Tasks that wait for a person.",
+        Of::Job(|status| {
+            let held = status.tasks.iter().filter(|task| task.doing == Doing::Held);
+            held.count() as u64
+        }),
     ),
     figure(
         "batches_total",
@@ -217,6 +273,22 @@ impl Of {
                 tasks
                     .map(|task| (labels(task), value(task).to_string()))
                     .collect()
+            }
+            Of::TaskSeconds(value) => {
+                let tasks = status.tasks.iter();
+                tasks
+                    .map(|task| (labels(task), seconds(value(task) / 1_000)))
+                    .collect()
+            }
+            Of::Faults => {
+                let mut values = Vec::new();
+                for task in &status.tasks {
+                    for (kind, count) in &task.faults {
+                        let labels = format!("{},{}", labels(task), label("kind", kind.name()));
+                        values.push((labels, count.to_string()));
+                    }
+                }
+                values
             }
             Of::Input(value) => {
                 let mut values = Vec::new();

@@ -1,6 +1,7 @@
 //! The routes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -8,13 +9,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::{json, metrics};
 use crate::connectors::{JsonMessage, MessageName, write_lines};
-use crate::coordinator::{Deleted, Handle, LogError, Produce, ProduceError};
+use crate::coordinator::{Deleted, Handle, JobEnded, LogError, Produce, ProduceError};
 use crate::model::{Messages, PartitionId, TimestampMs, shown};
+use crate::task::Resume;
 
 /// A batch of messages to append is sent once its JSON has this many bytes, however few they are.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
@@ -37,7 +39,9 @@ pub(super) fn read_only(handle: Handle) -> Router {
 
 pub(super) fn all(handle: Handle) -> Router {
     let more = Router::new()
-        .route("/checkpoints", axum::routing::post(checkpoint))
+        .route("/checkpoints", post(checkpoint))
+        .route("/tasks/{stage}/{partition}/resume", post(resume))
+        .route("/tasks/{stage}/{partition}/skip", post(skip))
         .route("/logs/{stream}", get(consume).post(produce))
         .route("/logs/{stream}/offset", get(offset_at))
         .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
@@ -71,8 +75,8 @@ impl Refused {
     }
 }
 
-impl From<crate::coordinator::JobEnded> for Refused {
-    fn from(error: crate::coordinator::JobEnded) -> Refused {
+impl From<JobEnded> for Refused {
+    fn from(error: JobEnded) -> Refused {
         Refused::of(StatusCode::SERVICE_UNAVAILABLE, &error)
     }
 }
@@ -127,6 +131,65 @@ async fn stores(State(handle): State<Handle>) -> Result<Json<Vec<json::Store>>, 
 async fn checkpoint(State(handle): State<Handle>) -> Result<Json<json::Taken>, Refused> {
     let epoch = handle.checkpoint().await?.0;
     Ok(Json(json::Taken { epoch }))
+}
+
+#[derive(Deserialize)]
+struct Past {
+    #[serde(default)]
+    past: u64,
+}
+
+/// Lets a held task go on.
+async fn resume(
+    State(handle): State<Handle>,
+    Path((stage, partition)): Path<(String, u32)>,
+    Query(Past { past }): Query<Past>,
+) -> Result<Json<json::Resumed>, Refused> {
+    let how = Resume::Retry { unjudged: past };
+    resumed(&handle, format!("{stage}/{partition}"), how)
+        .await
+        .map(Json)
+}
+
+/// Passes over the message that a task is held at; answers when that is committed.
+async fn skip(
+    State(handle): State<Handle>,
+    Path((stage, partition)): Path<(String, u32)>,
+) -> Result<Json<json::Resumed>, Refused> {
+    let task = format!("{stage}/{partition}");
+    let mut resumed = resumed(&handle, task, Resume::Skip).await?;
+    // From here on it is done, whatever becomes of the job.
+    resumed.epoch = committed(&handle, &resumed).await.ok().flatten();
+    Ok(Json(resumed))
+}
+
+async fn resumed(handle: &Handle, task: String, how: Resume) -> Result<json::Resumed, Refused> {
+    let answer = handle.resume(task.clone(), how).await?;
+    let resumed = answer.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
+    let (stream, offset) = resumed.message.unzip();
+    Ok(json::Resumed {
+        task,
+        stream,
+        offset,
+        epoch: None,
+    })
+}
+
+/// The checkpoint that contains that a message was passed over.
+async fn committed(handle: &Handle, resumed: &json::Resumed) -> Result<Option<u64>, JobEnded> {
+    const LOOKS: u32 = 2_000;
+    const LOOK: Duration = Duration::from_millis(5);
+    for _ in 0..LOOKS {
+        let status = handle.status().await?;
+        let task = status.tasks.iter().find(|task| task.task == resumed.task);
+        let mut inputs = task.iter().flat_map(|task| &task.inputs);
+        let input = inputs.find(|input| Some(&input.stream) == resumed.stream.as_ref());
+        if input.is_some_and(|input| Some(input.position) > resumed.offset) {
+            return Ok(Some(handle.checkpoint().await?.0));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(None)
 }
 
 impl From<LogError> for Refused {

@@ -27,7 +27,7 @@ use crate::runtime::{
 };
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability, StoreKind};
-use crate::task::Policy;
+use crate::task::{Backoff, Breaker, Policy, Rules, WhenHeld};
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
@@ -141,6 +141,7 @@ pub(super) fn job(
         stages,
         drops: Drops::default(),
         until_idle: false,
+        skips: None,
         last_resort: Arc::new(exit::leave_after),
         disk: disk.clone(),
         clock,
@@ -239,6 +240,18 @@ fn stage(
             .iter()
             .map(|output| (output.port.clone(), output.stream.clone()))
             .collect(),
+        rules: rules(declared),
+        dead_letters: declared.dead_letters.clone(),
+        batch_messages: size(u64::from(declared.batch_messages)),
+        batch_bytes: size(declared.batch_bytes.bytes()),
+        stores: declared.stores.iter().map(store).collect(),
+        may_request_stop: declared.capabilities.request_stop,
+    })
+}
+
+fn rules(declared: &config::Stage) -> Rules {
+    let (retry, restart, breaker) = (&declared.retry, &declared.restart, &declared.breaker);
+    Rules {
         on_rejected: match *declared.on_rejected {
             config::OnRejected::DeadLetter => Policy::DeadLetter,
             config::OnRejected::Skip => Policy::Skip,
@@ -249,12 +262,27 @@ fn stage(
             config::OnFault::Skip => Policy::Skip,
             config::OnFault::Fail => Policy::Fail,
         },
-        dead_letters: declared.dead_letters.clone(),
-        batch_messages: size(u64::from(declared.batch_messages)),
-        batch_bytes: size(declared.batch_bytes.bytes()),
-        stores: declared.stores.iter().map(store).collect(),
-        may_request_stop: declared.capabilities.request_stop,
-    })
+        when_held: match *declared.when_held {
+            config::WhenHeld::Stop => WhenHeld::Stop,
+            config::WhenHeld::Wait => WhenHeld::Wait,
+        },
+        attempts: retry.attempts,
+        rejected_attempts: retry.rejected_attempts,
+        backoff: Backoff {
+            first: *retry.backoff,
+            max: *retry.backoff_max,
+        },
+        restarts: restart.attempts,
+        restart_backoff: Backoff {
+            first: *restart.backoff,
+            max: *restart.backoff_max,
+        },
+        breaker: Breaker {
+            share_percent: breaker.share.0,
+            window: breaker.window,
+            at_least: breaker.at_least,
+        },
+    }
 }
 
 /// One arm for each system.

@@ -16,6 +16,7 @@ mod run;
 mod state;
 mod status;
 mod stderr;
+mod task;
 mod validate;
 
 use std::ffi::OsString;
@@ -78,6 +79,9 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Show tasks, positions, lag, checkpoints and failures
     Status,
+    /// Tasks: list, let a held one go on, pass over the message that it is held at
+    #[command(subcommand)]
+    Task(task::TaskCommand),
     /// Checkpoints: list, show, take one now
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
@@ -114,6 +118,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::New(args) => new::new(&args),
         Command::Inspect(args) => inspect::inspect(&cli.global, &args),
         Command::Status => status::status(&cli.global),
+        Command::Task(command) => task::task(&cli.global, &command, &disk),
         Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
         Command::State(command) => state::state(&cli.global, &command),
         Command::Log(command) => log::log(&cli.global, command, disk),

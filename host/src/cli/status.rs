@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::task::what_helps;
 use super::{Failure, Global, access, job, output};
 
 #[derive(Subcommand)]
@@ -30,12 +31,25 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
             last.duration_us / 1000
         );
     }
-    for failure in status.waits_for.iter().chain(&status.failures) {
+    // What a task is held at is said below.
+    let is_said = |failure: &&String| {
+        let mut held = status.tasks.iter().filter(|task| task.held.is_some());
+        !held.any(|task| failure.contains(&format!(": task {} ", task.task)))
+    };
+    let failures = status.failures.iter().filter(is_said);
+    for failure in status.waits_for.iter().chain(failures) {
         text += &format!("{failure}\n");
+    }
+    let runs = status.state != "stopped";
+    for task in &status.tasks {
+        if let Some(held) = &task.held {
+            text += &what_helps(&task.task, held, runs);
+        }
     }
     output::text(&text)?;
     let head = [
         "TASK",
+        "STATE",
         "STREAM",
         "POSITION",
         "LAG",
@@ -49,6 +63,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
         for input in &task.inputs {
             rows.push(vec![
                 task.task.clone(),
+                task.state.clone(),
                 input.stream.clone(),
                 input.position.to_string(),
                 input

@@ -13,6 +13,7 @@
 
 mod decode;
 mod diagnostics;
+mod faults;
 mod job;
 mod machine;
 mod names;
@@ -33,18 +34,19 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
+pub use faults::{Breaker, OnFault, OnRejected, Restart, Retry, WhenHeld};
 pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
 pub use setting::{Setting, Written};
 pub use stage::{
-    Capabilities, Directory, InputPort, Limits, OnFault, OnRejected, OutputPort, Sha256, Stage,
-    Start, StartEnd, Store, StoreKind,
+    Capabilities, Directory, InputPort, Limits, OutputPort, Sha256, Stage, Start, StartEnd, Store,
+    StoreKind,
 };
 pub use stream::Stream;
 pub use systems::{
     Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
     Stdin, Stdout, System, SystemName, TimestampField, TimestampFormat,
 };
-pub use units::{ByteSize, Per, Rate};
+pub use units::{ByteSize, Per, Rate, Share};
 
 /// The name of a job file in a folder.
 const JOB_FILE: &str = "job.toml";

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::faults::{Breaker, OnFault, OnRejected, Restart, Retry, WhenHeld};
 use super::setting::{FromText, Problem, Setting, Written};
 use super::units::ByteSize;
 use super::words::words;
@@ -42,6 +43,14 @@ pub struct Stage {
     /// The stream that takes dead letters; set if one of the two is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
+    /// What becomes of the job when a task is held. Default: `stop`, because a task that waits is easily overlooked.
+    pub when_held: Setting<WhenHeld>,
+    /// How often a message is tried.
+    pub retry: Retry,
+    /// When too many messages fail.
+    pub breaker: Breaker,
+    /// How often a task that cannot go on, and no message is to blame, tries again.
+    pub restart: Restart,
     /// The most messages of a batch. Default: 500, beyond which the cost of a call no longer matters.
     pub batch_messages: u32,
     /// A batch ends at this many bytes, and has at least one message. Default: 1 MiB, which fits in any guest.
@@ -142,30 +151,6 @@ impl FromText for Timestamp {
                 .help("such as \"2026-01-31T12:00:00Z\" or \"2026-01-31T13:00:00+01:00\"")
         })
     }
-}
-
-words! {
-    /// What happens to a message that a component rejects.
-    OnRejected, "on-rejected", "an on-rejected" {
-        /// It goes to the stream of dead letters.
-        DeadLetter = "dead-letter",
-        /// It is passed over.
-        Skip = "skip",
-        /// The task stops before it.
-        Fail = "fail",
-    } later []
-}
-
-words! {
-    /// What happens to a message on which a component traps or breaks a limit, and to a record that is no message.
-    OnFault, "on-fault", "an on-fault" {
-        /// It goes to the stream of dead letters.
-        DeadLetter = "dead-letter",
-        /// It is passed over.
-        Skip = "skip",
-        /// The task stops before it.
-        Fail = "fail",
-    } later []
 }
 
 /// A store of a stage.

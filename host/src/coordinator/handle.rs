@@ -6,9 +6,11 @@ use tokio::sync::oneshot;
 
 use super::mail::{Mail, Request, TaskChange};
 use super::produce::{Produce, Produced};
+use super::resume::Resumed;
 use super::status::Status;
 use super::view::View;
 use crate::model::Epoch;
+use crate::task::Resume;
 
 /// Asks a running job.
 #[derive(Clone)]
@@ -72,6 +74,18 @@ impl Handle {
         change: TaskChange,
     ) -> Result<Result<(), String>, JobEnded> {
         self.ask(|reply| Request::Change(task, change, reply)).await
+    }
+
+    /// Lets a held task go on, by its name (stage, slash, partition). It has been asked to when this returns.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, why it does not go on.
+    pub async fn resume(
+        &self,
+        task: String,
+        how: Resume,
+    ) -> Result<Result<Resumed, String>, JobEnded> {
+        self.ask(|reply| Request::Resume(task, how, reply)).await
     }
 
     async fn ask<R>(

@@ -55,7 +55,11 @@ impl Coordinator {
             && !self.scheduler.is_busy()
             && self.tasks.iter().enumerate().all(|(index, task)| {
                 match self.machine.phase(TaskIndex(index)) {
-                    Phase::Failed | Phase::NotMade | Phase::Suspended | Phase::Retired => true,
+                    Phase::Failed
+                    | Phase::Held
+                    | Phase::NotMade
+                    | Phase::Suspended
+                    | Phase::Retired => true,
                     Phase::Running | Phase::Ended => self.has_read(task),
                     _ => false,
                 }

@@ -4,11 +4,13 @@ use tokio::sync::oneshot;
 
 use super::commit::Done;
 use super::produce::{Produce, Produced};
+use super::resume::Resumed;
 use super::status::Status;
 use super::tasks::Made;
 use crate::model::Epoch;
 use crate::scheduler::{Notice, TaskIndex};
 use crate::state::StateError;
+use crate::task::Resume;
 
 /// All that the event loop is sent.
 pub(super) enum Mail {
@@ -35,6 +37,7 @@ pub(super) enum Request {
     Status(oneshot::Sender<Status>),
     Checkpoint(oneshot::Sender<Epoch>),
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
+    Resume(String, Resume, oneshot::Sender<Result<Resumed, String>>),
     Change(String, TaskChange, oneshot::Sender<Result<(), String>>),
 }
 

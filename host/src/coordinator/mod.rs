@@ -12,6 +12,7 @@ mod mail;
 mod open;
 mod options;
 mod produce;
+mod resume;
 mod status;
 mod stuck;
 mod tasks;
@@ -31,6 +32,7 @@ pub use options::{
     InputOptions, JobOptions, LastResort, Reads, StageOptions, StreamOptions, Writes,
 };
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
+pub use resume::Resumed;
 pub use status::{InputStatus, Status, TaskStatus};
 pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 
@@ -40,7 +42,7 @@ use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
-use crate::task::{Cause, TaskFailure};
+use crate::task::{Cause, Resume, TaskFailure};
 use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
 use mail::{Mail, Request};
@@ -134,6 +136,8 @@ pub struct Coordinator {
     /// Called once when the job is asked to stop: see [`JobOptions::last_resort`].
     last_resort: Option<LastResort>,
     failures: Vec<TaskFailure>,
+    /// How held tasks are to go on, until they are asked to.
+    resuming: BTreeMap<TaskIndex, Resume>,
     /// Why the last attempt at a checkpoint failed.
     error: Option<CommitError>,
     /// Tells the commit that the drain's time is over.
@@ -214,8 +218,7 @@ impl Coordinator {
                 }
                 Err(error) => {
                     let cause = Cause::Restore(Arc::new(error));
-                    self.note_failure(task, cause);
-                    Event::Failed(task, Met::Later)
+                    self.note_failure(task, cause)
                 }
             },
             Mail::Stop => Event::Stop,
@@ -244,9 +247,10 @@ impl Coordinator {
                 self.produce(&stream, messages, reply);
                 Event::Tick
             }
+            Request::Resume(name, how, reply) => self.resume(&name, how, reply),
             Request::Change(name, change, reply) => {
-                let Some(place) = self.tasks.iter().position(|task| task.name == name) else {
-                    let _ = reply.send(Err(format!("the job has no task {name:?}")));
+                let Some(place) = self.place_of(&name) else {
+                    let _ = reply.send(Err(no_task(&name)));
                     return Event::Tick;
                 };
                 let (wish, goal) = match change {
@@ -255,7 +259,7 @@ impl Coordinator {
                     TaskChange::Start => (Wish::Start, Phase::Running),
                     TaskChange::Restart => (Wish::Restart(Instant::now()), Phase::Running),
                 };
-                let task = TaskIndex(place);
+                let task = place;
                 if let Some(why) = self.refuses_change(task, change) {
                     let _ = reply.send(Err(why));
                     return Event::Tick;
@@ -285,6 +289,11 @@ impl Coordinator {
             }
             Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
         }
+    }
+
+    fn place_of(&self, task: &str) -> Option<TaskIndex> {
+        let mut tasks = self.tasks.iter();
+        tasks.position(|entry| entry.name == task).map(TaskIndex)
     }
 
     /// Why a task cannot be changed.
@@ -352,8 +361,12 @@ impl Coordinator {
             Notice::Begun => Event::Wanted(Trigger::Start),
             Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
+                let waits = failure.waits;
                 self.failures.push(*failure);
-                Event::Failed(task, met)
+                match waits {
+                    true => Event::Held(task),
+                    false => Event::Failed(task, met),
+                }
             }
         }
     }
@@ -361,19 +374,25 @@ impl Coordinator {
     fn stopped_by_guest(&mut self, task: TaskIndex, reason: String) -> Event {
         let entry = &self.tasks[task.0];
         tracing::info!(task = %entry.name, "the guest asks to stop: {reason}");
-        self.note_failure(task, Cause::Stop(reason));
-        Event::Failed(task, Met::Later)
+        self.note_failure(task, Cause::Stop(reason))
     }
 
-    fn note_failure(&mut self, task: TaskIndex, cause: Cause) {
+    fn note_failure(&mut self, task: TaskIndex, cause: Cause) -> Event {
         let entry = &self.tasks[task.0];
+        // A guest that asks to stop means the job.
+        let waits = self.factory.waits(entry.spec) && !matches!(cause, Cause::Stop(_));
         self.failures.push(TaskFailure {
             stage: self.factory.stage_of(entry.spec).to_owned(),
             task: entry.name.clone(),
             stream: None,
             offsets: None,
+            waits,
             cause,
         });
+        match waits {
+            true => Event::Held(task),
+            false => Event::Failed(task, Met::Later),
+        }
     }
 
     fn event_of_done(&mut self, done: Done) -> Event {
@@ -419,6 +438,12 @@ impl Coordinator {
             Command::StopTask(task) => {
                 self.tasks[task.0].stop_readers();
                 self.scheduler.stop_task(task);
+            }
+            Command::Resume(task) => {
+                let how = self.resuming.remove(&task);
+                let how = how.unwrap_or(Resume::Retry { unjudged: 0 });
+                self.forget_failure(task);
+                self.scheduler.resume(task, how);
             }
             Command::Remove(task) => self.scheduler.remove(task),
             Command::Make(task) => self.make(task),
@@ -486,8 +511,12 @@ impl Coordinator {
         entry.replace(made.entry);
         self.scheduler.put(task, made.task);
         entry.read(made.readers, task, &self.scheduler.waker(), &self.io);
-        // What it had failed with is over.
-        let name = &entry.name;
+        self.forget_failure(task);
+    }
+
+    /// What a task had failed with is over.
+    fn forget_failure(&mut self, task: TaskIndex) {
+        let name = &self.tasks[task.0].name;
         self.failures.retain(|failure| failure.task != *name);
     }
 
@@ -513,4 +542,8 @@ impl Coordinator {
             processed,
         }
     }
+}
+
+fn no_task(name: &str) -> String {
+    format!("the job has no task {name:?}: `wasm-host task list` shows them")
 }

@@ -86,6 +86,7 @@ pub(super) fn open(
         draining: None,
         last_resort: Some(Arc::clone(&options.last_resort)),
         failures: Vec::new(),
+        resuming: BTreeMap::new(),
         error: None,
         hurry,
         round_robin: 0,

@@ -15,7 +15,7 @@ use crate::model::{Clock, StartAt};
 use crate::records::StreamRecord;
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
-use crate::task::Policy;
+use crate::task::Rules;
 
 /// Ends the process after a time, if it has not ended by itself.
 pub type LastResort = Arc<dyn Fn(Duration) + Send + Sync>;
@@ -54,6 +54,8 @@ pub struct JobOptions {
     pub drops: Drops,
     /// End when all inputs are read and nothing is to be done.
     pub until_idle: bool,
+    /// Only this task is there, by its name. It passes over the message that it is held at, and ends.
+    pub skips: Option<String>,
     /// Called once when the job is asked to stop, or a task has failed, with the time that the end may take at most.
     pub last_resort: LastResort,
     /// Told of each durable step.
@@ -139,10 +141,8 @@ pub struct StageOptions {
     pub inputs: Vec<InputOptions>,
     /// Its output ports in order: port, stream.
     pub outputs: Vec<(String, String)>,
-    /// What to do with rejected messages.
-    pub on_rejected: Policy,
-    /// What to do with messages that the guest fails at, and with records that are no messages.
-    pub on_fault: Policy,
+    /// Its rules for what goes wrong.
+    pub rules: Rules,
     /// The stream of dead letters.
     pub dead_letters: Option<String>,
     /// Messages of a batch at most.

@@ -11,10 +11,10 @@ use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
 use crate::model::{Epoch, Offset, TimestampMs};
-use crate::records::CheckpointRecord;
-use crate::runtime::{MetricSnapshot, StageMetrics};
+use crate::records::{CheckpointRecord, FaultCounts, Held};
+use crate::runtime::{FaultKind, MetricSnapshot, StageMetrics};
 use crate::state::{CleanCache, Db, Family};
-use crate::task::TaskFailure;
+use crate::task::{Doing, TaskFailure};
 
 /// A job at a moment.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct Status {
 pub struct TaskStatus {
     /// Its name.
     pub task: String,
+    /// Its partition.
+    pub partition: u32,
     /// The SHA-256 of its component.
     pub component: String,
     /// Messages processed since the start of the job.
@@ -68,8 +70,20 @@ pub struct TaskStatus {
     pub rejected: u64,
     /// Batches kept by this process.
     pub batches: u64,
-    /// Messages passed over by this process because of `on-fault`.
-    pub condemned: u64,
+    /// What it does.
+    pub doing: Doing,
+    /// What it is held at: the name of the stream, if it is a message, and the rest.
+    pub held: Option<(Option<String>, Held)>,
+    /// What went wrong with messages since the start of the job.
+    pub counts: FaultCounts,
+    /// Calls that failed in this process, by kind.
+    pub faults: Vec<(FaultKind, u64)>,
+    /// Searches for a message that is to blame, and the nanoseconds they took, in this process.
+    pub isolations: (u64, u64),
+    /// How often it tried again to go on, in this process.
+    pub restarts: u64,
+    /// Messages of a batch at most.
+    pub batch_limit: u64,
     /// Batches undone by this process.
     pub undone: u64,
     /// Instances made by this process.
@@ -178,6 +192,15 @@ impl Coordinator {
         }
     }
 
+    /// The name of the stream with the message that a task is held at.
+    fn held_stream(&self, task: &TaskEntry, held: &Held) -> Option<String> {
+        let (stream, _) = held.message?;
+        let mut inputs = task.inputs.iter();
+        inputs
+            .find(|input| input.id == stream)
+            .map(|input| input.stream.clone())
+    }
+
     fn task_status(&self, task: &TaskEntry) -> TaskStatus {
         let figures = &task.figures;
         let input = |(at, input): (usize, &InputEntry)| {
@@ -215,10 +238,19 @@ impl Coordinator {
         };
         TaskStatus {
             task: task.name.clone(),
+            partition: task.spec.partition.0,
             component: task.component.clone(),
             processed: figures.processed.load(Ordering::Relaxed),
             rejected: figures.rejected.load(Ordering::Relaxed),
-            condemned: figures.condemned.load(Ordering::Relaxed),
+            doing: figures.doing(),
+            held: figures
+                .held()
+                .map(|held| (self.held_stream(task, &held), held)),
+            counts: figures.counts(),
+            faults: figures.faults().collect(),
+            isolations: figures.isolations(),
+            restarts: figures.restarts(),
+            batch_limit: figures.batch_limit(),
             batches: figures.batches.load(Ordering::Relaxed),
             undone: figures.undone.load(Ordering::Relaxed),
             instances: figures.instances.load(Ordering::Relaxed),

@@ -26,7 +26,7 @@ pub use outbox::OutboxRecord;
 pub use segment::SegmentRecord;
 pub use stage::StageRecord;
 pub use stream::StreamRecord;
-pub use task::TaskRecord;
+pub use task::{Failing, FaultCounts, Held, TaskRecord};
 pub use unwitnessed::Unwitnessed;
 
 use crate::state::{Db, Family, Order, StateError, WriteSet, keys};

@@ -27,6 +27,15 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// All of them.
+    pub const ALL: [FaultKind; 5] = [
+        FaultKind::Trap,
+        FaultKind::Deadline,
+        FaultKind::Instantiate,
+        FaultKind::Host,
+        FaultKind::Panic,
+    ];
+
     /// Whether a message may be to blame.
     pub fn may_be_a_message(self) -> bool {
         match self {
@@ -64,24 +73,31 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        for (title, text) in [
-            ("guest's standard error", self.stderr.as_str()),
-            ("backtrace", &self.backtrace.text()),
-        ] {
-            if !text.trim().is_empty() {
-                write!(f, "\n  {title}:")?;
-                text.trim_end()
-                    .lines()
-                    .try_for_each(|line| write!(f, "\n    {line}"))?;
-            }
-        }
-        Ok(())
+        let detail = self.detail();
+        detail.lines().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
 impl std::error::Error for Fault {}
 
 impl Fault {
+    /// What the guest wrote and its backtrace, as lines under titles; empty if there is nothing.
+    pub fn detail(&self) -> String {
+        let mut detail = String::new();
+        for (title, text) in [
+            ("guest's standard error", self.stderr.as_str()),
+            ("backtrace", &self.backtrace.text()),
+        ] {
+            if !text.trim().is_empty() {
+                detail += &format!("{title}:\n");
+                for line in text.trim_end().lines() {
+                    detail += &format!("  {line}\n");
+                }
+            }
+        }
+        detail
+    }
+
     /// A fault without a guest's part in it.
     pub(super) fn new(kind: FaultKind, message: impl fmt::Display) -> Fault {
         Fault {

@@ -11,7 +11,7 @@ use super::TaskIndex;
 use super::gate::Share;
 use super::lists::Seat;
 use crate::model::Epoch;
-use crate::task::{StepControl, Task};
+use crate::task::{Resume, StepControl, Task};
 
 /// What a task is asked. Asks are taken in their order, between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Ask {
     Release,
     /// Begin no batch any more, and end the instance.
     Stop,
+    /// Go on although it is held.
+    Resume(Resume),
     /// Leave the scheduler. Nothing is asked after that.
     Leave,
 }

@@ -41,7 +41,7 @@ use queue::Queue;
 use crate::epoch::SealedTask;
 use crate::model::Epoch;
 use crate::runtime::Requests;
-use crate::task::{Task, TaskFailure};
+use crate::task::{Resume, Task, TaskFailure};
 
 /// Settings of the scheduler.
 #[derive(Clone)]
@@ -184,6 +184,12 @@ impl Scheduler {
     /// Asks a task to begin no batch any more and to end its instance. It reports [`Notice::Stopped`].
     pub fn stop_task(&self, task: TaskIndex) {
         self.ask([task], |_| Ask::Stop);
+    }
+
+    /// Asks a held task to go on.
+    pub fn resume(&self, task: TaskIndex, how: Resume) {
+        self.ask([task], |_| Ask::Resume(how));
+        self.shared.queue.wake(task);
     }
 
     /// Asks a task that has stopped, ended or failed to leave. It reports [`Notice::Left`].
@@ -381,6 +387,15 @@ impl Shared {
 
     fn report(&self, notice: Notice) {
         (self.notices)(notice);
+    }
+
+    /// Wakes a task at a time.
+    fn wake_at(self: &Arc<Shared>, task: TaskIndex, at: Instant) {
+        let waker = Waker(Arc::clone(self));
+        self.options.io.spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            waker.wake(task);
+        });
     }
 
     /// The task in a place.

@@ -81,7 +81,7 @@ fn work(shared: &Arc<Shared>, beat: &Beat) {
 }
 
 /// Runs a task's batches. `release`: the number of the last release of memory before the run.
-fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
+fn run(shared: &Arc<Shared>, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
     let mut task = cell.task.lock();
     let after = run_batches(shared, cell, beat, release, &mut task);
     let is_over = task.holds_too_much();
@@ -93,7 +93,7 @@ fn run(shared: &Shared, cell: &Arc<Cell>, beat: &Beat, release: u64) -> After {
 }
 
 fn run_batches(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     cell: &Arc<Cell>,
     beat: &Beat,
     release: u64,
@@ -131,6 +131,10 @@ fn run_batches(
                 }
             }
             Outcome::Idle => return After::Idle,
+            Outcome::Waiting(until) => {
+                shared.wake_at(cell.index, until);
+                return After::Idle;
+            }
             Outcome::Ended => {
                 if !cell.over.swap(true, Ordering::AcqRel) {
                     shared.report(Notice::Ended(cell.index));
@@ -171,6 +175,13 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
                 shared.instances.note(cell, had_instance, false);
                 cell.over.store(true, Ordering::Release);
                 shared.report(Notice::Stopped(cell.index));
+            }
+            Ask::Resume(how) => {
+                cell.over.store(false, Ordering::Release);
+                let draining = shared.draining.load(Ordering::SeqCst);
+                cell.control.end_batch.store(draining, Ordering::SeqCst);
+                task.resume(how);
+                report(shared, cell, task);
             }
             Ask::Leave => {
                 assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::connectors::SourceError;
 use crate::model::Offset;
 use crate::model::shown::{self, SENTENCE_BYTES};
-use crate::runtime::Fault;
+use crate::runtime::{Fault, FaultKind};
 use crate::state::StateError;
 
 /// What stops a task.
@@ -25,9 +25,20 @@ pub enum Cause {
     },
     /// A record of an input is not a message.
     Undecodable {
-        /// Its bytes, as far as they were read.
-        raw: Vec<u8>,
         /// Why.
+        reason: String,
+    },
+    /// Too many messages have failed, and another one did.
+    Breaker {
+        /// That one.
+        offset: Offset,
+        /// How many of the last messages have failed.
+        failed: u32,
+        /// How many these are.
+        of: u32,
+        /// So many of 100 may fail.
+        share_percent: u32,
+        /// What is wrong with that one.
         reason: String,
     },
     /// An input could not be read.
@@ -41,17 +52,44 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The word for it in messages: `trap`, `deadline`, `instantiate`, `host`, `panic`, `rejected`, `undecodable`, `source`, `stop`
-    /// or `on-end`.
+    /// The word for it in messages: `trap`, `deadline`, `instantiate`, `host`, `panic`, `rejected`, `undecodable`, `breaker`,
+    /// `source`, `stop` or `on-end`.
     pub fn kind(&self) -> &'static str {
         match self {
             Cause::Fault(fault) => fault.kind.name(),
             Cause::Rejected { .. } => "rejected",
             Cause::Undecodable { .. } => "undecodable",
+            Cause::Breaker { .. } => "breaker",
             Cause::Source(_) => "source",
             Cause::Restore(_) => "host",
             Cause::Stop(_) => "stop",
             Cause::OnEnd(_) => "on-end",
+        }
+    }
+
+    /// Whether a message is to blame, so that the task can go on without it.
+    pub fn is_of_a_message(&self) -> bool {
+        match self {
+            Cause::Fault(fault) => fault.kind.may_be_a_message(),
+            Cause::Rejected { .. } | Cause::Undecodable { .. } | Cause::Breaker { .. } => true,
+            Cause::Source(_) | Cause::Restore(_) | Cause::Stop(_) | Cause::OnEnd(_) => false,
+        }
+    }
+
+    /// Whether the task can go on only if it is made anew from what is committed of it.
+    pub fn needs_making(&self) -> bool {
+        match self {
+            Cause::Fault(fault) => matches!(fault.kind, FaultKind::Host | FaultKind::Panic),
+            Cause::Source(_) | Cause::Restore(_) | Cause::Stop(_) => true,
+            _ => false,
+        }
+    }
+
+    /// What the guest wrote and its backtrace, as lines; empty if there is nothing.
+    pub fn detail(&self) -> String {
+        match self {
+            Cause::Fault(fault) => fault.detail(),
+            _ => String::new(),
         }
     }
 
@@ -75,7 +113,16 @@ impl fmt::Display for Cause {
                 "offset {offset} was rejected and `on-rejected` is \"fail\": {}",
                 short(reason)
             ),
-            Cause::Undecodable { reason, .. } => f.write_str(&short(reason)),
+            Cause::Undecodable { reason } => f.write_str(&short(reason)),
+            Cause::Breaker {
+                failed,
+                of,
+                share_percent,
+                reason,
+                ..
+            } => f.write_str(&short(&format_args!(
+                "{failed} of the last {of} messages failed, where `breaker` allows {share_percent}%, and so did this one ({reason})"
+            ))),
             Cause::Source(error) => f.write_str(&short(&shown::chain(&**error))),
             Cause::Restore(error) => {
                 let why = shown::chain(&**error);
@@ -87,7 +134,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A task stopped. What it did before is committed; a restart meets the same messages.
+/// A task is held. What it did before is committed; a restart meets the same messages.
 #[derive(Debug, Clone)]
 pub struct TaskFailure {
     /// The stage.
@@ -98,13 +145,19 @@ pub struct TaskFailure {
     pub stream: Option<String>,
     /// Offsets of the first and the last message of the batch that was undone.
     pub offsets: Option<(Offset, Offset)>,
+    /// The others go on.
+    pub waits: bool,
     /// What stopped it.
     pub cause: Cause,
 }
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stage {:?}: task {} stopped", self.stage, self.task)?;
+        let what = match self.waits {
+            true => "is held",
+            false => "stopped",
+        };
+        write!(f, "stage {:?}: task {} {what}", self.stage, self.task)?;
         match (&self.stream, self.offsets) {
             (Some(stream), Some((first, last))) if first == last => {
                 write!(f, " at stream {stream:?}, offset {first}")?;
@@ -124,7 +177,7 @@ impl std::error::Error for TaskFailure {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{Backtrace, FaultKind};
+    use crate::runtime::Backtrace;
 
     fn failure(stream: Option<&str>, offsets: Option<(u64, u64)>, cause: Cause) -> String {
         let failure = TaskFailure {
@@ -132,6 +185,7 @@ mod tests {
             task: "s/0".into(),
             stream: stream.map(str::to_owned),
             offsets,
+            waits: false,
             cause,
         };
         failure.to_string()
@@ -160,7 +214,6 @@ mod tests {
              no\\nway"
         );
         let undecodable = Cause::Undecodable {
-            raw: b"\xff".to_vec(),
             reason: "x".repeat(2 * SENTENCE_BYTES),
         };
         assert_eq!(

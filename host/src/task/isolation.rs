@@ -78,6 +78,11 @@ impl Isolation {
         self.suspects > 0
     }
 
+    /// Whether what passes matters to it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.suspects > 0 || self.limit.is_some()
+    }
+
     /// What to try next.
     pub(super) fn next(&self) -> Call {
         let messages = if self.suspects == 0 {
@@ -133,6 +138,21 @@ impl Isolation {
             true => Verdict::Condemned,
             false => Verdict::Again,
         }
+    }
+
+    /// How often the first message that waits has failed alone in a new instance.
+    pub(super) fn failed_alone(&self) -> u32 {
+        self.alone.unwrap_or(0)
+    }
+
+    /// What has failed so far counts no more.
+    pub(super) fn try_again(&mut self) {
+        self.alone = None;
+    }
+
+    /// How many messages are tried together at most, if there is a bound.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit.as_ref().map(|limit| limit.messages)
     }
 
     /// The first message that waited is condemned, and dealt with.

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::run::Processed;
 use super::{Arrival, Recorded, Task};
 use crate::connectors::Fetched;
 use crate::model::{Batch, Detail, InputIndex, Offset, Position, TimestampMs};
@@ -30,15 +29,14 @@ impl Task {
         self.record.positions.insert(stream, position);
     }
 
-    /// Keeps a batch. Messages that were not processed go back to the inbox.
+    /// Keeps a batch, of which the first `done` messages were processed. The others go back to the inbox.
     pub(super) fn keep_batch(
         &mut self,
         batch: &Batch,
-        processed: &Processed,
+        done: usize,
         (start_detail, end_detail): (Option<Detail>, Option<Detail>),
     ) {
         self.guest.context_mut().keep_batch();
-        let done = processed.messages;
         let next = batch.offsets[done - 1] + 1;
         let all = done == batch.len();
         let detail = if all {
@@ -59,10 +57,11 @@ impl Task {
             _ => self.record.latest.max(latest),
         };
         self.record.processed += done as u64;
-        self.record.rejected += processed.rejected;
+        self.keep_counts(done);
         self.record.ended = false;
         self.dirty = true;
         let figures = &self.figures;
+        figures.note_counts(self.record.counts);
         figures
             .processed
             .store(self.record.processed, Ordering::Relaxed);
@@ -80,6 +79,8 @@ impl Task {
         detail: Option<Detail>,
     ) {
         self.guest.context_mut().keep_batch();
+        self.keep_counts(1);
+        self.figures.note_counts(self.record.counts);
         let next = offset + 1;
         self.keep_position(input, Position { next, detail });
         self.record.ended = false;

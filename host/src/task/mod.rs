@@ -1,47 +1,45 @@
 //! One task: its inbox, its guest, how a batch runs, what is kept of it, and what becomes of what goes wrong.
 //!
 //! A step takes one arrival from the inbox (`inbox/`), calls the guest with its messages (`run`, `guest`), keeps or undoes the
-//! batch (`keep`), and answers rejections and faults (`policy`). What is kept belongs to the open epoch; a seal hands that over.
-//! Must never know other tasks or checkpoints.
+//! batch (`keep`), and answers rejections and faults by the stage's rules (`policy`, `rules`). What is kept belongs to the open
+//! epoch; a seal hands that over. Must never know other tasks or checkpoints.
 //!
-//! Invariants: a batch is wholly kept or wholly undone; the position moves with the batch and never without; a failed task
-//! keeps its last good batch and does nothing more.
+//! Invariants: a batch is wholly kept or wholly undone; the position moves with the batch and never without; a held task
+//! keeps its last good batch, and does nothing more until it is resumed.
 
 mod dead_letter;
 mod failure;
+mod figures;
 mod guest;
+mod held;
 mod inbox;
 mod isolation;
 mod keep;
+mod pending;
 mod policy;
+mod rules;
 mod run;
 mod step;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use failure::{Cause, TaskFailure};
+pub use figures::{Doing, TaskFigures};
 use guest::Guest;
+pub use held::Resume;
+use held::{Restarts, Skip};
 pub use inbox::{Arrival, Inbox, ReadAhead, Recorded};
 use isolation::Isolation;
+use pending::Pending;
+use policy::Rejected;
+pub use rules::{Backoff, Breaker, Policy, Rules, WhenHeld};
 pub use step::{Outcome, StepControl};
 
 use crate::epoch::SealedTask;
 use crate::model::{Clock, InputIndex, OutputIndex, StreamId, TaskId};
-use crate::records::TaskRecord;
+use crate::records::{Held, TaskRecord};
 use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
-
-/// What becomes of a message that cannot be processed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// It goes to the dead-letter stream.
-    DeadLetter,
-    /// It is counted, and dropped.
-    Skip,
-    /// The task stops before it.
-    Fail,
-}
 
 /// The stream of a stage's dead letters.
 #[derive(Debug, Clone)]
@@ -60,39 +58,17 @@ pub struct TaskOptions {
     pub inputs: Vec<(String, StreamId)>,
     /// The stream of each output port, and of the dead letters.
     pub ports: Arc<[StreamId]>,
-    /// What to do with messages that the guest rejects.
-    pub on_rejected: Policy,
-    /// What to do with messages that the guest fails at, and with records that are no messages.
-    pub on_fault: Policy,
+    /// Its rules for what goes wrong.
+    pub rules: Rules,
     /// Where dead letters go.
     pub dead_letters: Option<DeadLetters>,
+    /// Messages of a batch at most.
+    pub batch_messages: usize,
+    /// The message that it was held at is passed over, and nothing else is done before that.
+    pub skips_held: bool,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
-
-/// Figures of a task, for readers on any thread.
-#[derive(Debug, Default)]
-pub struct TaskFigures {
-    /// Messages processed since the start of the job, kept batches only.
-    pub processed: AtomicU64,
-    /// Messages rejected.
-    pub rejected: AtomicU64,
-    /// Messages, and records that were none, passed over because of `on-fault`, since the start of the process.
-    pub condemned: AtomicU64,
-    /// Batches kept since the start of the process.
-    pub batches: AtomicU64,
-    /// Batches undone since the start of the process.
-    pub undone: AtomicU64,
-    /// Instances made.
-    pub instances: AtomicU64,
-    /// Instances that were replaced because they were worn out.
-    pub recycled: AtomicU64,
-    /// The offset of the next message of each input.
-    pub positions: Vec<AtomicU64>,
-}
-
-/// How often a message must fail alone, in a new instance each time, until it is taken to be at fault.
-const ATTEMPTS: u32 = 2;
 
 /// A task at work.
 pub struct Task {
@@ -101,6 +77,22 @@ pub struct Task {
     /// Which message is to blame for faults, and the input that it is of.
     isolation: Isolation,
     suspected: InputIndex,
+    /// How often the message was rejected that was last.
+    rejected: Option<Rejected>,
+    /// How often `on-end` has failed in a row.
+    end_failures: u32,
+    restarts: Restarts,
+    /// Nothing is done before that.
+    not_before: Option<Instant>,
+    /// The breaker has tripped, or may, and lets one message pass all the same: once after each start and each time the task is
+    /// resumed.
+    spares_one: bool,
+    /// What the running batch adds to the counts.
+    pending: Pending,
+    /// What it was held at when it was made, or last.
+    held_before: Option<Held>,
+    /// A message that is passed over, and comes next.
+    skip: Option<Skip>,
     /// The sentence of the last fault.
     reported: String,
     /// The sentence of the last fault for which a message was passed over.
@@ -130,8 +122,8 @@ enum Life {
     Running,
     /// All inputs have ended, and the guest has nothing more to send.
     Ended,
-    /// It stopped, and does nothing more.
-    Failed,
+    /// It does nothing more until it is resumed.
+    Held,
 }
 
 impl Life {
@@ -139,8 +131,8 @@ impl Life {
         self.leave_running(Life::Ended);
     }
 
-    fn fail(&mut self) {
-        self.leave_running(Life::Failed);
+    fn hold(&mut self) {
+        self.leave_running(Life::Held);
     }
 
     fn leave_running(&mut self, next: Life) {
@@ -155,33 +147,35 @@ impl Task {
         options: TaskOptions,
         component: Arc<Component>,
         context: TaskContext,
-        record: TaskRecord,
+        mut record: TaskRecord,
         inbox: Arc<Inbox>,
     ) -> Task {
         let inputs = options.inputs.len();
         let processed_before = record.processed;
-        let positions = options
-            .inputs
-            .iter()
-            .map(|(_, stream)| {
-                record
-                    .positions
-                    .get(stream)
-                    .map_or(0, |position| position.next)
-            })
-            .map(AtomicU64::new)
-            .collect();
-        let figures = Arc::new(TaskFigures {
-            processed: AtomicU64::new(record.processed),
-            rejected: AtomicU64::new(record.rejected),
-            positions,
-            ..TaskFigures::default()
+        let held_before = record.held.take();
+        let held = held_before.as_ref().filter(|_| options.skips_held);
+        let skip = held.and_then(Skip::of);
+        let held_at = held.and_then(|held| held.message);
+        let suspected = held_at.and_then(|(stream, _)| {
+            let at = options.inputs.iter().position(|(_, id)| *id == stream)?;
+            u16::try_from(at).ok().map(InputIndex)
         });
+        let streams = options.inputs.iter().map(|(_, stream)| *stream);
+        let figures = Arc::new(TaskFigures::new(&record, streams, options.batch_messages));
+        let attempts = options.rules.attempts;
         Task {
             options,
             guest: Guest::new(component, context, Arc::clone(&figures)),
-            isolation: Isolation::new(ATTEMPTS),
-            suspected: InputIndex(0),
+            isolation: Isolation::new(attempts),
+            suspected: suspected.unwrap_or(InputIndex(0)),
+            rejected: None,
+            end_failures: 0,
+            restarts: Restarts::default(),
+            not_before: None,
+            spares_one: true,
+            pending: Pending::default(),
+            held_before,
+            skip,
             reported: String::new(),
             passed_over: String::new(),
             inbox,
@@ -225,9 +219,10 @@ impl Task {
     /// Whether a step has something to do that may need an instance.
     pub fn has_work(&self) -> bool {
         match self.life {
+            Life::Running if self.is_waiting() => false,
             Life::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),
             Life::Ended => !self.inbox.is_empty(),
-            Life::Failed => false,
+            Life::Held => false,
         }
     }
 

@@ -1,25 +1,32 @@
-//! What becomes of what goes wrong: a rejected message is skipped, becomes a dead letter, or stops the task; a fault is tried again
-//! until it is known which message it is, and that message is skipped, becomes a dead letter, or stops the task; any other cause stops it at once.
+//! What becomes of what goes wrong: a rejected message is skipped, becomes a dead letter, or holds the task; a fault is tried again
+//! until it is known which message it is, and that message is skipped, becomes a dead letter, or holds the task; where no message is
+//! to blame the task tries again, and is held in the end.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::dead_letter::Reason;
 use super::failure::Cause;
 use super::guest::Stopped;
+use super::held::Skip;
 use super::isolation::{Call, Verdict};
-use super::{ATTEMPTS, Outcome, Policy, Task, TaskFailure};
+use super::rules::Policy;
+use super::{Task, TaskOptions};
 use crate::model::{Batch, InputIndex, MessageRef, Offset};
 use crate::runtime::{Fault, FaultKind, Rejection};
 
 /// What is to be done about a call that came to nothing.
 pub(super) enum Answer {
-    /// Its messages are tried in other calls: what comes before the one that is to blame can be processed.
-    TryAgain,
+    /// Its messages are tried in other calls, perhaps later: what comes before the one that is to blame can be processed.
+    TryAgain(Option<Duration>),
+    /// The same, in another instance: this one answered, so it may remember what is undone.
+    TryAgainRenewed(Option<Duration>),
     /// Its message is condemned, and the next one comes.
-    PassOver,
-    /// The task stops.
-    Stop,
+    PassOver(Cause),
+    /// The task is held at its first message.
+    Hold(Cause),
+    /// No message is to blame.
+    Restart(Cause),
 }
 
 /// A record that is no message.
@@ -32,19 +39,25 @@ pub(super) struct Record {
     pub(super) reason: String,
 }
 
+/// How often a message was rejected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rejected {
+    offset: Offset,
+    times: u32,
+}
+
 impl Task {
-    /// Answers the rejections of a batch, and counts them.
+    /// Answers the rejections of a call with the messages of a batch from the one at `first` on, and counts them.
     pub(super) fn reject_all(
         &mut self,
         batch: &Batch,
+        first: usize,
         rejections: &[Rejection],
-    ) -> Result<u64, Stopped> {
-        let mut rejected = 0;
-        for rejection in rejections {
+    ) -> Result<(), Stopped> {
+        rejections.iter().try_for_each(|rejection| {
             let detail = rejection.detail.as_deref();
-            rejected += self.reject(batch, rejection.index, &rejection.reason, detail, 1)?;
-        }
-        Ok(rejected)
+            self.reject(batch, first + rejection.index, &rejection.reason, detail)
+        })
     }
 
     /// Answers the rejection of a message, and counts it.
@@ -54,52 +67,116 @@ impl Task {
         index: usize,
         reason: &str,
         detail: Option<&[u8]>,
-        attempts: u32,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<(), Stopped> {
         let offset = batch.offsets[index];
-        match (self.options.on_rejected, self.options.dead_letters.clone()) {
-            (Policy::Skip, _) => Ok(1),
-            (Policy::DeadLetter, Some(to)) => {
-                let why = Reason {
-                    kind: "rejected",
-                    reason,
-                    detail,
-                    attempts,
-                    length: None,
-                };
-                let message = batch.messages.get(index);
-                self.stage_dead_letter(&to, batch.input, offset, message, &why);
-                Ok(1)
-            }
-            _ => Err(Stopped::By(Cause::Rejected {
+        let times = self.times_rejected(offset) + 1;
+        let TaskOptions {
+            rules,
+            dead_letters,
+            ..
+        } = &self.options;
+        let (policy, breaker) = (rules.on_rejected, rules.breaker);
+        let to = dead_letters.clone();
+        if policy == Policy::Fail || times < rules.rejected_attempts {
+            return Err(Stopped::By(Cause::Rejected {
                 offset,
                 reason: reason.to_owned(),
                 detail: detail.map(<[u8]>::to_vec),
-            })),
+            }));
+        }
+        // What is skipped because it was rejected is what the component and the job agree to leave out.
+        if let Some(to) = to.filter(|_| policy == Policy::DeadLetter) {
+            self.pending.passed_before(&breaker, index);
+            if self.pending.trips(&breaker) {
+                return Err(Stopped::By(self.broken(offset, "rejected", reason)));
+            }
+            let why = Reason {
+                kind: "rejected",
+                reason,
+                detail,
+                attempts: times,
+                length: None,
+            };
+            let message = batch.messages.get(index);
+            self.stage_dead_letter(&to, batch.input, offset, message, &why);
+            self.pending.failed(&breaker);
+            self.pending.note_letter();
+        } else {
+            self.pending.note_skipped();
+        }
+        self.pending.note_rejected();
+        Ok(())
+    }
+
+    fn times_rejected(&self, offset: Offset) -> u32 {
+        let rejected = self.rejected.filter(|rejected| rejected.offset == offset);
+        rejected.map_or(0, |rejected| rejected.times)
+    }
+
+    /// Too many messages have failed, and so did this one.
+    fn broken(&self, offset: Offset, kind: &'static str, reason: &str) -> Cause {
+        let (failed, of) = self.pending.failed_of();
+        Cause::Breaker {
+            offset,
+            failed,
+            of,
+            share_percent: self.options.rules.breaker.share_percent,
+            reason: format!("{kind}: {reason}"),
         }
     }
 
     /// What is to be done about a call that came to nothing, and was undone.
-    pub(super) fn judge(&mut self, cause: &Cause, batch: &Batch, call: Call) -> Answer {
+    pub(super) fn judge(&mut self, cause: Cause, batch: &Batch, call: Call) -> Answer {
         match cause {
-            Cause::Fault(fault) if fault.kind.may_be_a_message() => {
+            Cause::Fault(ref fault) if fault.kind.may_be_a_message() => {
                 self.report(fault, batch, 0..call.messages);
-                self.suspected = batch.input;
+                self.note_suspects(batch.input);
                 let deadline = fault.kind == FaultKind::Deadline;
-                let verdict = self.isolation.faulted(call, deadline);
-                match (verdict, self.options.on_fault) {
-                    (Verdict::Again, _) => Answer::TryAgain,
-                    (Verdict::Condemned, Policy::Fail) => Answer::Stop,
-                    (Verdict::Condemned, Policy::Skip | Policy::DeadLetter) => Answer::PassOver,
+                match self.isolation.faulted(call, deadline) {
+                    Verdict::Again => {
+                        let failures = self.isolation.failed_alone();
+                        Answer::TryAgain(self.backoff(failures))
+                    }
+                    Verdict::Condemned => self.condemn(cause, batch.offsets[0]),
                 }
             }
-            Cause::Rejected { offset, .. } if call.messages > 1 => {
-                self.suspected = batch.input;
-                let index = batch.offsets.partition_point(|before| before < offset);
+            Cause::Rejected { offset, .. } | Cause::Breaker { offset, .. } if call.messages > 1 => {
+                self.note_suspects(batch.input);
+                let index = batch.offsets.partition_point(|before| *before < offset);
                 self.isolation.stop_before(index, call.messages);
-                Answer::TryAgain
+                Answer::TryAgainRenewed(None)
             }
-            _ => Answer::Stop,
+            Cause::Rejected { offset, .. } => {
+                let times = self.times_rejected(offset) + 1;
+                self.rejected = Some(Rejected { offset, times });
+                match times < self.options.rules.rejected_attempts {
+                    true => Answer::TryAgainRenewed(self.backoff(times)),
+                    false => Answer::Hold(cause),
+                }
+            }
+            // After a bug of the host nobody should rely on what it holds for the task.
+            Cause::Fault(ref fault) if fault.kind == FaultKind::Panic => Answer::Hold(cause),
+            Cause::Fault(_) => Answer::Restart(cause),
+            cause => Answer::Hold(cause),
+        }
+    }
+
+    pub(super) fn backoff(&self, failures: u32) -> Option<Duration> {
+        match failures {
+            0 => None,
+            failures => self.options.rules.backoff.wait(failures, rand::random()),
+        }
+    }
+
+    /// What becomes of a message that is at fault.
+    fn condemn(&self, cause: Cause, offset: Offset) -> Answer {
+        let rules = &self.options.rules;
+        match rules.on_fault {
+            Policy::Fail => Answer::Hold(cause),
+            Policy::Skip | Policy::DeadLetter => match self.pending.trips(&rules.breaker) {
+                true => Answer::Hold(self.broken(offset, cause.kind(), &cause.sentence())),
+                false => Answer::PassOver(cause),
+            },
         }
     }
 
@@ -109,10 +186,13 @@ impl Task {
             kind: cause.kind(),
             reason: &cause.sentence(),
             detail: None,
-            attempts: ATTEMPTS,
+            attempts: self.options.rules.attempts,
             length: None,
         };
-        self.letter(batch.input, batch.offsets[0], batch.messages.get(0), &why);
+        let letter = self.options.rules.on_fault == Policy::DeadLetter;
+        self.letter(batch, &why, letter);
+        self.pending.note_condemned();
+        self.pending.failed(&self.options.rules.breaker);
         self.isolation.condemned();
         let (task, offset) = (self.name(), batch.offsets[0]);
         let stream = &self.stream_of(batch.input).0;
@@ -128,45 +208,91 @@ impl Task {
         self.passed_over = why.reason.to_owned();
     }
 
-    /// Passes over a record that is no message; its bytes are the dead letter.
-    pub(super) fn pass_over_record(&mut self, input: InputIndex, offset: Offset, record: &Record) {
-        let now = self.options.clock.now_ms();
+    /// Passes over the first message of a batch because somebody wants it.
+    pub(super) fn skip_first(&mut self, skip: &Skip, batch: &Batch) {
         let why = Reason {
-            kind: "undecodable",
-            reason: &record.reason,
+            kind: "skipped",
+            reason: &skip.reason,
+            detail: None,
+            attempts: 0,
+            length: None,
+        };
+        self.letter(batch, &why, true);
+        self.isolation.condemned();
+        let (offset, stream) = (skip.offset, &self.stream_of(batch.input).0);
+        tracing::warn!(task = %self.name(), "offset {offset} of stream {stream:?} is skipped, as was asked ({})", skip.reason);
+    }
+
+    /// What becomes of a record that is no message. `Err`: the task is held at it.
+    pub(super) fn pass_over_record(
+        &mut self,
+        input: InputIndex,
+        offset: Offset,
+        record: &Record,
+    ) -> Result<(), Cause> {
+        let skip = self.skip.take();
+        let rules = &self.options.rules;
+        let (policy, breaker) = (rules.on_fault, rules.breaker);
+        let (kind, reason, letter) = match &skip {
+            Some(skip) => ("skipped", &skip.reason, true),
+            None => ("undecodable", &record.reason, policy == Policy::DeadLetter),
+        };
+        if skip.is_none() {
+            if policy == Policy::Fail {
+                return Err(Cause::Undecodable {
+                    reason: record.reason.clone(),
+                });
+            }
+            if self.pending.trips(&breaker) {
+                return Err(self.broken(offset, kind, reason));
+            }
+            self.pending.failed(&breaker);
+            self.pending.note_condemned();
+        }
+        let why = Reason {
+            kind,
+            reason,
             detail: None,
             attempts: 1,
             length: Some(record.length),
         };
+        let now = self.options.clock.now_ms();
         let message = MessageRef::new(None, Some(&record.raw), now);
-        self.letter(input, offset, message, &why);
+        self.letter_of((input, offset), message, &why, letter);
         tracing::warn!(
             task = %self.name(),
-            "offset {offset} of stream {:?} is no message: {}",
+            "offset {offset} of stream {:?} is passed over ({kind}): {reason}",
             self.stream_of(input).0,
-            record.reason
         );
+        Ok(())
     }
 
-    /// A dead letter because of a fault, if there are any.
-    fn letter(
+    /// What is left of the first message of a batch: a dead letter, if there is to be one, or a count.
+    fn letter(&mut self, batch: &Batch, why: &Reason<'_>, letter: bool) {
+        let place = (batch.input, batch.offsets[0]);
+        self.letter_of(place, batch.messages.get(0), why, letter);
+    }
+
+    fn letter_of(
         &mut self,
-        input: InputIndex,
-        offset: Offset,
+        (input, offset): (InputIndex, Offset),
         message: MessageRef<'_>,
         why: &Reason<'_>,
+        letter: bool,
     ) {
-        self.figures.condemned.fetch_add(1, Ordering::Relaxed);
-        if self.options.on_fault == Policy::DeadLetter
-            && let Some(to) = self.options.dead_letters.clone()
-        {
-            self.stage_dead_letter(&to, input, offset, message, why);
+        match self.options.dead_letters.clone().filter(|_| letter) {
+            Some(to) => {
+                self.stage_dead_letter(&to, input, offset, message, why);
+                self.pending.note_letter();
+            }
+            None => self.pending.note_skipped(),
         }
     }
 
-    /// Logs a fault of a call with messages of a batch, unless it is as the last one. Most often the task goes on, and nothing else
-    /// tells of it.
+    /// Counts a fault of a call with messages of a batch, and logs it unless it is as the last one. Most often the task goes on, and
+    /// nothing else tells of it.
     pub(super) fn report(&mut self, fault: &Fault, batch: &Batch, called: Range<usize>) {
+        self.note_fault(fault);
         if self.reported == fault.message {
             return;
         }
@@ -182,20 +308,9 @@ impl Task {
         self.reported.clone_from(&fault.message);
     }
 
-    /// Stops the task for good. `input`: where the cause was met; `offsets`: the first and the last message concerned.
-    pub(super) fn fail(
-        &mut self,
-        cause: Cause,
-        input: Option<InputIndex>,
-        offsets: Option<(Offset, Offset)>,
-    ) -> Outcome {
-        self.life.fail();
-        Outcome::Failed(Box::new(TaskFailure {
-            stage: self.options.info.stage.clone(),
-            task: self.name(),
-            stream: input.map(|input| self.stream_of(input).0.clone()),
-            offsets,
-            cause,
-        }))
+    pub(super) fn note_fault(&mut self, fault: &Fault) {
+        self.record.counts.faults += 1;
+        self.figures
+            .note_fault(fault.kind, self.record.counts.faults);
     }
 }

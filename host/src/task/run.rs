@@ -11,21 +11,9 @@ use crate::runtime::World;
 /// A batch of several calls ends when it has staged this many bytes: as many as one call may.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// How much of a batch was processed.
-pub(super) struct Processed {
-    /// How many messages, from the first on.
-    pub(super) messages: usize,
-    /// How many of them were rejected.
-    pub(super) rejected: u64,
-}
-
 impl Task {
-    /// Runs a batch. If it stops, what it did is not undone yet.
-    pub(super) fn run(
-        &mut self,
-        batch: &Batch,
-        control: &StepControl,
-    ) -> Result<Processed, Stopped> {
+    /// Runs a batch. Returns how many messages were processed, from the first on. If it stops, what it did is not undone yet.
+    pub(super) fn run(&mut self, batch: &Batch, control: &StepControl) -> Result<usize, Stopped> {
         self.guest.ensure_instance(control)?;
         match self.guest.component().world() {
             World::Batch => self.run_columns(batch, control),
@@ -33,42 +21,36 @@ impl Task {
         }
     }
 
-    fn run_columns(&mut self, batch: &Batch, control: &StepControl) -> Result<Processed, Stopped> {
+    fn run_columns(&mut self, batch: &Batch, control: &StepControl) -> Result<usize, Stopped> {
         let answer = self.guest.call(control, |instance, context| {
             instance.process_batch(context, batch)
         })?;
-        let rejected = match answer {
-            Ok(rejections) => self.reject_all(batch, &rejections)?,
+        match answer {
+            Ok(rejections) => self.reject_all(batch, 0, &rejections)?,
             Err(reason) => {
                 self.guest.context_mut().undo_batch();
                 if batch.len() > 1 {
                     return self.run_each(batch, control, Task::run_alone);
                 }
-                self.reject(batch, 0, &reason, None, 1)?
+                self.reject(batch, 0, &reason, None)?;
             }
-        };
-        Ok(Processed {
-            messages: batch.len(),
-            rejected,
-        })
+        }
+        Ok(batch.len())
     }
 
     /// Runs messages one by one: all of them, as many as fit, or those before one that fails. That one comes first in the next batch,
-    /// and is an error there. `run` answers how many were rejected.
+    /// and is an error there.
     fn run_each(
         &mut self,
         batch: &Batch,
         control: &StepControl,
-        run: impl Fn(&mut Task, &Batch, usize, &StepControl) -> Result<u64, Stopped>,
-    ) -> Result<Processed, Stopped> {
-        let mut processed = Processed {
-            messages: 0,
-            rejected: 0,
-        };
+        run: impl Fn(&mut Task, &Batch, usize, &StepControl) -> Result<(), Stopped>,
+    ) -> Result<usize, Stopped> {
+        let mut processed = 0;
         let before = self.open_bytes();
         for index in 0..batch.len() {
             match run(self, batch, index, control) {
-                Ok(rejected) => processed.rejected += rejected,
+                Ok(()) => {}
                 Err(Stopped::By(cause) | Stopped::Unmade(cause)) if index > 0 => {
                     if let Cause::Fault(fault) = &cause {
                         self.report(fault, batch, index..index + 1);
@@ -79,7 +61,7 @@ impl Task {
                 }
                 Err(stopped) => return Err(stopped),
             }
-            processed.messages += 1;
+            processed += 1;
             if self.ends_after_call(before, control) {
                 break;
             }
@@ -93,7 +75,7 @@ impl Task {
         batch: &Batch,
         index: usize,
         control: &StepControl,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<(), Stopped> {
         // Before anything can fail: what comes to nothing is undone to here.
         self.begin_message(batch.messages.timestamps[index]);
         if index > 0 {
@@ -104,10 +86,10 @@ impl Task {
             instance.process_message(context, batch, index)
         })?;
         match answer {
-            Ok(()) => Ok(0),
+            Ok(()) => Ok(()),
             Err(reason) => {
                 self.guest.context_mut().undo_message();
-                self.reject(batch, index, &reason, None, 1)
+                self.reject(batch, index, &reason, None)
             }
         }
     }
@@ -118,7 +100,7 @@ impl Task {
         batch: &Batch,
         index: usize,
         control: &StepControl,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<(), Stopped> {
         let one = batch.slice(index..index + 1);
         self.begin_message(one.messages.timestamps[0]);
         self.guest.recycle(control, Between::Calls);
@@ -127,10 +109,10 @@ impl Task {
             instance.process_batch(context, &one)
         })?;
         match answer {
-            Ok(rejections) => self.reject_all(&one, &rejections),
+            Ok(rejections) => self.reject_all(batch, index, &rejections),
             Err(reason) => {
                 self.guest.context_mut().undo_message();
-                self.reject(batch, index, &reason, None, 2)
+                self.reject(batch, index, &reason, None)
             }
         }
     }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::isolation::Call;
 use super::keep::latest;
 use super::policy::{Answer, Record};
-use super::run::Processed;
-use super::{Arrival, Life, Policy, Task, TaskFailure};
+use super::{Arrival, Life, Task, TaskFailure};
 use crate::connectors::Fetched;
-use crate::model::{Batch, InputIndex, TimestampMs};
-use crate::runtime::{EndProgress, Instance, World};
+use crate::model::{Batch, Detail, InputIndex, TimestampMs};
+use crate::runtime::{EndProgress, FaultKind, Instance, World};
 
 /// What the scheduler and a step tell each other while the step runs.
 #[derive(Debug, Default)]
@@ -40,19 +40,21 @@ pub enum Outcome {
     Worked,
     /// Nothing to do until something arrives.
     Idle,
+    /// Nothing to do until this time.
+    Waiting(Instant),
     /// All inputs have ended, and `on-end` is done.
     Ended,
-    /// The task stopped.
+    /// The task is held.
     Failed(Box<TaskFailure>),
 }
 
 impl Task {
     /// Takes one arrival, and processes it.
     pub fn step(&mut self, control: &StepControl) -> Outcome {
-        if self.life == Life::Failed {
+        if self.life == Life::Held || self.still_waits() {
             return Outcome::Idle;
         }
-        let arrival = match self.isolation.has_suspects() {
+        let arrival = match self.isolation.has_suspects() || self.skip.is_some() {
             true => self.inbox.next_of(self.suspected),
             false => self.inbox.next(),
         };
@@ -75,23 +77,30 @@ impl Task {
                 reason,
                 end_detail,
             } => {
-                if self.options.on_fault == Policy::Fail {
-                    let cause = Cause::Undecodable { raw, reason };
-                    return self.fail(cause, Some(input), Some((offset, offset)));
-                }
-                self.pass_over_record(
-                    input,
-                    offset,
-                    &Record {
-                        raw,
+                self.begin_counts();
+                let record = Record {
+                    raw,
+                    length,
+                    reason,
+                };
+                if let Err(cause) = self.pass_over_record(input, offset, &record) {
+                    let again = Arrival::Undecodable {
+                        offset,
+                        raw: record.raw,
                         length,
-                        reason,
-                    },
-                );
+                        reason: record.reason,
+                        end_detail,
+                    };
+                    self.inbox.push_front(input, again);
+                    return self.hold(cause, Some(input), Some((offset, offset)));
+                }
                 self.keep_passed(input, offset, end_detail);
+                if self.options.skips_held {
+                    return self.skipped();
+                }
             }
             Arrival::Failed(error) => {
-                return self.fail(Cause::Source(Arc::new(error)), Some(input), None);
+                return self.hold(Cause::Source(Arc::new(error)), Some(input), None);
             }
             Arrival::Begin { position, chosen } => self.keep_beginning(input, position, chosen),
             Arrival::Passed(position) => {
@@ -108,8 +117,15 @@ impl Task {
     }
 
     fn process(&mut self, input: InputIndex, fetched: Fetched, control: &StepControl) -> Outcome {
+        let skip = self.skip.take();
+        let skip = skip.filter(|skip| fetched.offsets.first() == Some(&skip.offset));
+        if skip.is_none() && self.options.skips_held {
+            // It is not there any more, and nothing else is to be done.
+            return Outcome::Idle;
+        }
         let attempt = self.isolation.next();
-        let fetched = self.front_of(input, fetched, attempt.messages);
+        let messages = skip.as_ref().map_or(attempt.messages, |_| 1);
+        let fetched = self.front_of(input, fetched, messages);
         let batch = Batch {
             input,
             partition: self.options.info.id.partition,
@@ -117,6 +133,13 @@ impl Task {
             messages: fetched.messages,
         };
         let details = (fetched.start_detail, fetched.end_detail);
+        self.begin_counts();
+        if let Some(skip) = skip {
+            self.begin_batch(latest(&batch.messages.timestamps));
+            self.skip_first(&skip, &batch);
+            self.keep_batch(&batch, 1, details);
+            return self.skipped();
+        }
         match attempt.new_instance {
             true => self.guest.close(control),
             false => self.guest.recycle(control, Between::Batches),
@@ -125,8 +148,11 @@ impl Task {
         self.begin_batch(latest(&batch.messages.timestamps));
         let stopped = match self.run(&batch, control) {
             Ok(processed) => {
-                self.keep_batch(&batch, &processed, details);
-                self.isolation.passed(processed.messages);
+                self.keep_batch(&batch, processed, details);
+                if self.isolation.is_busy() {
+                    self.isolation.passed(processed);
+                    self.note_isolation();
+                }
                 return Outcome::Worked;
             }
             Err(stopped) => stopped,
@@ -141,36 +167,59 @@ impl Task {
             },
             new_instance,
         };
-        let (cause, answer) = match stopped {
+        let answer = match stopped {
             Stopped::GivenUp => return Outcome::Idle,
-            Stopped::Unmade(cause) => (cause, Answer::Stop),
-            Stopped::By(cause) => {
-                let answer = self.judge(&cause, &batch, call);
-                (cause, answer)
-            }
+            Stopped::Unmade(cause) => Answer::Restart(cause),
+            Stopped::By(cause) => self.judge(cause, &batch, call),
         };
-        match answer {
-            Answer::Stop => {
-                let range = (batch.offsets[0], batch.offsets[batch.len() - 1]);
-                return self.fail(cause, Some(input), Some(range));
-            }
-            Answer::TryAgain => {
-                // It answered, so it may remember what is undone.
-                if matches!(cause, Cause::Rejected { .. }) {
-                    self.guest.close(control);
-                }
-                self.put_back(batch, details);
-            }
-            Answer::PassOver => {
-                self.pass_over(&cause, &batch);
-                let passed = Processed {
-                    messages: 1,
-                    rejected: 0,
-                };
-                self.keep_batch(&batch, &passed, details);
-            }
+        if matches!(answer, Answer::TryAgainRenewed(_)) {
+            self.guest.close(control);
         }
-        Outcome::Worked
+        self.answer(answer, batch, details)
+    }
+
+    /// The message that somebody wanted to be passed over is.
+    fn skipped(&mut self) -> Outcome {
+        self.note_isolation();
+        match self.options.skips_held {
+            true => {
+                self.life.end();
+                Outcome::Ended
+            }
+            false => Outcome::Worked,
+        }
+    }
+
+    /// Goes on after a call with a batch came to nothing.
+    fn answer(
+        &mut self,
+        answer: Answer,
+        batch: Batch,
+        details: (Option<Detail>, Option<Detail>),
+    ) -> Outcome {
+        let (input, range) = (
+            batch.input,
+            (batch.offsets[0], batch.offsets[batch.len() - 1]),
+        );
+        let outcome = match answer {
+            Answer::PassOver(cause) => {
+                self.pass_over(&cause, &batch);
+                self.keep_batch(&batch, 1, details);
+                self.note_isolation();
+                return Outcome::Worked;
+            }
+            Answer::TryAgain(wait) | Answer::TryAgainRenewed(wait) => self.wait(wait),
+            Answer::Hold(cause) => {
+                let first = match cause.is_of_a_message() {
+                    true => (range.0, range.0),
+                    false => range,
+                };
+                self.hold(cause, Some(input), Some(first))
+            }
+            Answer::Restart(cause) => self.restart(cause, Some(input), Some(range)),
+        };
+        self.put_back(batch, details);
+        outcome
     }
 
     /// The first `messages` of what was fetched, or all. The rest goes back in halves of halves, each a whole number of such calls:
@@ -209,7 +258,7 @@ impl Task {
             .guest
             .ensure_instance(control)
             .and_then(|()| self.guest.call(control, Instance::on_end));
-        let cause = match called {
+        let stopped = match called {
             Ok(Some(Ok(EndProgress::Again))) => {
                 self.keep_end_call();
                 return Outcome::Worked;
@@ -219,14 +268,33 @@ impl Task {
                 self.keep_ended();
                 return Outcome::Ended;
             }
-            Ok(Some(Err(reason))) => Some(Cause::OnEnd(reason)),
-            Err(Stopped::By(cause) | Stopped::Unmade(cause)) => Some(cause),
-            Err(Stopped::GivenUp) => None,
+            Ok(Some(Err(reason))) => Stopped::By(Cause::OnEnd(reason)),
+            Err(stopped) => stopped,
         };
         self.guest.context_mut().undo_batch();
-        match cause {
-            Some(cause) => self.fail(cause, None, None),
-            None => Outcome::Idle,
+        match stopped {
+            Stopped::GivenUp => Outcome::Idle,
+            Stopped::Unmade(cause) => self.restart(cause, None, None),
+            Stopped::By(cause) => self.end_failed(cause),
+        }
+    }
+
+    /// A call of `on-end` came to nothing. It has no message that could be passed over.
+    fn end_failed(&mut self, cause: Cause) -> Outcome {
+        let again = match &cause {
+            Cause::Fault(fault) if fault.kind.may_be_a_message() => {
+                self.note_fault(fault);
+                self.end_failures += 1;
+                self.end_failures < self.options.rules.attempts
+            }
+            Cause::Fault(fault) if fault.kind != FaultKind::Panic => {
+                return self.restart(cause, None, None);
+            }
+            _ => false,
+        };
+        match again {
+            true => self.wait(self.backoff(self.end_failures)),
+            false => self.hold(cause, None, None),
         }
     }
 }

@@ -12,6 +12,16 @@ struct Obey {
 
 #[task]
 impl Obey {
+    /// Fails as long as the file in `open-needs` is not there.
+    fn open(cx: &Context) -> Result<Self, Error> {
+        match cx.config_as::<String>("open-needs")? {
+            Some(path) if !std::path::Path::new(&path).exists() => {
+                Err(Error::new("a file is not there"))
+            }
+            _ => Ok(Obey::default()),
+        }
+    }
+
     fn message(&mut self, message: &Message<'_>, cx: &Context) -> Result<(), Error> {
         let text = message.value_str()?;
         let (word, argument) = text.split_once(' ').unwrap_or((text, ""));
@@ -24,6 +34,12 @@ impl Obey {
             }
         }
         match word {
+            "reject-without" if !std::path::Path::new(argument).exists() => {
+                return Err(Error::new("a file is not there"));
+            }
+            "panic-without" if !std::path::Path::new(argument).exists() => {
+                panic!("a file is not there")
+            }
             "panic" => panic!("the guest says no: {argument}"),
             "spin" => {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(number());

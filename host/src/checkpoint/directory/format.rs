@@ -1,7 +1,7 @@
 //! The file `FORMAT`: the version of the layout, and whose directory it is.
 //!
-//! JSON: `{"format":2,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
-//! no segments of the log; the first start makes it version 2.
+//! JSON: `{"format":3,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
+//! no segments of the log, version 2 nothing of held tasks and dead letters; the first start makes them version 3.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::checkpoint::{OpenError, StateId};
 use crate::disk::{Disk, DiskError};
 
 /// The version of the directory's layout and of everything in it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The oldest version that is read.
 const OLDEST: u32 = 1;
 

@@ -2,7 +2,7 @@
 //!
 //! | entry | what |
 //! | --- | --- |
-//! | `FORMAT` | JSON: `{"format":2,"job":…,"state-id":…}` |
+//! | `FORMAT` | JSON: `{"format":3,"job":…,"state-id":…}` |
 //! | `db/` | RocksDB |
 //! | `segments/` | parts of the embedded log, see [`super::logs`] |
 //! | `witness` | see [`super::witness`] |

@@ -9,6 +9,7 @@
 mod client;
 mod running;
 mod stopped;
+mod tend;
 
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,15 @@ pub(super) trait Append {
     fn append(&mut self, messages: &[JsonMessage]) -> Result<(), Failure>;
 }
 
+/// Changes what a job's tasks do.
+pub(super) trait TaskAccess {
+    /// Lets a held task go on. The breaker does not judge the next `past` messages.
+    fn resume(&mut self, task: &str, past: u64) -> Result<json::Resumed, Failure>;
+
+    /// Passes over the message that a task is held at.
+    fn skip(&mut self, task: &str) -> Result<json::Resumed, Failure>;
+}
+
 /// How long a command waits for a job that is just starting or ending.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
@@ -125,6 +135,21 @@ pub(super) fn appender<'a>(
                 partitions,
                 disk.clone(),
             )?),
+        })
+    };
+    Access {
+        job,
+        open: Box::new(open),
+        opened: None,
+    }
+}
+
+/// The tasks of a job, to be changed.
+pub(super) fn tasks<'a>(job: &'a Job, disk: &'a Disk) -> Access<'a, dyn TaskAccess + 'a> {
+    let open = move |holder: Option<Holder>| -> Result<Box<dyn TaskAccess + 'a>, Failure> {
+        Ok(match holder {
+            Some(holder) => Box::new(Running::new(job, &holder)?),
+            None => Box::new(tend::Tasks { job, disk }),
         })
     };
     Access {

@@ -1,7 +1,7 @@
 //! A job that runs, asked over its admin socket.
 
 use super::client::{Answer, Client, Lost};
-use super::{Append, JobAccess};
+use super::{Append, JobAccess, TaskAccess};
 use crate::admin::json;
 use crate::checkpoint::Holder;
 use crate::cli::{Failure, exit};
@@ -106,6 +106,18 @@ impl JobAccess for Running<'_> {
         let path = format!("/logs/{stream}/offset?partition={partition}&time={time}");
         let found: json::OffsetAt = self.client.get(&path)?;
         Ok(found.offset)
+    }
+}
+
+impl TaskAccess for Running<'_> {
+    fn resume(&mut self, task: &str, past: u64) -> Result<json::Resumed, Failure> {
+        let path = format!("/tasks/{task}/resume?past={past}");
+        self.client.post(&path, Vec::new(), Lost::Unknown)?.parse()
+    }
+
+    fn skip(&mut self, task: &str) -> Result<json::Resumed, Failure> {
+        let path = format!("/tasks/{task}/skip");
+        self.client.post(&path, Vec::new(), Lost::Unknown)?.parse()
     }
 }
 

@@ -28,6 +28,11 @@ pub(super) struct Stopped<'a> {
 }
 
 impl Stopped<'_> {
+    /// What is committed.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
     pub(super) fn look(job: &Job) -> Result<Stopped<'_>, Failure> {
         let inspected = directory::look(&options(job, Disk::default(), 0))?;
         let inspected = inspected.ok_or_else(|| {
@@ -51,7 +56,7 @@ impl Stopped<'_> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn unreadable(error: StateError) -> Failure {
+pub(super) fn unreadable(error: StateError) -> Failure {
     Failure::of(exit::STATE, &error)
 }
 
@@ -213,7 +218,7 @@ impl Append for Appender {
     }
 }
 
-fn options(job: &Job, disk: Disk, disk_reserve: u64) -> DirectoryOptions<'static> {
+pub(super) fn options(job: &Job, disk: Disk, disk_reserve: u64) -> DirectoryOptions<'static> {
     DirectoryOptions {
         path: job.general.state_dir.to_path_buf(),
         job: job.general.name.clone(),

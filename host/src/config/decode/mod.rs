@@ -2,6 +2,7 @@
 //!
 //! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
 
+mod faults;
 pub(super) mod general;
 mod grants;
 mod ports;
@@ -58,6 +59,10 @@ pub(super) const HOMES: [(&str, &[&str]); 5] = [
             "on-rejected",
             "on-fault",
             "dead-letters",
+            "when-held",
+            "retry",
+            "breaker",
+            "restart",
             "batch-messages",
             "batch-bytes",
             "stores",

@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use super::at_home;
+use super::faults;
 use super::general::{positive, size_in};
 use super::ports::{self, Input, Output, StreamRef};
 use crate::config::Look;
+use crate::config::faults::WhenHeld;
 use crate::config::setting::{Problem, Setting};
-use crate::config::stage::{
-    Capabilities, Directory, Limits, OnFault, OnRejected, Stage, Store, StoreKind,
-};
+use crate::config::stage::{Capabilities, Directory, Limits, Stage, Store, StoreKind};
 use crate::config::table::{Entry, Table};
 use crate::config::units::ByteSize;
 
@@ -79,8 +79,12 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let sha256 = table.text("sha256");
     let inputs = ports::inputs(&mut table, declared);
     let outputs = ports::outputs(&mut table, declared);
-    let policies = policies(&mut table);
-    let dead_letters = dead_letters(&mut table, &policies, declared);
+    let policies = faults::policies(&mut table);
+    let dead_letters = faults::dead_letters(&mut table, &policies, declared);
+    let when_held = table.text("when-held").unwrap_or(WhenHeld::Stop.into());
+    let retry = faults::retry(&mut table);
+    let breaker = faults::breaker(&mut table);
+    let restart = faults::restart(&mut table, *when_held);
     let batch_messages = table.integer_u32("batch-messages", 1..=BATCH_MESSAGES_MAX);
     let batch_bytes = size_in(&mut table, "batch-bytes", ByteSize(1), BATCH_BYTES_MAX);
     let stores = stores(&mut table);
@@ -111,6 +115,10 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
             on_rejected: policies.on_rejected,
             on_fault: policies.on_fault,
             dead_letters: dead_letters.as_ref().map(|stream| stream.stream.to_owned()),
+            when_held,
+            retry,
+            breaker,
+            restart,
             batch_messages: batch_messages.unwrap_or(Stage::BATCH_MESSAGES),
             batch_bytes,
             stores,
@@ -154,66 +162,6 @@ fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
         entry.error(problem);
     }
     Some(path)
-}
-
-/// What becomes of messages that cannot be processed.
-struct Policies {
-    on_rejected: Setting<OnRejected>,
-    on_fault: Setting<OnFault>,
-    /// For each of the two keys whether it sends dead letters; `None` if that is not known, because the key itself is wrong.
-    wanted: [(&'static str, Option<bool>); 2],
-}
-
-/// Where `dead-letters` is declared, that is where they go unless something else is said.
-fn policies(table: &mut Table<'_>) -> Policies {
-    let letters = table.peek("dead-letters").is_some();
-    let unset = ["on-rejected", "on-fault"].map(|key| table.peek(key).is_none());
-    let on_rejected = table.text::<OnRejected>("on-rejected");
-    let on_fault = table.text::<OnFault>("on-fault");
-    let sends = |set: Option<bool>, unset: bool| set.or(unset.then_some(letters));
-    let rejected = on_rejected.as_ref();
-    let rejected = rejected.map(|policy| **policy == OnRejected::DeadLetter);
-    let fault = on_fault.as_ref();
-    let fault = fault.map(|policy| **policy == OnFault::DeadLetter);
-    let (rejected_default, fault_default) = match letters {
-        true => (OnRejected::DeadLetter, OnFault::DeadLetter),
-        false => (OnRejected::Fail, OnFault::Fail),
-    };
-    Policies {
-        on_rejected: on_rejected.unwrap_or(rejected_default.into()),
-        on_fault: on_fault.unwrap_or(fault_default.into()),
-        wanted: [
-            ("on-rejected", sends(rejected, unset[0])),
-            ("on-fault", sends(fault, unset[1])),
-        ],
-    }
-}
-
-fn dead_letters<'a>(
-    table: &mut Table<'a>,
-    policies: &Policies,
-    declared: &[Entry<'a>],
-) -> Option<StreamRef<'a>> {
-    let wanted = &policies.wanted;
-    match table.entry("dead-letters") {
-        Some(entry) => {
-            if wanted.iter().all(|(_, wanted)| *wanted == Some(false)) {
-                let problem = Problem::new("nothing is sent to `dead-letters`");
-                let help = "set on-rejected or on-fault to \"dead-letter\", or leave them out";
-                table.cx.warn(&entry.key_span, problem.help(help));
-            }
-            ports::stream_ref(&entry, declared)
-        }
-        None => {
-            if let Some((key, _)) = wanted.iter().find(|(_, wanted)| *wanted == Some(true)) {
-                let problem = Problem::new(format!("`{key}` names no stream for dead letters"));
-                let span = table.span_of(key);
-                let problem = problem.help("set dead-letters = \"STREAM\"");
-                table.cx.error(&span, problem);
-            }
-            None
-        }
-    }
 }
 
 fn stores(stage: &mut Table<'_>) -> BTreeMap<String, Store> {

@@ -6,9 +6,10 @@ use super::general::Located;
 use super::ports::StreamRef;
 use super::stage::Draft;
 use super::stream::Declared;
+use crate::config::faults::{OnFault, OnRejected};
 use crate::config::names;
 use crate::config::setting::Problem;
-use crate::config::stage::{OnFault, OnRejected, Start, StartEnd};
+use crate::config::stage::{Start, StartEnd};
 use crate::config::systems::{OutputFormat, System, SystemName};
 use crate::config::table::Context;
 

@@ -24,6 +24,8 @@ pub enum Event {
     /// A task failed: the others are drained, then the job ends. If it failed at what it met first, it will do so at the next start
     /// too, so the others are drained when they have caught up, or after [`REPRIEVE`](super::REPRIEVE).
     Failed(TaskIndex, Met),
+    /// A task waits for a person, and the others go on.
+    Held(TaskIndex),
     /// Something is wanted of a task.
     Wish(TaskIndex, Wish),
     /// A task that was asked to stop has.
@@ -79,6 +81,8 @@ pub enum Wish {
     Restart(Instant),
     /// To come back.
     Start,
+    /// To go on although it is held.
+    Resume,
 }
 
 /// Something to do.
@@ -90,6 +94,8 @@ pub enum Command {
     Release(Vec<TaskIndex>),
     /// Ask a task to process nothing any more.
     StopTask(TaskIndex),
+    /// Ask a held task to go on.
+    Resume(TaskIndex),
     /// Ask a task to leave the scheduler.
     Remove(TaskIndex),
     /// Make a task from what is committed of it.

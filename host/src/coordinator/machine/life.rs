@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Command, Machine, Phase, REPRIEVE, Then, Wish};
+use super::{Command, Ending, Machine, Phase, REPRIEVE, Then, Wish};
 use crate::checkpoint::decide::Trigger;
 use crate::scheduler::{Met, TaskIndex};
 
@@ -27,6 +27,21 @@ impl Machine {
         }
     }
 
+    /// The others go on, and the job ends as one in which a task has failed.
+    pub(super) fn held(&mut self, task: TaskIndex) {
+        let next = match self.tasks.phase(task) {
+            Phase::Running => Phase::Held,
+            Phase::Restoring => Phase::NotMade,
+            // One that was asked to stop may be held before it does.
+            _ => return,
+        };
+        self.failed.insert(task);
+        self.tasks.set(task, next);
+        if let Some((ending, _)) = &mut self.stopping {
+            *ending = Ending::Failed;
+        }
+    }
+
     /// Something is wanted of a task. What its phase or a drain does not allow is passed over.
     pub(super) fn wish(&mut self, task: TaskIndex, wish: Wish, commands: &mut Vec<Command>) {
         if self.stopping.is_some() {
@@ -37,12 +52,20 @@ impl Machine {
             Wish::Suspend => Phase::Suspended,
             Wish::Retire => Phase::Retired,
             Wish::Restart(_) | Wish::Start => Phase::Restoring,
+            Wish::Resume => {
+                if phase == Phase::Held {
+                    self.tasks.set(task, Phase::Running);
+                    self.forgive(task);
+                    commands.push(Command::Resume(task));
+                }
+                return;
+            }
         };
         let then = match wish {
             Wish::Suspend => Some(Then::Suspend),
             Wish::Retire => Some(Then::Retire),
             Wish::Restart(until) => Some(Then::Restart(until)),
-            Wish::Start => None,
+            Wish::Start | Wish::Resume => None,
         };
         if let Some(then) = then
             && phase.may_become(Phase::Stopping(then))
@@ -98,11 +121,16 @@ impl Machine {
             commands.push(Command::Discard(task));
             return;
         }
+        self.forgive(task);
+        self.tasks.set(task, Phase::Running);
+        commands.push(Command::Put(task));
+    }
+
+    /// That a task has failed is over.
+    fn forgive(&mut self, task: TaskIndex) {
         self.failed.remove(&task);
         if self.failed.is_empty() {
             self.reprieve = None;
         }
-        self.tasks.set(task, Phase::Running);
-        commands.push(Command::Put(task));
     }
 }

@@ -127,6 +127,7 @@ impl Machine {
                 }
             }
             Event::Failed(task, met) => self.failed(*task, *met, &mut commands, now),
+            Event::Held(task) => self.held(*task),
             Event::Wish(task, wish) => self.wish(*task, *wish, &mut commands),
             Event::Stopped(task) => {
                 self.tasks.note_stopped(*task);

@@ -11,7 +11,8 @@ use crate::scheduler::TaskIndex;
 ///            ┌───────────────────────────────────────────────┐
 ///            v                                               │
 ///        Restoring ──> Running ──> Ended ──┐                 │
-///            │ └─> NotMade│ └────> Failed ─┤                 │
+///            │ └─> NotMade│ ├────> Failed ─┤                 │
+///            │            │ └<───> Held ───┤                 │
 ///            │            └────────────────┴──> Stopping ──> Leaving
 ///            v                                               │
 ///        BackingOff <────────────────────────────────────────┤
@@ -27,6 +28,8 @@ pub enum Phase {
     Ended,
     /// It failed, and processes nothing any more.
     Failed,
+    /// It processes nothing until it is resumed, and the others go on.
+    Held,
     /// It could not be made, and is away.
     NotMade,
     /// It was asked to stop, or it has, and its last changes are not committed yet.
@@ -56,13 +59,14 @@ impl Phase {
     /// Whether a task may go from this phase to another.
     pub fn may_become(self, next: Phase) -> bool {
         use Phase::{
-            BackingOff, Ended, Failed, Leaving, NotMade, Restoring, Retired, Running, Stopping,
-            Suspended,
+            BackingOff, Ended, Failed, Held, Leaving, NotMade, Restoring, Retired, Running,
+            Stopping, Suspended,
         };
         match (self, next) {
             (Restoring, Running | NotMade | Suspended | Retired)
-            | (Running, Ended | Failed | Stopping(_))
-            | (Ended | Failed, Stopping(_))
+            | (Running, Ended | Failed | Held | Stopping(_))
+            | (Held, Running)
+            | (Ended | Failed | Held, Stopping(_))
             | (BackingOff(_) | Suspended | Retired | NotMade, Restoring)
             | (BackingOff(_) | Suspended, Retired)
             | (BackingOff(_), Suspended) => true,
@@ -86,7 +90,12 @@ impl Phase {
     pub fn is_here(self) -> bool {
         matches!(
             self,
-            Phase::Running | Phase::Ended | Phase::Failed | Phase::Stopping(_) | Phase::Leaving(_)
+            Phase::Running
+                | Phase::Ended
+                | Phase::Failed
+                | Phase::Held
+                | Phase::Stopping(_)
+                | Phase::Leaving(_)
         )
     }
 }

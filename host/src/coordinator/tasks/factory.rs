@@ -17,7 +17,7 @@ use crate::records::{self, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
-use crate::task::{DeadLetters, Inbox, ReadAhead, Task, TaskOptions};
+use crate::task::{Backoff, DeadLetters, Inbox, ReadAhead, Task, TaskOptions, WhenHeld};
 
 /// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
 const READ_AHEAD_MIN: usize = 16 << 20;
@@ -47,6 +47,8 @@ pub(in crate::coordinator) struct PendingReader {
     at: OpenAt,
     bounds: FetchBounds,
     pace: Option<Arc<Pace>>,
+    restarts: u32,
+    backoff: Backoff,
     inbox: Arc<Inbox>,
     place: usize,
     figures: Arc<ReaderFigures>,
@@ -65,6 +67,8 @@ impl PendingReader {
             at: self.at,
             bounds: self.bounds,
             pace: self.pace,
+            restarts: self.restarts,
+            backoff: self.backoff,
             inbox: self.inbox,
             place: self.place,
             task,
@@ -117,18 +121,27 @@ impl TaskFactory {
         }
     }
 
-    /// Every task of the job.
+    /// Every task of the job, or the only one that is there.
     pub(in crate::coordinator) fn specs(&self) -> impl Iterator<Item = TaskSpec> {
         let stages = self.options.stages.iter().enumerate();
-        stages.flat_map(|(stage, options)| {
+        let specs = stages.flat_map(|(stage, options)| {
             let partitions = (0..options.partitions).map(PartitionId);
             partitions.map(move |partition| TaskSpec { stage, partition })
+        });
+        specs.filter(|spec| {
+            let name = format!("{}/{}", self.stage_of(*spec), spec.partition);
+            self.options.skips.as_ref().is_none_or(|only| *only == name)
         })
     }
 
     /// The name of a task's stage.
     pub(in crate::coordinator) fn stage_of(&self, spec: TaskSpec) -> &str {
         &self.options.stages[spec.stage].name
+    }
+
+    /// Whether the others go on when a task of its stage is held.
+    pub(in crate::coordinator) fn waits(&self, spec: TaskSpec) -> bool {
+        self.options.stages[spec.stage].rules.when_held == WhenHeld::Wait
     }
 
     pub(in crate::coordinator) fn catalog(&self) -> &Catalog {
@@ -184,9 +197,10 @@ impl TaskFactory {
                 .map(|input| (input.stream.clone(), self.stream_id(&input.stream)))
                 .collect(),
             ports: ports.into(),
-            on_rejected: stage.on_rejected,
-            on_fault: stage.on_fault,
+            rules: stage.rules.clone(),
             dead_letters,
+            batch_messages: stage.batch_messages,
+            skips_held: self.options.skips.is_some(),
             clock: Arc::clone(&self.options.clock),
         };
         let processed_before = record.processed;
@@ -316,6 +330,8 @@ impl TaskFactory {
                 bytes: stage.batch_bytes.min(self.fetch_bytes),
             },
             pace,
+            restarts: stage.rules.restarts,
+            backoff: stage.rules.restart_backoff,
             inbox: Arc::clone(inbox),
             place,
             figures,

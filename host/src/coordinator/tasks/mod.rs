@@ -69,16 +69,7 @@ impl TaskEntry {
 
     /// Goes on with a task that was made again.
     pub(super) fn replace(&mut self, made: TaskEntry) {
-        let (before, now) = (&self.figures, &made.figures);
-        for (before, now) in [
-            (&before.condemned, &now.condemned),
-            (&before.batches, &now.batches),
-            (&before.undone, &now.undone),
-            (&before.instances, &now.instances),
-            (&before.recycled, &now.recycled),
-        ] {
-            now.fetch_add(before.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        made.figures.follow(&self.figures);
         *self = TaskEntry {
             processed_before: self.processed_before,
             ..made

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::connectors::{FetchBounds, Input, OpenAt, Polled, ProgressUnit, Source, SourceError};
-use crate::model::{PartitionId, Position, StartAt};
+use crate::model::{PartitionId, Position, StartAt, shown};
 use crate::scheduler::{TaskIndex, Waker};
-use crate::task::{Arrival, Inbox};
+use crate::task::{Arrival, Backoff, Inbox};
 
 /// Figures of a reader, for any thread to read.
 #[derive(Debug, Default)]
@@ -74,6 +74,9 @@ impl Pace {
 /// How long a reader keeps a thread.
 const WHILE: Duration = Duration::from_millis(5);
 
+/// After so long without a failure, a reader has not failed.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// One reader.
 pub(super) struct Reader {
     pub(super) input: Arc<dyn Input>,
@@ -81,6 +84,9 @@ pub(super) struct Reader {
     pub(super) at: OpenAt,
     pub(super) bounds: FetchBounds,
     pub(super) pace: Option<Arc<Pace>>,
+    /// How often it reads again after it has failed, and how long it waits before that.
+    pub(super) restarts: u32,
+    pub(super) backoff: Backoff,
     pub(super) inbox: Arc<Inbox>,
     /// The place of the input in the inbox.
     pub(super) place: usize,
@@ -90,32 +96,56 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads until the input ends or fails.
+    /// Reads until the input ends, or has failed as often as it may.
     pub(super) async fn run(mut self) {
         if let Some(pace) = &self.pace {
             self.bounds.messages = self.bounds.messages.min(pace.messages_max().max(1));
         }
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.read().await else {
+                return;
+            };
+            if began.elapsed() >= FORGOTTEN {
+                failures = 0;
+            }
+            if failures >= self.restarts || !self.input.rewindable() {
+                return self.arrive(Arrival::Failed(error));
+            }
+            failures += 1;
+            let wait = self.backoff.wait(failures, rand::random());
+            let wait = wait.unwrap_or_default();
+            tracing::warn!(
+                partition = self.partition.0,
+                "{}; it is read again in {:.1} s, {failures} of {}",
+                shown::chain(&error),
+                wait.as_secs_f64(),
+                self.restarts
+            );
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Reads from where it was until the input ends.
+    async fn read(&mut self) -> Result<(), SourceError> {
         // Files may have to be read from their beginning.
-        let opened = slowly(|| self.input.open(self.partition, self.at.clone())).await;
+        let mut source = slowly(|| self.input.open(self.partition, self.at.clone())).await?;
         let is_slow = self.input.polls_may_block();
-        let mut source = match opened {
-            Ok(source) => source,
-            Err(error) => return self.arrive(Arrival::Failed(error)),
-        };
+        let inbox = Arc::clone(&self.inbox);
         self.note_progress(&*source);
         self.begin(source.begins_at()).await;
         loop {
-            let space = self.inbox.space(self.place, self.bounds.bytes).await;
+            let space = inbox.space(self.place, self.bounds.bytes).await;
             let polled = match is_slow {
                 true => slowly(|| self.poll_for_a_while(&mut *source)).await,
                 false => source.poll(self.bounds),
             };
-            let arrival = match polled {
-                Ok(Polled::Idle) => {
-                    match source.passed() {
-                        Ok(None) => {}
-                        Ok(Some(position)) => self.arrive(Arrival::Passed(position)),
-                        Err(error) => return self.arrive(Arrival::Failed(error)),
+            let arrival = match polled? {
+                Polled::Idle => {
+                    match source.passed()? {
+                        None => {}
+                        Some(position) => self.arrive(Arrival::Passed(position)),
                     }
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
@@ -123,13 +153,13 @@ impl Reader {
                     source.ready().await;
                     continue;
                 }
-                Ok(Polled::End { at }) => {
+                Polled::End { at } => {
                     self.note_progress(&*source);
                     self.figures.ended.store(true, Ordering::Release);
-                    return self.arrive(Arrival::End(at));
+                    self.arrive(Arrival::End(at));
+                    return Ok(());
                 }
-                Ok(found) => self.arrival_of(found).await,
-                Err(error) => return self.arrive(Arrival::Failed(error)),
+                found => self.arrival_of(found).await,
             };
             self.note_progress(&*source);
             self.arrive(arrival);
@@ -141,7 +171,7 @@ impl Reader {
 
     /// Polls until there is no more space, or time to let others have the thread; what was found before that has arrived. To take a
     /// thread costs more than most polls.
-    fn poll_for_a_while(&self, source: &mut dyn Source) -> Result<Polled, SourceError> {
+    fn poll_for_a_while(&mut self, source: &mut dyn Source) -> Result<Polled, SourceError> {
         let until = Instant::now() + WHILE;
         loop {
             let found = source.poll(self.bounds)?;
@@ -160,7 +190,7 @@ impl Reader {
     }
 
     /// Says where the input begins, if no position was stored, and waits until that is recorded, if it must be.
-    async fn begin(&self, at: Option<Position>) {
+    async fn begin(&mut self, at: Option<Position>) {
         let (OpenAt::Start(start), Some(position)) = (&self.at, at) else {
             return;
         };
@@ -215,7 +245,13 @@ impl Reader {
         }
     }
 
-    fn arrive(&self, arrival: Arrival) {
+    /// Hands something to the task. A reader that fails goes on after it.
+    fn arrive(&mut self, arrival: Arrival) {
+        if self.restarts > 0
+            && let Some(position) = arrival.end()
+        {
+            self.at = OpenAt::Position(position);
+        }
         self.inbox.push(self.place, arrival);
         self.waker.wake(self.task);
     }

@@ -150,6 +150,26 @@ impl Drop for Inbox {
 }
 
 impl Arrival {
+    /// Where reading goes on after it, if it says so.
+    pub fn end(&self) -> Option<Position> {
+        match self {
+            Arrival::Begin { position, .. }
+            | Arrival::Passed(position)
+            | Arrival::End(position) => Some(position.clone()),
+            Arrival::Messages(fetched) => Some(Position {
+                next: fetched.offsets.last()? + 1,
+                detail: fetched.end_detail.clone(),
+            }),
+            Arrival::Undecodable {
+                offset, end_detail, ..
+            } => Some(Position {
+                next: offset + 1,
+                detail: end_detail.clone(),
+            }),
+            Arrival::Failed(_) => None,
+        }
+    }
+
     /// About what it takes in memory.
     fn bytes(&self) -> usize {
         match self {

@@ -1,0 +1,134 @@
+//! Held tasks of a job that does not run.
+//!
+//! To pass over a message is an epoch of its own: the job is opened with that task alone, which reads the message at its position,
+//! sends the dead letter, and ends. No guest is called.
+
+use super::TaskAccess;
+use super::stopped::{Stopped, options, pinned, unreadable};
+use crate::admin::json;
+use crate::checkpoint::catalog::Catalog;
+use crate::checkpoint::directory;
+use crate::checkpoint::{Committer, CommitterOptions, Holder};
+use crate::cli::{Failure, assemble, exit, job as command};
+use crate::config::Job;
+use crate::coordinator::machine::Ending;
+use crate::coordinator::{Coordinator, TaskView};
+use crate::disk::Disk;
+use crate::records::Held;
+use crate::state::Durability;
+
+/// The tasks of a job that does not run.
+pub(super) struct Tasks<'a> {
+    pub(super) job: &'a Job,
+    pub(super) disk: &'a Disk,
+}
+
+impl TaskAccess for Tasks<'_> {
+    fn resume(&mut self, task: &str, past: u64) -> Result<json::Resumed, Failure> {
+        let (mut found, held) = self.held(task)?;
+        let resumed = self.resumed(&found, &held)?;
+        if past == 0 {
+            let name = &self.job.general.name;
+            let why = format!("job {name:?} does not run: `wasm-host run` lets {task} try again");
+            return Err(Failure::new(exit::USAGE, why));
+        }
+        let missing = || self.no_state();
+        let opened = directory::open(&options(self.job, self.disk.clone(), 0))?;
+        let directory = opened.ok_or_else(missing)?;
+        let catalog = Catalog::read(&directory.db).map_err(unreadable)?;
+        let committer = CommitterOptions {
+            logs: Vec::new(),
+            external: Vec::new(),
+            reads: Vec::new(),
+            durability: Durability::Sync,
+            disk: self.disk.clone(),
+        };
+        let mut committer = Committer::open(directory, &committer)?;
+        found.record.failing.unjudged = past;
+        committer.register(&catalog, &[(found.id, found.record)])?;
+        Ok(resumed)
+    }
+
+    fn skip(&mut self, task: &str) -> Result<json::Resumed, Failure> {
+        let (found, held) = self.held(task)?;
+        let resumed = self.resumed(&found, &held)?;
+        if held.message.is_none() {
+            let why = format!(
+                "task {task} is not held at a message, so there is none to skip ({}): `wasm-host run` lets it try again",
+                held.kind
+            );
+            return Err(Failure::new(exit::USAGE, why));
+        }
+        let runtime = assemble::runtime(Some(self.job))?;
+        // What is recorded of the stage stays as it is: no code of it runs.
+        let mut options = assemble::job(self.job, &runtime, self.disk, &pinned(self.job)?)?;
+        options.skips = Some(task.to_owned());
+        options.until_idle = true;
+        let io = command::io_runtime()?;
+        let holder = Holder {
+            pid: std::process::id(),
+            socket: None,
+        };
+        let report = Coordinator::open(options, io.handle(), &holder)?.run();
+        io.shutdown_background();
+        match report.ending {
+            Ending::Finished => Ok(json::Resumed {
+                epoch: Some(report.epoch.0),
+                ..resumed
+            }),
+            Ending::Failed => {
+                let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
+                Err(Failure::new(exit::TASK, failures.join("\n")))
+            }
+            Ending::Drained => {
+                let why = format!("the message that task {task} is held at is not there any more");
+                Err(Failure::new(exit::TASK, why))
+            }
+            Ending::Host | Ending::Stuck => Err(match report.error {
+                Some(error) => error.into(),
+                None => Failure::new(exit::HOST, "the checkpoint cannot be written".to_owned()),
+            }),
+        }
+    }
+}
+
+impl Tasks<'_> {
+    /// A task, and what it is held at.
+    fn held(&self, task: &str) -> Result<(TaskView, Held), Failure> {
+        let stopped = Stopped::look(self.job)?;
+        let tasks = stopped.view().tasks().map_err(unreadable)?;
+        let found = tasks.into_iter().find(|found| found.task == task);
+        let why = match found {
+            Some(found) => match found.record.held.clone() {
+                Some(held) => return Ok((found, held)),
+                None => format!("task {task} is not held"),
+            },
+            None => format!("the job has no task {task:?}: `wasm-host task list` shows them"),
+        };
+        Err(Failure::new(exit::USAGE, why))
+    }
+
+    fn resumed(&self, found: &TaskView, held: &Held) -> Result<json::Resumed, Failure> {
+        let message = match held.message {
+            None => None,
+            Some((stream, offset)) => {
+                let stopped = Stopped::look(self.job)?;
+                let catalog = stopped.view().catalog().map_err(unreadable)?;
+                let mut streams = catalog.streams.into_iter();
+                let name = streams.find(|(_, known)| known.id == stream);
+                name.map(|(name, _)| (name, offset))
+            }
+        };
+        Ok(json::Resumed {
+            task: found.task.clone(),
+            stream: message.as_ref().map(|(stream, _)| stream.clone()),
+            offset: message.map(|(_, offset)| offset),
+            epoch: None,
+        })
+    }
+
+    fn no_state(&self) -> Failure {
+        let why = format!("job {:?} has no state yet", self.job.general.name);
+        Failure::new(exit::USAGE, why)
+    }
+}

@@ -1,0 +1,95 @@
+//! What the running batch adds to the counts of its task: kept with it, or forgotten with it.
+
+use super::Task;
+use super::rules::Breaker;
+use crate::records::{Failing, FaultCounts, TaskRecord};
+
+/// The counts as they are if the batch is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pending {
+    failing: Failing,
+    counts: FaultCounts,
+    rejected: u64,
+    /// So many messages of the batch, from the first on, are in `failing`.
+    through: usize,
+    /// The breaker has tripped and lets one message pass all the same.
+    spares_one: bool,
+}
+
+impl Pending {
+    /// Of a batch that begins.
+    pub(super) fn new(record: &TaskRecord, spares_one: bool) -> Pending {
+        Pending {
+            failing: record.failing,
+            counts: record.counts,
+            rejected: 0,
+            through: 0,
+            spares_one,
+        }
+    }
+
+    /// The messages before the one at `index` passed, as far as nothing else was said of them.
+    pub(super) fn passed_before(&mut self, breaker: &Breaker, index: usize) {
+        let passed = index.saturating_sub(self.through);
+        breaker.passed(&mut self.failing, passed as u64);
+        self.through = self.through.max(index);
+    }
+
+    /// Whether the next message must not fail and be passed over.
+    pub(super) fn trips(&self, breaker: &Breaker) -> bool {
+        breaker.trips(&self.failing) && !self.spares_one
+    }
+
+    /// The message after those that passed failed, and is passed over.
+    pub(super) fn failed(&mut self, breaker: &Breaker) {
+        if breaker.trips(&self.failing) {
+            self.spares_one = false;
+        }
+        breaker.failed(&mut self.failing);
+        self.through += 1;
+    }
+
+    /// How many of the last messages failed, and how many they were.
+    pub(super) fn failed_of(&self) -> (u32, u32) {
+        let Failing { passed, failed, .. } = self.failing;
+        (failed, failed + passed)
+    }
+
+    pub(super) fn note_rejected(&mut self) {
+        self.rejected += 1;
+    }
+
+    pub(super) fn note_condemned(&mut self) {
+        self.counts.condemned += 1;
+    }
+
+    pub(super) fn note_letter(&mut self) {
+        self.counts.dead_lettered += 1;
+    }
+
+    pub(super) fn note_skipped(&mut self) {
+        self.counts.skipped += 1;
+    }
+}
+
+impl Task {
+    /// A batch begins.
+    pub(super) fn begin_counts(&mut self) {
+        self.pending = Pending::new(&self.record, self.spares_one);
+    }
+
+    /// The first `messages` of the batch are kept, and what was counted for them.
+    pub(super) fn keep_counts(&mut self, messages: usize) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.passed_before(&self.options.rules.breaker, messages);
+        self.record.failing = pending.failing;
+        // Faults are counted when they happen, and undo nothing of this.
+        let faults = self.record.counts.faults;
+        self.record.counts = FaultCounts {
+            faults,
+            ..pending.counts
+        };
+        self.record.rejected += pending.rejected;
+        self.spares_one = pending.spares_one;
+    }
+}
