@@ -141,6 +141,7 @@ pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
         staged,
         ports: Arc::from([out]),
         record: TaskRecord::default(),
+        worked: true,
         pause: began.elapsed(),
     }
 }

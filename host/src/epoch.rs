@@ -22,6 +22,13 @@ pub struct SealedEpoch {
     pub tasks: Vec<SealedTask>,
 }
 
+impl SealedEpoch {
+    /// Whether the components of the stages have done something in it.
+    pub fn has_work(&self) -> bool {
+        self.tasks.is_empty() || self.tasks.iter().any(|task| task.worked)
+    }
+}
+
 /// The messages of an epoch, by stream and partition.
 pub type Sent = BTreeMap<(StreamId, PartitionId), Messages>;
 
@@ -37,6 +44,8 @@ pub struct SealedTask {
     pub ports: Arc<[StreamId]>,
     /// Its positions and the rest; the stamp is set by the commit.
     pub record: TaskRecord,
+    /// Whether it did something: a task that only says that it is held did not.
+    pub worked: bool,
     /// How long it could not process because of the barrier.
     pub pause: Duration,
 }

@@ -71,6 +71,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
             outputs: vec![("out".into(), "out".into())],
             rules: Rules::default(),
             dead_letters: None,
+            replay_queue: None,
             batch_messages: 50,
             batch_bytes: 1 << 20,
             stores: vec![("counts".into(), kind)],

@@ -27,6 +27,7 @@ mod keyvalue;
 mod kill;
 mod languages;
 mod layers;
+mod letters;
 mod memory;
 mod moved;
 mod pinned;

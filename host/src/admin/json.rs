@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::catalog::Catalog;
-use crate::coordinator::{self, View};
-use crate::records::{self, CheckpointRecord, StreamRecord};
+use crate::coordinator::{self, Catalog, Doing, View};
+use crate::model::{Position, StreamId};
+use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
 use crate::state::StateError;
-use crate::task::Doing;
 
 /// A job at a moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -330,6 +329,19 @@ impl From<&coordinator::TaskStatus> for Task {
     }
 }
 
+/// The positions in the job's own streams.
+fn shown<'a>(
+    record: &'a TaskRecord,
+    catalog: &'a Catalog,
+) -> impl Iterator<Item = (&'a StreamId, &'a Position)> {
+    let hidden = |id: &StreamId| {
+        let mut streams = catalog.streams.iter();
+        streams.any(|(name, stream)| stream.id == *id && StreamRecord::is_hidden(name))
+    };
+    let positions = record.positions.iter();
+    positions.filter(move |(stream, _)| !hidden(stream))
+}
+
 /// A task of a job that does not run.
 fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> Task {
     let name_of = |id| {
@@ -340,7 +352,7 @@ fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> 
             .map(|(name, _)| name.clone())
     };
     let stage = task.task.rsplit_once('/').map_or("", |(stage, _)| stage);
-    let input = |(stream, position): (&crate::model::StreamId, &crate::model::Position)| {
+    let input = |(stream, position): (&StreamId, &Position)| {
         let record = catalog.streams.values().find(|record| record.id == *stream);
         let is_log = record.is_some_and(StreamRecord::is_in_log);
         let end = || view.log_bounds(*stream, task.id.partition).1;
@@ -423,7 +435,7 @@ pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
         .collect();
     let mut offsets = Vec::new();
     for task in view.tasks()? {
-        for (stream, position) in &task.record.positions {
+        for (stream, position) in shown(&task.record, &catalog) {
             offsets.push(Offset {
                 task: task.task.clone(),
                 stream: names
@@ -466,7 +478,7 @@ pub fn logs(view: &View) -> Result<Vec<LogPartition>, StateError> {
     for (name, stream) in catalog
         .streams
         .iter()
-        .filter(|(_, stream)| stream.is_in_log())
+        .filter(|(name, stream)| stream.is_in_log() && !StreamRecord::is_hidden(name))
     {
         for partition in 0..stream.partitions {
             let (oldest, end) = view.log_bounds(stream.id, crate::model::PartitionId(partition));

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::coordinator::{InputStatus, Status, TaskStatus};
+use crate::coordinator::{Doing, InputStatus, Status, TaskStatus};
 use crate::records::CheckpointRecord;
 use crate::runtime::MetricValue;
-use crate::task::Doing;
 
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
@@ -33,7 +32,7 @@ enum Of {
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 29] = [
+const FIGURES: [Figure; 30] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -81,6 +80,12 @@ const FIGURES: [Figure; 29] = [
         COUNTER,
         "How long these searches took.",
         Of::TaskSeconds(|task| task.isolations.1),
+    ),
+    figure(
+        "replay_queue_messages",
+        GAUGE,
+        "Dead letters that wait to be processed again.",
+        Of::Task(|task| task.queued),
     ),
     figure(
         "batch_limit",

@@ -11,6 +11,8 @@
 //! | `GET /logs/{stream}` | messages, one JSON object a line; `partition`, `from`, `limit`, `pass-over-deleted`; socket only |
 //! | `GET /logs/{stream}/offset` | the first offset whose message is not older than a time; `partition`, `time`; socket only |
 //! | `POST /checkpoints` | takes one and waits; socket only |
+//! | `POST /tasks/{stage}/{partition}/resume`, `…/skip` | lets a held task go on; `past`; socket only |
+//! | `POST /dead-letters/groups`, `…/list`, `…/show`, `…/replay`, `…/replay-lines`, `…/drop` | [`letters`]; socket only |
 //! | `POST /logs/{stream}` | appends messages, one JSON object a line, all or nothing; socket only |
 //!
 //! An answer 503 says that the job has ended and that nothing was done: the same can be asked of the stopped job.
@@ -18,6 +20,7 @@
 //! The only JSON types of the host are here; a message's JSON is in `connectors`. Must never know wasm or RocksDB.
 
 pub mod json;
+pub mod letters;
 
 mod metrics;
 mod routes;

@@ -12,11 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::{json, metrics};
+use super::{json, letters, metrics};
 use crate::connectors::{JsonMessage, MessageName, write_lines};
-use crate::coordinator::{Deleted, Handle, JobEnded, LogError, Produce, ProduceError};
+use crate::coordinator::{Deleted, Handle, JobEnded, LogError, Produce, ProduceError, Resume};
 use crate::model::{Messages, PartitionId, TimestampMs, shown};
-use crate::task::Resume;
 
 /// A batch of messages to append is sent once its JSON has this many bytes, however few they are.
 pub(crate) const BATCH_BYTES: usize = 16 << 20;
@@ -44,13 +43,14 @@ pub(super) fn all(handle: Handle) -> Router {
         .route("/tasks/{stage}/{partition}/skip", post(skip))
         .route("/logs/{stream}", get(consume).post(produce))
         .route("/logs/{stream}/offset", get(offset_at))
+        .merge(letters::routes())
         .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
         .with_state(handle.clone());
     read_only(handle).merge(more)
 }
 
 /// An answer that is not one: a status code, and a sentence with everything that the error has to say.
-enum Refused {
+pub(super) enum Refused {
     Because(StatusCode, String),
     /// What is committed cannot be read: the host's failure, of a kind of its own for the command line.
     Unreadable(String),

@@ -8,7 +8,7 @@
 //! exactly one behind and writes it first. After that, before or within delivery: the outbox is in the write, and the sink goes
 //! back to its recorded state before it is delivered again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::epoch::SealedEpoch;
 use crate::model::{
     Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs, shown,
 };
-use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
+use crate::records::{self, CheckpointRecord, Encoded, LetterRecord, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};
 
 /// What a committer commits.
@@ -82,6 +82,8 @@ pub struct Committer {
     read_up_to: ReadUpTo,
     /// Records that become true with the next checkpoint.
     with_checkpoint: Vec<Encoded>,
+    /// Stages with another component than at the last checkpoint of its work.
+    components: Vec<Encoded>,
     progress: Progress,
 }
 
@@ -146,6 +148,7 @@ impl Committer {
             stamps,
             read_up_to,
             with_checkpoint: Vec::new(),
+            components: Vec::new(),
             progress: Progress::default(),
         })
     }
@@ -297,6 +300,7 @@ impl Committer {
             stamps: &self.stamps,
             read_up_to: &self.read_up_to,
             with_checkpoint: &self.with_checkpoint,
+            components: &self.components,
             carries: &|stream| self.ledger.carries(stream),
             failed_attempts,
         };
@@ -334,6 +338,9 @@ impl Committer {
         let mut record = then.record;
         record.duration_us = micros(sealed.began.elapsed());
         self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
+        if sealed.has_work() {
+            self.components.clear();
+        }
         // From here on the tasks alone hold what they wrote.
         let states = sealed.tasks.iter_mut().filter_map(|task| task.state.take());
         for (state, removed) in states.zip(&then.removed) {
@@ -384,7 +391,7 @@ impl Committer {
         catalog: &Catalog,
         begins: &[(TaskId, TaskRecord)],
     ) -> Result<(), CommitError> {
-        self.with_checkpoint = catalog.with_checkpoint().to_vec();
+        self.components = catalog.with_checkpoint().to_vec();
         if !catalog.has_changes() && begins.is_empty() {
             return Ok(());
         }
@@ -401,6 +408,89 @@ impl Committer {
             }
         }
         Ok(())
+    }
+
+    /// Appends dead letters to the replay queue of their stage, in their order, and marks them as queued: all in one write. Letters
+    /// that are marked already are left out. Returns how many were appended.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn queue_letters(
+        &mut self,
+        queue: StreamId,
+        letters: &[QueuedLetter],
+        now: TimestampMs,
+    ) -> Result<u64, CommitError> {
+        let mut appended_letters = 0;
+        self.write_alone(|committer, writes, appended| {
+            let logs = committer.appender.logs();
+            let mut queued: BTreeMap<PartitionId, Messages> = BTreeMap::new();
+            let mut marked = BTreeSet::new();
+            for letter in letters {
+                let partition = letter.partition;
+                if let Some(mark) = letter.mark {
+                    let before: Option<LetterRecord> = records::get(&committer.db, &mark)?;
+                    if before.is_some() || !marked.insert(mark) {
+                        continue;
+                    }
+                    let ahead = queued.get(&partition).map_or(0, Messages::len) as u64;
+                    let offset = logs.bounds(queue, partition).1 + ahead;
+                    let record = LetterRecord::Queued {
+                        queue,
+                        partition,
+                        offset,
+                    };
+                    records::put(writes, &mark, &record);
+                }
+                let messages = queued.entry(partition).or_default();
+                messages.push(letter.message.get(0));
+                appended_letters += 1;
+            }
+            for (partition, messages) in &queued {
+                let at = (queue, *partition);
+                let range = 0..messages.len();
+                let all = [Part { messages, range }];
+                committer.appender.append(writes, appended, at, all, now)?;
+            }
+            Ok(())
+        })?;
+        Ok(appended_letters)
+    }
+
+    /// Marks dead letters as dropped, in one write. Those that are marked already are left out. Returns how many were marked.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn drop_letters(&mut self, letters: &[LetterKey]) -> Result<u64, CommitError> {
+        let mut dropped = BTreeSet::new();
+        self.write_alone(|committer, writes, _| {
+            for letter in letters {
+                let before: Option<LetterRecord> = records::get(&committer.db, letter)?;
+                if before.is_none() && dropped.insert(*letter) {
+                    records::put(writes, letter, &LetterRecord::Dropped);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(dropped.len() as u64)
+    }
+
+    /// Deletes the marks of letters that retention has deleted.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn forget_letters(&mut self) -> Result<(), CommitError> {
+        self.write_alone(|committer, writes, _| {
+            for ((stream, partition), oldest) in committer.appender.logs().all_oldest() {
+                let (first, end) = ((stream, partition, 0), (stream, partition, oldest));
+                let gone: Option<(LetterKey, LetterRecord)> =
+                    records::first(&committer.db, &first, &end)?;
+                if gone.is_some() {
+                    records::delete_range::<LetterRecord>(writes, &first, &end);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Deletes what retention does not keep. Writes nothing if nothing is to be deleted.
@@ -455,6 +545,20 @@ impl Committer {
             tracing::warn!("{}", shown::chain(&error));
         }
     }
+}
+
+/// A dead letter: its stream, partition and offset.
+pub type LetterKey = (StreamId, PartitionId, Offset);
+
+/// A dead letter that is to be replayed.
+#[derive(Debug, Clone)]
+pub struct QueuedLetter {
+    /// The letter in the log, if it is one.
+    pub mark: Option<LetterKey>,
+    /// The partition that it was read from first, which is that of its task.
+    pub partition: PartitionId,
+    /// The letter, as it is in the log.
+    pub message: Messages,
 }
 
 fn cannot_read(path: &Path, source: StateError) -> OpenError {

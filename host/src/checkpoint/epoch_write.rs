@@ -46,6 +46,8 @@ pub(super) struct Parts<'a> {
     pub(super) read_up_to: &'a ReadUpTo,
     /// Records that become true with the next checkpoint.
     pub(super) with_checkpoint: &'a [Encoded],
+    /// The same, for the next epoch in which a component has done something.
+    pub(super) components: &'a [Encoded],
     /// Whether the messages of a stream are part of the decision.
     pub(super) carries: &'a dyn Fn(StreamId) -> bool,
     pub(super) failed_attempts: u32,
@@ -107,7 +109,8 @@ pub(super) fn build<'a>(
         failed_attempts: parts.failed_attempts,
     };
     records::put(&mut writes, &sealed.epoch, &record);
-    for record in parts.with_checkpoint {
+    let components = parts.components.iter().filter(|_| sealed.has_work());
+    for record in parts.with_checkpoint.iter().chain(components) {
         record.write_into(&mut writes);
     }
     if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {

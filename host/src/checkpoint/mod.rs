@@ -31,7 +31,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use committer::{Committed, Committer, CommitterOptions};
+pub use committer::{Committed, Committer, CommitterOptions, LetterKey, QueuedLetter};
 pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock, Opened};
 
 pub use stage::{At, CommitStage, Progress};

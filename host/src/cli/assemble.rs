@@ -18,7 +18,9 @@ use crate::connectors::file::{
 use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, START_MS_DEFAULT};
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
-use crate::coordinator::{InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes};
+use crate::coordinator::{
+    InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes, replay_queue,
+};
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{
@@ -106,6 +108,19 @@ pub(super) fn job(
         let options = stream(name, declared, &clock, disk)
             .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
         streams.insert(name.clone(), options);
+    }
+    // What was read of a replay queue is of no use to anybody.
+    let read = Retention {
+        bytes: Some(0),
+        ..Retention::default()
+    };
+    for stage in job
+        .stages
+        .iter()
+        .filter(|stage| stage.dead_letters.is_some())
+    {
+        let queue = StreamOptions::log(stage.partitions, read, None);
+        streams.insert(replay_queue(&stage.name), queue);
     }
     let stages = job
         .stages
@@ -242,6 +257,10 @@ fn stage(
             .collect(),
         rules: rules(declared),
         dead_letters: declared.dead_letters.clone(),
+        replay_queue: declared
+            .dead_letters
+            .as_ref()
+            .map(|_| replay_queue(&declared.name)),
         batch_messages: size(u64::from(declared.batch_messages)),
         batch_bytes: size(declared.batch_bytes.bytes()),
         stores: declared.stores.iter().map(store).collect(),

@@ -4,6 +4,7 @@ mod access;
 mod assemble;
 mod checkpoint;
 mod display;
+mod dlq;
 mod exit;
 mod inspect;
 mod job;
@@ -82,6 +83,9 @@ enum Command {
     /// Tasks: list, let a held one go on, pass over the message that it is held at
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Dead letters: list, show, process again, give up
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Checkpoints: list, show, take one now
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
@@ -119,6 +123,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::Inspect(args) => inspect::inspect(&cli.global, &args),
         Command::Status => status::status(&cli.global),
         Command::Task(command) => task::task(&cli.global, &command, &disk),
+        Command::Dlq(command) => dlq::dlq(&cli.global, &command, &disk),
         Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
         Command::State(command) => state::state(&cli.global, &command),
         Command::Log(command) => log::log(&cli.global, command, disk),

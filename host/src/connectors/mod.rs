@@ -31,7 +31,7 @@ pub use encode::OutputFormat;
 pub use error::{SinkError, SourceError};
 pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_lines};
 
-use crate::model::{Detail, Messages, Offset, PartitionId, Position, StartAt};
+use crate::model::{Detail, Messages, Offset, Origin, PartitionId, Position, StartAt};
 
 /// How much one poll may return; at least one message, whatever its size.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,8 @@ pub struct Fetched {
     pub start_detail: Option<Detail>,
     /// [`Position::detail`] for the position after the last of them.
     pub end_detail: Option<Detail>,
+    /// Where replayed messages were read first.
+    pub origin: Option<Box<Origin>>,
 }
 
 impl Fetched {
@@ -62,7 +64,12 @@ impl Fetched {
         messages.extend_from(&self.messages, at..self.offsets.len());
         self.messages.truncate(at);
         let end_detail = std::mem::replace(&mut self.end_detail, self.start_detail.clone());
+        let origin = self.origin.take().map(|origin| {
+            self.origin = Some(origin.slice(0..at).into());
+            origin.slice(at..self.offsets.len()).into()
+        });
         Fetched {
+            origin,
             offsets: self.offsets.split_off(at),
             messages,
             start_detail: self.start_detail.clone(),
@@ -180,6 +187,11 @@ pub enum OpenAt {
 pub trait Input: Send + Sync {
     /// How many partitions it has.
     fn partitions(&self) -> u32;
+
+    /// Whether a reader that finds nothing more has read all that a job waits for before it ends. There may be more later.
+    fn may_lull(&self) -> bool {
+        false
+    }
 
     /// Whether it ends.
     fn bounded(&self) -> bool;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::machine::Deliveries;
 use super::produce::PendingAppend;
-use crate::checkpoint::{CommitError, Committer, decide};
+use tokio::sync::oneshot;
+
+use crate::checkpoint::{CommitError, Committer, LetterKey, QueuedLetter, decide};
 use crate::disk::Room;
 use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, PartitionId, StreamId};
@@ -27,6 +29,10 @@ pub(super) enum Work {
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
+    /// Append dead letters to a replay queue.
+    Queue(StreamId, Vec<QueuedLetter>, oneshot::Sender<u64>),
+    /// Mark dead letters as dropped.
+    Drop(Vec<LetterKey>, oneshot::Sender<u64>),
 }
 
 /// What the commit thread reports.
@@ -102,6 +108,7 @@ fn run(
     done: &dyn Fn(Done),
 ) {
     let mut retained = Instant::now();
+    let mut forgotten = Instant::now();
     loop {
         match work.recv_timeout(LOOK_EVERY) {
             Ok(Work::Epoch(mut sealed)) => {
@@ -120,12 +127,28 @@ fn run(
                     }
                 }
             }
+            Ok(Work::Queue(queue, letters, reply)) => {
+                match committer.queue_letters(queue, &letters, options.clock.now_ms()) {
+                    Ok(queued) => _ = reply.send(queued),
+                    Err(error) => return done(Done::Fatal(error)),
+                }
+            }
+            Ok(Work::Drop(letters, reply)) => match committer.drop_letters(&letters) {
+                Ok(dropped) => _ = reply.send(dropped),
+                Err(error) => return done(Done::Fatal(error)),
+            },
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(error) = committer.check_background() {
                     return done(Done::Fatal(error));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return committer.close(),
+        }
+        if forgotten.elapsed() >= RETAIN_EVERY {
+            forgotten = Instant::now();
+            if let Err(error) = committer.forget_letters() {
+                return done(Done::Fatal(error));
+            }
         }
         if retained.elapsed() >= RETAIN_EVERY {
             retained = Instant::now();

@@ -8,6 +8,7 @@ pub mod machine;
 mod commit;
 mod handle;
 mod idle;
+mod letters;
 mod mail;
 mod open;
 mod options;
@@ -26,7 +27,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+pub use crate::checkpoint::catalog::Catalog;
+pub use crate::task::{Doing, Resume};
 pub use handle::{Handle, JobEnded};
+pub use letters::{
+    ForQueue, Found, LetterFilter, LetterId, LetterState, Letters, LettersError, Outcome,
+    RefusedLetter, StageLetters, TypedLetter, replay_queue,
+};
 pub use mail::TaskChange;
 pub use options::{
     InputOptions, JobOptions, LastResort, Reads, StageOptions, StreamOptions, Writes,
@@ -41,8 +48,9 @@ use crate::checkpoint::logs::Logs;
 use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
+use crate::records::StreamRecord;
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
-use crate::task::{Cause, Resume, TaskFailure};
+use crate::task::{Cause, TaskFailure};
 use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
 use mail::{Mail, Request};
@@ -125,6 +133,7 @@ pub struct Coordinator {
     made: BTreeMap<TaskIndex, Made>,
     streams: BTreeMap<String, StreamEntry>,
     logs: Arc<Logs>,
+    letters: Letters,
     clock: Arc<dyn Clock>,
     figures: Figures,
     timeouts: Timeouts,
@@ -170,6 +179,7 @@ impl Coordinator {
     pub fn handle(&self) -> Handle {
         Handle {
             mail: self.sender.clone(),
+            letters: self.letters.clone(),
             view: View::of_running(Arc::clone(&self.figures.db), Arc::clone(&self.logs)),
         }
     }
@@ -247,6 +257,14 @@ impl Coordinator {
                 self.produce(&stream, messages, reply);
                 Event::Tick
             }
+            Request::Queue(queue, letters, reply) => {
+                self.commit.give(Work::Queue(queue, letters, reply));
+                Event::Tick
+            }
+            Request::Drop(letters, reply) => {
+                self.commit.give(Work::Drop(letters, reply));
+                Event::Tick
+            }
             Request::Resume(name, how, reply) => self.resume(&name, how, reply),
             Request::Change(name, change, reply) => {
                 let Some(place) = self.place_of(&name) else {
@@ -277,7 +295,9 @@ impl Coordinator {
                 id,
                 partitions,
                 writes: Some(Writes::Log(_)),
-            }) => place(messages, *partitions, &mut self.round_robin).map(|placed| (*id, placed)),
+            }) if !StreamRecord::is_hidden(stream) => {
+                place(messages, *partitions, &mut self.round_robin).map(|placed| (*id, placed))
+            }
             Some(_) => Err(format!("stream {stream:?} is not a log stream")),
             None => Err(format!("the job does not use a stream {stream:?}")),
         };

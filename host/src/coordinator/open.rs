@@ -7,11 +7,13 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::commit::{self, CommitOptions, CommitThread};
+use super::letters::Letters;
 use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
 use super::options::{JobOptions, Reads, StageOptions, Writes};
 use super::status::Figures;
 use super::tasks::{Made, TaskFactory};
+use super::view::View;
 use super::{Coordinator, StreamEntry, Timeouts, Waiting};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::check;
@@ -73,6 +75,11 @@ pub(super) fn open(
         factory: Arc::new(factory),
         tasks,
         made: BTreeMap::new(),
+        letters: Letters::new(
+            View::of_running(Arc::clone(&figures.db), Arc::clone(&logs)),
+            options.name.clone(),
+            options.letters(),
+        ),
         logs,
         clock: Arc::clone(&options.clock),
         figures,
@@ -285,8 +292,9 @@ fn open_committer(
     let external = external_streams(options, catalog);
     let mut reads = Vec::new();
     for stage in &options.stages {
-        for input in &stage.inputs {
-            let id = catalog.streams[&input.stream].id;
+        let inputs = stage.inputs.iter().map(|input| &input.stream);
+        for stream in inputs.chain(&stage.replay_queue) {
+            let id = catalog.streams[stream].id;
             reads.extend(tasks_of(stage, catalog).map(|task| (task, id)));
         }
     }

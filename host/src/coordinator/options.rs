@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::letters::StageLetters;
 use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
 use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
@@ -145,6 +146,8 @@ pub struct StageOptions {
     pub rules: Rules,
     /// The stream of dead letters.
     pub dead_letters: Option<String>,
+    /// The log of dead letters that are to be processed again, with a partition for each task.
+    pub replay_queue: Option<String>,
     /// Messages of a batch at most.
     pub batch_messages: usize,
     /// A batch ends when it has this many bytes.
@@ -166,6 +169,23 @@ pub struct InputOptions {
 }
 
 impl JobOptions {
+    /// The stages that have dead letters.
+    pub fn letters(&self) -> Vec<StageLetters> {
+        let stages = self.stages.iter().filter_map(|stage| {
+            let stream = stage.dead_letters.as_ref()?;
+            let writes = self.streams[stream].writes.as_ref();
+            let inputs = stage.inputs.iter().map(|input| input.stream.clone());
+            Some(StageLetters {
+                stage: stage.name.clone(),
+                inputs: inputs.collect(),
+                partitions: stage.partitions,
+                stream: stream.clone(),
+                in_log: matches!(writes, Some(Writes::Log(_))),
+            })
+        });
+        stages.collect()
+    }
+
     /// What the state directory must fit.
     pub fn shape(&self) -> JobShape {
         let stage = |stage: &StageOptions| {

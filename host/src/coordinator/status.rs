@@ -11,7 +11,7 @@ use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
 use crate::model::{Epoch, Offset, TimestampMs};
-use crate::records::{CheckpointRecord, FaultCounts, Held};
+use crate::records::{CheckpointRecord, FaultCounts, Held, StreamRecord};
 use crate::runtime::{FaultKind, MetricSnapshot, StageMetrics};
 use crate::state::{CleanCache, Db, Family};
 use crate::task::{Doing, TaskFailure};
@@ -90,6 +90,8 @@ pub struct TaskStatus {
     pub instances: u64,
     /// Instances that this process replaced because they were worn out.
     pub recycled: u64,
+    /// Dead letters that wait to be processed again.
+    pub queued: u64,
     /// Its inputs.
     pub inputs: Vec<InputStatus>,
 }
@@ -236,7 +238,13 @@ impl Coordinator {
                 ended: reader.ended.load(Ordering::Acquire),
             }
         };
+        let all = task.inputs.iter().enumerate();
+        let shown = all.filter(|(_, input)| !StreamRecord::is_hidden(&input.stream));
+        let mut queue = task.inputs.iter().enumerate();
+        let queue = queue.find(|(_, input)| StreamRecord::is_hidden(&input.stream));
+        let queued = queue.and_then(|(at, queue)| input((at, queue)).lag);
         TaskStatus {
+            queued: queued.unwrap_or(0),
             task: task.name.clone(),
             partition: task.spec.partition.0,
             component: task.component.clone(),
@@ -255,7 +263,7 @@ impl Coordinator {
             undone: figures.undone.load(Ordering::Relaxed),
             instances: figures.instances.load(Ordering::Relaxed),
             recycled: figures.recycled.load(Ordering::Relaxed),
-            inputs: task.inputs.iter().enumerate().map(input).collect(),
+            inputs: shown.map(input).collect(),
         }
     }
 }

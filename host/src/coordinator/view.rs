@@ -1,5 +1,7 @@
 //! What is committed: the same answers for a job that runs and for one that does not.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use crate::checkpoint::logs::Logs;
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
-use crate::records::{self, CheckpointRecord, TaskRecord};
+use crate::records::{self, CheckpointRecord, LetterRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, Snapshot, StateError};
 
@@ -162,6 +164,35 @@ impl View {
                 })
             })
             .collect())
+    }
+
+    /// A task as committed.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn task(&self, task: TaskId) -> Result<Option<TaskRecord>, StateError> {
+        records::get(&self.db, &task)
+    }
+
+    /// What became of dead letters, by their offsets; of those without an entry nothing did.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn letter_marks(
+        &self,
+        stream: StreamId,
+        partition: PartitionId,
+        offsets: Range<Offset>,
+    ) -> Result<BTreeMap<Offset, LetterRecord>, StateError> {
+        let (first, end) = (
+            (stream, partition, offsets.start),
+            (stream, partition, offsets.end),
+        );
+        let mut marks = BTreeMap::new();
+        records::each(&self.db, &first, &end, |(_, _, offset), mark| {
+            marks.insert(offset, mark);
+        })?;
+        Ok(marks)
     }
 
     /// The first offset of a partition of a log, and the one after the last.

@@ -39,6 +39,31 @@ pub struct Batch {
     pub offsets: Vec<Offset>,
     /// As many as there are offsets.
     pub messages: Messages,
+    /// Where replayed messages were read first.
+    pub origin: Option<Box<Origin>>,
+}
+
+/// Where replayed messages were read first: what a guest sees instead of the place from which they are read now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The input of the stage.
+    pub input: InputIndex,
+    /// The offset of each; strictly increasing.
+    pub offsets: Vec<Offset>,
+    /// How often each was a dead letter before.
+    pub replays: Vec<u32>,
+}
+
+impl Origin {
+    /// That of messages `range`.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Origin {
+        Origin {
+            input: self.input,
+            offsets: self.offsets[range.clone()].to_vec(),
+            replays: self.replays[range].to_vec(),
+        }
+    }
 }
 
 /// One message of a column, borrowed.
@@ -302,8 +327,20 @@ impl Batch {
         Batch {
             input: self.input,
             partition: self.partition,
-            offsets: self.offsets[range].to_vec(),
+            offsets: self.offsets[range.clone()].to_vec(),
             messages,
+            origin: self
+                .origin
+                .as_ref()
+                .map(|origin| origin.slice(range).into()),
+        }
+    }
+
+    /// The input and the offsets that a guest sees.
+    pub fn shown(&self) -> (InputIndex, &[Offset]) {
+        match &self.origin {
+            Some(origin) => (origin.input, &origin.offsets),
+            None => (self.input, &self.offsets),
         }
     }
 }

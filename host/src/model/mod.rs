@@ -7,6 +7,7 @@ mod clock;
 mod column;
 mod epoch;
 mod ids;
+pub mod letter;
 mod message;
 mod partition;
 mod position;
@@ -20,7 +21,7 @@ pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
 pub use ids::{
     InputIndex, OutputIndex, PartitionId, SegmentId, StageId, StoreId, StoreIndex, StreamId, TaskId,
 };
-pub use message::{Batch, HeadersColumn, MessageRef, Messages};
+pub use message::{Batch, HeadersColumn, MessageRef, Messages, Origin};
 pub use partition::{murmur2, partition_of_key};
 pub use position::{Detail, Offset, Position, StartAt, TimestampMs};
 pub use staged::{Staged, StagedMark};

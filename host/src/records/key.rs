@@ -1,6 +1,6 @@
 //! The keys of records. Numbers are big-endian, so that the order of bytes is the order of numbers.
 
-use crate::model::{Epoch, PartitionId, SegmentId, StageId, StreamId, TaskId};
+use crate::model::{Epoch, Offset, PartitionId, SegmentId, StageId, StreamId, TaskId};
 
 /// The key of a record among those of its kind.
 pub trait RecordKey: Sized {
@@ -51,6 +51,19 @@ impl RecordKey for (StreamId, PartitionId) {
     fn read(bytes: &[u8]) -> Option<(StreamId, PartitionId)> {
         let (stream, partition) = read_pair(bytes)?;
         Some((StreamId(stream), partition))
+    }
+}
+
+impl RecordKey for (StreamId, PartitionId, Offset) {
+    fn write(&self, into: &mut Vec<u8>) {
+        write_pair(self.0.0, self.1, into);
+        into.extend_from_slice(&self.2.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<(StreamId, PartitionId, Offset)> {
+        let (pair, offset) = bytes.split_last_chunk()?;
+        let (stream, partition) = read_pair(pair)?;
+        Some((StreamId(stream), partition, Offset::from_be_bytes(*offset)))
     }
 }
 

@@ -8,6 +8,7 @@
 mod checkpoint;
 mod commit;
 mod key;
+mod letter;
 mod log;
 mod outbox;
 mod segment;
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub use checkpoint::CheckpointRecord;
 pub use key::RecordKey;
+pub use letter::LetterRecord;
 pub use log::LogRecord;
 pub use outbox::OutboxRecord;
 pub use segment::SegmentRecord;
@@ -52,11 +54,13 @@ pub enum Kind {
     Segment,
     /// [`CheckpointRecord`], by epoch; the last 100.
     Checkpoint,
+    /// [`LetterRecord`], by stream, partition and offset of the letter.
+    Letter,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Commit,
         Kind::Unwitnessed,
         Kind::Stage,
@@ -66,6 +70,7 @@ impl Kind {
         Kind::Outbox,
         Kind::Segment,
         Kind::Checkpoint,
+        Kind::Letter,
     ];
 
     /// What the keys of its records begin with.
@@ -80,6 +85,7 @@ impl Kind {
             Kind::Outbox => "outbox/",
             Kind::Segment => "segment/",
             Kind::Checkpoint => "checkpoint/",
+            Kind::Letter => "letter/",
         }
     }
 }
@@ -149,10 +155,8 @@ pub fn list<R: Record>(db: &Db) -> Result<Vec<(R::Key, R)>, StateError> {
         keys::end_of_prefix(tag),
         Order::Up,
     );
-    while let Some((stored_key, stored)) = walk.entry()? {
-        let key = R::Key::read(&stored_key[tag.len()..])
-            .ok_or_else(|| damaged(stored_key, "has an invalid key"))?;
-        found.push((key, decode(stored, stored_key)?));
+    while let Some(entry) = walk.entry()? {
+        found.push(read(entry)?);
         walk.advance();
     }
     Ok(found)
@@ -161,6 +165,51 @@ pub fn list<R: Record>(db: &Db) -> Result<Vec<(R::Key, R)>, StateError> {
 /// Sets the record under a key.
 pub fn put<R: Record>(writes: &mut WriteSet<'_>, key: &R::Key, record: &R) {
     Encoded::new(key, record).write_into(writes);
+}
+
+/// Removes the records whose keys are from `start` on and before `end`.
+pub fn delete_range<R: Record>(writes: &mut WriteSet<'_>, start: &R::Key, end: &R::Key) {
+    writes.delete_range(Family::Meta, &stored_key::<R>(start), &stored_key::<R>(end));
+}
+
+/// The first record whose key is not below `start` and is below `end`.
+///
+/// # Errors
+/// As of [`get`].
+pub fn first<R: Record>(
+    db: &Db,
+    start: &R::Key,
+    end: &R::Key,
+) -> Result<Option<(R::Key, R)>, StateError> {
+    let (lower, upper) = (stored_key::<R>(start), stored_key::<R>(end));
+    let walk = db.walk(Family::Meta, lower, upper, Order::Up);
+    walk.entry()?.map(|entry| read::<R>(entry)).transpose()
+}
+
+/// Calls `each` with the records whose keys are from `start` on and before `end`, in the order of their keys.
+///
+/// # Errors
+/// As of [`get`].
+pub fn each<R: Record>(
+    db: &Db,
+    start: &R::Key,
+    end: &R::Key,
+    mut each: impl FnMut(R::Key, R),
+) -> Result<(), StateError> {
+    let (lower, upper) = (stored_key::<R>(start), stored_key::<R>(end));
+    let mut walk = db.walk(Family::Meta, lower, upper, Order::Up);
+    while let Some(entry) = walk.entry()? {
+        let (key, record) = read::<R>(entry)?;
+        each(key, record);
+        walk.advance();
+    }
+    Ok(())
+}
+
+fn read<R: Record>((key, stored): (&[u8], &[u8])) -> Result<(R::Key, R), StateError> {
+    let tag = R::KIND.tag().as_bytes();
+    let read = R::Key::read(&key[tag.len()..]).ok_or_else(|| damaged(key, "has an invalid key"))?;
+    Ok((read, decode(stored, key)?))
 }
 
 /// Removes the record under a key.

@@ -20,6 +20,16 @@ impl StreamRecord {
     /// The system of the embedded log, as it is stored.
     pub const LOG: &str = "log";
 
+    /// The name of the replay queue of a stage. No name in a job file has a colon.
+    pub fn replay_queue(stage: &str) -> String {
+        format!("replay:{stage}")
+    }
+
+    /// Whether a stream is the host's own, and not shown.
+    pub fn is_hidden(name: &str) -> bool {
+        name.contains(':')
+    }
+
     /// Whether its messages are in the embedded log.
     pub fn is_in_log(&self) -> bool {
         self.system == StreamRecord::LOG

@@ -26,6 +26,21 @@ const NAME_BYTES: usize = 4 << 10;
 /// The most functions that are named for one frame: itself, and what was inlined.
 const PLACES_MAX: usize = 16;
 
+/// What the functions are called in which languages' runtimes panic.
+const MACHINERY: [&str; 11] = [
+    "abort",
+    "__rust",
+    "rust_",
+    "std::",
+    "core::panicking",
+    "core::option::",
+    "core::result::",
+    "runtime.",
+    "__cxa_",
+    "__abort",
+    "<std::",
+];
+
 /// The stack of a guest, innermost frame first; none where there was no guest.
 #[derive(Clone, Default)]
 pub struct Backtrace {
@@ -73,6 +88,16 @@ impl Backtrace {
     pub(super) fn innermost_name(&self) -> Option<String> {
         let name = self.frames.iter().find_map(|frame| frame.name.as_deref())?;
         caught(|| demangled(name)).ok()
+    }
+
+    /// The names of the innermost functions, demangled, but for those with which a language's runtime panics.
+    pub fn functions(&self, most: usize) -> Vec<String> {
+        let names = || {
+            let frames = self.frames.iter().map(Frame::plain_name);
+            let own = frames.filter(|name| !MACHINERY.iter().any(|part| name.starts_with(part)));
+            own.take(most).collect()
+        };
+        caught(names).unwrap_or_default()
     }
 
     /// The frames with their lines, 16 KiB at most.
@@ -137,6 +162,17 @@ impl fmt::Display for Text<'_> {
 }
 
 impl Frame {
+    /// Without the hash that the compiler adds to it.
+    fn plain_name(&self) -> String {
+        match &self.name {
+            Some(name) if name.len() <= NAME_BYTES => match rustc_demangle::try_demangle(name) {
+                Ok(rust) => format!("{rust:#}"),
+                Err(_) => demangled(name),
+            },
+            _ => self.name(),
+        }
+    }
+
     fn name(&self) -> String {
         match &self.name {
             Some(name) => demangled(name),

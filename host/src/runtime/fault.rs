@@ -140,6 +140,12 @@ impl Fault {
             }
         };
         let backtrace = backtrace.unwrap_or_default();
+        let message = match last_words(&stderr) {
+            Some(said) if error.is::<wasmtime::Trap>() && kind == FaultKind::Trap => {
+                sentence(format_args!("{message}: {said}"))
+            }
+            _ => message,
+        };
         let message = match error.is::<wasmtime::Trap>() || kind != FaultKind::Trap {
             true => message,
             false => refused_call(error, message, &backtrace),
@@ -177,6 +183,21 @@ fn refused_call(error: &wasmtime::Error, message: String, backtrace: &Backtrace)
     }
 }
 
+/// What a guest that panicked said of it: wasmtime knows only that it ended itself. Rust says `panicked at PLACE:` and then why, Go
+/// `panic: ` and why.
+fn last_words(stderr: &str) -> Option<String> {
+    let lines: Vec<&str> = stderr.lines().collect();
+    let panicked = |line: &&str| line.contains("panicked at ") || line.starts_with("panic: ");
+    let at = lines.iter().rposition(panicked)?;
+    match lines[at].split_once("panicked at ") {
+        Some((_, place)) => {
+            let why = lines.get(at + 1).copied().unwrap_or_default();
+            Some(format!("{why} (at {})", place.trim_end_matches(':')))
+        }
+        None => Some(lines[at].to_owned()),
+    }
+}
+
 fn sentence(what: impl fmt::Display) -> String {
     shown::line(what, SENTENCE_BYTES)
 }
@@ -200,3 +221,24 @@ impl From<StateError> for HostFailed {
 #[derive(Debug, thiserror::Error)]
 #[error("the call's deadline passed while it waited")]
 pub(super) struct DeadlinePassed;
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn what_a_panic_says_is_found_in_what_the_guest_wrote() {
+        let rust = "before\n\nthread '<unnamed>' (1) panicked at src/lib.rs:3:5:\nno airport ATL\nnote: run with\n";
+        assert_eq!(
+            last_words(rust).as_deref(),
+            Some("no airport ATL (at src/lib.rs:3:5)")
+        );
+        let go = "panic: no airport ATL\n\ngoroutine 1 [running]:\n";
+        assert_eq!(last_words(go).as_deref(), Some("panic: no airport ATL"));
+        assert_eq!(
+            last_words("thread panicked at x").as_deref(),
+            Some(" (at x)")
+        );
+        assert_eq!(last_words("nothing of the kind\n"), None);
+    }
+}

@@ -1,8 +1,10 @@
 //! Dead letters: the original message, with headers that say where it came from and why it is here.
 
+use super::groups::Group;
 use super::{DeadLetters, Task};
-use crate::model::{HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
-use crate::runtime::sha256;
+use crate::model::letter;
+use crate::model::{Batch, HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
+use crate::runtime::{Fault, sha256};
 
 /// Why a message goes to the dead letters.
 pub(super) struct Reason<'a> {
@@ -16,6 +18,40 @@ pub(super) struct Reason<'a> {
     pub(super) attempts: u32,
     /// How many bytes the value has, if it may have been cut before.
     pub(super) length: Option<u64>,
+    /// The fault that condemned it.
+    pub(super) fault: Option<&'a Fault>,
+}
+
+impl Reason<'_> {
+    pub(super) fn group(&self) -> Group {
+        match self.fault {
+            Some(fault) => Group::of_fault(fault),
+            None => Group::of(self.kind, self.reason, &[]),
+        }
+    }
+}
+
+/// Where a message was read first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The input of its stream.
+    pub(super) input: InputIndex,
+    pub(super) offset: Offset,
+    /// How often it was a dead letter before.
+    pub(super) replays: u32,
+}
+
+impl Place {
+    /// That of a message of a batch.
+    pub(super) fn of(batch: &Batch, index: usize) -> Place {
+        let (input, offsets) = batch.shown();
+        let replays = batch.origin.as_ref().map(|origin| origin.replays[index]);
+        Place {
+            input,
+            offset: offsets[index],
+            replays: replays.unwrap_or(0),
+        }
+    }
 }
 
 impl Task {
@@ -23,27 +59,34 @@ impl Task {
     pub(super) fn stage_dead_letter(
         &mut self,
         to: &DeadLetters,
-        input: InputIndex,
-        offset: Offset,
+        place: Place,
         message: MessageRef<'_>,
         why: &Reason<'_>,
     ) {
+        let group = why.group();
+        let details = why
+            .fault
+            .and_then(|fault| self.groups.details(group, fault));
         let info = &self.options.info;
         let partition = info.id.partition;
         let now = self.options.clock.now_ms();
+        let component = self.guest.component();
         let text = [
-            ("wasm-host.job", info.job.clone()),
-            ("wasm-host.stage", info.stage.clone()),
-            ("wasm-host.task", info.name()),
-            ("wasm-host.stream", self.stream_of(input).0.clone()),
-            ("wasm-host.partition", partition.to_string()),
-            ("wasm-host.offset", offset.to_string()),
-            ("wasm-host.kind", why.kind.to_owned()),
-            ("wasm-host.reason", why.reason.to_owned()),
-            ("wasm-host.attempts", why.attempts.to_string()),
-            ("wasm-host.time", now.to_string()),
+            (letter::JOB, info.job.clone()),
+            (letter::STAGE, info.stage.clone()),
+            (letter::TASK, info.name()),
+            (letter::STREAM, self.stream_of(place.input).0.clone()),
+            (letter::PARTITION, partition.to_string()),
+            (letter::OFFSET, place.offset.to_string()),
+            (letter::KIND, why.kind.to_owned()),
+            (letter::REASON, why.reason.to_owned()),
+            (letter::ATTEMPTS, why.attempts.to_string()),
+            (letter::TIME, now.to_string()),
+            (letter::GROUP, group.to_string()),
+            (letter::COMPONENT, component.sha256().to_owned()),
+            (letter::REPLAYS, place.replays.to_string()),
         ];
-        let limit = self.guest.component().limits().value_bytes;
+        let limit = component.limits().value_bytes;
         let cut = message.value.and_then(|value| {
             let short = &value[..value.len().min(limit)];
             match why.length {
@@ -61,16 +104,23 @@ impl Task {
                 .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))),
         );
         if let Some(detail) = why.detail {
-            headers.push((b"wasm-host.detail", Some(detail)));
+            headers.push((letter::DETAIL.as_bytes(), Some(detail)));
+        }
+        if let Some(details) = &details {
+            let texts = [
+                (letter::BACKTRACE, &*details.backtrace),
+                (letter::STDERR, &details.stderr),
+            ];
+            let said = texts.into_iter().filter(|(_, text)| !text.is_empty());
+            headers.extend(said.map(|(name, text)| (name.as_bytes(), Some(text.as_bytes()))));
         }
         if let Some((_, note)) = &cut {
-            headers.push((b"wasm-host.cut", Some(note.as_bytes())));
+            headers.push((letter::CUT.as_bytes(), Some(note.as_bytes())));
         }
         let mut column = HeadersColumn::default();
         column.push(headers.into_iter());
         let value = cut.as_ref().map_or(message.value, |(value, _)| Some(value));
-        let letter =
-            MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
+        let sent = MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
         let partition = match message.key {
             Some(key) => crate::model::partition_of_key(key, to.partitions),
             None => partition.0 % to.partitions,
@@ -78,6 +128,6 @@ impl Task {
         let port = to.port;
         self.guest
             .context_mut()
-            .send(port, PartitionId(partition), letter);
+            .send(port, PartitionId(partition), sent);
     }
 }

@@ -7,6 +7,12 @@ use crate::connectors::Fetched;
 use crate::model::{Batch, Detail, InputIndex, Offset, Position, TimestampMs};
 
 impl Task {
+    /// The next checkpoint must contain something that it did.
+    pub(super) fn change(&mut self) {
+        self.dirty = true;
+        self.worked = true;
+    }
+
     /// An input begins at a place. `chosen`: another start would choose another place; told when a checkpoint has recorded it.
     pub(super) fn keep_beginning(
         &mut self,
@@ -16,7 +22,7 @@ impl Task {
     ) {
         self.keep_position(input, position);
         if let Some(recorded) = chosen {
-            self.dirty = true;
+            self.change();
             self.begun.push(recorded);
             self.begins = true;
         }
@@ -59,7 +65,7 @@ impl Task {
         self.record.processed += done as u64;
         self.keep_counts(done);
         self.record.ended = false;
-        self.dirty = true;
+        self.change();
         let figures = &self.figures;
         figures.note_counts(self.record.counts);
         figures
@@ -84,7 +90,7 @@ impl Task {
         let next = offset + 1;
         self.keep_position(input, Position { next, detail });
         self.record.ended = false;
-        self.dirty = true;
+        self.change();
     }
 
     /// Messages come first again in the inbox, as they were read.
@@ -96,6 +102,7 @@ impl Task {
         let fetched = Fetched {
             offsets: batch.offsets,
             messages: batch.messages,
+            origin: batch.origin,
             start_detail,
             end_detail,
         };
@@ -106,14 +113,14 @@ impl Task {
     /// Keeps what a call of `on-end` did.
     pub(super) fn keep_end_call(&mut self) {
         self.guest.context_mut().keep_batch();
-        self.dirty = true;
+        self.change();
     }
 
     /// All inputs have ended, and the guest has nothing more to send.
     pub(super) fn keep_ended(&mut self) {
         if !self.record.ended {
             self.record.ended = true;
-            self.dirty = true;
+            self.change();
         }
         self.life.end();
     }

@@ -10,6 +10,7 @@
 mod dead_letter;
 mod failure;
 mod figures;
+mod groups;
 mod guest;
 mod held;
 mod inbox;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use failure::{Cause, TaskFailure};
 pub use figures::{Doing, TaskFigures};
+use groups::Groups;
 use guest::Guest;
 pub use held::Resume;
 use held::{Restarts, Skip};
@@ -93,10 +95,8 @@ pub struct Task {
     held_before: Option<Held>,
     /// A message that is passed over, and comes next.
     skip: Option<Skip>,
-    /// The sentence of the last fault.
-    reported: String,
-    /// The sentence of the last fault for which a message was passed over.
-    passed_over: String,
+    /// What it has met before.
+    groups: Groups,
     inbox: Arc<Inbox>,
     /// As it will be committed next.
     record: TaskRecord,
@@ -105,6 +105,8 @@ pub struct Task {
     ended: Vec<bool>,
     /// Something was kept, or a position moved, since the last seal.
     dirty: bool,
+    /// The same, and not only that the task is held.
+    worked: bool,
     life: Life,
     /// Readers that wait until the position where they began is recorded: by the open epoch, and by the sealed one.
     begun: Vec<Recorded>,
@@ -176,13 +178,13 @@ impl Task {
             pending: Pending::default(),
             held_before,
             skip,
-            reported: String::new(),
-            passed_over: String::new(),
+            groups: Groups::default(),
             inbox,
             record,
             figures,
             ended: vec![false; inputs],
             dirty: false,
+            worked: false,
             life: Life::Running,
             begun: Vec::new(),
             begun_sealed: Vec::new(),
@@ -268,6 +270,7 @@ impl Task {
             staged,
             ports: Arc::clone(&self.options.ports),
             record: self.record.clone(),
+            worked: std::mem::take(&mut self.worked),
             pause: pause(),
         })
     }

@@ -5,8 +5,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::dead_letter::Reason;
+use super::dead_letter::{Place, Reason};
 use super::failure::Cause;
+use super::groups::Group;
 use super::guest::Stopped;
 use super::held::Skip;
 use super::isolation::{Call, Verdict};
@@ -96,9 +97,10 @@ impl Task {
                 detail,
                 attempts: times,
                 length: None,
+                fault: None,
             };
             let message = batch.messages.get(index);
-            self.stage_dead_letter(&to, batch.input, offset, message, &why);
+            self.stage_dead_letter(&to, Place::of(batch, index), message, &why);
             self.pending.failed(&breaker);
             self.pending.note_letter();
         } else {
@@ -182,30 +184,35 @@ impl Task {
 
     /// Passes over the first message of a batch, which is condemned: as a batch of its own, with its dead letter if there is one.
     pub(super) fn pass_over(&mut self, cause: &Cause, batch: &Batch) {
+        let fault = match cause {
+            Cause::Fault(fault) => Some(fault),
+            _ => None,
+        };
         let why = Reason {
             kind: cause.kind(),
             reason: &cause.sentence(),
             detail: None,
             attempts: self.options.rules.attempts,
             length: None,
+            fault,
         };
         let letter = self.options.rules.on_fault == Policy::DeadLetter;
         self.letter(batch, &why, letter);
         self.pending.note_condemned();
         self.pending.failed(&self.options.rules.breaker);
         self.isolation.condemned();
+        // A flood of equal faults is one warning, with all that is known of the first.
+        let is_new = self.groups.is_new_passed_over(why.group());
         let (task, offset) = (self.name(), batch.offsets[0]);
         let stream = &self.stream_of(batch.input).0;
-        // A flood of equal faults is one warning, with all that is known of the first.
-        match self.passed_over == why.reason {
+        match is_new {
             true => {
-                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {}", why.kind, why.reason)
-            }
-            false => {
                 tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {cause}", why.kind)
             }
+            false => {
+                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {}", why.kind, why.reason)
+            }
         }
-        self.passed_over = why.reason.to_owned();
     }
 
     /// Passes over the first message of a batch because somebody wants it.
@@ -216,6 +223,7 @@ impl Task {
             detail: None,
             attempts: 0,
             length: None,
+            fault: None,
         };
         self.letter(batch, &why, true);
         self.isolation.condemned();
@@ -255,34 +263,38 @@ impl Task {
             detail: None,
             attempts: 1,
             length: Some(record.length),
+            fault: None,
         };
         let now = self.options.clock.now_ms();
         let message = MessageRef::new(None, Some(&record.raw), now);
-        self.letter_of((input, offset), message, &why, letter);
-        tracing::warn!(
-            task = %self.name(),
-            "offset {offset} of stream {:?} is passed over ({kind}): {reason}",
-            self.stream_of(input).0,
-        );
+        let place = Place {
+            input,
+            offset,
+            replays: 0,
+        };
+        self.letter_of(place, message, &why, letter);
+        let is_new = self.groups.is_new_passed_over(why.group());
+        let (task, stream) = (self.name(), &self.stream_of(input).0);
+        match is_new {
+            true => {
+                tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {reason}")
+            }
+            false => {
+                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {reason}")
+            }
+        }
         Ok(())
     }
 
     /// What is left of the first message of a batch: a dead letter, if there is to be one, or a count.
     fn letter(&mut self, batch: &Batch, why: &Reason<'_>, letter: bool) {
-        let place = (batch.input, batch.offsets[0]);
-        self.letter_of(place, batch.messages.get(0), why, letter);
+        self.letter_of(Place::of(batch, 0), batch.messages.get(0), why, letter);
     }
 
-    fn letter_of(
-        &mut self,
-        (input, offset): (InputIndex, Offset),
-        message: MessageRef<'_>,
-        why: &Reason<'_>,
-        letter: bool,
-    ) {
+    fn letter_of(&mut self, place: Place, message: MessageRef<'_>, why: &Reason<'_>, letter: bool) {
         match self.options.dead_letters.clone().filter(|_| letter) {
             Some(to) => {
-                self.stage_dead_letter(&to, input, offset, message, why);
+                self.stage_dead_letter(&to, place, message, why);
                 self.pending.note_letter();
             }
             None => self.pending.note_skipped(),
@@ -293,7 +305,7 @@ impl Task {
     /// nothing else tells of it.
     pub(super) fn report(&mut self, fault: &Fault, batch: &Batch, called: Range<usize>) {
         self.note_fault(fault);
-        if self.reported == fault.message {
+        if !self.groups.is_new_fault(Group::of_fault(fault)) {
             return;
         }
         tracing::warn!(
@@ -305,7 +317,6 @@ impl Task {
             fault.kind.name(),
             fault.message
         );
-        self.reported.clone_from(&fault.message);
     }
 
     pub(super) fn note_fault(&mut self, fault: &Fault) {

@@ -69,7 +69,12 @@ impl Task {
 
     fn take(&mut self, input: InputIndex, arrival: Arrival, control: &StepControl) -> Outcome {
         match arrival {
-            Arrival::Messages(fetched) => return self.process(input, fetched, control),
+            Arrival::Messages(fetched) => {
+                // What only lulled goes on.
+                self.ended[input.index()] = false;
+                return self.process(input, fetched, control);
+            }
+            Arrival::Lull => self.ended[input.index()] = true,
             Arrival::Undecodable {
                 offset,
                 raw,
@@ -105,7 +110,7 @@ impl Task {
             Arrival::Begin { position, chosen } => self.keep_beginning(input, position, chosen),
             Arrival::Passed(position) => {
                 self.keep_position(input, position);
-                self.dirty = true;
+                self.change();
             }
             Arrival::End(position) => {
                 // A position that only passed what belongs to others is worth keeping, but no reason for a checkpoint.
@@ -131,6 +136,7 @@ impl Task {
             partition: self.options.info.id.partition,
             offsets: fetched.offsets,
             messages: fetched.messages,
+            origin: fetched.origin,
         };
         let details = (fetched.start_detail, fetched.end_detail);
         self.begin_counts();

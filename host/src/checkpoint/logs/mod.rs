@@ -97,6 +97,14 @@ impl Logs {
         }))
     }
 
+    /// The first offset that each partition of any log still has.
+    pub(in crate::checkpoint) fn all_oldest(
+        &self,
+    ) -> impl Iterator<Item = ((StreamId, PartitionId), Offset)> {
+        let published = self.published.iter();
+        published.map(|(partition, bounds)| (*partition, bounds.borrow().0))
+    }
+
     fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
         self.published
             .get(&(stream, partition))

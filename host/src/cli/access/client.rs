@@ -129,6 +129,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", "wasm-host")
+            .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(Unanswered::unsent)?;
         let response = sender.try_send_request(request).await;

@@ -7,22 +7,25 @@
 //! is then. An append is only repeated if the job cannot have taken it.
 
 mod client;
+mod letters;
 mod running;
 mod stopped;
 mod tend;
 
 use std::time::{Duration, Instant};
 
+pub(super) use letters::letters;
 pub(super) use stopped::{Pinned, pinned};
 
 use super::{Failure, exit};
 use crate::admin::json;
+use crate::admin::letters::{Group, Letter, WholeLetter};
 use crate::checkpoint::directory;
 use crate::checkpoint::{Held, Holder};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::{Deleted, View};
+use crate::coordinator::{Deleted, LetterFilter, LetterId, Outcome, View};
 use crate::disk::Disk;
 use crate::model::{Offset, PartitionId, TimestampMs};
 use running::Running;
@@ -78,6 +81,23 @@ pub(super) trait Append {
 
     /// Appends all of the messages, durably, or none.
     fn append(&mut self, messages: &[JsonMessage]) -> Result<(), Failure>;
+}
+
+/// Looks at a job's dead letters, and changes what becomes of them.
+pub(super) trait LetterAccess {
+    fn groups(&mut self, filter: &LetterFilter) -> Result<Vec<Group>, Failure>;
+
+    /// Some of them; those after the last are the next page.
+    fn page(&mut self, filter: &LetterFilter) -> Result<Vec<Letter>, Failure>;
+
+    fn whole(&mut self, id: &LetterId) -> Result<WholeLetter, Failure>;
+
+    fn replay(&mut self, filter: &LetterFilter, dry_run: bool) -> Result<Outcome, Failure>;
+
+    /// Replays letters that are given, one JSON object a line.
+    fn replay_lines(&mut self, lines: &[u8], dry_run: bool) -> Result<Outcome, Failure>;
+
+    fn drop(&mut self, filter: &LetterFilter, dry_run: bool) -> Result<Outcome, Failure>;
 }
 
 /// Changes what a job's tasks do.

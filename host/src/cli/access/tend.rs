@@ -14,7 +14,6 @@ use crate::config::Job;
 use crate::coordinator::machine::Ending;
 use crate::coordinator::{Coordinator, TaskView};
 use crate::disk::Disk;
-use crate::records::Held;
 use crate::state::Durability;
 
 /// The tasks of a job that does not run.
@@ -25,8 +24,8 @@ pub(super) struct Tasks<'a> {
 
 impl TaskAccess for Tasks<'_> {
     fn resume(&mut self, task: &str, past: u64) -> Result<json::Resumed, Failure> {
-        let (mut found, held) = self.held(task)?;
-        let resumed = self.resumed(&found, &held)?;
+        let mut found = self.held(task)?;
+        let resumed = self.resumed(&found)?;
         if past == 0 {
             let name = &self.job.general.name;
             let why = format!("job {name:?} does not run: `wasm-host run` lets {task} try again");
@@ -50,12 +49,12 @@ impl TaskAccess for Tasks<'_> {
     }
 
     fn skip(&mut self, task: &str) -> Result<json::Resumed, Failure> {
-        let (found, held) = self.held(task)?;
-        let resumed = self.resumed(&found, &held)?;
-        if held.message.is_none() {
+        let found = self.held(task)?;
+        let resumed = self.resumed(&found)?;
+        if resumed.offset.is_none() {
+            let kind = found.record.held.map(|held| held.kind).unwrap_or_default();
             let why = format!(
-                "task {task} is not held at a message, so there is none to skip ({}): `wasm-host run` lets it try again",
-                held.kind
+                "task {task} is not held at a message, so there is none to skip ({kind}): `wasm-host run` lets it try again"
             );
             return Err(Failure::new(exit::USAGE, why));
         }
@@ -93,23 +92,22 @@ impl TaskAccess for Tasks<'_> {
 }
 
 impl Tasks<'_> {
-    /// A task, and what it is held at.
-    fn held(&self, task: &str) -> Result<(TaskView, Held), Failure> {
+    /// A task that is held.
+    fn held(&self, task: &str) -> Result<TaskView, Failure> {
         let stopped = Stopped::look(self.job)?;
         let tasks = stopped.view().tasks().map_err(unreadable)?;
         let found = tasks.into_iter().find(|found| found.task == task);
         let why = match found {
-            Some(found) => match found.record.held.clone() {
-                Some(held) => return Ok((found, held)),
-                None => format!("task {task} is not held"),
-            },
+            Some(found) if found.record.held.is_some() => return Ok(found),
+            Some(_) => format!("task {task} is not held"),
             None => format!("the job has no task {task:?}: `wasm-host task list` shows them"),
         };
         Err(Failure::new(exit::USAGE, why))
     }
 
-    fn resumed(&self, found: &TaskView, held: &Held) -> Result<json::Resumed, Failure> {
-        let message = match held.message {
+    fn resumed(&self, found: &TaskView) -> Result<json::Resumed, Failure> {
+        let held = found.record.held.as_ref();
+        let message = match held.and_then(|held| held.message) {
             None => None,
             Some((stream, offset)) => {
                 let stopped = Stopped::look(self.job)?;

@@ -1,12 +1,15 @@
 //! `log`: the embedded durable log. Reading goes through [`LogReader`], which the checkpoint's side implements, so that
 //! only what is published can be read; writing is part of the commit and is not here.
 
+mod replay;
+
 use std::sync::Arc;
 
 use super::{
     FetchBounds, Fetched, Input, OpenAt, Polled, Progress, ProgressUnit, Ready, Source, SourceError,
 };
 use crate::model::{Messages, Offset, PartitionId, Position, StartAt, StreamId, TimestampMs};
+pub use replay::ReplayInput;
 
 /// Messages of a partition with their offsets, dense from `first`.
 #[derive(Debug, Clone, Default)]
@@ -198,8 +201,7 @@ impl Source for LogSource {
         Ok(Polled::Messages(Fetched {
             offsets: (first..self.next).collect(),
             messages,
-            start_detail: None,
-            end_detail: None,
+            ..Fetched::default()
         }))
     }
 

@@ -9,10 +9,10 @@ use super::readers::{Pace, Reader, ReaderFigures};
 use super::{InputEntry, TaskEntry};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::Logs;
-use crate::connectors::log::LogInput;
+use crate::connectors::log::{LogInput, ReplayInput};
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions};
-use crate::model::{OutputIndex, PartitionId, StreamId, TaskId};
+use crate::model::{OutputIndex, PartitionId, StartAt, StreamId, TaskId};
 use crate::records::{self, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
@@ -182,17 +182,23 @@ impl TaskFactory {
             round_robin,
         );
         let read_ahead = Arc::clone(&self.read_ahead);
-        let inbox = Arc::new(Inbox::new(stage.inputs.len(), read_ahead));
+        // What is replayed comes last.
+        let queue = stage.replay_queue.as_ref().map(|queue| InputOptions {
+            port: String::new(),
+            stream: queue.clone(),
+            start: StartAt::Oldest,
+        });
+        let all: Vec<_> = stage.inputs.iter().chain(&queue).collect();
+        let inbox = Arc::new(Inbox::new(all.len(), read_ahead));
         let (mut readers, mut inputs) = (Vec::new(), Vec::new());
-        for (place, input) in stage.inputs.iter().enumerate() {
+        for (place, input) in all.iter().enumerate() {
             let (reader, entry) = self.reader(stage, spec.partition, place, input, &record, &inbox);
             readers.push(reader);
             inputs.push(entry);
         }
         let options = TaskOptions {
             info,
-            inputs: stage
-                .inputs
+            inputs: all
                 .iter()
                 .map(|input| (input.stream.clone(), self.stream_id(&input.stream)))
                 .collect(),
@@ -296,7 +302,14 @@ impl TaskFactory {
         let source: Arc<dyn Input> = match reads {
             Reads::Log(unread) => {
                 let logs = Arc::clone(&self.logs);
-                Arc::new(LogInput::new(logs, id, stream.partitions, *unread))
+                let log = LogInput::new(logs, id, stream.partitions, *unread);
+                match stage.replay_queue.as_ref() == Some(&input.stream) {
+                    false => Arc::new(log),
+                    true => {
+                        let streams = stage.inputs.iter().map(|input| input.stream.clone());
+                        Arc::new(ReplayInput::new(log, streams.collect()))
+                    }
+                }
             }
             Reads::External(input) => Arc::clone(input),
         };

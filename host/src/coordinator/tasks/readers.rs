@@ -135,6 +135,7 @@ impl Reader {
         let inbox = Arc::clone(&self.inbox);
         self.note_progress(&*source);
         self.begin(source.begins_at()).await;
+        let mut lulls = false;
         loop {
             let space = inbox.space(self.place, self.bounds.bytes).await;
             let polled = match is_slow {
@@ -149,6 +150,10 @@ impl Reader {
                     }
                     self.note_progress(&*source);
                     self.figures.idle.store(true, Ordering::Release);
+                    if self.input.may_lull() && !lulls {
+                        lulls = true;
+                        self.arrive(Arrival::Lull);
+                    }
                     drop(space);
                     source.ready().await;
                     continue;
@@ -162,6 +167,7 @@ impl Reader {
                 found => self.arrival_of(found).await,
             };
             self.note_progress(&*source);
+            lulls = false;
             self.arrive(arrival);
             drop(space);
             // A source that always has more must not keep the thread from others.

@@ -43,10 +43,11 @@ impl Instance {
                 names: column(&headers.names),
                 values: column(&headers.values),
             });
+        let (input, offsets) = batch.shown();
         let argument = types::Batch {
-            input: u32::from(batch.input.0),
+            input: u32::from(input.0),
             partition: batch.partition.0,
-            offsets: bytemuck::cast_slice(&batch.offsets),
+            offsets: bytemuck::cast_slice(offsets),
             messages: types::MessagesParam {
                 keys,
                 values: column(&batch.messages.values),

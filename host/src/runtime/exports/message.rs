@@ -26,10 +26,11 @@ impl Instance {
             None => Vec::new(),
             Some(column) => headers_of(column, index),
         };
+        let (input, offsets) = batch.shown();
         let argument = types::Message {
-            input: u32::from(batch.input.0),
+            input: u32::from(input.0),
             partition: batch.partition.0,
-            offset: batch.offsets[index],
+            offset: offsets[index],
             timestamp: message.timestamp,
             key: message.key,
             value: message.value,

@@ -46,6 +46,8 @@ pub enum Arrival {
         /// Where reading goes on after it.
         end_detail: Option<Detail>,
     },
+    /// There is no more for now, and the job need not wait for more before it ends.
+    Lull,
     /// The input has ended.
     End(Position),
     /// The reader failed.
@@ -166,7 +168,7 @@ impl Arrival {
                 next: offset + 1,
                 detail: end_detail.clone(),
             }),
-            Arrival::Failed(_) => None,
+            Arrival::Lull | Arrival::Failed(_) => None,
         }
     }
 

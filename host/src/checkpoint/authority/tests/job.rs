@@ -279,6 +279,7 @@ impl Task {
             state: self.state.seal(),
             staged,
             ports: [self.output].into(),
+            worked: true,
             record: self.record.clone(),
             pause: Duration::ZERO,
         }

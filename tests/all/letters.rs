@@ -1,0 +1,264 @@
+//! Dead letters: listed, shown, processed again and given up, of a running job and of a stopped one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+
+use crate::harness::{Job, wait_until};
+use crate::jobs::{COUNT_LOG, one_partition, with_dead};
+
+/// A job whose guest fails at messages that say `panic-without`, as long as a file is not there.
+fn mendable(text: &str, more: &str) -> Job {
+    let with = format!(
+        "dead-letters = \"dead\"\nbreaker = {{ share = \"100%\" }}\n{more}\n[stage.capabilities]\n\
+         directories = [{{ host = \"here\", guest = \"/here\" }}]\n[stage.stores.counts]"
+    );
+    let text = text.replace("{guest:counter}", "{guest:obey}");
+    let job = Job::new(&with_dead(&text.replace("[stage.stores.counts]", &with)));
+    std::fs::create_dir(job.path("here")).expect("a folder");
+    job
+}
+
+fn fed(job: &Job, lines: &[&str]) {
+    let text = lines.join("\n") + "\n";
+    job.feed(&["log", "produce", "in"], text.as_bytes())
+        .expect(0);
+}
+
+fn groups(job: &Job) -> Vec<Value> {
+    job.json(&["dlq", "list"])
+}
+
+fn letters(job: &Job) -> Vec<Value> {
+    job.json(&["dlq", "list", "--letters"])
+}
+
+fn states(job: &Job) -> Vec<String> {
+    let state = |letter: &Value| letter["state"].as_str().expect("a word").to_owned();
+    letters(job).iter().map(state).collect()
+}
+
+#[test]
+fn letters_are_grouped_shown_and_processed_again_once_the_guest_is_mended() {
+    let job = mendable(&one_partition("{guest:obey}"), "");
+    let bad = "panic-without /here/there";
+    fed(
+        &job,
+        &[
+            "a",
+            bad,
+            "b",
+            bad,
+            "reject 17 of them",
+            "reject 4 of them",
+            bad,
+        ],
+    );
+    job.call(&["run", "--until-idle"]).expect(0);
+    let check = |job: &Job| {
+        let groups = groups(job);
+        assert_eq!(groups.len(), 2, "{groups:?}");
+        let (trap, rejected) = (&groups[0], &groups[1]);
+        assert_eq!((&trap["kind"], &trap["count"]), (&"trap".into(), &3.into()));
+        assert_eq!(
+            (&rejected["kind"], &rejected["count"]),
+            (&"rejected".into(), &2.into())
+        );
+        let reason = trap["reason"].as_str().expect("a reason");
+        assert!(reason.contains("a file is not there (at "), "{reason}");
+        assert_eq!(trap["group"].as_str().map(str::len), Some(8));
+        let example = trap["example"].as_str().expect("a letter");
+        let shown = &job.json(&["dlq", "show", example])[0];
+        assert_eq!(shown["value"], bad);
+        assert_eq!(
+            (&shown["stream"], &shown["partition"]),
+            (&"in".into(), &0.into())
+        );
+        assert!(
+            shown["backtrace"]
+                .as_str()
+                .is_some_and(|text| text.contains("obey.rs"))
+        );
+        assert!(
+            shown["stderr"]
+                .as_str()
+                .is_some_and(|text| text.contains("panicked at"))
+        );
+        assert_eq!(states(job), ["open"; 5]);
+        let one = &letters(job)[0];
+        assert_eq!(
+            (&one["id"], &one["offset"]),
+            (&"dead/0/0".into(), &1.into())
+        );
+        assert_eq!((&one["attempts"], &one["replays"]), (&2.into(), &0.into()));
+        let kinds = ["list", "--letters", "--kind", "rejected", "--limit", "1"];
+        let command: Vec<&str> = ["dlq"].into_iter().chain(kinds).collect();
+        assert_eq!(job.json(&command).len(), 1);
+        trap["group"].as_str().expect("a group").to_owned()
+    };
+    let group = check(&job);
+    let running = job.answering();
+    assert_eq!(check(&job), group);
+    let would = &job.json(&["dlq", "replay", "--group", &group, "--dry-run"])[0];
+    assert_eq!(would["queued"], 3);
+    assert_eq!(states(&job), ["open"; 5]);
+    // It still fails: each is a letter again.
+    assert_eq!(
+        job.json(&["dlq", "replay", "--group", &group])[0]["queued"],
+        3
+    );
+    wait_until("they are letters again", || letters(&job).len() == 8);
+    let again = &letters(&job)[5];
+    assert_eq!(
+        (&again["offset"], &again["replays"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(
+        (&again["stream"], &again["group"]),
+        (&"in".into(), &group.clone().into())
+    );
+    assert_eq!(states(&job)[..5], ["done", "done", "open", "open", "done"]);
+    // Mended.
+    job.write("here/there", b"");
+    assert_eq!(
+        job.json(&["dlq", "replay", "--group", &group])[0]["queued"],
+        3
+    );
+    wait_until("they are processed", || job.values("out").len() == 5);
+    let asked = &job.json(&["dlq", "replay", "--group", &group])[0];
+    assert_eq!(
+        (&asked["queued"], &asked["already"]),
+        (&0.into(), &6.into())
+    );
+    running.terminate().expect(0);
+    assert_eq!(groups(&job).len(), 1);
+    job.call(&["dlq", "drop"]).expect(2).says("--all");
+    assert_eq!(job.json(&["dlq", "drop", "dead/0/2"])[0]["dropped"], 1);
+    assert_eq!(job.json(&["dlq", "drop", "--all"])[0]["dropped"], 1);
+    assert!(groups(&job).is_empty());
+    // What is given up or done is not processed again.
+    assert_eq!(job.json(&["dlq", "replay"])[0]["queued"], 0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 5);
+    let text = job.call(&["dlq", "list", "--letters"]).expect(0).stdout;
+    assert!(text.contains("dropped"), "{text}");
+}
+
+#[test]
+fn a_bounded_job_that_is_over_processes_what_is_replayed_at_its_next_start() {
+    let text = one_partition("{guest:obey}").replace(
+        "[streams.in]\nsystem = \"log\"\npartitions = 1",
+        "[streams.in]\nsystem = \"file\"\npath = \"in.txt\"\nformat = \"lines\"",
+    );
+    let job = mendable(&text, "");
+    job.write("in.txt", b"a\npanic-without /here/there\nb\n");
+    job.run().expect(0);
+    job.write("here/there", b"");
+    // A stopped job takes them as well.
+    assert_eq!(job.json(&["dlq", "replay"])[0]["queued"], 1);
+    assert_eq!(job.json(&["dlq", "replay"])[0]["already"], 1);
+    assert_eq!(states(&job), ["queued"]);
+    job.run().expect(0);
+    assert_eq!(states(&job), ["done"]);
+    assert_eq!(job.values("out").len(), 3);
+    job.run().expect(0).says("nothing new to process");
+    assert!(!job.call(&["log", "list"]).stdout.contains("replay"));
+    assert!(!job.call(&["offsets", "show"]).stdout.contains("replay"));
+}
+
+#[test]
+fn edited_letters_are_processed_and_wrong_ones_refused_by_name() {
+    let job = mendable(&one_partition("{guest:obey}"), "");
+    fed(&job, &["a", "panic-without /here/there"]);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let line = job
+        .log("dead")
+        .replace("panic-without /here/there", "mended");
+    job.write("edited.jsonl", line.as_bytes());
+    let edited = job.path("edited.jsonl");
+    let edited = edited.to_str().expect("a path");
+    let queued = &job.json(&["dlq", "replay", "--jsonl", edited])[0];
+    assert_eq!(queued["queued"], 1);
+    assert_eq!(
+        job.json(&["dlq", "replay", "--jsonl", edited])[0]["already"],
+        1
+    );
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "mended 2"]);
+    assert_eq!(states(&job), ["done"]);
+    let none = b"{\"value\":\"x\"}\n";
+    job.feed(&["dlq", "replay", "--jsonl", "-"], none)
+        .expect(2)
+        .says("line 1: it has no headers of a dead letter");
+    let elsewhere = line.replace(
+        "[\"wasm-host.stream\",\"in\"]",
+        "[\"wasm-host.stream\",\"far\"]",
+    );
+    job.feed(&["dlq", "replay", "--jsonl", "-"], elsewhere.as_bytes())
+        .expect(2)
+        .says("reads no stream \"far\"");
+    job.feed(&["dlq", "replay", "--jsonl", "-"], b"no JSON\n")
+        .expect(2)
+        .says("line 1: not the JSON of a message");
+    job.call(&["dlq", "show", "dead/0/99"]).expect(2);
+    job.call(&["dlq", "show", "out/0/0"])
+        .expect(2)
+        .says("no stage has its dead letters there");
+    job.call(&["dlq", "show", "dead"]).expect(2);
+    job.call(&["dlq", "list", "--stage", "other"])
+        .expect(2)
+        .says("no stage \"other\"");
+}
+
+/// Letters of several tasks, asked for twice under load while the process is killed: each is processed once.
+#[test]
+fn replayed_letters_are_processed_once_whatever_kills_the_job() {
+    const TASKS: u32 = 4;
+    const LETTERS: usize = 2_000;
+    let text = COUNT_LOG.replace("partitions = 2", &format!("partitions = {TASKS}"));
+    let job = mendable(&text, "");
+    let mut random = StdRng::seed_from_u64(11);
+    let lines: String = (0..LETTERS)
+        .map(|at| format!("{{\"key\":\"k{at}\",\"value\":\"panic-without /here/there {at}\"}}\n"))
+        .collect();
+    job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(letters(&job).len(), LETTERS);
+    std::fs::create_dir(job.path("here/there ")).expect("a folder");
+    for at in 0..LETTERS {
+        job.write(&format!("here/there {at}"), b"");
+    }
+    let mut live = 0;
+    for _ in 0..12 {
+        let running = job.answering();
+        let more: String = (0..50)
+            .map(|_| {
+                live += 1;
+                format!("live{live}\n")
+            })
+            .collect();
+        job.feed(&["log", "produce", "in"], more.as_bytes())
+            .expect(0);
+        let limit = random.random_range(1..400).to_string();
+        job.call(&["dlq", "replay", "--limit", &limit]).expect(0);
+        job.call(&["dlq", "replay"]).expect(0);
+        std::thread::sleep(std::time::Duration::from_millis(
+            random.random_range(0..150),
+        ));
+        running.kill();
+    }
+    job.call(&["dlq", "replay"]).expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert!(states(&job).iter().all(|state| state == "done"));
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for value in job.values("out") {
+        let (value, _) = value.rsplit_once(' ').expect("a count");
+        *seen.entry(value.to_owned()).or_default() += 1;
+    }
+    let twice: BTreeSet<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    assert_eq!(seen.len(), LETTERS + live);
+}
