@@ -71,6 +71,7 @@ fn main() -> Result<()> {
                 partition: PartitionId(0),
                 offsets: fetched.offsets,
                 messages: fetched.messages,
+                origin: None,
             };
             if sender.send(batch).is_err() {
                 return;
