@@ -72,6 +72,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
             rules: Rules::default(),
             dead_letters: None,
             replay_queue: None,
+            parked_store: None,
             batch_messages: 50,
             batch_bytes: 1 << 20,
             stores: vec![("counts".into(), kind)],

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 
+use crate::admin::{metrics, of_task};
 use crate::harness::{Job, wait_until};
 use crate::jobs::{COUNT_LOG, one_partition, with_dead};
 
@@ -261,4 +262,112 @@ fn replayed_letters_are_processed_once_whatever_kills_the_job() {
     let twice: BTreeSet<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     assert_eq!(seen.len(), LETTERS + live);
+}
+
+/// One in a hundred messages fails, letters are replayed and dropped again and again while the process is killed: each key's messages are
+/// processed in the order of the input.
+#[test]
+fn each_key_is_processed_in_its_order_through_letters_replays_and_kills() {
+    const KEYS: usize = 300;
+    const MESSAGES: usize = 6_000;
+    for (guest, seed) in [("ordered", 5), ("ordered_batch", 6)] {
+        let text = COUNT_LOG.replace("partitions = 2", "partitions = 3");
+        let job = mendable(&text, "dead-letter-order = \"key\"\nbatch-messages = 50");
+        job.write_job(&job.text("job.toml").replace("obey", guest));
+        let mut random = StdRng::seed_from_u64(seed);
+        // Each value is its number; some are not processed until a file is there, or are rejected once and for all.
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut lines = Vec::new();
+        let mut bad = Vec::new();
+        for at in 0..MESSAGES {
+            let key = format!("k{}", random.random_range(0..KEYS));
+            let is_bad = random.random_range(0..100) == 0;
+            let value = match (is_bad, at % 2) {
+                (true, 0) => format!("panic-without /here/{at}"),
+                (true, _) => format!("reject-without /here/{at}"),
+                (false, _) => format!("m {at}"),
+            };
+            if is_bad {
+                bad.push(at);
+            }
+            keys.entry(key.clone()).or_default().push(value.clone());
+            lines.push(format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}"));
+        }
+        let mut fed = 0;
+        let mut dropped: BTreeSet<String> = BTreeSet::new();
+        for round in 0..14 {
+            let running = job.answering();
+            let more = lines[fed..(fed + MESSAGES / 10).min(MESSAGES)].join("\n") + "\n";
+            fed = (fed + MESSAGES / 10).min(MESSAGES);
+            if more.len() > 1 {
+                job.feed(&["log", "produce", "in", "--jsonl"], more.as_bytes())
+                    .expect(0);
+            }
+            // Some are mended by now.
+            for at in &bad {
+                if random.random_range(0..4) == 0 {
+                    job.write(&format!("here/{at}"), b"");
+                }
+            }
+            let limit = random.random_range(1..60).to_string();
+            match random.random_range(0..4) {
+                0 => {
+                    let open = job.json(&[
+                        "dlq",
+                        "list",
+                        "--letters",
+                        "--state",
+                        "open",
+                        "--limit",
+                        "1",
+                    ]);
+                    if let Some(id) = open.first().and_then(|letter| letter["id"].as_str()) {
+                        let value = job.json(&["dlq", "show", id])[0]["value"].clone();
+                        if job.json(&["dlq", "drop", id])[0]["dropped"] == 1 {
+                            dropped.insert(value.as_str().expect("text").to_owned());
+                        }
+                    }
+                }
+                1 => _ = job.call(&["dlq", "replay"]).expect(0),
+                _ => _ = job.call(&["dlq", "replay", "--limit", &limit]).expect(0),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(
+                random.random_range(0..200),
+            ));
+            match round % 3 {
+                0 => _ = running.terminate().expect(0),
+                _ => running.kill(),
+            }
+        }
+        for at in &bad {
+            job.write(&format!("here/{at}"), b"");
+        }
+        for _ in 0..20 {
+            job.call(&["run", "--until-idle"]).expect(0);
+            if job.json(&["dlq", "replay"])[0]["queued"] == 0 {
+                break;
+            }
+        }
+        job.call(&["run", "--until-idle"]).expect(0);
+        assert!(groups(&job).is_empty(), "{:?}", groups(&job));
+        let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in job.log("out").lines() {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let text = |name: &str| line[name].as_str().expect("text").to_owned();
+            seen.entry(text("key")).or_default().push(text("value"));
+        }
+        for values in keys.values_mut() {
+            values.retain(|value| !dropped.contains(value));
+        }
+        keys.retain(|_, values| !values.is_empty());
+        for (key, values) in &keys {
+            assert_eq!(seen.get(key), Some(values), "seed {seed}, key {key}");
+        }
+        let running = job.answering();
+        for partition in 0..3 {
+            let parked = of_task("parked_keys", partition);
+            assert_eq!(metrics(&job)[&parked], 0.0);
+        }
+        running.terminate().expect(0);
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::{self, Catalog, Doing, View};
 use crate::model::{Position, StreamId};
-use crate::records::{self, CheckpointRecord, StreamRecord, TaskRecord};
+use crate::records::{self, CheckpointRecord, StageRecord, StreamRecord, TaskRecord};
 use crate::state::StateError;
 
 /// A job at a moment.
@@ -459,7 +459,9 @@ pub fn stores(view: &View) -> Result<Vec<Store>, StateError> {
     let catalog = view.catalog()?;
     let mut found = Vec::new();
     for (stage, record) in &catalog.stages {
-        found.extend(record.stores.keys().map(|store| Store {
+        let stores = record.stores.keys();
+        let shown = stores.filter(|store| !StageRecord::is_hidden(store));
+        found.extend(shown.map(|store| Store {
             stage: stage.clone(),
             store: store.clone(),
             tasks: record.partitions,

@@ -273,7 +273,7 @@ pub fn typed(lines: &[u8], now: i64) -> Result<Vec<TypedLetter>, String> {
 /// What is asked of letters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ask {
+pub struct LetterAsk {
     /// Which.
     pub filter: LetterFilter,
     /// Nothing is changed.
@@ -315,14 +315,14 @@ async fn slowly<R: Send + 'static>(
 
 async fn show_groups(
     State(handle): State<Handle>,
-    Json(ask): Json<Ask>,
+    Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Vec<Group>>, Refused> {
     slowly(move || Ok(groups(handle.letters(), &ask.filter)?)).await
 }
 
 async fn show_page(
     State(handle): State<Handle>,
-    Json(ask): Json<Ask>,
+    Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Vec<Letter>>, Refused> {
     slowly(move || Ok(page(handle.letters(), &ask.filter)?)).await
 }
@@ -336,15 +336,15 @@ async fn show_whole(
 
 async fn replay(
     State(handle): State<Handle>,
-    Json(ask): Json<Ask>,
+    Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Outcome>, Refused> {
     let io = tokio::runtime::Handle::current();
     slowly(move || {
         handle
             .letters()
-            .replay(&ask.filter, |letters| match ask.dry_run {
-                true => Ok(letters.letters.len() as u64),
-                false => Ok(io.block_on(handle.queue_letters(letters))?),
+            .replay(&ask.filter, |write| match ask.dry_run {
+                true => Ok(write.letters()),
+                false => Ok(io.block_on(handle.write_letters(write))?),
             })
     })
     .await
@@ -361,9 +361,9 @@ async fn replay_lines(
         let lines = typed(&body, dry.now).map_err(refused)?;
         handle
             .letters()
-            .replay_lines(&lines, |letters| match dry.dry_run {
-                true => Ok(letters.letters.len() as u64),
-                false => Ok(io.block_on(handle.queue_letters(letters))?),
+            .replay_lines(&lines, |write| match dry.dry_run {
+                true => Ok(write.letters()),
+                false => Ok(io.block_on(handle.write_letters(write))?),
             })
     })
     .await
@@ -380,15 +380,15 @@ struct Dry {
 
 async fn drop_letters(
     State(handle): State<Handle>,
-    Json(ask): Json<Ask>,
+    Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Outcome>, Refused> {
     let io = tokio::runtime::Handle::current();
     slowly(move || {
         handle
             .letters()
-            .drop(&ask.filter, |letters| match ask.dry_run {
-                true => Ok(letters.len() as u64),
-                false => Ok(io.block_on(handle.drop_letters(letters))?),
+            .drop(&ask.filter, |write| match ask.dry_run {
+                true => Ok(write.letters()),
+                false => Ok(io.block_on(handle.write_letters(write))?),
             })
     })
     .await

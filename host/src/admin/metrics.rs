@@ -32,7 +32,7 @@ enum Of {
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 30] = [
+const FIGURES: [Figure; 31] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -86,6 +86,12 @@ const FIGURES: [Figure; 30] = [
         GAUGE,
         "Dead letters that wait to be processed again.",
         Of::Task(|task| task.queued),
+    ),
+    figure(
+        "parked_keys",
+        GAUGE,
+        "Keys that wait for a dead letter.",
+        Of::Task(|task| task.parked),
     ),
     figure(
         "batch_limit",

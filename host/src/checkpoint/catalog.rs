@@ -260,7 +260,7 @@ impl Catalog {
         let gone: Vec<String> = record
             .stores
             .keys()
-            .filter(|store| !declared.stores.contains(*store))
+            .filter(|store| !declared.stores.contains(*store) && !StageRecord::is_hidden(store))
             .cloned()
             .collect();
         for store in gone {

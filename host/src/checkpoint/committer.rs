@@ -435,10 +435,13 @@ impl Committer {
                     }
                     let ahead = queued.get(&partition).map_or(0, Messages::len) as u64;
                     let offset = logs.bounds(queue, partition).1 + ahead;
-                    let record = LetterRecord::Queued {
-                        queue,
-                        partition,
-                        offset,
+                    let record = match letter.drops {
+                        true => LetterRecord::Dropped,
+                        false => LetterRecord::Queued {
+                            queue,
+                            partition,
+                            offset,
+                        },
                     };
                     records::put(writes, &mark, &record);
                 }
@@ -559,6 +562,8 @@ pub struct QueuedLetter {
     pub partition: PartitionId,
     /// The letter, as it is in the log.
     pub message: Messages,
+    /// It is given up: its task only notes that.
+    pub drops: bool,
 }
 
 fn cannot_read(path: &Path, source: StateError) -> OpenError {

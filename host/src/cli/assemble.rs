@@ -19,7 +19,8 @@ use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, 
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{
-    InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes, replay_queue,
+    InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes, parked_store,
+    replay_queue,
 };
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
@@ -109,19 +110,7 @@ pub(super) fn job(
             .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
         streams.insert(name.clone(), options);
     }
-    // What was read of a replay queue is of no use to anybody.
-    let read = Retention {
-        bytes: Some(0),
-        ..Retention::default()
-    };
-    for stage in job
-        .stages
-        .iter()
-        .filter(|stage| stage.dead_letters.is_some())
-    {
-        let queue = StreamOptions::log(stage.partitions, read, None);
-        streams.insert(replay_queue(&stage.name), queue);
-    }
+    streams.extend(replay_queues(job));
     let stages = job
         .stages
         .iter()
@@ -160,6 +149,21 @@ pub(super) fn job(
         last_resort: Arc::new(exit::leave_after),
         disk: disk.clone(),
         clock,
+    })
+}
+
+/// The replay queue of each stage that has dead letters.
+fn replay_queues(job: &Job) -> impl Iterator<Item = (String, StreamOptions)> {
+    // What was read of one is of no use to anybody.
+    let read = Retention {
+        bytes: Some(0),
+        ..Retention::default()
+    };
+    let stages = job.stages.iter();
+    let stages = stages.filter(|stage| stage.dead_letters.is_some());
+    stages.map(move |stage| {
+        let queue = StreamOptions::log(stage.partitions, read, None);
+        (replay_queue(&stage.name), queue)
     })
 }
 
@@ -261,6 +265,10 @@ fn stage(
             .dead_letters
             .as_ref()
             .map(|_| replay_queue(&declared.name)),
+        parked_store: match *declared.dead_letter_order {
+            config::DeadLetterOrder::Message => None,
+            config::DeadLetterOrder::Key => Some(parked_store()),
+        },
         batch_messages: size(u64::from(declared.batch_messages)),
         batch_bytes: size(declared.batch_bytes.bytes()),
         stores: declared.stores.iter().map(store).collect(),

@@ -33,6 +33,16 @@ words! {
 }
 
 words! {
+    /// What becomes of the later messages of a key that has a dead letter.
+    DeadLetterOrder, "dead-letter-order", "a dead-letter-order" {
+        /// They are processed.
+        Message = "message",
+        /// They follow it into the dead letters.
+        Key = "key",
+    } later []
+}
+
+words! {
     /// What becomes of the job when a task is held.
     WhenHeld, "when-held", "a when-held" {
         /// The other tasks are drained, and the job ends.

@@ -34,7 +34,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
-pub use faults::{Breaker, OnFault, OnRejected, Restart, Retry, WhenHeld};
+pub use faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
 pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
 pub use setting::{Setting, Written};
 pub use stage::{

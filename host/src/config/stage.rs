@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::faults::{Breaker, OnFault, OnRejected, Restart, Retry, WhenHeld};
+use super::faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
 use super::setting::{FromText, Problem, Setting, Written};
 use super::units::ByteSize;
 use super::words::words;
@@ -43,6 +43,9 @@ pub struct Stage {
     /// The stream that takes dead letters; set if one of the two is `dead-letter`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
+    /// What becomes of the later messages of a key that has a dead letter. Default: `message`, because most failures concern one
+    /// message.
+    pub dead_letter_order: Setting<DeadLetterOrder>,
     /// What becomes of the job when a task is held. Default: `stop`, because a task that waits is easily overlooked.
     pub when_held: Setting<WhenHeld>,
     /// How often a message is tried.

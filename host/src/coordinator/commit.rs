@@ -12,7 +12,8 @@ use super::machine::Deliveries;
 use super::produce::PendingAppend;
 use tokio::sync::oneshot;
 
-use crate::checkpoint::{CommitError, Committer, LetterKey, QueuedLetter, decide};
+use super::letters::LetterWrite;
+use crate::checkpoint::{CommitError, Committer, decide};
 use crate::disk::Room;
 use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, PartitionId, StreamId};
@@ -29,10 +30,8 @@ pub(super) enum Work {
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
-    /// Append dead letters to a replay queue.
-    Queue(StreamId, Vec<QueuedLetter>, oneshot::Sender<u64>),
-    /// Mark dead letters as dropped.
-    Drop(Vec<LetterKey>, oneshot::Sender<u64>),
+    /// Write what is to become of dead letters.
+    Letters(LetterWrite, oneshot::Sender<u64>),
 }
 
 /// What the commit thread reports.
@@ -127,16 +126,12 @@ fn run(
                     }
                 }
             }
-            Ok(Work::Queue(queue, letters, reply)) => {
-                match committer.queue_letters(queue, &letters, options.clock.now_ms()) {
-                    Ok(queued) => _ = reply.send(queued),
+            Ok(Work::Letters(write, reply)) => {
+                match write.execute(&mut committer, options.clock.now_ms()) {
+                    Ok(marked) => _ = reply.send(marked),
                     Err(error) => return done(Done::Fatal(error)),
                 }
             }
-            Ok(Work::Drop(letters, reply)) => match committer.drop_letters(&letters) {
-                Ok(dropped) => _ = reply.send(dropped),
-                Err(error) => return done(Done::Fatal(error)),
-            },
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(error) = committer.check_background() {
                     return done(Done::Fatal(error));

@@ -4,13 +4,12 @@ use std::sync::mpsc::Sender;
 
 use tokio::sync::oneshot;
 
-use super::letters::{ForQueue, Letters};
+use super::letters::{LetterWrite, Letters};
 use super::mail::{Mail, Request, TaskChange};
 use super::produce::{Produce, Produced};
 use super::resume::Resumed;
 use super::status::Status;
 use super::view::View;
-use crate::checkpoint::LetterKey;
 use crate::model::Epoch;
 use crate::task::Resume;
 
@@ -84,22 +83,12 @@ impl Handle {
         &self.letters
     }
 
-    /// Appends dead letters to a replay queue, and marks them: durable when it returns. Returns how many were not marked before.
+    /// Writes what is to become of dead letters: durable when it returns. Returns how many were not marked before.
     ///
     /// # Errors
     /// The job has ended.
-    pub async fn queue_letters(&self, letters: ForQueue) -> Result<u64, JobEnded> {
-        let ForQueue { queue, letters } = letters;
-        self.ask(|reply| Request::Queue(queue, letters, reply))
-            .await
-    }
-
-    /// Marks dead letters as dropped: durable when it returns. Returns how many were not marked before.
-    ///
-    /// # Errors
-    /// The job has ended.
-    pub async fn drop_letters(&self, letters: Vec<LetterKey>) -> Result<u64, JobEnded> {
-        self.ask(|reply| Request::Drop(letters, reply)).await
+    pub async fn write_letters(&self, write: LetterWrite) -> Result<u64, JobEnded> {
+        self.ask(|reply| Request::Letters(write, reply)).await
     }
 
     /// Lets a held task go on, by its name (stage, slash, partition). It has been asked to when this returns.

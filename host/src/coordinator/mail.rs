@@ -3,12 +3,12 @@
 use tokio::sync::oneshot;
 
 use super::commit::Done;
+use super::letters::LetterWrite;
 use super::produce::{Produce, Produced};
 use super::resume::Resumed;
 use super::status::Status;
 use super::tasks::Made;
-use crate::checkpoint::{LetterKey, QueuedLetter};
-use crate::model::{Epoch, StreamId};
+use crate::model::Epoch;
 use crate::scheduler::{Notice, TaskIndex};
 use crate::state::StateError;
 use crate::task::Resume;
@@ -38,8 +38,7 @@ pub(super) enum Request {
     Status(oneshot::Sender<Status>),
     Checkpoint(oneshot::Sender<Epoch>),
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
-    Queue(StreamId, Vec<QueuedLetter>, oneshot::Sender<u64>),
-    Drop(Vec<LetterKey>, oneshot::Sender<u64>),
+    Letters(LetterWrite, oneshot::Sender<u64>),
     Resume(String, Resume, oneshot::Sender<Result<Resumed, String>>),
     Change(String, TaskChange, oneshot::Sender<Result<(), String>>),
 }

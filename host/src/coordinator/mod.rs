@@ -31,8 +31,8 @@ pub use crate::checkpoint::catalog::Catalog;
 pub use crate::task::{Doing, Resume};
 pub use handle::{Handle, JobEnded};
 pub use letters::{
-    ForQueue, Found, LetterFilter, LetterId, LetterState, Letters, LettersError, Outcome,
-    RefusedLetter, StageLetters, TypedLetter, replay_queue,
+    ForQueue, Found, LetterFilter, LetterId, LetterState, LetterWrite, Letters, LettersError,
+    Outcome, RefusedLetter, StageLetters, TypedLetter, parked_store, replay_queue,
 };
 pub use mail::TaskChange;
 pub use options::{
@@ -257,12 +257,8 @@ impl Coordinator {
                 self.produce(&stream, messages, reply);
                 Event::Tick
             }
-            Request::Queue(queue, letters, reply) => {
-                self.commit.give(Work::Queue(queue, letters, reply));
-                Event::Tick
-            }
-            Request::Drop(letters, reply) => {
-                self.commit.give(Work::Drop(letters, reply));
+            Request::Letters(write, reply) => {
+                self.commit.give(Work::Letters(write, reply));
                 Event::Tick
             }
             Request::Resume(name, how, reply) => self.resume(&name, how, reply),

@@ -75,11 +75,7 @@ pub(super) fn open(
         factory: Arc::new(factory),
         tasks,
         made: BTreeMap::new(),
-        letters: Letters::new(
-            View::of_running(Arc::clone(&figures.db), Arc::clone(&logs)),
-            options.name.clone(),
-            options.letters(),
-        ),
+        letters: letters(&options, &figures, &logs),
         logs,
         clock: Arc::clone(&options.clock),
         figures,
@@ -163,6 +159,11 @@ fn new_machine(options: &JobOptions, committer: &Committer, tasks: usize) -> Mac
     };
     let deliveries = commit::deliveries(committer);
     Machine::new(machine, committer.epoch(), deliveries, Instant::now())
+}
+
+fn letters(options: &JobOptions, figures: &Figures, logs: &Arc<Logs>) -> Letters {
+    let view = View::of_running(Arc::clone(&figures.db), Arc::clone(logs));
+    Letters::new(view, options.name.clone(), options.letters())
 }
 
 fn start_scheduler(

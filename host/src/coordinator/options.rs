@@ -148,6 +148,8 @@ pub struct StageOptions {
     pub dead_letters: Option<String>,
     /// The log of dead letters that are to be processed again, with a partition for each task.
     pub replay_queue: Option<String>,
+    /// The store for the keys that wait for a dead letter, if their order is kept. Guests do not know it.
+    pub parked_store: Option<String>,
     /// Messages of a batch at most.
     pub batch_messages: usize,
     /// A batch ends when it has this many bytes.
@@ -181,6 +183,7 @@ impl JobOptions {
                 partitions: stage.partitions,
                 stream: stream.clone(),
                 in_log: matches!(writes, Some(Writes::Log(_))),
+                in_order: stage.parked_store.is_some(),
             })
         });
         stages.collect()
@@ -192,7 +195,10 @@ impl JobOptions {
             let shape = StageShape {
                 partitions: stage.partitions,
                 component: stage.component.sha256().to_owned(),
-                stores: stage.stores.iter().map(|(name, _)| name.clone()).collect(),
+                stores: {
+                    let own = stage.stores.iter().map(|(name, _)| name);
+                    own.chain(&stage.parked_store).cloned().collect()
+                },
             };
             (stage.name.clone(), shape)
         };

@@ -90,6 +90,8 @@ pub struct TaskStatus {
     pub instances: u64,
     /// Instances that this process replaced because they were worn out.
     pub recycled: u64,
+    /// Keys that wait for a dead letter.
+    pub parked: u64,
     /// Dead letters that wait to be processed again.
     pub queued: u64,
     /// Its inputs.
@@ -244,6 +246,7 @@ impl Coordinator {
         let queue = queue.find(|(_, input)| StreamRecord::is_hidden(&input.stream));
         let queued = queue.and_then(|(at, queue)| input((at, queue)).lag);
         TaskStatus {
+            parked: figures.parked(),
             queued: queued.unwrap_or(0),
             task: task.name.clone(),
             partition: task.spec.partition.0,

@@ -37,6 +37,8 @@ pub const REPLAYS: &str = "wasm-host.replays";
 pub const BACKTRACE: &str = "wasm-host.backtrace";
 /// The end of what the guest wrote to standard error.
 pub const STDERR: &str = "wasm-host.stderr";
+/// The letter is given up: only in a replay queue.
+pub const DROPPED: &str = "wasm-host.dropped";
 /// The value is not whole: its length, and its SHA-256 if that is known.
 pub const CUT: &str = "wasm-host.cut";
 

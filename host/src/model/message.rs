@@ -52,6 +52,8 @@ pub struct Origin {
     pub offsets: Vec<Offset>,
     /// How often each was a dead letter before.
     pub replays: Vec<u32>,
+    /// They are not to be processed: somebody gave them up.
+    pub drops: bool,
 }
 
 impl Origin {
@@ -62,6 +64,7 @@ impl Origin {
             input: self.input,
             offsets: self.offsets[range.clone()].to_vec(),
             replays: self.replays[range].to_vec(),
+            drops: self.drops,
         }
     }
 }

@@ -20,6 +20,16 @@ pub struct StageRecord {
     pub stores: BTreeMap<String, StoreId>,
 }
 
+impl StageRecord {
+    /// The store in which a task notes which keys wait for a dead letter. No name in a job file has a colon.
+    pub const PARKED: &str = "parked:";
+
+    /// Whether a store is the host's own, and not shown.
+    pub fn is_hidden(store: &str) -> bool {
+        store.contains(':')
+    }
+}
+
 impl Record for StageRecord {
     type Key = String;
     const KIND: Kind = Kind::Stage;

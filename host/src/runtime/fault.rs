@@ -98,6 +98,11 @@ impl Fault {
         detail
     }
 
+    /// State cannot be read.
+    pub fn of_state(error: StateError) -> Fault {
+        Fault::new(FaultKind::Host, HostFailed::from(error))
+    }
+
     /// A fault without a guest's part in it.
     pub(super) fn new(kind: FaultKind, message: impl fmt::Display) -> Fault {
         Fault {

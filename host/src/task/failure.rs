@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::parked::KEYS_MAX;
 use crate::connectors::SourceError;
 use crate::model::Offset;
 use crate::model::shown::{self, SENTENCE_BYTES};
@@ -41,6 +42,18 @@ pub enum Cause {
         /// What is wrong with that one.
         reason: String,
     },
+    /// A message becomes a letter, and too many keys wait for letters already.
+    Parked {
+        /// That message.
+        offset: Offset,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A message must not be processed together with one before it: that one becomes a letter of the same key.
+    Split {
+        /// The later one.
+        offset: Offset,
+    },
     /// An input could not be read.
     Source(Arc<SourceError>),
     /// The task could not be made from what is committed of it.
@@ -59,7 +72,8 @@ impl Cause {
             Cause::Fault(fault) => fault.kind.name(),
             Cause::Rejected { .. } => "rejected",
             Cause::Undecodable { .. } => "undecodable",
-            Cause::Breaker { .. } => "breaker",
+            Cause::Breaker { .. } | Cause::Parked { .. } => "breaker",
+            Cause::Split { .. } => "behind",
             Cause::Source(_) => "source",
             Cause::Restore(_) => "host",
             Cause::Stop(_) => "stop",
@@ -71,7 +85,11 @@ impl Cause {
     pub fn is_of_a_message(&self) -> bool {
         match self {
             Cause::Fault(fault) => fault.kind.may_be_a_message(),
-            Cause::Rejected { .. } | Cause::Undecodable { .. } | Cause::Breaker { .. } => true,
+            Cause::Rejected { .. }
+            | Cause::Undecodable { .. }
+            | Cause::Breaker { .. }
+            | Cause::Parked { .. }
+            | Cause::Split { .. } => true,
             Cause::Source(_) | Cause::Restore(_) | Cause::Stop(_) | Cause::OnEnd(_) => false,
         }
     }
@@ -123,6 +141,12 @@ impl fmt::Display for Cause {
             } => f.write_str(&short(&format_args!(
                 "{failed} of the last {of} messages failed, where `breaker` allows {share_percent}%, and so did this one ({reason})"
             ))),
+            Cause::Parked { reason, .. } => f.write_str(&short(&format_args!(
+                "{KEYS_MAX} keys wait for their dead letters, and another would have to ({reason}): replay or drop letters"
+            ))),
+            Cause::Split { offset } => {
+                write!(f, "offset {offset} follows a dead letter of its key")
+            }
             Cause::Source(error) => f.write_str(&short(&shown::chain(&**error))),
             Cause::Restore(error) => {
                 let why = shown::chain(&**error);

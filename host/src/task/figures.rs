@@ -38,6 +38,8 @@ pub struct TaskFigures {
     restarts: AtomicU64,
     /// Messages of a batch at most.
     batch_limit: AtomicU64,
+    /// Keys that are parked.
+    parked: AtomicU64,
     waiting: AtomicBool,
     /// Since when it searches for a message that is to blame.
     isolating: Mutex<Option<Instant>>,
@@ -127,6 +129,11 @@ impl TaskFigures {
         self.batch_limit.load(Ordering::Relaxed)
     }
 
+    /// Keys that are parked.
+    pub fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
+    }
+
     /// Goes on with the figures that a former task of the same name had.
     pub fn follow(&self, before: &TaskFigures) {
         let pairs = [
@@ -152,6 +159,10 @@ impl TaskFigures {
 
     pub(super) fn note_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_parked(&self, keys: usize) {
+        self.parked.store(keys as u64, Ordering::Relaxed);
     }
 
     pub(super) fn note_restart(&self) {

@@ -62,7 +62,9 @@ impl Task {
             0 => latest,
             _ => self.record.latest.max(latest),
         };
-        self.record.processed += done as u64;
+        if batch.origin.as_ref().is_none_or(|origin| !origin.drops) {
+            self.record.processed += done as u64;
+        }
         self.keep_counts(done);
         self.record.ended = false;
         self.change();

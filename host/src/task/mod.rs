@@ -16,6 +16,7 @@ mod held;
 mod inbox;
 mod isolation;
 mod keep;
+mod parked;
 mod pending;
 mod policy;
 mod rules;
@@ -33,6 +34,7 @@ pub use held::Resume;
 use held::{Restarts, Skip};
 pub use inbox::{Arrival, Inbox, ReadAhead, Recorded};
 use isolation::Isolation;
+pub use parked::Parked;
 use pending::Pending;
 use policy::Rejected;
 pub use rules::{Backoff, Breaker, Policy, Rules, WhenHeld};
@@ -97,6 +99,8 @@ pub struct Task {
     skip: Option<Skip>,
     /// What it has met before.
     groups: Groups,
+    /// The keys that wait for a letter, if the order of keys is kept.
+    parked: Option<Parked>,
     inbox: Arc<Inbox>,
     /// As it will be committed next.
     record: TaskRecord,
@@ -144,12 +148,13 @@ impl Life {
 }
 
 impl Task {
-    /// A task at its last checkpoint.
+    /// A task at its last checkpoint. `parked`: the keys that wait for a letter, if the order of keys is kept.
     pub fn new(
         options: TaskOptions,
         component: Arc<Component>,
         context: TaskContext,
         mut record: TaskRecord,
+        parked: Option<Parked>,
         inbox: Arc<Inbox>,
     ) -> Task {
         let inputs = options.inputs.len();
@@ -165,6 +170,7 @@ impl Task {
         let streams = options.inputs.iter().map(|(_, stream)| *stream);
         let figures = Arc::new(TaskFigures::new(&record, streams, options.batch_messages));
         let attempts = options.rules.attempts;
+        figures.note_parked(parked.as_ref().map_or(0, Parked::len));
         Task {
             options,
             guest: Guest::new(component, context, Arc::clone(&figures)),
@@ -179,6 +185,7 @@ impl Task {
             held_before,
             skip,
             groups: Groups::default(),
+            parked,
             inbox,
             record,
             figures,

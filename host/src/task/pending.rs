@@ -1,11 +1,12 @@
 //! What the running batch adds to the counts of its task: kept with it, or forgotten with it.
 
 use super::Task;
+use super::parked::ParkedChange;
 use super::rules::Breaker;
 use crate::records::{Failing, FaultCounts, TaskRecord};
 
 /// The counts as they are if the batch is kept.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     failing: Failing,
     counts: FaultCounts,
@@ -14,6 +15,10 @@ pub(super) struct Pending {
     through: usize,
     /// The breaker has tripped and lets one message pass all the same.
     spares_one: bool,
+    /// The messages that become letters.
+    letters: Vec<usize>,
+    /// What becomes of keys that are parked.
+    pub(super) parked: Vec<ParkedChange>,
 }
 
 impl Pending {
@@ -25,6 +30,8 @@ impl Pending {
             rejected: 0,
             through: 0,
             spares_one,
+            letters: Vec::new(),
+            parked: Vec::new(),
         }
     }
 
@@ -33,6 +40,11 @@ impl Pending {
         let passed = index.saturating_sub(self.through);
         breaker.passed(&mut self.failing, passed as u64);
         self.through = self.through.max(index);
+    }
+
+    /// Of the first `messages` nothing is judged.
+    pub(super) fn leave_out(&mut self, messages: usize) {
+        self.through = messages;
     }
 
     /// Whether the next message must not fail and be passed over.
@@ -63,8 +75,14 @@ impl Pending {
         self.counts.condemned += 1;
     }
 
-    pub(super) fn note_letter(&mut self) {
+    /// A message of the batch becomes a letter.
+    pub(super) fn note_letter(&mut self, index: usize) {
         self.counts.dead_lettered += 1;
+        self.letters.push(index);
+    }
+
+    pub(super) fn is_letter(&self, index: usize) -> bool {
+        self.letters.contains(&index)
     }
 
     pub(super) fn note_skipped(&mut self) {
@@ -91,5 +109,11 @@ impl Task {
         };
         self.record.rejected += pending.rejected;
         self.spares_one = pending.spares_one;
+        if let Some(parked) = &mut self.parked
+            && !pending.parked.is_empty()
+        {
+            parked.keep(pending.parked);
+            self.figures.note_parked(parked.len());
+        }
     }
 }

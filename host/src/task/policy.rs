@@ -48,27 +48,29 @@ pub(super) struct Rejected {
 }
 
 impl Task {
-    /// Answers the rejections of a call with the messages of a batch from the one at `first` on, and counts them.
+    /// Answers the rejections of a call with these messages of a batch, and counts them.
     pub(super) fn reject_all(
         &mut self,
         batch: &Batch,
-        first: usize,
+        called: Range<usize>,
         rejections: &[Rejection],
     ) -> Result<(), Stopped> {
         rejections.iter().try_for_each(|rejection| {
             let detail = rejection.detail.as_deref();
-            self.reject(batch, first + rejection.index, &rejection.reason, detail)
+            let rest = called.start + rejection.index..called.end;
+            self.reject(batch, rest, &rejection.reason, detail)
         })
     }
 
-    /// Answers the rejection of a message, and counts it.
+    /// Answers the rejection of the first of these messages, which were called together, and counts it.
     pub(super) fn reject(
         &mut self,
         batch: &Batch,
-        index: usize,
+        called: Range<usize>,
         reason: &str,
         detail: Option<&[u8]>,
     ) -> Result<(), Stopped> {
+        let index = called.start;
         let offset = batch.offsets[index];
         let times = self.times_rejected(offset) + 1;
         let TaskOptions {
@@ -99,10 +101,19 @@ impl Task {
                 length: None,
                 fault: None,
             };
-            let message = batch.messages.get(index);
-            self.stage_dead_letter(&to, Place::of(batch, index), message, &why);
+            if let Some(later) = self.follower(batch, &called) {
+                let offset = batch.offsets[later];
+                return Err(Stopped::By(Cause::Split { offset }));
+            }
+            let (place, message) = (Place::of(batch, index), batch.messages.get(index));
+            if !self.may_park(message.key) {
+                let reason = format!("rejected: {reason}");
+                return Err(Stopped::By(Cause::Parked { offset, reason }));
+            }
+            self.park(message.key, place)?;
+            self.stage_dead_letter(&to, place, message, &why);
             self.pending.failed(&breaker);
-            self.pending.note_letter();
+            self.pending.note_letter(index);
         } else {
             self.pending.note_skipped();
         }
@@ -139,10 +150,15 @@ impl Task {
                         let failures = self.isolation.failed_alone();
                         Answer::TryAgain(self.backoff(failures))
                     }
-                    Verdict::Condemned => self.condemn(cause, batch.offsets[0]),
+                    Verdict::Condemned => self.condemn(cause, batch),
                 }
             }
-            Cause::Rejected { offset, .. } | Cause::Breaker { offset, .. } if call.messages > 1 => {
+            Cause::Rejected { offset, .. }
+            | Cause::Breaker { offset, .. }
+            | Cause::Parked { offset, .. }
+            | Cause::Split { offset }
+                if call.messages > 1 =>
+            {
                 self.note_suspects(batch.input);
                 let index = batch.offsets.partition_point(|before| *before < offset);
                 self.isolation.stop_before(index, call.messages);
@@ -171,19 +187,23 @@ impl Task {
     }
 
     /// What becomes of a message that is at fault.
-    fn condemn(&self, cause: Cause, offset: Offset) -> Answer {
-        let rules = &self.options.rules;
-        match rules.on_fault {
-            Policy::Fail => Answer::Hold(cause),
-            Policy::Skip | Policy::DeadLetter => match self.pending.trips(&rules.breaker) {
-                true => Answer::Hold(self.broken(offset, cause.kind(), &cause.sentence())),
-                false => Answer::PassOver(cause),
-            },
+    fn condemn(&self, cause: Cause, batch: &Batch) -> Answer {
+        let (rules, offset) = (&self.options.rules, batch.offsets[0]);
+        if rules.on_fault == Policy::Fail {
+            return Answer::Hold(cause);
         }
+        if self.pending.trips(&rules.breaker) {
+            return Answer::Hold(self.broken(offset, cause.kind(), &cause.sentence()));
+        }
+        if rules.on_fault == Policy::DeadLetter && !self.may_park(batch.messages.key(0)) {
+            let reason = format!("{}: {}", cause.kind(), cause.sentence());
+            return Answer::Hold(Cause::Parked { offset, reason });
+        }
+        Answer::PassOver(cause)
     }
 
     /// Passes over the first message of a batch, which is condemned: as a batch of its own, with its dead letter if there is one.
-    pub(super) fn pass_over(&mut self, cause: &Cause, batch: &Batch) {
+    pub(super) fn pass_over(&mut self, cause: &Cause, batch: &Batch) -> Result<(), Stopped> {
         let fault = match cause {
             Cause::Fault(fault) => Some(fault),
             _ => None,
@@ -197,7 +217,8 @@ impl Task {
             fault,
         };
         let letter = self.options.rules.on_fault == Policy::DeadLetter;
-        self.letter(batch, &why, letter);
+        self.letter(batch, &why, letter)?;
+        self.unpark_replayed(batch, 1)?;
         self.pending.note_condemned();
         self.pending.failed(&self.options.rules.breaker);
         self.isolation.condemned();
@@ -213,10 +234,11 @@ impl Task {
                 tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {}", why.kind, why.reason)
             }
         }
+        Ok(())
     }
 
     /// Passes over the first message of a batch because somebody wants it.
-    pub(super) fn skip_first(&mut self, skip: &Skip, batch: &Batch) {
+    pub(super) fn skip_first(&mut self, skip: &Skip, batch: &Batch) -> Result<(), Stopped> {
         let why = Reason {
             kind: "skipped",
             reason: &skip.reason,
@@ -225,10 +247,12 @@ impl Task {
             length: None,
             fault: None,
         };
-        self.letter(batch, &why, true);
+        self.letter(batch, &why, true)?;
+        self.unpark_replayed(batch, 1)?;
         self.isolation.condemned();
         let (offset, stream) = (skip.offset, &self.stream_of(batch.input).0);
         tracing::warn!(task = %self.name(), "offset {offset} of stream {stream:?} is skipped, as was asked ({})", skip.reason);
+        Ok(())
     }
 
     /// What becomes of a record that is no message. `Err`: the task is held at it.
@@ -237,7 +261,7 @@ impl Task {
         input: InputIndex,
         offset: Offset,
         record: &Record,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), Stopped> {
         let skip = self.skip.take();
         let rules = &self.options.rules;
         let (policy, breaker) = (rules.on_fault, rules.breaker);
@@ -247,12 +271,11 @@ impl Task {
         };
         if skip.is_none() {
             if policy == Policy::Fail {
-                return Err(Cause::Undecodable {
-                    reason: record.reason.clone(),
-                });
+                let reason = record.reason.clone();
+                return Err(Stopped::By(Cause::Undecodable { reason }));
             }
             if self.pending.trips(&breaker) {
-                return Err(self.broken(offset, kind, reason));
+                return Err(Stopped::By(self.broken(offset, kind, reason)));
             }
             self.pending.failed(&breaker);
             self.pending.note_condemned();
@@ -272,7 +295,7 @@ impl Task {
             offset,
             replays: 0,
         };
-        self.letter_of(place, message, &why, letter);
+        self.letter_of(place, message, &why, letter)?;
         let is_new = self.groups.is_new_passed_over(why.group());
         let (task, stream) = (self.name(), &self.stream_of(input).0);
         match is_new {
@@ -287,18 +310,26 @@ impl Task {
     }
 
     /// What is left of the first message of a batch: a dead letter, if there is to be one, or a count.
-    fn letter(&mut self, batch: &Batch, why: &Reason<'_>, letter: bool) {
-        self.letter_of(Place::of(batch, 0), batch.messages.get(0), why, letter);
+    fn letter(&mut self, batch: &Batch, why: &Reason<'_>, letter: bool) -> Result<(), Stopped> {
+        self.letter_of(Place::of(batch, 0), batch.messages.get(0), why, letter)
     }
 
-    fn letter_of(&mut self, place: Place, message: MessageRef<'_>, why: &Reason<'_>, letter: bool) {
+    fn letter_of(
+        &mut self,
+        place: Place,
+        message: MessageRef<'_>,
+        why: &Reason<'_>,
+        letter: bool,
+    ) -> Result<(), Stopped> {
         match self.options.dead_letters.clone().filter(|_| letter) {
             Some(to) => {
+                self.park(message.key, place)?;
                 self.stage_dead_letter(&to, place, message, why);
-                self.pending.note_letter();
+                self.pending.note_letter(0);
             }
             None => self.pending.note_skipped(),
         }
+        Ok(())
     }
 
     /// Counts a fault of a call with messages of a batch, and logs it unless it is as the last one. Most often the task goes on, and

@@ -26,13 +26,13 @@ impl Task {
             instance.process_batch(context, batch)
         })?;
         match answer {
-            Ok(rejections) => self.reject_all(batch, 0, &rejections)?,
+            Ok(rejections) => self.reject_all(batch, 0..batch.len(), &rejections)?,
             Err(reason) => {
                 self.guest.context_mut().undo_batch();
                 if batch.len() > 1 {
                     return self.run_each(batch, control, Task::run_alone);
                 }
-                self.reject(batch, 0, &reason, None)?;
+                self.reject(batch, 0..1, &reason, None)?;
             }
         }
         Ok(batch.len())
@@ -49,6 +49,9 @@ impl Task {
         let mut processed = 0;
         let before = self.open_bytes();
         for index in 0..batch.len() {
+            if self.follows_in_batch(batch.messages.key(index)) {
+                break;
+            }
             match run(self, batch, index, control) {
                 Ok(()) => {}
                 Err(Stopped::By(cause) | Stopped::Unmade(cause)) if index > 0 => {
@@ -89,7 +92,7 @@ impl Task {
             Ok(()) => Ok(()),
             Err(reason) => {
                 self.guest.context_mut().undo_message();
-                self.reject(batch, index, &reason, None)
+                self.reject(batch, index..index + 1, &reason, None)
             }
         }
     }
@@ -109,10 +112,10 @@ impl Task {
             instance.process_batch(context, &one)
         })?;
         match answer {
-            Ok(rejections) => self.reject_all(batch, index, &rejections),
+            Ok(rejections) => self.reject_all(batch, index..index + 1, &rejections),
             Err(reason) => {
                 self.guest.context_mut().undo_message();
-                self.reject(batch, index, &reason, None)
+                self.reject(batch, index..index + 1, &reason, None)
             }
         }
     }

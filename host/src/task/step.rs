@@ -8,6 +8,7 @@ use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::isolation::Call;
 use super::keep::latest;
+use super::parked::Front;
 use super::policy::{Answer, Record};
 use super::{Arrival, Life, Task, TaskFailure};
 use crate::connectors::Fetched;
@@ -88,7 +89,7 @@ impl Task {
                     length,
                     reason,
                 };
-                if let Err(cause) = self.pass_over_record(input, offset, &record) {
+                if let Err(stopped) = self.pass_over_record(input, offset, &record) {
                     let again = Arrival::Undecodable {
                         offset,
                         raw: record.raw,
@@ -97,7 +98,13 @@ impl Task {
                         end_detail,
                     };
                     self.inbox.push_front(input, again);
-                    return self.hold(cause, Some(input), Some((offset, offset)));
+                    let at = Some((offset, offset));
+                    return match stopped {
+                        Stopped::By(cause) if cause.is_of_a_message() => {
+                            self.hold(cause, Some(input), at)
+                        }
+                        stopped => self.unreadable(stopped, input),
+                    };
                 }
                 self.keep_passed(input, offset, end_detail);
                 if self.options.skips_held {
@@ -128,8 +135,23 @@ impl Task {
             // It is not there any more, and nothing else is to be done.
             return Outcome::Idle;
         }
+        let front = match skip {
+            Some(skip) => Ok(Front::Skip(skip)),
+            None => self.front(&fetched),
+        };
+        let front = match front {
+            Ok(front) => front,
+            Err(stopped) => {
+                self.inbox.push_front(input, Arrival::Messages(fetched));
+                return self.unreadable(stopped, input);
+            }
+        };
         let attempt = self.isolation.next();
-        let messages = skip.as_ref().map_or(attempt.messages, |_| 1);
+        let messages = match front {
+            Front::Process(most) => attempt.messages.min(most),
+            Front::Follow(messages) | Front::Drop(messages) => messages,
+            Front::Skip(_) => 1,
+        };
         let fetched = self.front_of(input, fetched, messages);
         let batch = Batch {
             input,
@@ -140,11 +162,8 @@ impl Task {
         };
         let details = (fetched.start_detail, fetched.end_detail);
         self.begin_counts();
-        if let Some(skip) = skip {
-            self.begin_batch(latest(&batch.messages.timestamps));
-            self.skip_first(&skip, &batch);
-            self.keep_batch(&batch, 1, details);
-            return self.skipped();
+        if !matches!(front, Front::Process(_)) {
+            return self.pass(&front, batch, details);
         }
         match attempt.new_instance {
             true => self.guest.close(control),
@@ -152,7 +171,9 @@ impl Task {
         }
         let new_instance = !self.guest.has_instance();
         self.begin_batch(latest(&batch.messages.timestamps));
-        let stopped = match self.run(&batch, control) {
+        let ran = self.run(&batch, control);
+        let ran = ran.and_then(|done| self.unpark_replayed(&batch, done).map(|()| done));
+        let stopped = match ran {
             Ok(processed) => {
                 self.keep_batch(&batch, processed, details);
                 if self.isolation.is_busy() {
@@ -184,6 +205,46 @@ impl Task {
         self.answer(answer, batch, details)
     }
 
+    /// Does with messages what needs no guest: as a batch of their own.
+    fn pass(
+        &mut self,
+        front: &Front,
+        batch: Batch,
+        details: (Option<Detail>, Option<Detail>),
+    ) -> Outcome {
+        self.begin_batch(latest(&batch.messages.timestamps));
+        self.pending.leave_out(batch.len());
+        let passed = match front {
+            Front::Skip(skip) => self.skip_first(skip, &batch),
+            Front::Follow(_) => self.follow(&batch),
+            Front::Drop(_) | Front::Process(_) => self.unpark_replayed(&batch, batch.len()),
+        };
+        if let Err(stopped) = passed {
+            self.guest.context_mut().undo_batch();
+            let input = batch.input;
+            self.put_back(batch, details);
+            return self.unreadable(stopped, input);
+        }
+        let messages = batch.len();
+        self.keep_batch(&batch, messages, details);
+        if matches!(front, Front::Skip(_)) {
+            return self.skipped();
+        }
+        if self.isolation.is_busy() {
+            self.isolation.passed(messages);
+        }
+        self.note_isolation();
+        Outcome::Worked
+    }
+
+    /// State could not be read outside of a call.
+    fn unreadable(&mut self, stopped: Stopped, input: InputIndex) -> Outcome {
+        match stopped {
+            Stopped::GivenUp => Outcome::Idle,
+            Stopped::By(cause) | Stopped::Unmade(cause) => self.restart(cause, Some(input), None),
+        }
+    }
+
     /// The message that somebody wanted to be passed over is.
     fn skipped(&mut self) -> Outcome {
         self.note_isolation();
@@ -208,12 +269,17 @@ impl Task {
             (batch.offsets[0], batch.offsets[batch.len() - 1]),
         );
         let outcome = match answer {
-            Answer::PassOver(cause) => {
-                self.pass_over(&cause, &batch);
-                self.keep_batch(&batch, 1, details);
-                self.note_isolation();
-                return Outcome::Worked;
-            }
+            Answer::PassOver(cause) => match self.pass_over(&cause, &batch) {
+                Ok(()) => {
+                    self.keep_batch(&batch, 1, details);
+                    self.note_isolation();
+                    return Outcome::Worked;
+                }
+                Err(stopped) => {
+                    self.guest.context_mut().undo_batch();
+                    self.unreadable(stopped, input)
+                }
+            },
             Answer::TryAgain(wait) | Answer::TryAgainRenewed(wait) => self.wait(wait),
             Answer::Hold(cause) => {
                 let first = match cause.is_of_a_message() {

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use super::client::{Client, Lost};
 use super::stopped::{options, unreadable};
 use super::{Access, LetterAccess};
-use crate::admin::letters::{self, Ask, Group, Letter, WholeLetter};
+use crate::admin::letters::{self, Group, Letter, LetterAsk, WholeLetter};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory;
 use crate::checkpoint::logs::{LogStream, Retention};
-use crate::checkpoint::{CommitError, Committer, CommitterOptions, Holder};
+use crate::checkpoint::{Committer, CommitterOptions, Holder};
 use crate::cli::access::stopped::Stopped;
 use crate::cli::{Failure, exit};
-use crate::config::{Job, System};
+use crate::config::{DeadLetterOrder, Job, System};
 use crate::coordinator::{
-    LetterFilter, LetterId, Letters, LettersError, Outcome, StageLetters, View, replay_queue,
+    LetterFilter, LetterId, LetterWrite, Letters, LettersError, Outcome, StageLetters, View,
+    replay_queue,
 };
 use crate::disk::Disk;
 use crate::model::{Clock as _, SystemClock};
@@ -56,8 +57,8 @@ impl Running {
     }
 }
 
-fn ask(filter: &LetterFilter, dry_run: bool) -> Ask {
-    Ask {
+fn ask(filter: &LetterFilter, dry_run: bool) -> LetterAsk {
+    LetterAsk {
         filter: filter.clone(),
         dry_run,
     }
@@ -114,6 +115,7 @@ impl Resting<'_> {
                 partitions: stage.partitions,
                 stream: stream.clone(),
                 in_log: matches!(system, Some(System::Log(_))),
+                in_order: *stage.dead_letter_order == DeadLetterOrder::Key,
             })
         });
         stages.collect()
@@ -197,12 +199,8 @@ impl LetterAccess for Resting<'_> {
     }
 
     fn replay(&mut self, filter: &LetterFilter, dry_run: bool) -> Result<Outcome, Failure> {
-        let now = SystemClock.now_ms();
         self.write(|letters, committer| {
-            letters.replay(filter, |queue| match dry_run {
-                true => Ok(queue.letters.len() as u64),
-                false => queued(committer.queue_letters(queue.queue, &queue.letters, now)),
-            })
+            letters.replay(filter, |write| written(&write, committer, dry_run))
         })
     }
 
@@ -211,25 +209,22 @@ impl LetterAccess for Resting<'_> {
         let lines = letters::typed(lines, now);
         let lines = lines.map_err(|why| Failure::new(exit::USAGE, why))?;
         self.write(|letters, committer| {
-            letters.replay_lines(&lines, |queue| match dry_run {
-                true => Ok(queue.letters.len() as u64),
-                false => queued(committer.queue_letters(queue.queue, &queue.letters, now)),
-            })
+            letters.replay_lines(&lines, |write| written(&write, committer, dry_run))
         })
     }
 
     fn drop(&mut self, filter: &LetterFilter, dry_run: bool) -> Result<Outcome, Failure> {
         self.write(|letters, committer| {
-            letters.drop(filter, |dropped| match dry_run {
-                true => Ok(dropped.len() as u64),
-                false => queued(committer.drop_letters(&dropped)),
-            })
+            letters.drop(filter, |write| written(&write, committer, dry_run))
         })
     }
 }
 
-fn queued(written: Result<u64, CommitError>) -> Result<u64, Failure> {
-    Ok(written?)
+fn written(write: &LetterWrite, committer: &mut Committer, dry_run: bool) -> Result<u64, Failure> {
+    match dry_run {
+        true => Ok(write.letters()),
+        false => Ok(write.execute(committer, SystemClock.now_ms())?),
+    }
 }
 
 impl From<LettersError> for Failure {

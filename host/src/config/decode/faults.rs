@@ -1,9 +1,12 @@
 //! What `[[stage]]` says about messages that fail and tasks that are held.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::ports::{self, StreamRef};
-use crate::config::faults::{Breaker, OnFault, OnRejected, Restart, Retry, WhenHeld};
+use crate::config::faults::{
+    Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld,
+};
 use crate::config::setting::{Problem, Setting};
 use crate::config::table::{Entry, Table};
 
@@ -13,16 +16,55 @@ const ATTEMPTS_MAX: u32 = 1_000_000;
 /// More would be no window.
 const WINDOW_MAX: u32 = 1_000_000_000;
 
-/// What becomes of messages that cannot be processed.
-pub(super) struct Policies {
+/// What a stage says about them.
+pub(super) struct Faults<'a> {
     pub(super) on_rejected: Setting<OnRejected>,
     pub(super) on_fault: Setting<OnFault>,
+    pub(super) dead_letters: Option<StreamRef<'a>>,
+    pub(super) order: Setting<DeadLetterOrder>,
+    pub(super) order_span: Range<usize>,
+    pub(super) when_held: Setting<WhenHeld>,
+    pub(super) retry: Retry,
+    pub(super) breaker: Breaker,
+    pub(super) restart: Restart,
+}
+
+/// Reads all of it.
+pub(super) fn decode<'a>(table: &mut Table<'a>, declared: &[Entry<'a>]) -> Faults<'a> {
+    let policies = policies(table);
+    let dead_letters = dead_letters(table, &policies, declared);
+    let order = table.text("dead-letter-order");
+    let order = order.unwrap_or(DeadLetterOrder::Message.into());
+    let order_span = table.span_of("dead-letter-order");
+    if *order == DeadLetterOrder::Key && dead_letters.is_none() {
+        let problem = Problem::new("`dead-letter-order` is about dead letters, and there are none");
+        let help = "set dead-letters = \"STREAM\"";
+        table.cx.error(&order_span, problem.help(help));
+    }
+    let when_held = table.text("when-held").unwrap_or(WhenHeld::Stop.into());
+    Faults {
+        on_rejected: policies.on_rejected,
+        on_fault: policies.on_fault,
+        dead_letters,
+        order,
+        order_span,
+        retry: retry(table),
+        breaker: breaker(table),
+        restart: restart(table, *when_held),
+        when_held,
+    }
+}
+
+/// What becomes of messages that cannot be processed.
+struct Policies {
+    on_rejected: Setting<OnRejected>,
+    on_fault: Setting<OnFault>,
     /// For each of the two keys whether it sends dead letters; `None` if that is not known, because the key itself is wrong.
     wanted: [(&'static str, Option<bool>); 2],
 }
 
 /// Where `dead-letters` is declared, that is where they go unless something else is said.
-pub(super) fn policies(table: &mut Table<'_>) -> Policies {
+fn policies(table: &mut Table<'_>) -> Policies {
     let letters = table.peek("dead-letters").is_some();
     let unset = ["on-rejected", "on-fault"].map(|key| table.peek(key).is_none());
     let on_rejected = table.text::<OnRejected>("on-rejected");
@@ -46,7 +88,7 @@ pub(super) fn policies(table: &mut Table<'_>) -> Policies {
     }
 }
 
-pub(super) fn dead_letters<'a>(
+fn dead_letters<'a>(
     table: &mut Table<'a>,
     policies: &Policies,
     declared: &[Entry<'a>],
@@ -74,7 +116,7 @@ pub(super) fn dead_letters<'a>(
 }
 
 /// How often a message is tried.
-pub(super) fn retry(stage: &mut Table<'_>) -> Retry {
+fn retry(stage: &mut Table<'_>) -> Retry {
     let default = Retry::default();
     let Some(mut table) = stage.table("retry", "retry = { attempts = N }") else {
         return default;
@@ -92,7 +134,7 @@ pub(super) fn retry(stage: &mut Table<'_>) -> Retry {
 }
 
 /// When too many messages fail.
-pub(super) fn breaker(stage: &mut Table<'_>) -> Breaker {
+fn breaker(stage: &mut Table<'_>) -> Breaker {
     let default = Breaker::default();
     let Some(mut table) = stage.table("breaker", "breaker = { share = \"50%\" }") else {
         return default;
@@ -119,7 +161,7 @@ pub(super) fn breaker(stage: &mut Table<'_>) -> Breaker {
 }
 
 /// How often a task tries again to go on.
-pub(super) fn restart(stage: &mut Table<'_>, when_held: WhenHeld) -> Restart {
+fn restart(stage: &mut Table<'_>, when_held: WhenHeld) -> Restart {
     let default = Restart::of(when_held);
     let Some(mut table) = stage.table("restart", "restart = { attempts = N }") else {
         return default;

@@ -59,6 +59,7 @@ pub(super) const HOMES: [(&str, &[&str]); 5] = [
             "on-rejected",
             "on-fault",
             "dead-letters",
+            "dead-letter-order",
             "when-held",
             "retry",
             "breaker",

@@ -10,7 +10,6 @@ use super::faults;
 use super::general::{positive, size_in};
 use super::ports::{self, Input, Output, StreamRef};
 use crate::config::Look;
-use crate::config::faults::WhenHeld;
 use crate::config::setting::{Problem, Setting};
 use crate::config::stage::{Capabilities, Directory, Limits, Stage, Store, StoreKind};
 use crate::config::table::{Entry, Table};
@@ -41,6 +40,8 @@ pub(super) struct Draft<'a> {
     pub(super) inputs: Vec<Input<'a>>,
     pub(super) outputs: Vec<Output<'a>>,
     pub(super) dead_letters: Option<StreamRef<'a>>,
+    /// The place of the order of dead letters.
+    pub(super) order_span: Range<usize>,
     /// The place of the deadline of a call, if it is set.
     pub(super) call_deadline_span: Option<Range<usize>>,
     /// The places of the granted folders, in their order.
@@ -79,12 +80,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let sha256 = table.text("sha256");
     let inputs = ports::inputs(&mut table, declared);
     let outputs = ports::outputs(&mut table, declared);
-    let policies = faults::policies(&mut table);
-    let dead_letters = faults::dead_letters(&mut table, &policies, declared);
-    let when_held = table.text("when-held").unwrap_or(WhenHeld::Stop.into());
-    let retry = faults::retry(&mut table);
-    let breaker = faults::breaker(&mut table);
-    let restart = faults::restart(&mut table, *when_held);
+    let faults = faults::decode(&mut table, declared);
     let batch_messages = table.integer_u32("batch-messages", 1..=BATCH_MESSAGES_MAX);
     let batch_bytes = size_in(&mut table, "batch-bytes", ByteSize(1), BATCH_BYTES_MAX);
     let stores = stores(&mut table);
@@ -112,13 +108,17 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
             partitions: 0,
             inputs: inputs.iter().map(|input| input.port.clone()).collect(),
             outputs: outputs.iter().map(|output| output.port.clone()).collect(),
-            on_rejected: policies.on_rejected,
-            on_fault: policies.on_fault,
-            dead_letters: dead_letters.as_ref().map(|stream| stream.stream.to_owned()),
-            when_held,
-            retry,
-            breaker,
-            restart,
+            on_rejected: faults.on_rejected,
+            on_fault: faults.on_fault,
+            dead_letters: faults
+                .dead_letters
+                .as_ref()
+                .map(|stream| stream.stream.to_owned()),
+            dead_letter_order: faults.order,
+            when_held: faults.when_held,
+            retry: faults.retry,
+            breaker: faults.breaker,
+            restart: faults.restart,
             batch_messages: batch_messages.unwrap_or(Stage::BATCH_MESSAGES),
             batch_bytes,
             stores,
@@ -132,7 +132,8 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
         name,
         inputs,
         outputs,
-        dead_letters,
+        dead_letters: faults.dead_letters,
+        order_span: faults.order_span,
         call_deadline_span,
         grant_spans,
     }

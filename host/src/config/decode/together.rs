@@ -6,7 +6,7 @@ use super::general::Located;
 use super::ports::StreamRef;
 use super::stage::Draft;
 use super::stream::Declared;
-use crate::config::faults::{OnFault, OnRejected};
+use crate::config::faults::{DeadLetterOrder, OnFault, OnRejected};
 use crate::config::names;
 use crate::config::setting::Problem;
 use crate::config::stage::{Start, StartEnd};
@@ -193,6 +193,23 @@ fn dead_letters(
     let sent = stage.stage.as_ref().is_some_and(|stage| {
         *stage.on_rejected == OnRejected::DeadLetter || *stage.on_fault == OnFault::DeadLetter
     });
+    let in_order = stage.stage.as_ref();
+    let in_order = in_order.is_some_and(|stage| *stage.dead_letter_order == DeadLetterOrder::Key);
+    if let (true, Some(stream)) = (in_order, declared.and_then(|found| found.stream.as_ref())) {
+        let why = match &stream.system {
+            System::Log(log) if log.retention.is_none() => None,
+            System::Log(_) => Some("retention would delete letters that their keys wait for"),
+            _ => Some(
+                "letters that are not in a log cannot be replayed, and their keys would wait for ever",
+            ),
+        };
+        if let Some(why) = why {
+            let problem = Problem::new(format!("`dead-letter-order = \"key\"`: {why}"));
+            let help =
+                "let `dead-letters` be a stream with system = \"log\" and without `retention`";
+            cx.error(&stage.order_span, problem.help(help));
+        }
+    }
     let format = match declared.and_then(|declared| declared.stream.as_ref()) {
         Some(stream) => match &stream.system {
             System::FileOutput(file) => Some(*file.format),

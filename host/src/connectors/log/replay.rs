@@ -4,7 +4,7 @@ use super::LogInput;
 use crate::connectors::{
     FetchBounds, Fetched, Input, OpenAt, Polled, Progress, Ready, Source, SourceError,
 };
-use crate::model::letter::Letter;
+use crate::model::letter::{self, Letter};
 use crate::model::{HeadersColumn, InputIndex, Messages, Origin, PartitionId, Position};
 
 /// A replay queue as an input. Its messages come in runs that were read from one input in order.
@@ -124,26 +124,31 @@ impl ReplaySource {
             let message = letters.get(index);
             let found = Letter::of(message).ok_or_else(|| "it is no dead letter".to_owned());
             let placed = found.and_then(|letter| self.place(&letter).map(|place| (letter, place)));
-            let (letter, (input, offset, replays)) = match (placed, &run) {
+            let (found, (input, offset, replays)) = match (placed, &run) {
                 (Ok(placed), _) => placed,
                 (Err(why), None) => return Err(why),
                 (Err(_), Some(_)) => break,
             };
+            let drops = found.bytes(letter::DROPPED).is_some();
             let run = run.get_or_insert_with(|| Run {
                 messages: Messages::default(),
                 origin: Origin {
                     input,
+                    drops,
                     ..Origin::default()
                 },
             });
             let origin = &mut run.origin;
-            if origin.input != input || origin.offsets.last().is_some_and(|last| *last >= offset) {
+            if origin.drops != drops
+                || origin.input != input
+                || origin.offsets.last().is_some_and(|last| *last >= offset)
+            {
                 break;
             }
             origin.offsets.push(offset);
             origin.replays.push(replays);
             let mut headers = HeadersColumn::default();
-            headers.push(letter.own_headers());
+            headers.push(found.own_headers());
             run.messages.push(message.with_headers(&headers, 0));
         }
         run.ok_or_else(|| "there is no letter".to_owned())

@@ -12,12 +12,13 @@ use crate::checkpoint::logs::Logs;
 use crate::connectors::log::{LogInput, ReplayInput};
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions};
-use crate::model::{OutputIndex, PartitionId, StartAt, StreamId, TaskId};
+use crate::model::{OutputIndex, PartitionId, StartAt, StoreIndex, StreamId, TaskId};
 use crate::records::{self, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
-use crate::state::{CleanCache, Db, StateError, StoreHandle, TaskState};
-use crate::task::{Backoff, DeadLetters, Inbox, ReadAhead, Task, TaskOptions, WhenHeld};
+use crate::state::keys::StorePrefix;
+use crate::state::{CleanCache, Db, Family, Order, StateError, StoreHandle, StoreKind, TaskState};
+use crate::task::{Backoff, DeadLetters, Inbox, Parked, ReadAhead, Task, TaskOptions, WhenHeld};
 
 /// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
 const READ_AHEAD_MIN: usize = 16 << 20;
@@ -182,12 +183,7 @@ impl TaskFactory {
             round_robin,
         );
         let read_ahead = Arc::clone(&self.read_ahead);
-        // What is replayed comes last.
-        let queue = stage.replay_queue.as_ref().map(|queue| InputOptions {
-            port: String::new(),
-            stream: queue.clone(),
-            start: StartAt::Oldest,
-        });
+        let queue = queue_of(stage);
         let all: Vec<_> = stage.inputs.iter().chain(&queue).collect();
         let inbox = Arc::new(Inbox::new(all.len(), read_ahead));
         let (mut readers, mut inputs) = (Vec::new(), Vec::new());
@@ -211,7 +207,15 @@ impl TaskFactory {
         };
         let processed_before = record.processed;
         let component = Arc::clone(&stage.component);
-        let task = Task::new(options, component, context, record, Arc::clone(&inbox));
+        let parked = self.parked(stage, id)?;
+        let task = Task::new(
+            options,
+            component,
+            context,
+            record,
+            parked,
+            Arc::clone(&inbox),
+        );
         let entry = TaskEntry {
             spec,
             name: task.name(),
@@ -243,7 +247,27 @@ impl TaskFactory {
             let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));
             StoreHandle::open(db, cache, id, known.stores[name], *kind).map(Arc::new)
         };
-        stage.stores.iter().map(open).collect()
+        // What the task keeps for itself comes last.
+        let parked = stage.parked_store.as_ref();
+        let parked = parked.map(|name| (name.clone(), StoreKind::RocksDb));
+        stage.stores.iter().chain(&parked).map(open).collect()
+    }
+
+    /// The keys of a task that wait for a letter, if the order of keys is kept.
+    fn parked(&self, stage: &StageOptions, id: TaskId) -> Result<Option<Parked>, StateError> {
+        let Some(name) = &stage.parked_store else {
+            return Ok(None);
+        };
+        let store = self.catalog.stages[&stage.name].stores[name];
+        let at = u16::try_from(stage.stores.len()).unwrap_or(u16::MAX);
+        let mut parked = Parked::new(StoreIndex(at));
+        let (lower, upper) = StorePrefix::new(id, store).range(None, None);
+        let mut walk = self.db.walk(Family::State, lower, upper, Order::Up);
+        while let Some((key, _)) = walk.entry()? {
+            parked.load(&key[StorePrefix::LEN..])?;
+            walk.advance();
+        }
+        Ok(Some(parked))
     }
 
     fn info(&self, stage: &StageOptions, id: TaskId) -> TaskInfo {
@@ -351,6 +375,15 @@ impl TaskFactory {
         };
         (reader, entry)
     }
+}
+
+/// The replay queue of a stage as an input: it comes last.
+fn queue_of(stage: &StageOptions) -> Option<InputOptions> {
+    stage.replay_queue.as_ref().map(|queue| InputOptions {
+        port: String::new(),
+        stream: queue.clone(),
+        start: StartAt::Oldest,
+    })
 }
 
 /// How much a reader asks for at a time, so that all together do not ask for more than half of what may be read ahead.
