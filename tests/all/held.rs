@@ -335,3 +335,78 @@ fn a_breaker_counts_rejections_in_their_order_in_the_batch() {
     assert_eq!(task(&job, 0)["held"]["offset"], 100 + letters as u64);
     assert_eq!(job.values("out").len(), 100);
 }
+
+/// Two inputs whose first messages are rejected: neither makes the other begin again.
+#[test]
+fn messages_of_two_inputs_that_are_rejected_again_and_again_are_through_in_the_end() {
+    let job = lettered("retry = { rejected-attempts = 3 }");
+    let text = job
+        .text("job.toml")
+        .replace(
+            "[streams.out]",
+            "[streams.also]\nsystem = \"log\"\n[streams.out]",
+        )
+        .replace("inputs = [\"in\"]", "inputs = [\"in\", \"also\"]");
+    job.write_job(&text);
+    fed(&job, &["reject a", "one", "reject b"]);
+    job.feed(&["log", "produce", "also"], b"reject c\ntwo\nreject d\n")
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out").len(), 2);
+    let letters = job.log("dead");
+    let attempts = letters.matches("[\"wasm-host.attempts\",\"3\"]").count();
+    assert_eq!((attempts, letters.lines().count()), (4, 4), "{letters}");
+}
+
+#[test]
+fn what_cannot_be_skipped_any_more_is_said_so_and_nothing_else_is_skipped() {
+    // Standard input cannot be read again: another line would be in the place of that one.
+    let text = one_partition("{guest:obey}").replace(
+        "[streams.in]\nsystem = \"log\"\npartitions = 1",
+        "[streams.in]\nsystem = \"stdin\"",
+    );
+    let job = Job::new(&text);
+    job.feed(&["run"], b"a\npanic x\nb\n").expect(3);
+    job.feed(&["task", "skip", "count/0"], b"innocent\n")
+        .expect(2)
+        .says("cannot be read again");
+    assert_eq!(task(&job, 0)["state"], "held");
+    // What retention has deleted is not there.
+    let text = one_partition("{guest:obey}").replace(
+        "partitions = 1",
+        "partitions = 1\nretention = { bytes = \"1B\" }\ndrop-unread = true",
+    );
+    let job = Job::new(&text);
+    fed(&job, &["a", "panic x"]);
+    job.call(&["run", "--until-idle"]).expect(3);
+    for _ in 0..3 {
+        fed(&job, &["z"; 3]);
+    }
+    let before = task(&job, 0);
+    let answering = Job::new(&text);
+    drop(answering);
+    let done = job.call(&["task", "skip", "count/0"]);
+    if done.code != 0 {
+        assert!(
+            done.stderr.contains("is not there any more"),
+            "{}",
+            done.stderr
+        );
+        assert_eq!(task(&job, 0)["held"], before["held"]);
+    }
+}
+
+#[test]
+fn a_job_that_ends_when_it_is_idle_waits_for_a_task_that_tries_again() {
+    let wait = format!(
+        "restart = {{ attempts = 100, backoff = \"100ms\", backoff-max = \"100ms\" }}\n{FOLDER}\n[stage.config]\nopen-needs = \"/here/there\""
+    );
+    let job = obeying(&wait);
+    std::fs::create_dir(job.path("here")).expect("a folder");
+    fed(&job, &["a", "b"]);
+    let mut running = job.start_with(&["run", "--until-idle"]);
+    running.until_says("it tries again in 0.1 s, 3 of 100");
+    job.write("here/there", b"");
+    running.ends().expect(0);
+    assert_eq!(job.values("out").len(), 2);
+}

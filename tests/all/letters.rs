@@ -170,6 +170,39 @@ fn a_bounded_job_that_is_over_processes_what_is_replayed_at_its_next_start() {
 }
 
 #[test]
+fn a_limit_is_about_letters_that_are_open_and_records_that_are_no_messages_are_not_replayed() {
+    let text = one_partition("{guest:obey}").replace(
+        "[streams.in]\nsystem = \"log\"\npartitions = 1",
+        "[streams.in]\nsystem = \"file\"\npath = \"in.txt\"\nformat = \"lines\"\nrecord-bytes = \"40B\"",
+    );
+    let job = mendable(&text, "on-fault = \"fail\"\non-rejected = \"dead-letter\"");
+    let (reject, long) = ("reject-without /here/there\n", "x".repeat(50));
+    job.write(
+        "in.txt",
+        format!("{reject}{reject}{reject}{long}\n{reject}").as_bytes(),
+    );
+    job.run().expect(3).says("(undecodable)");
+    job.call(&["task", "skip", "count/0"]).expect(0);
+    job.run().expect(0);
+    assert_eq!(letters(&job).len(), 5);
+    job.write("here/there", b"");
+    for _ in 0..2 {
+        assert_eq!(
+            job.json(&["dlq", "replay", "--kind", "rejected", "--limit", "2"])[0]["queued"],
+            2
+        );
+    }
+    job.run().expect(0);
+    assert_eq!(job.values("out").len(), 4);
+    assert_eq!(groups(&job)[0]["kind"], "undecodable");
+    job.call(&["dlq", "replay"]).expect(2).says("dead/0/3: it");
+    assert_eq!(
+        job.json(&["dlq", "drop", "--limit", "9", "--kind", "undecodable"])[0]["dropped"],
+        1
+    );
+}
+
+#[test]
 fn edited_letters_are_processed_and_wrong_ones_refused_by_name() {
     let job = mendable(&one_partition("{guest:obey}"), "");
     fed(&job, &["a", "panic-without /here/there"]);
@@ -204,6 +237,17 @@ fn edited_letters_are_processed_and_wrong_ones_refused_by_name() {
         .expect(2)
         .says("line 1: not the JSON of a message");
     job.call(&["dlq", "show", "dead/0/99"]).expect(2);
+    for place in ["dead/7/0", "dead/0/18446744073709551615"] {
+        job.call(&["dlq", "drop", place]).expect(2);
+        job.call(&["dlq", "show", place]).expect(2);
+    }
+    let other = line.replace(
+        "[\"wasm-host.offset\",\"1\"]",
+        "[\"wasm-host.offset\",\"0\"]",
+    );
+    job.feed(&["dlq", "replay", "--jsonl", "-"], other.as_bytes())
+        .expect(2)
+        .says("another letter in its place");
     job.call(&["dlq", "show", "out/0/0"])
         .expect(2)
         .says("no stage has its dead letters there");

@@ -388,7 +388,7 @@ fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> 
         dead_lettered: task.record.counts.dead_lettered,
         skipped: task.record.counts.skipped,
         batch_limit: 0,
-        inputs: task.record.positions.iter().map(input).collect(),
+        inputs: shown(&task.record, catalog).map(input).collect(),
         task: task.task,
     }
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::routes::Refused;
 use crate::connectors::{JsonMessage, write_bytes};
 use crate::coordinator::{
-    Found, Handle, LetterFilter, LetterId, LetterState, Letters, LettersError, Outcome, TypedLetter,
+    Found, Handle, JobEnded, LetterFilter, LetterId, LetterState, LetterWrite, Letters,
+    LettersError, Outcome, TypedLetter,
 };
 use crate::model::letter;
 use crate::model::{Messages, PartitionId};
@@ -359,12 +360,16 @@ async fn replay_lines(
     slowly(move || {
         let refused = |why| Refused::Because(StatusCode::BAD_REQUEST, why);
         let lines = typed(&body, dry.now).map_err(refused)?;
-        handle
-            .letters()
-            .replay_lines(&lines, |write| match dry.dry_run {
-                true => Ok(write.letters()),
-                false => Ok(io.block_on(handle.write_letters(write))?),
-            })
+        // Lines of no log are queued again if they are sent again.
+        let unknown = |JobEnded| {
+            let why = "the job ended while the letters were being queued: the outcome is unknown";
+            Refused::Because(StatusCode::INTERNAL_SERVER_ERROR, why.to_owned())
+        };
+        let write = |write: LetterWrite| match dry.dry_run {
+            true => Ok(write.letters()),
+            false => io.block_on(handle.write_letters(write)).map_err(unknown),
+        };
+        handle.letters().replay_lines(&lines, write)
     })
     .await
 }

@@ -157,9 +157,19 @@ async fn skip(
     Path((stage, partition)): Path<(String, u32)>,
 ) -> Result<Json<json::Resumed>, Refused> {
     let task = format!("{stage}/{partition}");
+    let before = passed_over(&handle, &task).await?;
     let mut resumed = resumed(&handle, task, Resume::Skip).await?;
-    // From here on it is done, whatever becomes of the job.
-    resumed.epoch = committed(&handle, &resumed).await.ok().flatten();
+    // From here on it may be done, whatever becomes of the job.
+    match committed(&handle, &resumed.task, before).await {
+        Ok(Some(epoch)) => resumed.epoch = Some(epoch),
+        Ok(None) | Err(JobEnded) => {
+            let why = "the task was asked to pass over the message, and whether it did is unknown: `wasm-host task list` shows it";
+            return Err(Refused::Because(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                why.to_owned(),
+            ));
+        }
+    }
     Ok(Json(resumed))
 }
 
@@ -175,16 +185,19 @@ async fn resumed(handle: &Handle, task: String, how: Resume) -> Result<json::Res
     })
 }
 
-/// The checkpoint that contains that a message was passed over.
-async fn committed(handle: &Handle, resumed: &json::Resumed) -> Result<Option<u64>, JobEnded> {
+/// How many messages a task has passed over.
+async fn passed_over(handle: &Handle, task: &str) -> Result<u64, JobEnded> {
+    let status = handle.status().await?;
+    let found = status.tasks.iter().find(|found| found.task == task);
+    Ok(found.map_or(0, |task| task.counts.dead_lettered + task.counts.skipped))
+}
+
+/// The checkpoint that contains that a message more was passed over.
+async fn committed(handle: &Handle, task: &str, before: u64) -> Result<Option<u64>, JobEnded> {
     const LOOKS: u32 = 2_000;
     const LOOK: Duration = Duration::from_millis(5);
     for _ in 0..LOOKS {
-        let status = handle.status().await?;
-        let task = status.tasks.iter().find(|task| task.task == resumed.task);
-        let mut inputs = task.iter().flat_map(|task| &task.inputs);
-        let input = inputs.find(|input| Some(&input.stream) == resumed.stream.as_ref());
-        if input.is_some_and(|input| Some(input.position) > resumed.offset) {
+        if passed_over(handle, task).await? > before {
             return Ok(Some(handle.checkpoint().await?.0));
         }
         tokio::time::sleep(LOOK).await;

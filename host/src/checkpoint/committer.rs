@@ -460,6 +460,20 @@ impl Committer {
         Ok(appended_letters)
     }
 
+    /// A task does not judge so many of its next messages.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub fn leave_unjudged(&mut self, task: TaskId, messages: u64) -> Result<(), CommitError> {
+        self.write_alone(|committer, writes, _| {
+            let record: Option<TaskRecord> = records::get(&committer.db, &task)?;
+            let mut record = record.unwrap_or_default();
+            record.failing.unjudged = messages;
+            records::put(writes, &task, &record);
+            Ok(())
+        })
+    }
+
     /// Marks dead letters as dropped, in one write. Those that are marked already are left out. Returns how many were marked.
     ///
     /// # Errors

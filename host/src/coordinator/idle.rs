@@ -10,6 +10,7 @@ use super::tasks::{InputEntry, TaskEntry};
 use super::{Coordinator, Mail};
 use crate::connectors::log::LogReader as _;
 use crate::scheduler::TaskIndex;
+use crate::task::Doing;
 
 /// How often a drain looks whether a task still runs.
 const LOOK: Duration = Duration::from_millis(5);
@@ -60,7 +61,9 @@ impl Coordinator {
                     | Phase::NotMade
                     | Phase::Suspended
                     | Phase::Retired => true,
-                    Phase::Running | Phase::Ended => self.has_read(task),
+                    // What is replayed for one that has ended waits for the next start.
+                    Phase::Ended => true,
+                    Phase::Running => self.has_read(task),
                     _ => false,
                 }
             })
@@ -68,7 +71,8 @@ impl Coordinator {
 
     fn has_read(&self, task: &TaskEntry) -> bool {
         let mut inputs = task.inputs.iter().enumerate();
-        task.inbox.is_empty() && inputs.all(|(at, input)| self.is_at_end(task, at, input))
+        let waits = task.figures.doing() == Doing::Waiting;
+        !waits && task.inbox.is_empty() && inputs.all(|(at, input)| self.is_at_end(task, at, input))
     }
 
     fn is_at_end(&self, task: &TaskEntry, at: usize, input: &InputEntry) -> bool {

@@ -48,7 +48,7 @@ impl Coordinator {
         }
         let failure = self.failures.iter().find(|failure| failure.task == *name);
         let phase = self.machine.phase(task);
-        let (Phase::Held | Phase::NotMade, Some(failure)) = (phase, failure) else {
+        let (Phase::Held | Phase::Suspended, Some(failure)) = (phase, failure) else {
             return Err(format!("task {name} is not held"));
         };
         let held = entry.figures.held();
@@ -64,7 +64,7 @@ impl Coordinator {
             ));
         }
         let wish = match phase {
-            Phase::NotMade => Wish::Start,
+            Phase::Suspended => Wish::Start,
             _ if failure.cause.needs_making() => {
                 if let Some(input) = entry.inputs.iter().find(|input| !input.rewindable) {
                     return Err(format!(

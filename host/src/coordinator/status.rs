@@ -240,6 +240,8 @@ impl Coordinator {
                 ended: reader.ended.load(Ordering::Acquire),
             }
         };
+        let readers = task.inputs.iter().map(|input| &input.reader.restarts);
+        let reader_restarts: u64 = readers.map(|count| count.load(Ordering::Relaxed)).sum();
         let all = task.inputs.iter().enumerate();
         let shown = all.filter(|(_, input)| !StreamRecord::is_hidden(&input.stream));
         let mut queue = task.inputs.iter().enumerate();
@@ -260,7 +262,7 @@ impl Coordinator {
             counts: figures.counts(),
             faults: figures.faults().collect(),
             isolations: figures.isolations(),
-            restarts: figures.restarts(),
+            restarts: figures.restarts() + reader_restarts,
             batch_limit: figures.batch_limit(),
             batches: figures.batches.load(Ordering::Relaxed),
             undone: figures.undone.load(Ordering::Relaxed),

@@ -87,17 +87,9 @@ impl Task {
             (letter::REPLAYS, place.replays.to_string()),
         ];
         let limit = component.limits().value_bytes;
-        let cut = message.value.and_then(|value| {
-            let short = &value[..value.len().min(limit)];
-            match why.length {
-                // What follows has not been read together with it, so its hash is not known.
-                Some(length) if length > value.len() as u64 => Some((short, format!("{length};"))),
-                _ if short.len() < value.len() => {
-                    Some((short, format!("{};{}", value.len(), sha256(value))))
-                }
-                _ => None,
-            }
-        });
+        let cut = message
+            .value
+            .and_then(|value| cut(value, limit, why.length));
         let mut headers: Vec<(&[u8], Option<&[u8]>)> = message.headers().collect();
         headers.extend(
             text.iter()
@@ -129,5 +121,18 @@ impl Task {
         self.guest
             .context_mut()
             .send(port, PartitionId(partition), sent);
+    }
+}
+
+/// The beginning of a value that is longer than a letter's may be, or than was read, and a note of what is missing.
+fn cut(value: &[u8], limit: usize, length: Option<u64>) -> Option<(&[u8], String)> {
+    let short = &value[..value.len().min(limit)];
+    match length {
+        // What follows has not been read together with it, so its hash is not known.
+        Some(length) if length > value.len() as u64 => Some((short, format!("{length};"))),
+        _ if short.len() < value.len() => {
+            Some((short, format!("{};{}", value.len(), sha256(value))))
+        }
+        _ => None,
     }
 }

@@ -71,12 +71,17 @@ impl Task {
         input: Option<InputIndex>,
         offsets: Option<(Offset, Offset)>,
     ) -> Outcome {
+        if let Cause::Fault(fault) = &cause {
+            self.note_fault(fault);
+        }
         let now = Instant::now();
         let restarts = &mut self.restarts;
-        if restarts.last.is_some_and(|last| now - last >= FORGOTTEN) {
+        if restarts
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) >= FORGOTTEN)
+        {
             restarts.failures = 0;
         }
-        restarts.last = Some(now);
         let rules = &self.options.rules;
         if restarts.failures >= rules.restarts {
             restarts.failures = 0;
@@ -85,6 +90,7 @@ impl Task {
         restarts.failures += 1;
         let (failures, attempts) = (restarts.failures, rules.restarts);
         let wait = rules.restart_backoff.wait(failures, rand::random());
+        self.restarts.last = Some(now + wait.unwrap_or_default());
         self.figures.note_restart();
         tracing::warn!(
             task = %self.name(),

@@ -174,6 +174,13 @@ impl Isolation {
         self.together = 0;
     }
 
+    /// The first message that waits was undone, and is to be tried again before others.
+    pub(super) fn suspect_first(&mut self) {
+        self.suspects = self.suspects.max(1);
+        self.singles = self.singles.max(1);
+        self.together = 0;
+    }
+
     fn leave(&mut self, messages: usize) {
         self.suspects = self.suspects.saturating_sub(messages);
         self.singles = self.singles.saturating_sub(messages);

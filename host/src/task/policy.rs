@@ -43,6 +43,7 @@ pub(super) struct Record {
 /// How often a message was rejected.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rejected {
+    input: InputIndex,
     offset: Offset,
     times: u32,
 }
@@ -72,7 +73,7 @@ impl Task {
     ) -> Result<(), Stopped> {
         let index = called.start;
         let offset = batch.offsets[index];
-        let times = self.times_rejected(offset) + 1;
+        let times = self.times_rejected(batch.input, offset) + 1;
         let TaskOptions {
             rules,
             dead_letters,
@@ -121,9 +122,21 @@ impl Task {
         Ok(())
     }
 
-    fn times_rejected(&self, offset: Offset) -> u32 {
-        let rejected = self.rejected.filter(|rejected| rejected.offset == offset);
+    fn times_rejected(&self, input: InputIndex, offset: Offset) -> u32 {
+        let is_it = |rejected: &Rejected| (rejected.input, rejected.offset) == (input, offset);
+        let rejected = self.rejected.filter(is_it);
         rejected.map_or(0, |rejected| rejected.times)
+    }
+
+    /// A message was rejected, and may be tried again. Returns how often it was.
+    pub(super) fn note_rejected(&mut self, input: InputIndex, offset: Offset) -> u32 {
+        let times = self.times_rejected(input, offset) + 1;
+        self.rejected = Some(Rejected {
+            input,
+            offset,
+            times,
+        });
+        times
     }
 
     /// Too many messages have failed, and so did this one.
@@ -159,21 +172,29 @@ impl Task {
             | Cause::Split { offset }
                 if call.messages > 1 =>
             {
+                if let Cause::Rejected { offset, .. } = cause {
+                    self.note_rejected(batch.input, offset);
+                }
                 self.note_suspects(batch.input);
                 let index = batch.offsets.partition_point(|before| *before < offset);
                 self.isolation.stop_before(index, call.messages);
                 Answer::TryAgainRenewed(None)
             }
             Cause::Rejected { offset, .. } => {
-                let times = self.times_rejected(offset) + 1;
-                self.rejected = Some(Rejected { offset, times });
-                match times < self.options.rules.rejected_attempts {
-                    true => Answer::TryAgainRenewed(self.backoff(times)),
-                    false => Answer::Hold(cause),
+                let times = self.note_rejected(batch.input, offset);
+                if times >= self.options.rules.rejected_attempts {
+                    return Answer::Hold(cause);
                 }
+                // Nothing of another input is taken before it is through.
+                self.note_suspects(batch.input);
+                self.isolation.suspect_first();
+                Answer::TryAgainRenewed(self.backoff(times))
             }
             // After a bug of the host nobody should rely on what it holds for the task.
-            Cause::Fault(ref fault) if fault.kind == FaultKind::Panic => Answer::Hold(cause),
+            Cause::Fault(ref fault) if fault.kind == FaultKind::Panic => {
+                self.note_fault(fault);
+                Answer::Hold(cause)
+            }
             Cause::Fault(_) => Answer::Restart(cause),
             cause => Answer::Hold(cause),
         }
@@ -266,7 +287,8 @@ impl Task {
         let rules = &self.options.rules;
         let (policy, breaker) = (rules.on_fault, rules.breaker);
         let (kind, reason, letter) = match &skip {
-            Some(skip) => ("skipped", &skip.reason, true),
+            // Its kind says that it cannot be replayed as it is.
+            Some(skip) => ("undecodable", &skip.reason, true),
             None => ("undecodable", &record.reason, policy == Policy::DeadLetter),
         };
         if skip.is_none() {
@@ -279,6 +301,8 @@ impl Task {
             }
             self.pending.failed(&breaker);
             self.pending.note_condemned();
+        } else {
+            self.pending.leave_out(1);
         }
         let why = Reason {
             kind,

@@ -55,8 +55,12 @@ impl Task {
             match run(self, batch, index, control) {
                 Ok(()) => {}
                 Err(Stopped::By(cause) | Stopped::Unmade(cause)) if index > 0 => {
-                    if let Cause::Fault(fault) = &cause {
-                        self.report(fault, batch, index..index + 1);
+                    match &cause {
+                        Cause::Fault(fault) => self.report(fault, batch, index..index + 1),
+                        Cause::Rejected { offset, .. } => {
+                            self.note_rejected(batch.input, *offset);
+                        }
+                        _ => {}
                     }
                     self.guest.context_mut().undo_message();
                     self.figures.undone.fetch_add(1, Ordering::Relaxed);

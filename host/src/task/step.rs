@@ -60,7 +60,14 @@ impl Task {
             false => self.inbox.next(),
         };
         if let Some((input, arrival)) = arrival {
-            return self.take(input, arrival, control);
+            let outcome = self.take(input, arrival, control);
+            return match self.options.skips_held && self.is_past_skip(input) {
+                true => self.finds_nothing_to_skip(),
+                false => outcome,
+            };
+        }
+        if self.options.skips_held {
+            return Outcome::Idle;
         }
         match self.ended.iter().all(|ended| *ended) {
             true => self.end(control),
@@ -83,6 +90,7 @@ impl Task {
                 reason,
                 end_detail,
             } => {
+                self.ended[input.index()] = false;
                 self.begin_counts();
                 let record = Record {
                     raw,
@@ -132,8 +140,7 @@ impl Task {
         let skip = self.skip.take();
         let skip = skip.filter(|skip| fetched.offsets.first() == Some(&skip.offset));
         if skip.is_none() && self.options.skips_held {
-            // It is not there any more, and nothing else is to be done.
-            return Outcome::Idle;
+            return self.finds_nothing_to_skip();
         }
         let front = match skip {
             Some(skip) => Ok(Front::Skip(skip)),
@@ -165,6 +172,17 @@ impl Task {
         if !matches!(front, Front::Process(_)) {
             return self.pass(&front, batch, details);
         }
+        self.try_out(batch, details, attempt, control)
+    }
+
+    /// Calls the guest with messages, and keeps what comes of it or undoes it.
+    fn try_out(
+        &mut self,
+        batch: Batch,
+        details: (Option<Detail>, Option<Detail>),
+        attempt: Call,
+        control: &StepControl,
+    ) -> Outcome {
         match attempt.new_instance {
             true => self.guest.close(control),
             false => self.guest.recycle(control, Between::Batches),
@@ -243,6 +261,21 @@ impl Task {
             Stopped::GivenUp => Outcome::Idle,
             Stopped::By(cause) | Stopped::Unmade(cause) => self.restart(cause, Some(input), None),
         }
+    }
+
+    /// Whether the message that somebody wants to be passed over cannot come any more.
+    fn is_past_skip(&self, input: InputIndex) -> bool {
+        let next = self.figures.positions[input.index()].load(Ordering::Relaxed);
+        let skip = self.skip.as_ref();
+        skip.is_some_and(|skip| next > skip.offset || self.ended[input.index()])
+    }
+
+    /// Only a message was to be passed over, and it is not there any more.
+    fn finds_nothing_to_skip(&mut self) -> Outcome {
+        self.skip = None;
+        self.dirty = false;
+        self.life.end();
+        Outcome::Ended
     }
 
     /// The message that somebody wanted to be passed over is.

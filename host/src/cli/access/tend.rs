@@ -6,7 +6,6 @@
 use super::TaskAccess;
 use super::stopped::{Stopped, options, pinned, unreadable};
 use crate::admin::json;
-use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::directory;
 use crate::checkpoint::{Committer, CommitterOptions, Holder};
 use crate::cli::{Failure, assemble, exit, job as command};
@@ -24,7 +23,7 @@ pub(super) struct Tasks<'a> {
 
 impl TaskAccess for Tasks<'_> {
     fn resume(&mut self, task: &str, past: u64) -> Result<json::Resumed, Failure> {
-        let mut found = self.held(task)?;
+        let found = self.held(task)?;
         let resumed = self.resumed(&found)?;
         if past == 0 {
             let name = &self.job.general.name;
@@ -34,7 +33,6 @@ impl TaskAccess for Tasks<'_> {
         let missing = || self.no_state();
         let opened = directory::open(&options(self.job, self.disk.clone(), 0))?;
         let directory = opened.ok_or_else(missing)?;
-        let catalog = Catalog::read(&directory.db).map_err(unreadable)?;
         let committer = CommitterOptions {
             logs: Vec::new(),
             external: Vec::new(),
@@ -43,8 +41,7 @@ impl TaskAccess for Tasks<'_> {
             disk: self.disk.clone(),
         };
         let mut committer = Committer::open(directory, &committer)?;
-        found.record.failing.unjudged = past;
-        committer.register(&catalog, &[(found.id, found.record)])?;
+        committer.leave_unjudged(found.id, past)?;
         Ok(resumed)
     }
 
@@ -61,6 +58,20 @@ impl TaskAccess for Tasks<'_> {
         let runtime = assemble::runtime(Some(self.job))?;
         // What is recorded of the stage stays as it is: no code of it runs.
         let mut options = assemble::job(self.job, &runtime, self.disk, &pinned(self.job)?)?;
+        let input = resumed
+            .stream
+            .as_ref()
+            .and_then(|name| options.streams.get(name));
+        if input
+            .and_then(|stream| stream.input())
+            .is_some_and(|input| !input.rewindable())
+        {
+            let why = format!(
+                "task {task} is held at a message of stream {:?}, which cannot be read again: `wasm-host run` goes on with what comes next",
+                resumed.stream.unwrap_or_default()
+            );
+            return Err(Failure::new(exit::USAGE, why));
+        }
         options.skips = Some(task.to_owned());
         options.until_idle = true;
         let io = command::io_runtime()?;
@@ -71,6 +82,7 @@ impl TaskAccess for Tasks<'_> {
         let report = Coordinator::open(options, io.handle(), &holder)?.run();
         io.shutdown_background();
         match report.ending {
+            Ending::Finished if report.nothing_new => Err(gone(task)),
             Ending::Finished => Ok(json::Resumed {
                 epoch: Some(report.epoch.0),
                 ..resumed
@@ -79,10 +91,7 @@ impl TaskAccess for Tasks<'_> {
                 let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
                 Err(Failure::new(exit::TASK, failures.join("\n")))
             }
-            Ending::Drained => {
-                let why = format!("the message that task {task} is held at is not there any more");
-                Err(Failure::new(exit::TASK, why))
-            }
+            Ending::Drained => Err(gone(task)),
             Ending::Host | Ending::Stuck => Err(match report.error {
                 Some(error) => error.into(),
                 None => Failure::new(exit::HOST, "the checkpoint cannot be written".to_owned()),
@@ -129,4 +138,9 @@ impl Tasks<'_> {
         let why = format!("job {:?} has no state yet", self.job.general.name);
         Failure::new(exit::USAGE, why)
     }
+}
+
+fn gone(task: &str) -> Failure {
+    let why = format!("the message that task {task} is held at is not there any more");
+    Failure::new(exit::TASK, why)
 }

@@ -2,7 +2,8 @@
 
 use super::LogInput;
 use crate::connectors::{
-    FetchBounds, Fetched, Input, OpenAt, Polled, Progress, Ready, Source, SourceError,
+    FetchBounds, Fetched, Input, MessageName, OpenAt, Polled, Progress, Ready, Source, SourceError,
+    write_lines,
 };
 use crate::model::letter::{self, Letter};
 use crate::model::{HeadersColumn, InputIndex, Messages, Origin, PartitionId, Position};
@@ -84,7 +85,14 @@ impl Source for ReplaySource {
                 ..fetched
             }),
             Err(reason) => {
-                let raw = fetched.messages.get(0).value.unwrap_or_default().to_vec();
+                // Nothing of it is lost.
+                let name = MessageName {
+                    stream: "",
+                    partition: self.partition.0,
+                    offset: fetched.offsets[0],
+                };
+                let mut raw = Vec::new();
+                write_lines(name, &fetched.messages, &mut raw);
                 Polled::Undecodable {
                     offset: fetched.offsets[0],
                     length: raw.len() as u64,

@@ -1,6 +1,6 @@
 //! A look through the letters of streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::{Found, LetterFilter, LetterId, LetterState, Letters, LettersError, StageLetters};
@@ -15,6 +15,8 @@ pub(super) struct Look<'a> {
     pub(super) letters: &'a Letters,
     pub(super) filter: &'a LetterFilter,
     pub(super) left: u64,
+    /// The letters that were found of those that are named.
+    pub(super) named: BTreeSet<LetterId>,
     pub(super) each: &'a mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
 }
 
@@ -37,13 +39,13 @@ impl Look<'_> {
         for partition in (first..stream.partitions).map(PartitionId) {
             let (oldest, end) = view.log_bounds(stream.id, partition);
             let after = after.filter(|after| after.partition == partition);
-            let oldest = after.map_or(oldest, |after| oldest.max(after.offset + 1));
+            let oldest = after.map_or(oldest, |after| oldest.max(after.offset.saturating_add(1)));
             let ids = self.filter.ids.iter();
             let ids = ids.filter(|id| id.stream == name && id.partition == partition);
             let ranges: Vec<_> = match self.filter.ids.is_empty() {
                 true => vec![(oldest, end, Deleted::PassedOver)],
                 false => ids
-                    .map(|id| (id.offset, id.offset + 1, Deleted::Refused))
+                    .map(|id| (id.offset, id.offset.saturating_add(1), Deleted::Refused))
                     .collect(),
             };
             for (first, end, deleted) in ranges {
@@ -106,7 +108,7 @@ impl Look<'_> {
 
     /// The letter that a message is, if it is meant.
     fn found<'a>(
-        &self,
+        &mut self,
         of: &LettersOf<'a>,
         offset: Offset,
         message: MessageRef<'a>,
@@ -119,6 +121,14 @@ impl Look<'_> {
         let name = letter.text(letter::STAGE)?;
         let stage = of.stages.iter().find(|stage| stage.stage == name)?;
         let filter = self.filter;
+        let id = LetterId {
+            stream: of.name.to_owned(),
+            partition: of.partition,
+            offset,
+        };
+        if !filter.ids.is_empty() {
+            self.named.insert(id.clone());
+        }
         let is = |wanted: &Option<String>, name| {
             let wanted = wanted.as_deref();
             wanted.is_none_or(|wanted| letter.text(name) == Some(wanted))
@@ -139,13 +149,9 @@ impl Look<'_> {
             && filter.since.is_none_or(after)
             && filter.until.is_none_or(before)
             && filter.state.is_none_or(|wanted| wanted == state);
-        is_meant.then(|| Found {
+        is_meant.then_some(Found {
             stage,
-            id: LetterId {
-                stream: of.name.to_owned(),
-                partition: of.partition,
-                offset,
-            },
+            id,
             key: (of.stream, of.partition, offset),
             state,
             message,

@@ -6,7 +6,7 @@
 mod look;
 mod replay;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -226,6 +226,7 @@ impl Letters {
             letters: self,
             filter,
             left: filter.limit.unwrap_or(u64::MAX),
+            named: BTreeSet::new(),
             each,
         };
         let after = filter.after.as_ref().map(|after| &*after.stream);
@@ -234,9 +235,15 @@ impl Letters {
             left.filter(|(stream, _)| after.is_none_or(|after| *stream >= after))
         {
             if look.stream(stream, &stages)?.is_break() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        match filter.ids.iter().find(|id| !look.named.contains(*id)) {
+            Some(id) => {
+                let why = format!("there is no letter {}", String::from(id.clone()));
+                Err(LettersError::Refused(why))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -147,14 +147,21 @@ impl Letters {
         take: impl Fn(&mut Writes<E, W>, Found<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut failed = None;
-        self.each(filter, &mut |found| {
+        let (all, mut left) = without_limit(filter);
+        self.each(&all, &mut |found| {
             if found.state != LetterState::Open {
                 writes.outcome.already += 1;
-            } else if is_meant(&found)
-                && let Err(error) = take(writes, found)
-            {
-                failed = Some(error);
+                return ControlFlow::Continue(());
+            }
+            if left == 0 {
                 return ControlFlow::Break(());
+            }
+            if is_meant(&found) {
+                left -= 1;
+                if let Err(error) = take(writes, found) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
             }
             ControlFlow::Continue(())
         })?;
@@ -164,8 +171,13 @@ impl Letters {
     /// The keys of the open letters that are meant, and those without a key.
     fn meant(&self, filter: &LetterFilter) -> Result<Meant, LettersError> {
         let mut meant = Meant::default();
-        self.each(filter, &mut |found| {
+        let (all, mut left) = without_limit(filter);
+        self.each(&all, &mut |found| {
             if found.state == LetterState::Open {
+                if left == 0 {
+                    return ControlFlow::Break(());
+                }
+                left -= 1;
                 match (found.message.key, found.letter.origin()) {
                     (Some(key), Ok(origin)) => {
                         meant.keys.insert((origin.partition, key.to_vec()));
@@ -214,24 +226,10 @@ impl Letters {
         let id = line.id.as_ref();
         let id = id.filter(|id| stage.in_log && id.stream == stage.stream);
         let mark = match id {
-            Some(id) => {
-                let catalog = self.view.catalog().map_err(|error| error.to_string())?;
-                let stream = catalog.streams.get(&id.stream).map(|stream| stream.id);
-                stream.map(|stream| (stream, id.partition, id.offset))
-            }
+            Some(id) => Some(self.same_letter(id, line, stage)?),
+            None if stage.in_order => return Err("with `dead-letter-order = \"key\"` a letter names its place (`stream`, `partition`, `offset`), so that its key waits no more".to_owned()),
             None => None,
         };
-        if stage.in_order {
-            let same = id
-                .filter(|_| mark.is_some())
-                .map(|id| self.has_key(id, line));
-            match same {
-                Some(Ok(true)) => {}
-                Some(Ok(false)) => return Err("its key is another than the letter has, and with `dead-letter-order = \"key\"` that key waits".to_owned()),
-                Some(Err(why)) => return Err(why.to_string()),
-                None => return Err("with `dead-letter-order = \"key\"` a letter names its place (`stream`, `partition`, `offset`), so that its key waits no more".to_owned()),
-            }
-        }
         let letter = QueuedLetter {
             mark,
             partition,
@@ -241,18 +239,31 @@ impl Letters {
         Ok((queue, letter))
     }
 
-    /// Whether a letter of the log has the key of a typed one.
-    fn has_key(&self, id: &LetterId, line: &TypedLetter) -> Result<bool, LettersError> {
+    /// The place in the log of a typed letter, which must be the same that is there, but for what may be edited.
+    fn same_letter(
+        &self,
+        id: &LetterId,
+        line: &TypedLetter,
+        stage: &StageLetters,
+    ) -> Result<LetterKey, String> {
         let filter = LetterFilter {
             ids: vec![id.clone()],
             ..LetterFilter::default()
         };
-        let mut same = false;
-        self.each(&filter, &mut |found| {
-            same = found.message.key == line.message.key(0);
+        let typed = Letter::of(line.message.get(0));
+        let origin = typed.as_ref().map(Letter::origin);
+        let mut same = Err("the log has another letter in its place: remove `stream`, `partition` and `offset`, or take the line from this job".to_owned());
+        let found = self.each(&filter, &mut |found| {
+            if Some(found.letter.origin()) == origin {
+                same = match !stage.in_order || found.message.key == line.message.key(0) {
+                    true => Ok(found.key),
+                    false => Err("its key is another than the letter has, and with `dead-letter-order = \"key\"` that key waits".to_owned()),
+                };
+            }
             ControlFlow::Continue(())
-        })?;
-        Ok(same)
+        });
+        found.map_err(|error| error.to_string())?;
+        same
     }
 
     /// The replay queue of each stage.
@@ -266,6 +277,15 @@ impl Letters {
         };
         Ok(self.stages.iter().filter_map(queue).collect())
     }
+}
+
+/// A filter without its limit, which is about letters that are open, and that limit.
+fn without_limit(filter: &LetterFilter) -> (LetterFilter, u64) {
+    let all = LetterFilter {
+        limit: None,
+        ..filter.clone()
+    };
+    (all, filter.limit.unwrap_or(u64::MAX))
 }
 
 /// A letter that was typed in.

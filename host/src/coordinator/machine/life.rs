@@ -31,7 +31,8 @@ impl Machine {
     pub(super) fn held(&mut self, task: TaskIndex) {
         let next = match self.tasks.phase(task) {
             Phase::Running => Phase::Held,
-            Phase::Restoring => Phase::NotMade,
+            // Until somebody wants it made again.
+            Phase::Restoring => Phase::Suspended,
             // One that was asked to stop may be held before it does.
             _ => return,
         };

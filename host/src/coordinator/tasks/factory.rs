@@ -192,6 +192,13 @@ impl TaskFactory {
             readers.push(reader);
             inputs.push(entry);
         }
+        if self.options.skips.is_some() {
+            // Nothing else is read.
+            let held = record.held.as_ref().and_then(|held| held.message);
+            let is_held = |input: &InputEntry| held.is_some_and(|(stream, _)| stream == input.id);
+            let mut is_read = inputs.iter().map(is_held);
+            readers.retain(|_| is_read.next().unwrap_or(false));
+        }
         let options = TaskOptions {
             info,
             inputs: all

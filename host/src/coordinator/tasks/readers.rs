@@ -24,6 +24,8 @@ pub(in crate::coordinator) struct ReaderFigures {
     pub(in crate::coordinator) known: AtomicBool,
     /// Messages that were gone before they were read.
     pub(in crate::coordinator) skipped: AtomicU64,
+    /// How often it read again after it had failed.
+    pub(in crate::coordinator) restarts: AtomicU64,
     /// It has read all there is, for now.
     pub(in crate::coordinator) idle: AtomicBool,
     /// It has read all there will be.
@@ -114,6 +116,8 @@ impl Reader {
                 return self.arrive(Arrival::Failed(error));
             }
             failures += 1;
+            self.figures.restarts.fetch_add(1, Ordering::Relaxed);
+            self.figures.idle.store(false, Ordering::Release);
             let wait = self.backoff.wait(failures, rand::random());
             let wait = wait.unwrap_or_default();
             tracing::warn!(
