@@ -25,6 +25,8 @@ pub mod state;
 
 pub mod task;
 
+pub mod crumbs;
+
 pub mod scheduler;
 
 pub mod runtime;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Job, components, in_repository};
+use crate::harness::{Job, components, host, in_repository};
 
 fn example(name: &str) -> Job {
     let folder = in_repository(&format!("examples/{name}"));
@@ -117,4 +117,24 @@ fn flight_delays() {
         entries(&job, "by-origin") == expected("flight-delays", "by-origin.tsv"),
         "the store differs"
     );
+}
+
+/// The script that a person can watch: a guest with a bug and damaged rows, mended and replayed, equal a clean run.
+#[test]
+fn poison() {
+    let done = Command::new(in_repository("examples/poison/watch"))
+        .env("HOST", host())
+        .env("COMPONENTS", components())
+        .output()
+        .expect("the script");
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    for text in [
+        "state and output are equal",
+        "attempt to divide by zero",
+        "src/lib.rs",
+        "is no number of minutes",
+    ] {
+        assert!(said.contains(text), "{text:?} is not in: {said}");
+    }
 }

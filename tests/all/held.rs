@@ -410,3 +410,25 @@ fn a_job_that_ends_when_it_is_idle_waits_for_a_task_that_tries_again() {
     running.ends().expect(0);
     assert_eq!(job.values("out").len(), 2);
 }
+
+#[test]
+fn of_many_who_skip_at_once_one_does() {
+    let job = obeying("");
+    fed(&job, &["a", "panic x", "c"]);
+    job.call(&["run", "--until-idle"]).expect(3);
+    let skip = || job.call(&["task", "skip", "count/0"]).code;
+    let codes = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(skip)).collect();
+        let codes = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a code"));
+        codes.collect::<Vec<_>>()
+    });
+    assert_eq!(
+        codes.iter().filter(|code| **code == 0).count(),
+        1,
+        "{codes:?}"
+    );
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["a 1", "c 2"]);
+}

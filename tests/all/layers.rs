@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["model", "disk", "state", "records", "epoch", "connectors"],
     ),
     ("runtime", &["model", "state"]),
+    ("crumbs", &["model"]),
     (
         "task",
         &[
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "epoch",
             "connectors",
             "runtime",
+            "crumbs",
         ],
     ),
     ("scheduler", &["model", "epoch", "runtime", "task"]),
@@ -43,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "task",
             "scheduler",
+            "crumbs",
         ],
     ),
     (
@@ -71,6 +74,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "coordinator",
             "admin",
             "config",
+            "crumbs",
         ],
     ),
 ];

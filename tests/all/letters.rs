@@ -415,3 +415,70 @@ fn each_key_is_processed_in_its_order_through_letters_replays_and_kills() {
         running.terminate().expect(0);
     }
 }
+
+/// A key that waits is not forgotten by another job file, and a key that is freed in the replay queue is freed before the task is held.
+#[test]
+fn keys_that_wait_are_freed_by_replays_and_drops_alone() {
+    let job = mendable(
+        &one_partition("{guest:ordered}"),
+        "dead-letter-order = \"key\"",
+    );
+    let line = |key: usize, value: &str| format!("{{\"key\":\"k{key}\",\"value\":\"{value}\"}}\n");
+    let bad = "reject-without /here/there";
+    let lines = line(1, bad) + &line(1, "m 1");
+    job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let text = job.text("job.toml");
+    job.write(
+        "job.toml",
+        text.replace("order = \"key\"", "order = \"message\"")
+            .as_bytes(),
+    );
+    job.call(&["run", "--until-idle"])
+        .expect(4)
+        .says("keys of task count/0 wait for their dead letters");
+    job.write("job.toml", text.as_bytes());
+    job.call(&["dlq", "drop", "--all"]).expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    job.write(
+        "job.toml",
+        text.replace("order = \"key\"", "order = \"message\"")
+            .as_bytes(),
+    );
+    job.call(&["run", "--until-idle"]).expect(0);
+    job.write("job.toml", text.as_bytes());
+    // As many keys wait as may.
+    let lines: String = (0..10_010).map(|key| line(key, bad)).collect();
+    job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
+        .expect(0);
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("(parked)");
+    job.call(&["dlq", "drop", "--limit", "100"]).expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(letters(&job).len(), 2 + 10_010);
+}
+
+#[test]
+fn a_replayed_letter_that_holds_a_task_is_known_by_its_own_place() {
+    let job = mendable(&one_partition("{guest:obey}"), "");
+    fed(&job, &["a", "panic-without /here/there"]);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let text = job
+        .text("job.toml")
+        .replace("dead-letters", "on-fault = \"fail\"\ndead-letters");
+    job.write("job.toml", text.as_bytes());
+    job.call(&["dlq", "replay"]).expect(0);
+    job.call(&["run", "--until-idle"])
+        .expect(3)
+        .says("stopped at stream \"in\", offset 1 (trap)");
+    let held = &job.json(&["task", "list"])[0]["held"];
+    assert_eq!(
+        (&held["stream"], &held["offset"]),
+        (&"in".into(), &1.into())
+    );
+    assert_eq!(job.json(&["task", "skip", "count/0"])[0]["offset"], 1);
+    assert_eq!(letters(&job).len(), 2);
+    job.call(&["run", "--until-idle"]).expect(0);
+}

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `STEPS_LOG` | append the name of each step to this file |
 //! | `STEPS_ABORT` | `AT`: end the process, as a crash does |
+//! | `STEPS_DIE` | `AT`: abort, as a host does that finds itself broken |
 //! | `STEPS_PANIC` | `AT`: panic |
 //! | `STEPS_CUT` | `WHAT:AT`: forget what is not synced, as a power cut does, and end the process. `all`; `content`: of files, but names are kept |
 //! | `STEPS_FAIL` | `EIO:AT` or `ENOSPC:AT`: from then on everything fails with that error |
@@ -61,9 +62,19 @@ impl At {
     }
 }
 
+/// Ends the process without a word, as a crash of the machine does.
+fn end() -> ! {
+    let own = rustix::process::getpid();
+    let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+    loop {
+        std::thread::park();
+    }
+}
+
 struct Watched {
     log: Option<Mutex<File>>,
     abort: Option<At>,
+    die: Option<At>,
     panic: Option<At>,
     cut: Option<(Forgets, At)>,
     fail: Option<Fail>,
@@ -89,6 +100,9 @@ impl Watched {
             writeln!(log, "{name}").expect("the log can be written");
         }
         if self.abort.as_ref().is_some_and(|at| at.is(name)) {
+            end();
+        }
+        if self.die.as_ref().is_some_and(|at| at.is(name)) {
             std::process::abort();
         }
         assert!(
@@ -101,7 +115,7 @@ impl Watched {
             // Nobody else goes on: the lock is never given back.
             let mut unsynced = self.unsynced.lock().expect("the journal's lock");
             unsynced.forget(*forgets);
-            std::process::abort();
+            end();
         }
         if let Some(fail) = &self.fail {
             let is_now = fail.at.is(name);
@@ -195,6 +209,7 @@ fn main() -> ExitCode {
     let steps = Watched {
         log,
         abort: of("STEPS_ABORT").map(|at| At::parse(&at)),
+        die: of("STEPS_DIE").map(|at| At::parse(&at)),
         panic: of("STEPS_PANIC").map(|at| At::parse(&at)),
         cut,
         fail,

@@ -108,7 +108,7 @@ impl Held {
         Held {
             stream,
             partition,
-            offset: held.message.map(|(_, offset)| offset),
+            offset: held.place().map(|(_, offset)| offset),
             kind: held.kind.clone(),
             reason: held.reason.clone(),
             detail: held.detail.clone(),
@@ -380,7 +380,7 @@ fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> 
         }
         .to_owned(),
         held: task.record.held.as_ref().map(|held| {
-            let stream = held.message.and_then(|(stream, _)| name_of(stream));
+            let stream = held.place().and_then(|(stream, _)| name_of(stream));
             Held::new(stream, task.id.partition.0, held)
         }),
         faults: task.record.counts.faults,

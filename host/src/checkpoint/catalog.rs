@@ -12,7 +12,7 @@ use super::OpenError;
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
 use crate::records::{self, Encoded, StageRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
-use crate::state::{Db, Family, StateError, WriteSet};
+use crate::state::{Db, Family, Order, StateError, WriteSet};
 
 /// What a job declares, as far as the state directory is concerned.
 #[derive(Debug, Clone, Default)]
@@ -125,6 +125,11 @@ impl Catalog {
         }
         let mut catalog = Catalog::default();
         catalog.resolve_stages(&known, shape, drops, &mut differences);
+        let waiting = keys_that_wait(&known, db, shape);
+        differences.extend(waiting.map_err(|source| OpenError::State {
+            path: path.to_owned(),
+            source,
+        })?);
         catalog.resolve_streams(&known, &shape.streams, &mut differences);
         catalog.unless(path, &differences)
     }
@@ -347,4 +352,30 @@ impl Catalog {
             }
         }
     }
+}
+
+/// Stages that no longer keep the order of keys, and have keys that wait for their letters.
+fn keys_that_wait(known: &Catalog, db: &Db, shape: &JobShape) -> Result<Vec<String>, StateError> {
+    let mut differences = Vec::new();
+    for (name, record) in &known.stages {
+        let declared = shape.stages.get(name);
+        let gone = declared.is_some_and(|stage| !stage.stores.contains(StageRecord::PARKED));
+        let Some(store) = record.stores.get(StageRecord::PARKED).filter(|_| gone) else {
+            continue;
+        };
+        for partition in (0..record.partitions).map(PartitionId) {
+            let task = TaskId {
+                stage: record.id,
+                partition,
+            };
+            let (lower, upper) = StorePrefix::new(task, *store).range(None, None);
+            let walk = db.walk(Family::State, lower, upper, Order::Up);
+            if walk.entry()?.is_some() {
+                differences.push(format!(
+                    "keys of task {name}/{partition} wait for their dead letters, and `dead-letter-order` is \"key\" no more: replay or drop the letters first, and run once more"
+                ));
+            }
+        }
+    }
+    Ok(differences)
 }

@@ -231,7 +231,10 @@ fn say(global: &Global, outcome: &Outcome, what: &str, dry_run: bool) -> Result<
         };
         let mut text = format!("{} {letters}{would} {what}", outcome.done);
         if outcome.already > 0 {
-            text += &format!("; {} were replayed or dropped before", outcome.already);
+            text += &format!(
+                "; {} were queued, replayed or dropped before",
+                outcome.already
+            );
         }
         output::text(&(text + "\n"))?;
     }

@@ -17,6 +17,7 @@ use crate::checkpoint::Holder;
 use crate::config::{Job, Look};
 use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
+use crate::crumbs;
 use crate::disk::Disk;
 use crate::runtime::is_in_call;
 
@@ -44,6 +45,8 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Failure> {
     stderr::start_queue();
+    // Before wasmtime handles signals.
+    crumbs::watch();
     // The recorded component is kept, whatever became of the file.
     let look = match args.pinned {
         true => Look::Folders,
@@ -76,12 +79,7 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     }
     assemble::check_components(&options)?;
     abort_on_panic();
-    let listener = job.general.listen.as_ref().map(|listen| {
-        control
-            .block_on(tokio::net::TcpListener::bind(**listen))
-            .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
-    });
-    let listener = listener.transpose()?;
+    let listener = listen(&job, &control)?;
     let socket = bind_socket();
     if let Some((place, _)) = &socket {
         let _ = opened.socket.set(place.path().to_owned());
@@ -110,6 +108,16 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     io.shutdown_background();
     control.shutdown_background();
     end(&job, report)
+}
+
+/// The listener for `listen`, if the job has one.
+fn listen(job: &Job, control: &Runtime) -> Result<Option<tokio::net::TcpListener>, Failure> {
+    let listener = job.general.listen.as_ref().map(|listen| {
+        control
+            .block_on(tokio::net::TcpListener::bind(**listen))
+            .map_err(|error| Failure::new(exit::USAGE, format!("listen on {}: {error}", **listen)))
+    });
+    listener.transpose()
 }
 
 fn refuse_state(job: &Job) -> Result<(), Failure> {

@@ -547,6 +547,7 @@ impl Coordinator {
             let began = self.draining.unwrap_or_else(Instant::now);
             self.scheduler.stop(began + self.timeouts.drain);
             self.commit.stop();
+            self.factory.close();
         }
         Report {
             stuck,

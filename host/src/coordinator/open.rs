@@ -12,7 +12,7 @@ use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
 use super::options::{JobOptions, Reads, StageOptions, Writes};
 use super::status::Figures;
-use super::tasks::{Made, TaskFactory};
+use super::tasks::{Made, TaskEntry, TaskFactory};
 use super::view::View;
 use super::{Coordinator, StreamEntry, Timeouts, Waiting};
 use crate::checkpoint::catalog::Catalog;
@@ -22,6 +22,7 @@ use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{Committer, CommitterOptions, Holder, OpenError};
 use crate::connectors::log::start_of;
+use crate::crumbs::Crumbs;
 use crate::disk::DiskError;
 use crate::model::{PartitionId, Position, StartAt, TaskId};
 use crate::records::{self, OutboxRecord, TaskRecord};
@@ -39,12 +40,15 @@ pub(super) fn open(
     let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
     let options = Arc::new(options);
     let logs = committer.logs();
+    let crumbs = Crumbs::open(&path.join("crumbs"))
+        .map_err(DiskError::of("open the file `crumbs` of", &path))?;
     let factory = TaskFactory::new(
         Arc::clone(&options),
         Arc::clone(&db),
         Arc::clone(&cache),
         catalog,
         Arc::clone(&logs),
+        Arc::new(crumbs),
     );
     let made: Result<Vec<Made>, _> = factory.specs().map(|spec| factory.make(spec)).collect();
     let made = made.map_err(|source| OpenError::State {
@@ -57,13 +61,7 @@ pub(super) fn open(
     let figures = new_figures(&options, &committer, &factory, cache, db);
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = start_commit(committer, &options, &hurry, sender.clone());
-    let mut tasks = Vec::new();
-    for made in made {
-        let (place, mut entry) = (scheduler.add_place(), made.entry);
-        scheduler.put(place, made.task);
-        entry.read(made.readers, place, &scheduler.waker(), io);
-        tasks.push(entry);
-    }
+    let tasks = put(made, &options, &scheduler, io);
     Ok(Coordinator {
         machine,
         mail,
@@ -94,6 +92,27 @@ pub(super) fn open(
         hurry,
         round_robin: 0,
     })
+}
+
+/// The tasks take their places, and are read for.
+fn put(
+    made: Vec<Made>,
+    options: &JobOptions,
+    scheduler: &Scheduler,
+    io: &tokio::runtime::Handle,
+) -> Vec<TaskEntry> {
+    let mut tasks = Vec::new();
+    for made in made {
+        let (place, mut entry) = (scheduler.add_place(), made.entry);
+        scheduler.put(place, made.task);
+        entry.read(made.readers, place, &scheduler.waker(), io);
+        if options.skips.is_some() {
+            // It may have nothing to read.
+            scheduler.waker().wake(place);
+        }
+        tasks.push(entry);
+    }
+    tasks
 }
 
 /// Takes over the state directory, or makes it, and writes down what is new in the job.

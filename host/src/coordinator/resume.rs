@@ -52,7 +52,7 @@ impl Coordinator {
             return Err(format!("task {name} is not held"));
         };
         let held = entry.figures.held();
-        let message = held.and_then(|held| held.message).map(|(stream, offset)| {
+        let message = held.and_then(|held| held.place()).map(|(stream, offset)| {
             let input = entry.inputs.iter().find(|input| input.id == stream);
             let stream = input.map(|input| input.stream.clone());
             (stream.unwrap_or_default(), offset)

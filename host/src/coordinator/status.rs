@@ -198,7 +198,7 @@ impl Coordinator {
 
     /// The name of the stream with the message that a task is held at.
     fn held_stream(&self, task: &TaskEntry, held: &Held) -> Option<String> {
-        let (stream, _) = held.message?;
+        let (stream, _) = held.place()?;
         let mut inputs = task.inputs.iter();
         inputs
             .find(|input| input.id == stream)

@@ -71,6 +71,15 @@ pub struct Held {
     pub detail: String,
     /// The message, if there is one: it can be skipped.
     pub message: Option<(StreamId, Offset)>,
+    /// Where it was read first, if it is replayed.
+    pub origin: Option<(StreamId, Offset)>,
+}
+
+impl Held {
+    /// The place of the message as a person knows it.
+    pub fn place(&self) -> Option<(StreamId, Offset)> {
+        self.origin.or(self.message)
+    }
 }
 
 impl Record for TaskRecord {
@@ -167,6 +176,7 @@ mod tests {
                 reason: "r".into(),
                 detail: "d".into(),
                 message: Some((StreamId(2), 70_000)),
+                origin: Some((StreamId(1), 5)),
             }),
             ..record()
         };
@@ -177,7 +187,7 @@ mod tests {
                 "7461736b2f000100000102",
                 "0205ac02888e98a8c0e0808101d00f010102f0a204010209080103040a0101ac02030201e7070405\
                  01a01f04747261700172016401\
-                 02f0a204",
+                 02f0a204010105",
             ),
         );
     }

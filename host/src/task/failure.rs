@@ -54,6 +54,11 @@ pub enum Cause {
         /// The later one.
         offset: Offset,
     },
+    /// The process died with a message in a call.
+    Crash {
+        /// How often.
+        deaths: u32,
+    },
     /// An input could not be read.
     Source(Arc<SourceError>),
     /// The task could not be made from what is committed of it.
@@ -72,8 +77,10 @@ impl Cause {
             Cause::Fault(fault) => fault.kind.name(),
             Cause::Rejected { .. } => "rejected",
             Cause::Undecodable { .. } => "undecodable",
-            Cause::Breaker { .. } | Cause::Parked { .. } => "breaker",
+            Cause::Breaker { .. } => "breaker",
+            Cause::Parked { .. } => "parked",
             Cause::Split { .. } => "behind",
+            Cause::Crash { .. } => "crash",
             Cause::Source(_) => "source",
             Cause::Restore(_) => "host",
             Cause::Stop(_) => "stop",
@@ -89,7 +96,8 @@ impl Cause {
             | Cause::Undecodable { .. }
             | Cause::Breaker { .. }
             | Cause::Parked { .. }
-            | Cause::Split { .. } => true,
+            | Cause::Split { .. }
+            | Cause::Crash { .. } => true,
             Cause::Source(_) | Cause::Restore(_) | Cause::Stop(_) | Cause::OnEnd(_) => false,
         }
     }
@@ -147,6 +155,10 @@ impl fmt::Display for Cause {
             Cause::Split { offset } => {
                 write!(f, "offset {offset} follows a dead letter of its key")
             }
+            Cause::Crash { deaths } => write!(
+                f,
+                "the process died {deaths} times with the message in a call: it aborted, got a fatal signal, or was killed because memory was short"
+            ),
             Cause::Source(error) => f.write_str(&short(&shown::chain(&**error))),
             Cause::Restore(error) => {
                 let why = shown::chain(&**error);

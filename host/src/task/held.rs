@@ -124,12 +124,14 @@ impl Task {
         let before = self.held_before.take();
         let before = before.filter(|held| message.is_some() && held.message == message);
         let now = self.options.clock.now_ms();
+        let origin = self.origin.take().filter(|_| message.is_some());
         let held = Held {
             since: before.map_or(now, |held| held.since),
             kind: cause.kind().to_owned(),
             reason: cause.sentence(),
             detail: cause.detail(),
             message,
+            origin: origin.map(|(input, offset)| (self.stream_of(input).1, offset)),
         };
         self.figures.note_held(Some(held.clone()));
         self.record.held = Some(held);
@@ -137,8 +139,11 @@ impl Task {
         Outcome::Failed(Box::new(TaskFailure {
             stage: self.options.info.stage.clone(),
             task: self.name(),
-            stream: input.map(|input| self.stream_of(input).0.clone()),
-            offsets,
+            stream: origin
+                .map(|(input, _)| input)
+                .or(input)
+                .map(|input| self.stream_of(input).0.clone()),
+            offsets: origin.map(|(_, offset)| (offset, offset)).or(offsets),
             waits: self.options.rules.when_held == WhenHeld::Wait,
             cause,
         }))

@@ -150,6 +150,14 @@ impl Isolation {
         self.alone = None;
     }
 
+    /// There are no suspects: who failed will fail again.
+    pub(super) fn forget(&mut self) {
+        self.together = 0;
+        self.suspects = 0;
+        self.singles = 0;
+        self.alone = None;
+    }
+
     /// How many messages are tried together at most, if there is a bound.
     pub(super) fn limit(&self) -> Option<usize> {
         self.limit.as_ref().map(|limit| limit.messages)

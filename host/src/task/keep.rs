@@ -55,6 +55,7 @@ impl Task {
             self.put_back(rest, (start_detail, end_detail));
         }
         self.keep_position(batch.input, Position { next, detail });
+        self.clear_suspects(batch, done);
         // The rest may be of a later time, and is not processed.
         let latest = latest(&batch.messages.timestamps[..done]);
         // Before the first it is 0, and a first one may be older than the epoch of Unix.

@@ -7,6 +7,7 @@
 //! Invariants: a batch is wholly kept or wholly undone; the position moves with the batch and never without; a held task
 //! keeps its last good batch, and does nothing more until it is resumed.
 
+mod careful;
 mod dead_letter;
 mod failure;
 mod figures;
@@ -26,6 +27,7 @@ mod step;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use careful::suspects;
 pub use failure::{Cause, TaskFailure};
 pub use figures::{Doing, TaskFigures};
 use groups::Groups;
@@ -40,8 +42,9 @@ use policy::Rejected;
 pub use rules::{Backoff, Breaker, Policy, Rules, WhenHeld};
 pub use step::{Outcome, StepControl};
 
+use crate::crumbs::{Crumbs, Suspects};
 use crate::epoch::SealedTask;
-use crate::model::{Clock, InputIndex, OutputIndex, StreamId, TaskId};
+use crate::model::{Clock, InputIndex, Offset, OutputIndex, StreamId, TaskId};
 use crate::records::{Held, TaskRecord};
 use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
 
@@ -70,6 +73,8 @@ pub struct TaskOptions {
     pub batch_messages: usize,
     /// The message that it was held at is passed over, and nothing else is done before that.
     pub skips_held: bool,
+    /// Where it says what it takes, so that a death of the process is understood.
+    pub crumbs: Arc<Crumbs>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -93,10 +98,16 @@ pub struct Task {
     spares_one: bool,
     /// What the running batch adds to the counts.
     pending: Pending,
+    /// Where the replayed message was read first that it is about to be held at.
+    origin: Option<(InputIndex, Offset)>,
     /// What it was held at when it was made, or last.
     held_before: Option<Held>,
     /// A message that is passed over, and comes next.
     skip: Option<Skip>,
+    /// The replay queue is read to its end before anything else: it may free keys that are parked.
+    queue_first: bool,
+    /// Messages at one of which the process may have died.
+    suspects: Vec<Suspects>,
     /// What it has met before.
     groups: Groups,
     /// The keys that wait for a letter, if the order of keys is kept.
@@ -169,6 +180,7 @@ impl Task {
         });
         let streams = options.inputs.iter().map(|(_, stream)| *stream);
         let figures = Arc::new(TaskFigures::new(&record, streams, options.batch_messages));
+        let suspects = suspects(&options, &record);
         let attempts = options.rules.attempts;
         figures.note_parked(parked.as_ref().map_or(0, Parked::len));
         Task {
@@ -182,8 +194,11 @@ impl Task {
             not_before: None,
             spares_one: true,
             pending: Pending::default(),
+            origin: None,
             held_before,
             skip,
+            queue_first: false,
+            suspects,
             groups: Groups::default(),
             parked,
             inbox,

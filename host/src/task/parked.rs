@@ -102,6 +102,22 @@ pub(super) enum Front {
     Drop(usize),
     /// Somebody wants the first to be passed over.
     Skip(Skip),
+    /// The process may have died at the first, and no other call may run with it.
+    Alone,
+    /// The process has died so often with the first alone in a call.
+    Died(u32),
+}
+
+impl Front {
+    /// What may be done where the process may have died at a message.
+    pub(super) fn and(self, careful: Front) -> Front {
+        match (self, careful) {
+            (Front::Process(one), Front::Process(other)) => Front::Process(one.min(other)),
+            (Front::Process(_), careful) => careful,
+            // No guest is called.
+            (passes, _) => passes,
+        }
+    }
 }
 
 fn entry(key: &[u8], stream: StreamId, offset: Offset) -> Vec<u8> {

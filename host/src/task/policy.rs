@@ -208,7 +208,7 @@ impl Task {
     }
 
     /// What becomes of a message that is at fault.
-    fn condemn(&self, cause: Cause, batch: &Batch) -> Answer {
+    pub(super) fn condemn(&self, cause: Cause, batch: &Batch) -> Answer {
         let (rules, offset) = (&self.options.rules, batch.offsets[0]);
         if rules.on_fault == Policy::Fail {
             return Answer::Hold(cause);

@@ -55,9 +55,12 @@ impl Task {
         if self.life == Life::Held || self.still_waits() {
             return Outcome::Idle;
         }
-        let arrival = match self.isolation.has_suspects() || self.skip.is_some() {
-            true => self.inbox.next_of(self.suspected),
-            false => self.inbox.next(),
+        if self.options.skips_held && self.skip.is_none() {
+            return self.finds_nothing_to_skip();
+        }
+        let arrival = match self.only_lane() {
+            Some(input) => self.inbox.next_of(input),
+            None => self.inbox.next(),
         };
         if let Some((input, arrival)) = arrival {
             let outcome = self.take(input, arrival, control);
@@ -66,13 +69,33 @@ impl Task {
                 false => outcome,
             };
         }
-        if self.options.skips_held {
+        if self.options.skips_held || self.queue_first {
             return Outcome::Idle;
         }
         match self.ended.iter().all(|ended| *ended) {
             true => self.end(control),
             false => Outcome::Idle,
         }
+    }
+
+    /// The only input of which something may be taken now.
+    fn only_lane(&mut self) -> Option<InputIndex> {
+        if self.queue_first {
+            match self.queue_has_more() {
+                Some(queue) => return Some(queue),
+                None => self.queue_first = false,
+            }
+        }
+        let pinned = self.isolation.has_suspects() || self.skip.is_some();
+        pinned.then_some(self.suspected)
+    }
+
+    /// The replay queue, if it is not read to its end.
+    fn queue_has_more(&self) -> Option<InputIndex> {
+        let queue = self.options.info.inputs.len();
+        let at = u16::try_from(queue).ok().map(InputIndex)?;
+        let ended = *self.ended.get(queue)?;
+        (!ended || self.inbox.has_arrivals(at)).then_some(at)
     }
 
     fn take(&mut self, input: InputIndex, arrival: Arrival, control: &StepControl) -> Outcome {
@@ -142,9 +165,10 @@ impl Task {
         if skip.is_none() && self.options.skips_held {
             return self.finds_nothing_to_skip();
         }
-        let front = match skip {
-            Some(skip) => Ok(Front::Skip(skip)),
-            None => self.front(&fetched),
+        let front = match (skip, self.careful(&fetched, input.index())) {
+            (Some(skip), _) => Ok(Front::Skip(skip)),
+            (None, None) => self.front(&fetched),
+            (None, Some(careful)) => self.front(&fetched).map(|front| front.and(careful)),
         };
         let front = match front {
             Ok(front) => front,
@@ -157,7 +181,7 @@ impl Task {
         let messages = match front {
             Front::Process(most) => attempt.messages.min(most),
             Front::Follow(messages) | Front::Drop(messages) => messages,
-            Front::Skip(_) => 1,
+            Front::Skip(_) | Front::Alone | Front::Died(_) => 1,
         };
         let fetched = self.front_of(input, fetched, messages);
         let batch = Batch {
@@ -169,10 +193,51 @@ impl Task {
         };
         let details = (fetched.start_detail, fetched.end_detail);
         self.begin_counts();
-        if !matches!(front, Front::Process(_)) {
-            return self.pass(&front, batch, details);
+        match front {
+            Front::Process(_) => self.call_with_crumb(batch, details, attempt, control),
+            Front::Alone => self.call_alone(batch, details, attempt, control),
+            Front::Died(deaths) => {
+                self.begin_batch(latest(&batch.messages.timestamps));
+                let answer = self.condemn(Task::died(deaths), &batch);
+                self.answer(answer, batch, details)
+            }
+            Front::Skip(_) | Front::Follow(_) | Front::Drop(_) => self.pass(&front, batch, details),
         }
-        self.try_out(batch, details, attempt, control)
+    }
+
+    /// Leaves a crumb, which names the batch if the process dies at it.
+    fn call_with_crumb(
+        &mut self,
+        batch: Batch,
+        details: (Option<Detail>, Option<Detail>),
+        attempt: Call,
+        control: &StepControl,
+    ) -> Outcome {
+        let crumbs = Arc::clone(&self.options.crumbs);
+        let careful = crumbs.is_careful();
+        let _one_call = careful.then(|| crumbs.alone());
+        crumbs.begin(&self.crumb(&batch), false);
+        let outcome = self.try_out(batch, details, attempt, control);
+        if careful {
+            crumbs.end();
+        }
+        outcome
+    }
+
+    /// The same while no other call runs in the process.
+    fn call_alone(
+        &mut self,
+        batch: Batch,
+        details: (Option<Detail>, Option<Detail>),
+        attempt: Call,
+        control: &StepControl,
+    ) -> Outcome {
+        let crumbs = Arc::clone(&self.options.crumbs);
+        let _one_call = crumbs.alone();
+        crumbs.begin(&self.crumb(&batch), true);
+        let outcome = self.try_out(batch, details, attempt, control);
+        crumbs.end();
+        outcome
     }
 
     /// Calls the guest with messages, and keeps what comes of it or undoes it.
@@ -235,7 +300,9 @@ impl Task {
         let passed = match front {
             Front::Skip(skip) => self.skip_first(skip, &batch),
             Front::Follow(_) => self.follow(&batch),
-            Front::Drop(_) | Front::Process(_) => self.unpark_replayed(&batch, batch.len()),
+            Front::Drop(_) | Front::Process(_) | Front::Alone | Front::Died(_) => {
+                self.unpark_replayed(&batch, batch.len())
+            }
         };
         if let Err(stopped) = passed {
             self.guest.context_mut().undo_batch();
@@ -314,11 +381,20 @@ impl Task {
                 }
             },
             Answer::TryAgain(wait) | Answer::TryAgainRenewed(wait) => self.wait(wait),
+            Answer::Hold(Cause::Parked { .. }) if self.queue_has_more().is_some() => {
+                // What is dropped or done there may free a key.
+                self.queue_first = true;
+                self.isolation.forget();
+                self.note_isolation();
+                Outcome::Worked
+            }
             Answer::Hold(cause) => {
                 let first = match cause.is_of_a_message() {
                     true => (range.0, range.0),
                     false => range,
                 };
+                let origin = batch.origin.as_ref();
+                self.origin = origin.map(|origin| (origin.input, origin.offsets[0]));
                 self.hold(cause, Some(input), Some(first))
             }
             Answer::Restart(cause) => self.restart(cause, Some(input), Some(range)),

@@ -58,14 +58,12 @@ impl TaskAccess for Tasks<'_> {
         let runtime = assemble::runtime(Some(self.job))?;
         // What is recorded of the stage stays as it is: no code of it runs.
         let mut options = assemble::job(self.job, &runtime, self.disk, &pinned(self.job)?)?;
-        let input = resumed
-            .stream
-            .as_ref()
-            .and_then(|name| options.streams.get(name));
-        if input
-            .and_then(|stream| stream.input())
-            .is_some_and(|input| !input.rewindable())
-        {
+        let stream = resumed.stream.as_ref();
+        let stream = stream.and_then(|name| options.streams.get(name));
+        let input = stream.and_then(|stream| stream.input());
+        let held = found.record.held.as_ref();
+        let is_replayed = held.is_some_and(|held| held.origin.is_some());
+        if !is_replayed && input.is_some_and(|input| !input.rewindable()) {
             let why = format!(
                 "task {task} is held at a message of stream {:?}, which cannot be read again: `wasm-host run` goes on with what comes next",
                 resumed.stream.unwrap_or_default()
@@ -116,7 +114,7 @@ impl Tasks<'_> {
 
     fn resumed(&self, found: &TaskView) -> Result<json::Resumed, Failure> {
         let held = found.record.held.as_ref();
-        let message = match held.and_then(|held| held.message) {
+        let message = match held.and_then(|held| held.place()) {
             None => None,
             Some((stream, offset)) => {
                 let stopped = Stopped::look(self.job)?;
@@ -141,6 +139,8 @@ impl Tasks<'_> {
 }
 
 fn gone(task: &str) -> Failure {
-    let why = format!("the message that task {task} is held at is not there any more");
+    let why = format!(
+        "the message that task {task} was held at is not there any more, or somebody has passed over it meanwhile"
+    );
     Failure::new(exit::TASK, why)
 }

@@ -12,6 +12,7 @@ use crate::checkpoint::logs::Logs;
 use crate::connectors::log::{LogInput, ReplayInput};
 use crate::connectors::{FetchBounds, Input, OpenAt};
 use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions};
+use crate::crumbs::Crumbs;
 use crate::model::{OutputIndex, PartitionId, StartAt, StoreIndex, StreamId, TaskId};
 use crate::records::{self, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
@@ -87,6 +88,7 @@ pub(in crate::coordinator) struct TaskFactory {
     cache: Arc<CleanCache>,
     catalog: Catalog,
     logs: Arc<Logs>,
+    crumbs: Arc<Crumbs>,
     metrics: BTreeMap<String, Arc<StageMetrics>>,
     read_ahead: Arc<ReadAhead>,
     /// What a reader asks for at a time, at most.
@@ -102,6 +104,7 @@ impl TaskFactory {
         cache: Arc<CleanCache>,
         catalog: Catalog,
         logs: Arc<Logs>,
+        crumbs: Arc<Crumbs>,
     ) -> TaskFactory {
         let bytes_max = options.cadence.bytes_max;
         let read_ahead = bytes_max.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
@@ -119,6 +122,7 @@ impl TaskFactory {
             cache,
             catalog,
             logs,
+            crumbs,
         }
     }
 
@@ -143,6 +147,11 @@ impl TaskFactory {
     /// Whether the others go on when a task of its stage is held.
     pub(in crate::coordinator) fn waits(&self, spec: TaskSpec) -> bool {
         self.options.stages[spec.stage].rules.when_held == WhenHeld::Wait
+    }
+
+    /// The process ends in good order.
+    pub(in crate::coordinator) fn close(&self) {
+        self.crumbs.close();
     }
 
     pub(in crate::coordinator) fn catalog(&self) -> &Catalog {
@@ -173,9 +182,7 @@ impl TaskFactory {
         let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
         let info = Arc::new(self.info(stage, id));
         let (ports, dead_letters) = self.ports(stage);
-        let counter =
-            |stream: &StreamId| record.round_robin.get(stream).copied().unwrap_or_default();
-        let round_robin = ports[..info.outputs.len()].iter().map(counter).collect();
+        let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
         let context = TaskContext::new(
             Arc::clone(&info),
             TaskState::new(id, self.stores(stage, id)?),
@@ -193,11 +200,7 @@ impl TaskFactory {
             inputs.push(entry);
         }
         if self.options.skips.is_some() {
-            // Nothing else is read.
-            let held = record.held.as_ref().and_then(|held| held.message);
-            let is_held = |input: &InputEntry| held.is_some_and(|(stream, _)| stream == input.id);
-            let mut is_read = inputs.iter().map(is_held);
-            readers.retain(|_| is_read.next().unwrap_or(false));
+            retain_held(&mut readers, &inputs, &record);
         }
         let options = TaskOptions {
             info,
@@ -210,6 +213,7 @@ impl TaskFactory {
             dead_letters,
             batch_messages: stage.batch_messages,
             skips_held: self.options.skips.is_some(),
+            crumbs: Arc::clone(&self.crumbs),
             clock: Arc::clone(&self.options.clock),
         };
         let processed_before = record.processed;
@@ -382,6 +386,21 @@ impl TaskFactory {
         };
         (reader, entry)
     }
+}
+
+/// Where round robin goes on for each port.
+fn round_robin(record: &TaskRecord, ports: &[StreamId]) -> Vec<u64> {
+    let counter = |stream: &StreamId| record.round_robin.get(stream).copied();
+    let counters = ports.iter().map(counter);
+    counters.map(Option::unwrap_or_default).collect()
+}
+
+/// Keeps only the reader of the input with the message that a task is held at.
+fn retain_held(readers: &mut Vec<PendingReader>, inputs: &[InputEntry], record: &TaskRecord) {
+    let held = record.held.as_ref().and_then(|held| held.message);
+    let is_held = |input: &InputEntry| held.is_some_and(|(stream, _)| stream == input.id);
+    let mut is_read = inputs.iter().map(is_held);
+    readers.retain(|_| is_read.next().unwrap_or(false));
 }
 
 /// The replay queue of a stage as an input: it comes last.

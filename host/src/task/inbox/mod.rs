@@ -134,6 +134,11 @@ impl Inbox {
         arrival
     }
 
+    /// Whether something of an input waits.
+    pub(super) fn has_arrivals(&self, input: InputIndex) -> bool {
+        !self.lanes[input.index()].is_empty()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(Lane::is_empty)
