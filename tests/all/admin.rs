@@ -358,7 +358,7 @@ fn a_folder_for_the_state_keeps_its_mode_and_what_is_in_it_is_private() {
                 names.extend(path.file_name().map(std::ffi::OsStr::to_owned));
             }
             names.sort();
-            assert_eq!(names, ["FORMAT", "code", "db", "lock", "witness"]);
+            assert_eq!(names, ["FORMAT", "code", "crumbs", "db", "lock", "witness"]);
         }
     }
 }

@@ -17,7 +17,7 @@ use case::{
 };
 
 use crate::harness::found::state_dir;
-use crate::harness::{ABORTED, Job, copy, guest, in_repository};
+use crate::harness::{Job, KILLED, copy, guest, in_repository};
 use crate::jobs::COUNT_LOG;
 
 /// The names of steps before which a process was ended.
@@ -316,7 +316,7 @@ fn appending_to_a_stopped_job() -> Aborted {
         if written > usize::from(!was_registered) {
             expected.extend(lines);
         }
-        if done.code == ABORTED {
+        if done.code == KILLED {
             aborted.extend(steps.last().cloned());
             number += 1;
             continue;
@@ -362,7 +362,7 @@ fn retention_of_an_idle_job() -> Aborted {
     });
     for (job, running, step, oldest) in jobs {
         let done = running.wait();
-        assert_eq!(done.code, ABORTED, "{step}: {}", done.stderr);
+        assert_eq!(done.code, KILLED, "{step}: {}", done.stderr);
         let logs = job.json(&["log", "list"]);
         let log = logs
             .iter()

@@ -405,14 +405,25 @@ fn the_state_may_be_a_file_system_of_its_own() {
         names.sort();
         names
     };
-    let state = ["FORMAT", "code", "db", "lock", "lost+found", "witness"];
+    let state = [
+        "FORMAT",
+        "code",
+        "crumbs",
+        "db",
+        "lock",
+        "lost+found",
+        "witness",
+    ];
     assert_eq!(names(folder), state);
     // It cannot be renamed, so what is in it is.
     let done = job.call(&["reset"]).expect(0).says("/reset-");
     let left = names(folder);
     assert_eq!(left[..2], ["lock", "lost+found"], "{}", done.stderr);
     let aside = folder.join(&left[2]);
-    assert_eq!(names(&aside), ["FORMAT", "code", "db", "lock", "witness"]);
+    assert_eq!(
+        names(&aside),
+        ["FORMAT", "code", "crumbs", "db", "lock", "witness"]
+    );
     job.call(&["reset"]).expect(0).says("nothing to reset");
     job.call(&["run", "--until-idle"]).expect(0);
     assert_eq!(job.text("out/out-0-0"), "a 1\na 2\n");

@@ -301,6 +301,76 @@ fn a_guest_reaches_nothing_that_was_not_granted() {
 }
 
 #[test]
+fn granted_variables_are_seen_and_no_others() {
+    let mut job = obey(
+        "on-rejected = \"skip\"\n[stage.capabilities]\nenvironment = [\"SECRET_OF_THE_TEST\"]",
+    );
+    let lines = b"variable SECRET_OF_THE_TEST\nvariable HOME\nvariable PATH\n";
+    job.feed(&["log", "produce", "in"], lines).expect(0);
+    job.call(&["run", "--until-idle"])
+        .expect(2)
+        .says("the environment variable SECRET_OF_THE_TEST is not set");
+    job.env("SECRET_OF_THE_TEST", "s3cret");
+    let shown = job.call(&["validate"]).expect(0);
+    assert!(
+        shown.stdout.contains("SECRET_OF_THE_TEST"),
+        "{}",
+        shown.stdout
+    );
+    assert!(!shown.stdout.contains("s3cret"), "{}", shown.stdout);
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(job.values("out"), ["s3cret"]);
+}
+
+#[test]
+fn with_store_time_the_messages_of_a_batch_see_one_time() {
+    for (clocks, same) in [("real", false), ("store-time", true)] {
+        let job = obey(&format!("[stage.capabilities]\nclocks = \"{clocks}\""));
+        // One batch.
+        let text = job.text("job.toml");
+        let text = text.replace("\"50ms\"", "\"10s\"\nearly = false");
+        let text = text.replace("batch-messages = 1\n", "");
+        job.write("job.toml", text.as_bytes());
+        job.feed(
+            &["log", "produce", "in"],
+            b"clock\nburn 20\nsleep 20\nclock\n",
+        )
+        .expect(0);
+        job.call(&["run", "--until-idle"]).expect(0);
+        let times = job.values("out");
+        assert_eq!(times.len(), 2);
+        assert_eq!(times[0] == times[1], same, "{clocks}: {times:?}");
+        assert!(
+            times[0]
+                .parse::<u64>()
+                .is_ok_and(|time| time > 1_700_000_000_000)
+        );
+    }
+}
+
+#[test]
+fn a_guest_connects_to_what_was_granted_and_to_nothing_else() {
+    let granted = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = |listener: &std::net::TcpListener| listener.local_addr().expect("a port").port();
+    let (port, other) = (port(&granted), port(&other));
+    let job = obey(&format!(
+        "on-rejected = \"skip\"\n[stage.capabilities]\nnetwork = [\"localhost:{port}\"]"
+    ));
+    let lines = format!("connect 127.0.0.1:{port}\nconnect 127.0.0.1:{other}\nplain\n");
+    job.feed(&["log", "produce", "in"], lines.as_bytes())
+        .expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    granted.set_nonblocking(true).expect("set");
+    assert!(granted.accept().is_ok(), "it has connected");
+    assert_eq!(
+        job.json(&["status"])[0]["tasks"][0]["rejected"],
+        1,
+        "and to nothing else"
+    );
+}
+
+#[test]
 fn a_granted_folder_can_be_read_and_not_written() {
     let job = obey(
         "on-rejected = \"skip\"\n[stage.capabilities]\ndirectories = [{ host = \"granted\", guest = \"/g\" }]",

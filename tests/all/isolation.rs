@@ -137,6 +137,99 @@ fn what_earlier_messages_left_in_memory_is_no_fault_of_the_next() {
     }
 }
 
+#[test]
+fn a_batch_that_takes_too_much_memory_together_is_processed_in_parts_and_the_limit_recovers() {
+    let job = with_letters("batch-messages = 20");
+    let mut lines: Vec<String> = (0..40).map(|number| format!("large {number}")).collect();
+    lines.extend(numbered(2_000));
+    fed(&job, &lines);
+    let running = job.answering();
+    wait_until("all is processed", || {
+        job.values("out").len() == lines.len()
+    });
+    assert_eq!(job.values("out"), lines);
+    assert!(job.values("dead").is_empty());
+    let limit = || job.json(&["status"])[0]["tasks"][0]["batch-limit"].clone();
+    assert_eq!(limit(), 20, "it has recovered");
+    fed(&job, &lines[..20]);
+    wait_until("they are processed", || {
+        job.values("out").len() == lines.len() + 20
+    });
+    assert!(limit().as_u64() < Some(20), "it has adapted: {}", limit());
+    running.terminate().expect(0);
+}
+
+/// A job of the obeying guest with letters, and a deadline of a second.
+fn obeying_with_letters(more: &str) -> Job {
+    let text = one_partition("{guest:obey}").replace(
+        "[stage.stores.counts]",
+        &format!("dead-letters = \"dead\"\n{more}\n[stage.limits]\ncall-deadline = \"1s\"\n[stage.stores.counts]"),
+    );
+    Job::new(&with_dead(&text))
+}
+
+#[test]
+fn a_message_that_fails_once_is_processed() {
+    let grant = "[stage.capabilities]\ndirectories = [{ host = \"here\", guest = \"/here\", write = true }]";
+    let job = obeying_with_letters(grant);
+    std::fs::create_dir(job.path("here")).expect("a folder");
+    fed(
+        &job,
+        &["a", "once /here/x", "b", "once /here/y"].map(str::to_owned),
+    );
+    job.call(&["run", "--until-idle"]).expect(0);
+    assert_eq!(
+        job.values("out"),
+        ["a 1", "once /here/x 2", "b 3", "once /here/y 4"]
+    );
+    assert!(job.values("dead").is_empty());
+}
+
+#[test]
+fn a_host_that_stands_still_condemns_nobody() {
+    let job = obeying_with_letters("");
+    fed(
+        &job,
+        &["a", "sleep 600", "b", "burn 200", "c"].map(str::to_owned),
+    );
+    let running = job.answering();
+    for _ in 0..2 {
+        running.signal(rustix::process::Signal::STOP);
+        std::thread::sleep(std::time::Duration::from_millis(2_500));
+        running.signal(rustix::process::Signal::CONT);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    wait_until("all is processed", || job.values("out").len() == 3);
+    assert!(job.values("dead").is_empty());
+    assert_eq!(job.json(&["status"])[0]["tasks"][0]["condemned"], 0);
+    running.terminate().expect(0);
+}
+
+#[test]
+fn a_busy_machine_condemns_nobody() {
+    let mut busy: Vec<_> = (0..20)
+        .map(|_| {
+            let mut command = std::process::Command::new("sh");
+            command
+                .args(["-c", "while :; do :; done"])
+                .spawn()
+                .expect("a shell")
+        })
+        .collect();
+    let job = obeying_with_letters("");
+    let mut lines = vec!["burn 100".to_owned(); 6];
+    lines.push("last".to_owned());
+    fed(&job, &lines);
+    let done = job.call(&["run", "--until-idle"]);
+    for process in &mut busy {
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+    done.expect(0);
+    assert_eq!(job.values("out"), ["last 1"]);
+    assert!(job.values("dead").is_empty());
+}
+
 /// A job with a stream of dead letters.
 fn with_letters(more: &str) -> Job {
     let job = picky(&format!("dead-letters = \"dead\"\n{more}"));

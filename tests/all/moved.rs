@@ -61,7 +61,7 @@ fn move_whole(state: &Path) {
 fn move_content(state: &Path) {
     let aside = state.join("reset-1");
     fs::create_dir(&aside).expect("a folder");
-    for name in ["FORMAT", "db", "code", "witness"] {
+    for name in ["FORMAT", "db", "code", "witness", "crumbs"] {
         fs::rename(state.join(name), aside.join(name)).expect("it can be moved");
     }
 }

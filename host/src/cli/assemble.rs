@@ -195,6 +195,10 @@ fn component(
         .config
         .iter()
         .map(|(key, value)| (key.clone(), (**value).clone()));
+    let names = declared.capabilities.environment.iter();
+    let environment = names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
+    let remotes = declared.capabilities.network.iter();
+    let network = remotes.map(|remote| (remote.host.clone(), remote.port));
     let demanded = declared
         .sha256
         .as_ref()
@@ -203,6 +207,9 @@ fn component(
         sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),
         config: Arc::new(config.collect()),
         directories: directories.collect(),
+        environment: environment.collect(),
+        store_time: *declared.capabilities.clocks == config::Clocks::StoreTime,
+        network: network.collect(),
         limits: limits(&declared.limits),
     };
     let path = pinned.map_or(&**declared.component, |pinned| &pinned.path);

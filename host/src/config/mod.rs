@@ -38,8 +38,8 @@ pub use faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, 
 pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
 pub use setting::{Setting, Written};
 pub use stage::{
-    Capabilities, Directory, InputPort, Limits, OutputPort, Sha256, Stage, Start, StartEnd, Store,
-    StoreKind,
+    Capabilities, Clocks, Directory, InputPort, Limits, OutputPort, Remote, Sha256, Stage, Start,
+    StartEnd, Store, StoreKind,
 };
 pub use stream::Stream;
 pub use systems::{

@@ -226,8 +226,76 @@ impl Default for Limits {
 pub struct Capabilities {
     /// Folders of the host.
     pub directories: Vec<Directory>,
+    /// Names of environment variables of the host that the component sees.
+    pub environment: Vec<String>,
+    /// Which time the component sees. Default: `real`.
+    pub clocks: Setting<Clocks>,
+    /// Hosts and ports that the component may connect to over TCP.
+    pub network: Vec<Setting<Remote>>,
     /// Whether the component may stop its task.
     pub request_stop: bool,
+}
+
+words! {
+    /// Which time a component sees.
+    Clocks, "clocks", "a clocks" {
+        /// That of the machine.
+        Real = "real",
+        /// The store time of the batch, so that the same messages see the same time.
+        StoreTime = "store-time",
+    } later []
+}
+
+impl Default for Setting<Clocks> {
+    fn default() -> Setting<Clocks> {
+        Clocks::Real.into()
+    }
+}
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Written for Remote {
+    fn written(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl FromText for Remote {
+    const WHAT: &'static str = "a host and a port";
+
+    fn from_text(text: &str) -> Result<Remote, Problem> {
+        let wrong = || {
+            Problem::new(format!("{text:?} is not a host and a port"))
+                .help("such as \"db.example:5432\" or \"[::1]:5432\"")
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = match bare {
+            Some(address) => address,
+            None if host.contains(':') => return Err(wrong()),
+            None => host,
+        };
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        if host.is_empty() || port == 0 || host.contains(char::is_whitespace) {
+            return Err(wrong());
+        }
+        Ok(Remote {
+            host: host.to_owned(),
+            port,
+        })
+    }
 }
 
 /// A folder of the host that a component may use.

@@ -3,6 +3,7 @@
 //! What the guest changes is behind methods, because it must move together with the marks to which it can be undone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -66,7 +67,9 @@ pub struct TaskContext {
     /// Whose it is.
     pub info: Arc<TaskInfo>,
     /// Store time: fixed during a batch.
-    pub now: TimestampMs,
+    now: TimestampMs,
+    /// The same, for clocks of its instances.
+    pub(super) clock: Arc<AtomicI64>,
     /// The timestamp of what is sent without one.
     pub timestamp: TimestampMs,
     /// What the batch changes.
@@ -96,6 +99,7 @@ impl TaskContext {
             log: Arc::new(Mutex::new(TaskLog::new(info.name()))),
             info,
             now: 0,
+            clock: Arc::default(),
             timestamp: 0,
             effects: Effects {
                 state,
@@ -107,6 +111,17 @@ impl TaskContext {
             in_batch: false,
             call_bytes: 0,
         }
+    }
+
+    /// Store time.
+    pub fn now(&self) -> TimestampMs {
+        self.now
+    }
+
+    /// Store time moves on.
+    pub fn set_now(&mut self, now: TimestampMs) {
+        self.now = now;
+        self.clock.store(now, Ordering::Relaxed);
     }
 
     /// The task's stores.

@@ -40,7 +40,7 @@ pub struct Instance {
 impl Instance {
     /// Makes an instance for the task of `context`, and opens it.
     pub fn new(component: &Arc<Component>, context: Box<TaskContext>) -> Returned<Instance> {
-        let (sandbox, handlers) = match Sandbox::make(component, &context.log) {
+        let (sandbox, handlers) = match Sandbox::make(component, &context.log, &context.clock) {
             Ok(made) => made,
             Err(fault) => return (context, Err(fault)),
         };
@@ -62,7 +62,7 @@ impl Instance {
     /// What does not fit.
     pub fn check(component: &Arc<Component>) -> Result<(), Fault> {
         let log = Arc::new(Mutex::new(TaskLog::new("validate".into())));
-        Sandbox::make(component, &log).map(|_| ())
+        Sandbox::make(component, &log, &Arc::default()).map(|_| ())
     }
 
     /// Whether it has served long enough.

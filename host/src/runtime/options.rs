@@ -26,6 +26,12 @@ pub struct ComponentOptions {
     pub config: Arc<BTreeMap<String, String>>,
     /// Folders.
     pub directories: Vec<DirectoryGrant>,
+    /// Environment variables: names and values.
+    pub environment: Vec<(String, String)>,
+    /// It sees store time instead of the machine's.
+    pub store_time: bool,
+    /// Hosts and ports that it may connect to.
+    pub network: Arc<[(String, u16)]>,
     /// What its instances may use.
     pub limits: Limits,
 }

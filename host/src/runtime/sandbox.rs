@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::thread;
 use std::time::Duration;
 
@@ -49,9 +50,10 @@ impl Sandbox {
     pub(super) fn make(
         component: &Arc<Component>,
         log: &Arc<Mutex<TaskLog>>,
+        clock: &Arc<AtomicI64>,
     ) -> Result<(Sandbox, Handlers), Fault> {
         let runtime = &component.runtime;
-        let wasi = Wasi::new(runtime, &component.options, Arc::clone(log))
+        let wasi = Wasi::new(runtime, &component.options, Arc::clone(log), clock)
             .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
         let mut store = Store::new(&runtime.engine, InstanceData::new(component, wasi));
         store.limiter(|data| &mut data.memory);

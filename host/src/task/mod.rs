@@ -277,7 +277,7 @@ impl Task {
         }
         self.dirty = false;
         let context = self.guest.context_mut();
-        self.record.store_time = self.record.store_time.max(context.now);
+        self.record.store_time = self.record.store_time.max(context.now());
         for (port, stream) in self.options.ports.iter().enumerate() {
             if let Some(port) = self.options.info.outputs.get(port) {
                 let next = context.round_robin(port.counter);

@@ -419,7 +419,7 @@ impl Task {
         let wall = self.options.clock.now_ms();
         let store_time = self.record.store_time;
         let context = self.guest.context_mut();
-        context.now = context.now.max(store_time).max(wall);
+        context.set_now(context.now().max(store_time).max(wall));
         context.timestamp = latest;
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::harness::{ABORTED, Job};
+use crate::harness::{Job, KILLED};
 
 /// File to file.
 const FILES: &str = r#"
@@ -181,7 +181,7 @@ fn bounds(job: &Job, stream: &str) -> (usize, usize) {
 pub(super) fn crash_in(job: &mut Job, arguments: &[&str], before: &str) -> Option<Vec<String>> {
     let (done, steps) = watched(job, before, |job| job.call(arguments));
     match done.code {
-        ABORTED => Some(steps),
+        KILLED => Some(steps),
         0 => None,
         code => panic!(
             "{arguments:?} before {before}: exit {code}: {}",

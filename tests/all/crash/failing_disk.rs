@@ -2,7 +2,7 @@
 //! the disk works again is what comes of a run without it.
 
 use super::case::{Case, FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS};
-use crate::harness::{ABORTED, Done, Job};
+use crate::harness::{Done, Job, KILLED};
 
 /// Runs a job with a variable of the host's disk. Whether what the variable says has come to pass.
 fn run_with(job: &mut Job, variable: &str, value: &str) -> Done {
@@ -67,7 +67,7 @@ fn a_disk_that_fails_once_costs_nothing() {
 
 #[test]
 fn a_power_cut_at_any_point_costs_nothing() {
-    let cut = |done: &Done| done.code == ABORTED;
+    let cut = |done: &Done| done.code == KILLED;
     std::thread::scope(|scope| {
         for what in ["all", "content"] {
             for case in [FROM_FILE_TO_FILE, FROM_FILE_TO_LOGS, FROM_FILE_TO_SEGMENTS] {
@@ -91,7 +91,7 @@ fn a_power_cut_finds_each_sync_that_is_left_out() {
                     let mut job = case.job();
                     job.env("STEPS_LIE", left_out);
                     let done = run_with(&mut job, "STEPS_CUT", &format!("all:{number}"));
-                    assert_eq!(done.code, ABORTED, "nothing was found: {}", done.stderr);
+                    assert_eq!(done.code, KILLED, "nothing was found: {}", done.stderr);
                     let finish = || case.finish(&job, left_out);
                     std::panic::catch_unwind(std::panic::AssertUnwindSafe(finish)).is_err()
                 };

@@ -40,6 +40,20 @@ impl Obey {
             "panic-without" if !std::path::Path::new(argument).exists() => {
                 panic!("a file is not there")
             }
+            // Fails the first time, and leaves a file that says so.
+            "once" if !std::path::Path::new(argument).exists() => {
+                std::fs::write(argument, b"").map_err(|error| Error::new(error.to_string()))?;
+                panic!("this once")
+            }
+            "variable" => {
+                let value = std::env::var(argument).map_err(|_| Error::new("it is not set"))?;
+                cx.output::<Raw, Raw>("out").send_value(value.as_bytes())?;
+            }
+            "clock" => {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                let now = now.unwrap_or_default().as_millis().to_string();
+                cx.output::<Raw, Raw>("out").send_value(now.as_bytes())?;
+            }
             "panic" => panic!("the guest says no: {argument}"),
             "spin" => {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(number());

@@ -76,7 +76,16 @@ pub(super) const HOMES: [(&str, &[&str]); 5] = [
         "[stage.limits]",
         &["memory", "call-deadline", "key-bytes", "value-bytes"],
     ),
-    ("[stage.capabilities]", &["directories", "request-stop"]),
+    (
+        "[stage.capabilities]",
+        &[
+            "directories",
+            "environment",
+            "clocks",
+            "network",
+            "request-stop",
+        ],
+    ),
 ];
 
 /// Reads a job file that is shown as `path` and whose relative paths are in `folder`.

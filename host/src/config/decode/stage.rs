@@ -264,6 +264,13 @@ fn capabilities(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
         .entry("directories")
         .and_then(|entry| entry.list(help))
         .unwrap_or_default();
+    let environment = environment(&mut table);
+    let clocks = table.text("clocks").unwrap_or_default();
+    let network = table
+        .entry("network")
+        .and_then(|entry| entry.list("write network = [\"HOST:PORT\"]"));
+    let network = network.unwrap_or_default();
+    let network = network.iter().filter_map(Entry::text).collect();
     let request_stop = table.bool("request-stop").unwrap_or(false);
     table.finish(|key| at_home(key, "[stage.capabilities]"));
     let (mut directories, mut spans) = (Vec::<Directory>::new(), Vec::new());
@@ -284,9 +291,36 @@ fn capabilities(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
     }
     let capabilities = Capabilities {
         directories,
+        environment,
+        clocks,
+        network,
         request_stop,
     };
     (capabilities, spans)
+}
+
+/// The names of variables, each of which must be set where a component is about to run.
+fn environment(table: &mut Table<'_>) -> Vec<String> {
+    let cx = table.cx;
+    let entry = table.entry("environment");
+    let names = entry.and_then(|entry| entry.list("write environment = [\"NAME\"]"));
+    let mut environment = Vec::new();
+    for entry in names.unwrap_or_default() {
+        let Some(name) = entry.string() else {
+            entry.wrong_type("a string", "write the name of a variable");
+            continue;
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let problem = Problem::new(format!("{name:?} cannot be the name of a variable"));
+            entry.error(problem);
+        } else if cx.look == Look::Components && (cx.env)(name).is_none() {
+            let problem = Problem::new(format!("the environment variable {name} is not set"));
+            entry.error(problem.help("set it, or leave it out"));
+        } else {
+            environment.push(name.to_owned());
+        }
+    }
+    environment
 }
 
 fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {

@@ -183,12 +183,9 @@ impl TaskFactory {
         let info = Arc::new(self.info(stage, id));
         let (ports, dead_letters) = self.ports(stage);
         let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
-        let context = TaskContext::new(
-            Arc::clone(&info),
-            TaskState::new(id, self.stores(stage, id)?),
-            TaskMetrics::new(Arc::clone(&self.metrics[&stage.name]), spec.partition),
-            round_robin,
-        );
+        let state = TaskState::new(id, self.stores(stage, id)?);
+        let metrics = TaskMetrics::new(Arc::clone(&self.metrics[&stage.name]), spec.partition);
+        let context = TaskContext::new(Arc::clone(&info), state, metrics, round_robin);
         let read_ahead = Arc::clone(&self.read_ahead);
         let queue = queue_of(stage);
         let all: Vec<_> = stage.inputs.iter().chain(&queue).collect();

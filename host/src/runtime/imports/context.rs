@@ -46,7 +46,7 @@ impl Host for InstanceData {
     }
 
     fn now_ms(&mut self) -> wasmtime::Result<i64> {
-        Ok(self.context()?.now)
+        Ok(self.context()?.now())
     }
 
     fn request_checkpoint(&mut self) -> wasmtime::Result<()> {

@@ -1,19 +1,24 @@
-//! `wasi:*@0.2`: linked whole, with no rights but what the job grants. No folder, no environment, no argument; sockets
-//! are denied; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
+//! `wasi:*@0.2`: linked whole, with no rights but what the job grants. No argument; folders, variables and remote addresses by
+//! name only; standard input is empty; standard output and error go to the host's log. Waiting (poll, sleep) is ours: it
 //! ends at the call's deadline.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock};
 use wasmtime_wasi::p2::bindings::io::poll as waiting;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types;
 use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::spawn_blocking;
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
 
 use super::waiting::WaitBounds;
@@ -35,11 +40,32 @@ impl Wasi {
         runtime: &Runtime,
         options: &ComponentOptions,
         log: Arc<Mutex<TaskLog>>,
+        store_time: &Arc<AtomicI64>,
     ) -> Result<Wasi, String> {
         let mut ctx = WasiCtxBuilder::new();
-        ctx.allow_tcp(false);
+        let has_network = !options.network.is_empty();
+        ctx.allow_tcp(has_network);
         ctx.allow_udp(false);
-        ctx.allow_ip_name_lookup(false);
+        ctx.allow_ip_name_lookup(has_network);
+        let remotes = Arc::clone(&options.network);
+        ctx.socket_addr_check(move |address, used| {
+            let remotes = Arc::clone(&remotes);
+            Box::pin(async move {
+                match used {
+                    SocketAddrUse::TcpConnect => is_granted(&remotes, address).await,
+                    // What a socket is bound to before it connects; it cannot listen there.
+                    SocketAddrUse::TcpBind => {
+                        !remotes.is_empty() && address.ip().is_unspecified() && address.port() == 0
+                    }
+                    _ => false,
+                }
+            })
+        });
+        ctx.envs(&options.environment);
+        if options.store_time {
+            ctx.wall_clock(StoreClock(Arc::clone(store_time)));
+            ctx.monotonic_clock(StoreClock(Arc::clone(store_time)));
+        }
         ctx.max_random_size(RANDOM_BYTES);
         ctx.stdout(Writer::new(Stream::Output, &log));
         ctx.stderr(Writer::new(Stream::Error, &log));
@@ -56,6 +82,47 @@ impl Wasi {
             }
         };
         Ok(Wasi { ctx, log })
+    }
+}
+
+/// Whether an address is one of those of a granted host, at its port.
+async fn is_granted(remotes: &[(String, u16)], address: SocketAddr) -> bool {
+    for (host, port) in remotes.iter().filter(|(_, port)| *port == address.port()) {
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+        if found.is_ok_and(|mut found| found.any(|found| found.ip() == address.ip())) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Store time, as both of WASI's clocks.
+struct StoreClock(Arc<AtomicI64>);
+
+impl StoreClock {
+    fn time(&self) -> Duration {
+        let ms = self.0.load(Ordering::Relaxed);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+}
+
+impl HostWallClock for StoreClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.time()
+    }
+}
+
+impl HostMonotonicClock for StoreClock {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.time().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
