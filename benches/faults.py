@@ -2,8 +2,10 @@
 """What faults cost: the same messages with and without traps or rejections among them, alternating, medians of ratios.
 
     benches/faults.py --host PATH --guest PATH/picky.wasm [--messages N] [--rounds N]
+    benches/faults.py --host PATH --guest PATH/obey.wasm --trap "panic x" --reject "reject x" ...
 
-The guest sends each message on, traps where it says `trap`, and rejects where it says `reject`. A log is filled once for each
+The guest, one of tests/guests, traps and rejects where a message says so. `picky` does next to nothing with the others, so that its
+figures are the worst ones; `obey` counts them in a store, a message a call. A log is filled once for each
 figure; each run reads it anew. Throughput is messages a second from the start of the run to its end, less that of an empty run; CPU is
 that of the process.
 """
@@ -33,6 +35,8 @@ inputs = ["in"]
 outputs = ["out"]
 dead-letters = "dead"
 breaker = {{ share = "100%" }}
+[stage.stores.counts]
+type = "rocksdb"
 """
 
 FIGURES = [
@@ -82,13 +86,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", required=True)
     parser.add_argument("--guest", required=True)
+    parser.add_argument("--trap", default="trap")
+    parser.add_argument("--reject", default="reject")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     empty = fill(args.host, args.guest, 1, None, 0)
     clean = fill(args.host, args.guest, args.messages, None, 0)
     print(f"{args.messages} messages, {args.rounds} rounds, medians of ratios")
+    words = {"trap": args.trap, "reject": args.reject}
     for name, word, every, target in FIGURES:
+        word = words[word]
         dirty = fill(args.host, args.guest, args.messages, word, every)
         kept, each = [], []
         for _ in range(args.rounds):
