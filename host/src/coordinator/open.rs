@@ -1,6 +1,7 @@
 //! Opening a job: the state directory, then what the job declares held against it, then tasks, workers and readers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
@@ -40,8 +41,7 @@ pub(super) fn open(
     let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
     let options = Arc::new(options);
     let logs = committer.logs();
-    let crumbs = Crumbs::open(&path.join("crumbs"))
-        .map_err(DiskError::of("open the file `crumbs` of", &path))?;
+    let crumbs = crumbs(&path)?;
     let factory = TaskFactory::new(
         Arc::clone(&options),
         Arc::clone(&db),
@@ -91,6 +91,15 @@ pub(super) fn open(
         error: None,
         hurry,
         round_robin: 0,
+    })
+}
+
+/// The crumbs of this process. A disk that is full or can only be read is no reason not to run.
+fn crumbs(path: &Path) -> Result<Crumbs, DiskError> {
+    Crumbs::open(&path.join("crumbs")).or_else(|error| {
+        tracing::warn!("the file `crumbs` cannot be written, so a message at which the process dies will not be found: {error}");
+        let nowhere = Path::new("/dev/null");
+        Crumbs::open(nowhere).map_err(DiskError::of("open", nowhere))
     })
 }
 
