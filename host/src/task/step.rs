@@ -194,8 +194,8 @@ impl Task {
         let details = (fetched.start_detail, fetched.end_detail);
         self.begin_counts();
         match front {
-            Front::Process(_) => self.call_with_crumb(batch, details, attempt, control),
-            Front::Alone => self.call_alone(batch, details, attempt, control),
+            Front::Process(_) => self.call_with_crumb(false, batch, details, attempt, control),
+            Front::Alone => self.call_with_crumb(true, batch, details, attempt, control),
             Front::Died(deaths) => {
                 self.begin_batch(latest(&batch.messages.timestamps));
                 let answer = self.condemn(Task::died(deaths), &batch);
@@ -205,38 +205,22 @@ impl Task {
         }
     }
 
-    /// Leaves a crumb, which names the batch if the process dies at it.
+    /// Leaves a crumb, which names the batch if the process dies at it. `alone`: no other call may run in the process meanwhile.
     fn call_with_crumb(
         &mut self,
+        alone: bool,
         batch: Batch,
         details: (Option<Detail>, Option<Detail>),
         attempt: Call,
         control: &StepControl,
     ) -> Outcome {
         let crumbs = Arc::clone(&self.options.crumbs);
-        let careful = crumbs.is_careful();
-        let _one_call = careful.then(|| crumbs.alone());
-        crumbs.begin(&self.crumb(&batch), false);
+        let one_call = (alone || crumbs.is_careful()).then(|| crumbs.alone());
+        crumbs.begin(&self.crumb(&batch), alone);
         let outcome = self.try_out(batch, details, attempt, control);
-        if careful {
+        if one_call.is_some() {
             crumbs.end();
         }
-        outcome
-    }
-
-    /// The same while no other call runs in the process.
-    fn call_alone(
-        &mut self,
-        batch: Batch,
-        details: (Option<Detail>, Option<Detail>),
-        attempt: Call,
-        control: &StepControl,
-    ) -> Outcome {
-        let crumbs = Arc::clone(&self.options.crumbs);
-        let _one_call = crumbs.alone();
-        crumbs.begin(&self.crumb(&batch), true);
-        let outcome = self.try_out(batch, details, attempt, control);
-        crumbs.end();
         outcome
     }
 
