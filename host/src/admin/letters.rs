@@ -314,6 +314,18 @@ async fn slowly<R: Send + 'static>(
     }
 }
 
+/// Writes what is to become of letters, or counts them in a dry run. To be called where it may wait.
+fn writer(
+    handle: &Handle,
+    dry_run: bool,
+) -> impl Fn(LetterWrite) -> Result<u64, JobEnded> + Send + 'static {
+    let (handle, io) = (handle.clone(), tokio::runtime::Handle::current());
+    move |write| match dry_run {
+        true => Ok(write.letters()),
+        false => io.block_on(handle.write_letters(write)),
+    }
+}
+
 async fn show_groups(
     State(handle): State<Handle>,
     Json(ask): Json<LetterAsk>,
@@ -339,14 +351,11 @@ async fn replay(
     State(handle): State<Handle>,
     Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Outcome>, Refused> {
-    let io = tokio::runtime::Handle::current();
+    let write = writer(&handle, ask.dry_run);
     slowly(move || {
         handle
             .letters()
-            .replay(&ask.filter, |write| match ask.dry_run {
-                true => Ok(write.letters()),
-                false => Ok(io.block_on(handle.write_letters(write))?),
-            })
+            .replay(&ask.filter, |letters| Ok(write(letters)?))
     })
     .await
 }
@@ -356,7 +365,7 @@ async fn replay_lines(
     axum::extract::Query(dry): axum::extract::Query<Dry>,
     body: Bytes,
 ) -> Result<Json<Outcome>, Refused> {
-    let io = tokio::runtime::Handle::current();
+    let write = writer(&handle, dry.dry_run);
     slowly(move || {
         let refused = |why| Refused::Because(StatusCode::BAD_REQUEST, why);
         let lines = typed(&body, dry.now).map_err(refused)?;
@@ -365,10 +374,7 @@ async fn replay_lines(
             let why = "the job ended while the letters were being queued: the outcome is unknown";
             Refused::Because(StatusCode::INTERNAL_SERVER_ERROR, why.to_owned())
         };
-        let write = |write: LetterWrite| match dry.dry_run {
-            true => Ok(write.letters()),
-            false => io.block_on(handle.write_letters(write)).map_err(unknown),
-        };
+        let write = |letters| write(letters).map_err(unknown);
         handle.letters().replay_lines(&lines, write)
     })
     .await
@@ -387,14 +393,11 @@ async fn drop_letters(
     State(handle): State<Handle>,
     Json(ask): Json<LetterAsk>,
 ) -> Result<Json<Outcome>, Refused> {
-    let io = tokio::runtime::Handle::current();
+    let write = writer(&handle, ask.dry_run);
     slowly(move || {
         handle
             .letters()
-            .drop(&ask.filter, |write| match ask.dry_run {
-                true => Ok(write.letters()),
-                false => Ok(io.block_on(handle.write_letters(write))?),
-            })
+            .drop(&ask.filter, |letters| Ok(write(letters)?))
     })
     .await
 }
