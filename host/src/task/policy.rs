@@ -2,6 +2,7 @@
 //! until it is known which message it is, and that message is skipped, becomes a dead letter, or holds the task; where no message is
 //! to blame the task tries again, and is held in the end.
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -243,18 +244,7 @@ impl Task {
         self.pending.note_condemned();
         self.pending.failed(&self.options.rules.breaker);
         self.isolation.condemned();
-        // A flood of equal faults is one warning, with all that is known of the first.
-        let is_new = self.groups.is_new_passed_over(why.group());
-        let (task, offset) = (self.name(), batch.offsets[0]);
-        let stream = &self.stream_of(batch.input).0;
-        match is_new {
-            true => {
-                tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {cause}", why.kind)
-            }
-            false => {
-                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({}): {}", why.kind, why.reason)
-            }
-        }
+        self.tell_passed_over(batch.input, batch.offsets[0], &why, cause);
         Ok(())
     }
 
@@ -286,10 +276,11 @@ impl Task {
         let skip = self.skip.take();
         let rules = &self.options.rules;
         let (policy, breaker) = (rules.on_fault, rules.breaker);
-        let (kind, reason, letter) = match &skip {
-            // Its kind says that it cannot be replayed as it is.
-            Some(skip) => ("undecodable", &skip.reason, true),
-            None => ("undecodable", &record.reason, policy == Policy::DeadLetter),
+        // Its kind says that it cannot be replayed as it is, even if somebody skips it.
+        let kind = "undecodable";
+        let (reason, letter) = match &skip {
+            Some(skip) => (&skip.reason, true),
+            None => (&record.reason, policy == Policy::DeadLetter),
         };
         if skip.is_none() {
             if policy == Policy::Fail {
@@ -320,17 +311,28 @@ impl Task {
             replays: 0,
         };
         self.letter_of(place, message, &why, letter)?;
+        self.tell_passed_over(input, offset, &why, reason);
+        Ok(())
+    }
+
+    /// Logs what was passed over. A flood of equal faults is one warning, with all that is known of the first.
+    fn tell_passed_over(
+        &mut self,
+        input: InputIndex,
+        offset: Offset,
+        why: &Reason<'_>,
+        first: &dyn Display,
+    ) {
         let is_new = self.groups.is_new_passed_over(why.group());
-        let (task, stream) = (self.name(), &self.stream_of(input).0);
+        let (task, stream, kind) = (self.name(), &self.stream_of(input).0, why.kind);
         match is_new {
             true => {
-                tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {reason}")
+                tracing::warn!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {first}")
             }
             false => {
-                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {reason}")
+                tracing::debug!(%task, "offset {offset} of stream {stream:?} is passed over ({kind}): {}", why.reason)
             }
         }
-        Ok(())
     }
 
     /// What is left of the first message of a batch: a dead letter, if there is to be one, or a count.
