@@ -17,7 +17,7 @@ use wasm_host::coordinator::{
 };
 use wasm_host::disk::Disk;
 use wasm_host::model::{MessageRef, Messages, PartitionId, StartAt, SystemClock};
-use wasm_host::runtime::{Component, ComponentOptions, Runtime, RuntimeOptions};
+use wasm_host::runtime::{Compiler, Component, ComponentOptions, Runtime, RuntimeOptions};
 use wasm_host::state::{DbOptions, Durability, StoreKind};
 use wasm_host::task::Rules;
 
@@ -32,6 +32,9 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
     let runtime = Runtime::new(RuntimeOptions {
         descriptors_max: 64,
         instances_max: 16,
+        table_elements_max: 100_000,
+        has_fuel: false,
+        compiler: Compiler::Here,
         memory_bytes_max: 64 << 20,
         cache: None,
     });

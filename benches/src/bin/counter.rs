@@ -15,7 +15,7 @@ use wasm_host::model::{
     Batch, InputIndex, MessageRef, OutputIndex, PartitionId, StartAt, StoreIndex,
 };
 use wasm_host::runtime::{
-    Component, ComponentOptions, Instance, Runtime, RuntimeOptions, TaskContext,
+    Compiler, Component, ComponentOptions, Instance, Runtime, RuntimeOptions, TaskContext,
 };
 use wasm_host_benches::{Bench, Commits, Result, seal, thread_cpu};
 
@@ -118,6 +118,9 @@ fn hosted(
             let runtime = Runtime::new(RuntimeOptions {
                 descriptors_max: 64,
                 instances_max: 4,
+                table_elements_max: 100_000,
+                has_fuel: false,
+                compiler: Compiler::Here,
                 memory_bytes_max: 64 << 20,
                 cache: None,
             })?;

@@ -32,7 +32,7 @@ enum Of {
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 31] = [
+const FIGURES: [Figure; 33] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -80,6 +80,18 @@ const FIGURES: [Figure; 31] = [
         COUNTER,
         "How long these searches took.",
         Of::TaskSeconds(|task| task.isolations.1),
+    ),
+    figure(
+        "call_guest_seconds_total",
+        COUNTER,
+        "How long calls were in the component, by samples every 5 ms.",
+        Of::TaskSeconds(|task| task.call_times.0),
+    ),
+    figure(
+        "call_host_seconds_total",
+        COUNTER,
+        "How long calls were in functions of the host, by samples every 5 ms.",
+        Of::TaskSeconds(|task| task.call_times.1),
     ),
     figure(
         "replay_queue_messages",

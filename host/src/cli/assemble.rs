@@ -1,6 +1,7 @@
 //! From the job file to what the coordinator takes: each module's options from the typed job.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -25,8 +26,8 @@ use crate::coordinator::{
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{
-    CodeCache, Component, ComponentOptions, DirectoryGrant, Instance, Limits, Recycle, Runtime,
-    RuntimeOptions,
+    CodeCache, CompileLimits, Compiler, Component, ComponentOptions, DirectoryGrant, Instance,
+    Limits, LogRate, Recycle, Runtime, RuntimeOptions, Secrets,
 };
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability, StoreKind};
@@ -41,19 +42,24 @@ const OWN_FILES: usize = 768;
 
 /// The engine for a job, or for looking at a component (`None`).
 pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
-    let memory = job
-        .into_iter()
-        .flat_map(|job| &job.stages)
-        .map(|stage| size(stage.limits.memory.bytes()))
-        .max();
+    let limits = job.into_iter().flat_map(|job| &job.stages);
+    let limits: Vec<Limits> = limits.map(|stage| limits_of(&stage.limits)).collect();
+    let default = Limits::default();
+    let most = |of: fn(&Limits) -> usize| limits.iter().map(of).max().unwrap_or(of(&default));
     let files = files_max();
     let workers = job.map_or(1, |job| size(u64::from(job.general.workers)));
     let threads = u32::try_from(threads_max(workers)).unwrap_or(u32::MAX);
     let instances = job.map_or(INSTANCES, instances_max);
     Runtime::new(RuntimeOptions {
         instances_max: instances.saturating_add(threads),
-        memory_bytes_max: memory.unwrap_or(Limits::default().memory_bytes),
+        memory_bytes_max: most(|limits| limits.memory_bytes),
+        table_elements_max: most(|limits| limits.table_elements),
+        has_fuel: limits.iter().any(|limits| limits.fuel.is_some()),
         descriptors_max: files / 4,
+        compiler: Compiler::Child {
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: vec![super::COMPILE.into()],
+        },
         cache: CodeCache::of_user(&|name| std::env::var(name).ok()),
     })
     .map_err(|why| Failure::new(exit::HOST, format!("set up wasmtime: {why}")))
@@ -203,14 +209,21 @@ fn component(
         .sha256
         .as_ref()
         .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect());
+    let environment: Vec<(String, String)> = environment.collect();
+    let variables = environment.iter();
+    let variables = variables.map(|(name, value)| (value.as_str(), format!("${{{name}}}")));
+    let settings = declared.config.values();
+    let settings = settings.filter(|setting| setting.is_substituted());
+    let settings = settings.map(|setting| (setting.as_str(), setting.to_string()));
     let options = ComponentOptions {
+        secrets: Secrets::new(settings.chain(variables)),
         sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),
         config: Arc::new(config.collect()),
         directories: directories.collect(),
-        environment: environment.collect(),
+        environment,
         store_time: *declared.capabilities.clocks == config::Clocks::StoreTime,
         network: network.collect(),
-        limits: limits(&declared.limits),
+        limits: limits_of(&declared.limits),
     };
     let path = pinned.map_or(&**declared.component, |pinned| &pinned.path);
     Component::load(runtime, path, options).map_err(|error| {
@@ -222,16 +235,36 @@ fn component(
     })
 }
 
-fn limits(declared: &config::Limits) -> Limits {
+fn limits_of(declared: &config::Limits) -> Limits {
     Limits {
         memory_bytes: size(declared.memory.bytes()),
+        table_elements: size(u64::from(declared.table_elements)),
         call_deadline: *declared.call_deadline,
+        fuel: declared.fuel,
+        operations: declared.operations,
+        scan_bytes: declared.scan_bytes.bytes(),
+        staged_bytes: size(declared.staged_bytes.bytes()),
         key_bytes: size(declared.key_bytes.bytes()),
         value_bytes: size(declared.value_bytes.bytes()),
+        headers: size(u64::from(declared.headers)),
+        header_bytes: size(declared.header_bytes.bytes()),
+        handles: declared.handles,
+        cursors: size(u64::from(declared.cursors)),
+        random_bytes: declared.random_bytes.bytes(),
+        log_rate: LogRate {
+            lines: declared.log_rate.messages,
+            per: declared.log_rate.per.duration(),
+        },
+        metric_names: size(u64::from(declared.metric_names)),
         recycle: Recycle {
             memory_bytes: size(declared.recycle_memory.bytes()),
             messages: declared.recycle_messages,
             age: declared.recycle_age.as_deref().copied(),
+        },
+        component_bytes: declared.component_bytes.bytes(),
+        compile: CompileLimits {
+            time: *declared.compile_time,
+            memory_bytes: declared.compile_memory.bytes(),
         },
     }
 }

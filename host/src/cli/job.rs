@@ -10,12 +10,12 @@ use crate::config::{self, Job, Look};
 
 /// Reads the job file, and prints its warnings.
 pub(super) fn load(path: &Path) -> Result<Job, Failure> {
-    load_looking(path, Look::Nothing)
+    load_looking(path, Look::Nothing, None)
 }
 
-/// The same for a job that is about to run.
-pub(super) fn load_looking(path: &Path, look: Look) -> Result<Job, Failure> {
-    let job = config::load(path, &|name| std::env::var(name).ok(), look)?;
+/// The same for a job that is about to run, within a policy.
+pub(super) fn load_looking(path: &Path, look: Look, policy: Option<&Path>) -> Result<Job, Failure> {
+    let job = config::load(path, &|name| std::env::var(name).ok(), look, policy)?;
     for warning in &job.warnings {
         stderr::say(warning.to_string().trim_end());
     }

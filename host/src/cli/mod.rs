@@ -24,11 +24,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use exit::Failure;
 
 use crate::disk::Disk;
+use crate::runtime::{ChildArgs, compile_in_child};
 
 /// Runs stateful stream-processing tasks compiled to WebAssembly.
 #[derive(Parser)]
@@ -100,6 +101,38 @@ enum Command {
     Offsets(status::OffsetsCommand),
     /// Move the state directory and output files aside; deletes nothing
     Reset,
+    /// Compile the component on standard input; the host starts this itself
+    #[command(name = COMPILE, hide = true)]
+    Compile(CompileArgs),
+}
+
+/// The command that compiles a component.
+const COMPILE: &str = "compile-component";
+
+#[derive(Args, Clone, Copy)]
+struct CompileArgs {
+    #[arg(long)]
+    memory_bytes: u64,
+    #[arg(long)]
+    cpu_seconds: u64,
+    #[arg(long, action = ArgAction::Set)]
+    has_fuel: bool,
+}
+
+impl CompileArgs {
+    fn compile(self) -> ExitCode {
+        let CompileArgs {
+            memory_bytes,
+            cpu_seconds,
+            has_fuel,
+        } = self;
+        let compiled = compile_in_child(ChildArgs {
+            memory_bytes,
+            cpu_seconds,
+            has_fuel,
+        });
+        ExitCode::from(compiled.err().unwrap_or(0))
+    }
 }
 
 /// Runs the command that was typed, and says with which code to exit. What it makes durable is written to `disk`.
@@ -129,6 +162,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::Log(command) => log::log(&cli.global, command, disk),
         Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
         Command::Reset => reset::reset(&cli.global, &disk),
+        Command::Compile(args) => return args.compile(),
     };
     let code = match result {
         Ok(()) => 0,

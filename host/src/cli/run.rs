@@ -35,6 +35,9 @@ pub(super) struct RunArgs {
     /// Refuse to start where there is state already
     #[arg(long)]
     from_start: bool,
+    /// A file of ceilings that the job must keep within, beside /etc/wasm-host/policy.toml
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Delete the state of a stage that is no longer declared
     #[arg(long, value_name = "STAGE")]
     drop_stage: Vec<String>,
@@ -52,7 +55,8 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         true => Look::Folders,
         false => Look::Components,
     };
-    let job = job::load_looking(args.path.as_ref().unwrap_or(&global.job), look)?;
+    let path = args.path.as_ref().unwrap_or(&global.job);
+    let job = job::load_looking(path, look, args.policy.as_deref())?;
     if args.from_start {
         refuse_state(&job)?;
     }

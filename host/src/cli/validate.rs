@@ -17,11 +17,14 @@ pub(super) struct ValidateArgs {
     /// The job file, or a folder with a `job.toml`; default: --job
     #[arg(value_name = "JOB")]
     path: Option<PathBuf>,
+    /// A file of ceilings that the job must keep within, beside /etc/wasm-host/policy.toml
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failure> {
     let path = args.path.as_ref().unwrap_or(&global.job);
-    let job = job::load_looking(path, Look::Components)?;
+    let job = job::load_looking(path, Look::Components, args.policy.as_deref())?;
     let runtime = assemble::runtime(Some(&job))?;
     let disk = crate::disk::Disk::default();
     let options = assemble::job(&job, &runtime, &disk, &BTreeMap::new())?;

@@ -112,6 +112,7 @@ pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
     pub(super) fn new(list: Vec<Diagnostic>) -> Diagnostics {
+        assert!(!list.is_empty(), "a file was refused without a reason");
         Diagnostics(list)
     }
 

@@ -15,8 +15,10 @@ mod decode;
 mod diagnostics;
 mod faults;
 mod job;
+mod limits;
 mod machine;
 mod names;
+mod policy;
 mod setting;
 mod stage;
 mod stream;
@@ -30,16 +32,17 @@ mod words;
 mod tests;
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 pub use faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
 pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
+pub use limits::Limits;
 pub use setting::{Setting, Written};
 pub use stage::{
-    Capabilities, Clocks, Directory, InputPort, Limits, OutputPort, Remote, Sha256, Stage, Start,
-    StartEnd, Store, StoreKind,
+    Capabilities, Clocks, Directory, InputPort, OutputPort, Remote, Sha256, Stage, Start, StartEnd,
+    Store, StoreKind,
 };
 pub use stream::Stream;
 pub use systems::{
@@ -66,7 +69,7 @@ pub enum Look {
 }
 
 /// Reads the job file at `path`, or `job.toml` in the folder at `path`. `env` answers for environment variables. The
-/// job's paths are absolute.
+/// job's paths are absolute. A job that is about to run keeps within the policy of the machine, and within `policy`.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file; or why it cannot be read.
@@ -74,49 +77,74 @@ pub fn load(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     look: Look,
+    policy: Option<&Path>,
 ) -> Result<Job, Diagnostics> {
+    let policies = match look {
+        Look::Nothing => Vec::new(),
+        Look::Folders | Look::Components => policy::read(policy)?,
+    };
     let given_folder = path.is_dir();
     let file = if given_folder {
         path.join(JOB_FILE)
     } else {
         path.to_owned()
     };
+    let missing = match given_folder {
+        true => ("the folder has no job.toml", "name the job file"),
+        false => (
+            "no such file",
+            "name the job file, or the folder of its job.toml",
+        ),
+    };
+    let other = "name the job.toml, not a component or data";
+    let text = text_of(&file, "a job file", other, missing)?;
+    let folder = absolute_folder_of(&file)?;
+    decode::job(&text, &file, &folder, env, look, &policies)
+}
+
+/// The text of a file. `what` it should be; `other`: what to do if it is something else; `missing`: what to say and to do if there is
+/// none.
+fn text_of(
+    file: &Path,
+    what: &str,
+    other: &str,
+    missing: (&str, &str),
+) -> Result<String, Diagnostics> {
     let refuse = |message: String, help: &str| {
         let help = (!help.is_empty()).then(|| help.to_owned());
-        Err(Diagnostics::unreadable(&file, message, help))
+        Err(Diagnostics::unreadable(file, message, help))
     };
-    let read = File::open(&file).and_then(|opened| {
+    let read = File::open(file).and_then(|opened| {
         let mut bytes = Vec::new();
         opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     });
-    let other = "name the job.toml, not a component or data";
     match read.map(String::from_utf8) {
         Ok(Err(error)) => refuse(
             format!(
-                "is not a job file: byte {} is not UTF-8",
+                "is not {what}: byte {} is not UTF-8",
                 error.utf8_error().valid_up_to()
             ),
             other,
         ),
         Ok(Ok(text)) if text.len() as u64 > FILE_BYTES_MAX => {
-            refuse("is not a job file: it is too large".to_owned(), other)
+            refuse(format!("is not {what}: it is too large"), other)
         }
-        Ok(Ok(text)) => match std::path::absolute(&file) {
-            Ok(absolute) => decode::job(&text, &file, folder_of(&absolute), env, look),
-            Err(error) => refuse(format!("has no absolute path: {error}"), ""),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if given_folder {
-                refuse("the folder has no job.toml".to_owned(), "name the job file")
-            } else {
-                refuse(
-                    "no such file".to_owned(),
-                    "name the job file, or the folder of its job.toml",
-                )
-            }
+        Ok(Ok(text)) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            refuse(missing.0.to_owned(), missing.1)
         }
         Err(error) => refuse(format!("cannot be read: {error}"), ""),
+    }
+}
+
+fn absolute_folder_of(file: &Path) -> Result<PathBuf, Diagnostics> {
+    match std::path::absolute(file) {
+        Ok(absolute) => Ok(folder_of(&absolute).to_owned()),
+        Err(error) => {
+            let message = format!("has no absolute path: {error}");
+            Err(Diagnostics::unreadable(file, message, None))
+        }
     }
 }
 
@@ -129,7 +157,7 @@ pub fn parse(
     path: &Path,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Job, Diagnostics> {
-    decode::job(text, path, folder_of(path), env, Look::Nothing)
+    decode::job(text, path, folder_of(path), env, Look::Nothing, &[])
 }
 
 fn folder_of(file: &Path) -> &Path {

@@ -1,6 +1,7 @@
 //! Values that are written as text in the job file. Text may hold something from the environment, which is then used
 //! but never shown: a [`Setting`] remembers what the file says and prints that.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -56,7 +57,7 @@ pub(super) trait FromText: Written + Sized {
 
 /// A value written as text. It is used like the value itself; `Display`, `Debug` and `Serialize` show the text of the
 /// job file if that contains a `${…}`, and so never what came from the environment.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Setting<T> {
     value: T,
     shown: Option<Box<str>>,
@@ -84,6 +85,12 @@ impl<T> Setting<T> {
     }
 }
 
+impl<T: PartialEq> PartialEq for Setting<T> {
+    fn eq(&self, other: &Setting<T>) -> bool {
+        self.value == other.value
+    }
+}
+
 impl<T> From<T> for Setting<T> {
     fn from(value: T) -> Setting<T> {
         Setting { value, shown: None }
@@ -95,6 +102,12 @@ impl<T> Deref for Setting<T> {
 
     fn deref(&self) -> &T {
         &self.value
+    }
+}
+
+impl<T: PartialOrd> PartialOrd for Setting<T> {
+    fn partial_cmp(&self, other: &Setting<T>) -> Option<Ordering> {
+        self.value.partial_cmp(&other.value)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
+use super::limits::Limits;
 use super::setting::{FromText, Problem, Setting, Written};
 use super::units::ByteSize;
 use super::words::words;
@@ -173,51 +173,6 @@ words! {
         /// All in memory, counted against the job's cache; as durable as the other.
         Memory = "memory",
     } later []
-}
-
-/// `[stage.limits]`: what one instance and one call may use.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Limits {
-    /// Linear memory of an instance. Default: 64 MiB, many times what a batch needs; most guests use far less.
-    pub memory: Setting<ByteSize>,
-    /// How long one call may run. Default: 1 s, thousands of times what a batch takes.
-    pub call_deadline: Setting<Duration>,
-    /// The longest key of a store or message. Default: 8 KiB.
-    pub key_bytes: Setting<ByteSize>,
-    /// The longest value of a store or message. Default: 1 MiB.
-    pub value_bytes: Setting<ByteSize>,
-    /// An instance with more linear memory is replaced by a new one after its batch. Default: three quarters of `memory`, so
-    /// that a guest that leaks is replaced before it fails.
-    pub recycle_memory: Setting<ByteSize>,
-    /// An instance is replaced after this many messages. Default: never.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recycle_messages: Option<u64>,
-    /// An instance of this age is replaced after its batch. Default: never.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recycle_age: Option<Setting<Duration>>,
-}
-
-impl Limits {
-    /// The default of [`Limits::recycle_memory`].
-    pub(super) fn recycle_memory_of(memory: ByteSize) -> ByteSize {
-        ByteSize(memory.0 / 4 * 3)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        let memory = ByteSize::mib(64);
-        Limits {
-            memory: memory.into(),
-            call_deadline: Duration::from_secs(1).into(),
-            key_bytes: ByteSize::kib(8).into(),
-            value_bytes: ByteSize::mib(1).into(),
-            recycle_memory: Limits::recycle_memory_of(memory).into(),
-            recycle_messages: None,
-            recycle_age: None,
-        }
-    }
 }
 
 /// `[stage.capabilities]`: what the component may reach. Default: nothing.

@@ -1,4 +1,9 @@
-//! `${NAME}` and `${NAME:-default}` in strings. Values from the environment are used, and never repeated in a message.
+//! `${NAME}`, `${file:PATH}` and `${…:-default}` in strings. Values from the environment and from files are used, and never repeated
+//! in a message.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
 use super::setting::Problem;
 
@@ -27,7 +32,11 @@ pub(super) struct BadReference {
 ///
 /// # Errors
 /// Every reference that cannot be resolved.
-pub(super) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Vec<BadReference>> {
+pub(super) fn substitute(
+    text: &str,
+    env: &Env<'_>,
+    folder: &Path,
+) -> Result<Substituted, Vec<BadReference>> {
     if !text.contains("${") {
         return Ok(Substituted::Unchanged);
     }
@@ -52,7 +61,7 @@ pub(super) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Vec<B
             rest = "";
             break;
         };
-        match resolve(&reference[2..end], env) {
+        match resolve(&reference[2..end], env, folder) {
             Ok(value) => out.push_str(&value),
             Err(problem) => bad.push(BadReference {
                 piece: reference[..=end].to_owned(),
@@ -70,11 +79,26 @@ pub(super) fn substitute(text: &str, env: &Env<'_>) -> Result<Substituted, Vec<B
 }
 
 /// What stands between the braces, resolved. As in a shell, `:-` also takes the place of an empty variable.
-fn resolve(inside: &str, env: &Env<'_>) -> Result<String, Problem> {
+fn resolve(inside: &str, env: &Env<'_>, folder: &Path) -> Result<String, Problem> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
+    if default.is_some_and(|default| default.contains("${")) {
+        return Err(Problem::new("a default cannot hold another `${`"));
+    }
+    if let Some(path) = name.strip_prefix("file:") {
+        return match content(&folder.join(path)) {
+            Ok(value) => Ok(value),
+            Err(error) => match (default, error.kind()) {
+                (Some(default), ErrorKind::NotFound) => Ok(default.to_owned()),
+                _ => Err(
+                    Problem::new(format!("the file {path:?} cannot be read: {error}"))
+                        .help("it holds one value, as text; a line end after it does not count"),
+                ),
+            },
+        };
+    }
     let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !valid {
@@ -82,9 +106,6 @@ fn resolve(inside: &str, env: &Env<'_>) -> Result<String, Problem> {
             "{name:?} cannot be the name of an environment variable"
         ))
         .help("write `${NAME}` or `${NAME:-default}`, and `$${` for a plain `${`"));
-    }
-    if default.is_some_and(|default| default.contains("${")) {
-        return Err(Problem::new("a default cannot hold another `${`"));
     }
     match (env(name), default) {
         (Some(value), None) => Ok(value),
@@ -97,17 +118,57 @@ fn resolve(inside: &str, env: &Env<'_>) -> Result<String, Problem> {
     }
 }
 
+/// The value in a file.
+fn content(path: &Path) -> io::Result<String> {
+    /// More is not a value.
+    const BYTES_MAX: u64 = 64 << 10;
+    if path.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > BYTES_MAX {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_file_holds_one_value() -> io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("wasm-host-values-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("token"), "hunter2\r\n")?;
+        std::fs::write(folder.join("large"), vec![b'a'; 70_000])?;
+        std::fs::write(folder.join("binary"), [0xff, 0xfe])?;
+        let run = |text: &str| substitute(text, &|_| None, &folder);
+        assert_eq!(run("<${file:token}>"), changed("<hunter2>"));
+        let absolute = format!("${{file:{}/token}}", folder.display());
+        assert_eq!(run(&absolute), changed("hunter2"));
+        assert_eq!(run("${file:none:-x}"), changed("x"));
+        assert_eq!(run("${file:none:-}"), changed(""));
+        for bad in ["none", "large", "binary", "", "binary:-x", "."] {
+            let refused = run(&format!("${{file:{bad}}}")).expect_err(bad);
+            let message = &refused[0].problem.message;
+            assert!(message.contains("cannot be read"), "{message}");
+        }
+        std::fs::remove_dir_all(folder)
+    }
+
     fn run(text: &str) -> Result<Substituted, Vec<BadReference>> {
-        substitute(text, &|name| match name {
+        let env = |name: &str| match name {
             "USER" => Some("ann".to_owned()),
             "EMPTY" => Some(String::new()),
             "DOLLARS" => Some("${USER}".to_owned()),
             _ => None,
-        })
+        };
+        substitute(text, &env, Path::new(""))
     }
 
     fn changed(text: &str) -> Result<Substituted, Vec<BadReference>> {

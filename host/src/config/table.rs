@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::Look;
 use super::diagnostics::Severity;
 use super::names;
+use super::policy::Policy;
 use super::setting::{FromText, Problem, Setting};
 use super::substitute::{Env, Substituted, substitute};
 
@@ -32,6 +33,8 @@ pub(super) struct Context<'a> {
     pub(super) env: &'a Env<'a>,
     /// What is checked in addition to the file.
     pub(super) look: Look,
+    /// What nothing in the file may exceed.
+    pub(super) policies: &'a [Policy],
     /// What was found so far.
     pub(super) notes: RefCell<Vec<Note>>,
 }
@@ -59,7 +62,8 @@ impl Context<'_> {
 /// A key and its value.
 #[derive(Clone)]
 pub(super) struct Entry<'a> {
-    cx: &'a Context<'a>,
+    /// What all tables of the file share.
+    pub(super) cx: &'a Context<'a>,
     /// The key; in a list, the key of the list.
     pub(super) key: &'a str,
     /// Where the key stands.
@@ -104,6 +108,17 @@ impl<'a> Table<'a> {
             title: title.into(),
             span,
             entries,
+            asked: Vec::new(),
+        }
+    }
+
+    /// A table that is not in the file.
+    pub(super) fn empty(cx: &'a Context<'a>, title: &str, span: Range<usize>) -> Table<'a> {
+        Table {
+            cx,
+            title: title.to_owned(),
+            span,
+            entries: Vec::new(),
             asked: Vec::new(),
         }
     }
@@ -225,7 +240,7 @@ impl<'a> Entry<'a> {
                 return None;
             }
         };
-        match substitute(text, self.cx.env) {
+        match substitute(text, self.cx.env, self.cx.folder) {
             Ok(Substituted::Unchanged) => match T::from_text(text) {
                 Ok(value) => Some(value.into()),
                 Err(problem) => {

@@ -163,11 +163,11 @@ fn every_key_has_its_default() {
     assert!(job.general.workers >= 1);
     assert_eq!(*job.stages[0].component, PathBuf::from("/abs/s.wasm"));
     let workers = format!("workers = {}", job.general.workers);
-    let bytes = format!("bytes = \"{}\"", job.checkpoint.bytes);
+    let bytes = format!("\nbytes = \"{}\"", job.checkpoint.bytes);
     let rendered = job
         .render()
         .replace(&workers, "workers = 2")
-        .replace(&bytes, "bytes = \"64MiB\"");
+        .replace(&bytes, "\nbytes = \"64MiB\"");
     assert_eq!(rendered, include_str!("tests/defaults.toml"));
 }
 
@@ -241,7 +241,7 @@ fn a_folder_whose_name_looks_like_a_pattern_is_not_a_pattern() {
 fn a_file_a_folder_and_neither() {
     let folder = std::env::temp_dir().join(format!("wasm-host-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let refused = |path: &Path| match load(path, &env, Look::Nothing) {
+    let refused = |path: &Path| match load(path, &env, Look::Nothing, None) {
         Ok(job) => panic!("{job:?}"),
         Err(diagnostics) => diagnostics
             .to_string()
@@ -265,7 +265,7 @@ fn a_file_a_folder_and_neither() {
     assert!(refused(&folder).starts_with("DIR/job.toml:1:1: `stage` is missing"));
     let defaults = include_str!("tests/defaults.toml");
     std::fs::write(folder.join("job.toml"), defaults).expect("a file");
-    let job = load(&folder, &env, Look::Nothing).expect("a valid job");
+    let job = load(&folder, &env, Look::Nothing, None).expect("a valid job");
     assert_eq!(*job.general.state_dir, folder.join("jobs/.wasm-host/small"));
     std::fs::remove_dir_all(&folder).expect("it is ours");
 }
@@ -299,6 +299,108 @@ fn the_reference_names_every_key_and_its_examples_are_valid() {
     assert!(examples.len() >= 3, "{} whole examples", examples.len());
     for example in examples {
         assert_eq!(parsed(example).warnings, [], "{example}");
+    }
+}
+
+/// The job of the tests below within policies, or what is wrong with it.
+fn within(policies: &[&str], stage: &str) -> Result<Job, String> {
+    let policy =
+        |text: &&str| decode::policy::policy(text, Path::new("policy.toml"), Path::new(""));
+    let policies: Result<Vec<_>, _> = policies.iter().map(policy).collect();
+    let policies = policies.map_err(|wrong| wrong.to_string())?;
+    let text = format!(
+        "[job]\nname = \"j\"\n[streams.a]\nsystem = \"log\"\n\
+         [[stage]]\nname = \"s\"\ncomponent = \"s.wasm\"\ninputs = [\"a\"]\n{stage}"
+    );
+    let (path, folder) = (Path::new("job.toml"), Path::new("/jobs"));
+    decode::job(&text, path, folder, &env, Look::Nothing, &policies)
+        .map_err(|wrong| wrong.to_string())
+}
+
+#[test]
+fn a_policy_is_a_ceiling_for_what_is_set_and_for_defaults() {
+    let policy = "[limits]\nmemory = \"32MiB\"\ncall-deadline = \"2s\"\nfuel = 5_000_000\nlog-rate = \"60/m\"\n";
+    let job = within(&[policy], "").expect("defaults are lowered");
+    let limits = &job.stages[0].limits;
+    assert_eq!(*limits.memory, ByteSize::mib(32));
+    assert_eq!(*limits.recycle_memory, ByteSize::mib(24));
+    assert_eq!(*limits.call_deadline, Duration::from_secs(1));
+    assert_eq!(limits.fuel, Some(5_000_000));
+    assert_eq!(limits.log_rate.to_string(), "60/m");
+    let lower = "[stage.limits]\nmemory = \"16MiB\"\nfuel = 4_000_000\n";
+    let job = within(&[policy, "[limits]\nmemory = \"20MiB\"\n"], lower).expect("within both");
+    assert_eq!(*job.stages[0].limits.memory, ByteSize::mib(16));
+    assert_eq!(job.stages[0].limits.fuel, Some(4_000_000));
+    let higher = "[stage.limits]\nmemory = \"33MiB\"\nlog-rate = \"2/s\"\n";
+    assert_eq!(
+        within(&[policy], higher).expect_err("above two ceilings"),
+        "job.toml:10:10: `memory` of 33MiB is more than the 32MiB that the policy policy.toml allows\n  \
+         10 | memory = \"33MiB\"\n     |          ^^^^^^^\n  \
+         help: make it smaller, or ask who keeps the policy\n\n\
+         job.toml:11:12: `log-rate` of 2/s is more than the 60/m that the policy policy.toml allows\n  \
+         11 | log-rate = \"2/s\"\n     |            ^^^^^\n  \
+         help: make it smaller, or ask who keeps the policy\n"
+    );
+}
+
+#[test]
+fn a_policy_says_what_may_be_granted() {
+    let policy = "[capabilities]\ndirectories = [{ host = \"/srv/a\" }, { host = \"/srv/b\", write = true }]\n\
+                  environment = [\"REGION\"]\nnetwork = [\"db:1\"]\nrequest-stop = false\n";
+    let granted = |inside: &str| within(&[policy], &format!("[stage.capabilities]\n{inside}\n"));
+    for good in [
+        "directories = [{ host = \"/srv/a\", guest = \"/a\" }, { host = \"/srv/b/c\", guest = \"/b\", write = true }]",
+        "environment = [\"REGION\"]\nnetwork = [\"db:1\"]\nrequest-stop = false",
+    ] {
+        granted(good).expect(good);
+    }
+    for (bad, what) in [
+        (
+            "directories = [{ host = \"/srv/a\", guest = \"/a\", write = true }]",
+            "to write in the folder /srv/a",
+        ),
+        (
+            "directories = [{ host = \"/srv/ab\", guest = \"/a\" }]",
+            "the folder /srv/ab",
+        ),
+        (
+            "directories = [{ host = \"/srv/a/../c\", guest = \"/a\" }]",
+            "the folder /srv/a/../c",
+        ),
+        ("environment = [\"HOME\"]", "the environment variable HOME"),
+        ("network = [\"db:2\"]", "connections to db:2"),
+        ("request-stop = true", "`request-stop`"),
+    ] {
+        let wrong = granted(bad).expect_err(bad);
+        let says = format!("the policy policy.toml does not allow {what}\n");
+        assert!(wrong.contains(&says), "{bad}: {wrong}");
+    }
+    // What it does not name is free.
+    within(
+        &[""],
+        "[stage.capabilities]\nenvironment = [\"HOME\"]\nrequest-stop = true\n",
+    )
+    .expect("no ceiling");
+}
+
+#[test]
+fn a_policy_with_a_mistake_is_refused() {
+    for (policy, says) in [
+        (
+            "[limit]\n",
+            "policy.toml:1:2: unknown key `limit` in the policy",
+        ),
+        ("[limits]\nmemry = \"1MiB\"\n", "did you mean `memory`?"),
+        (
+            "[limits]\nmemory = \"${SECRET}\"\n",
+            "the environment variable `SECRET` is not set",
+        ),
+        ("[capabilities]\nnetwork = \"db:1\"\n", "expected a list"),
+        ("limits = 1", "expected a table"),
+        ("[limits", "policy.toml:1:"),
+    ] {
+        let wrong = within(&[policy], "").expect_err(policy);
+        assert!(wrong.contains(says), "{policy}: {wrong}");
     }
 }
 

@@ -80,6 +80,8 @@ pub struct TaskStatus {
     pub faults: Vec<(FaultKind, u64)>,
     /// Searches for a message that is to blame, and the nanoseconds they took, in this process.
     pub isolations: (u64, u64),
+    /// How many nanoseconds its calls spent in the component, and in functions of the host, since the start of the process.
+    pub call_times: (u64, u64),
     /// How often it tried again to go on, in this process.
     pub restarts: u64,
     /// Messages of a batch at most.
@@ -262,6 +264,7 @@ impl Coordinator {
             counts: figures.counts(),
             faults: figures.faults().collect(),
             isolations: figures.isolations(),
+            call_times: figures.call_times(),
             restarts: figures.restarts() + reader_restarts,
             batch_limit: figures.batch_limit(),
             batches: figures.batches.load(Ordering::Relaxed),

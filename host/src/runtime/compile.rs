@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Component;
 
 use super::Runtime;
+use super::compiler;
+use super::limits::CompileLimits;
+use super::sections;
 use crate::model::shown::{self, SENTENCE_BYTES};
 
+/// Components may be nested so deep. A tool that composes some nests three.
+const NESTING: usize = 32;
 /// Compilations longer than this are logged.
 const QUIET: Duration = Duration::from_secs(1);
 /// How often their progress is logged.
@@ -29,6 +34,7 @@ pub(super) fn compile(
     path: &Path,
     bytes: &[u8],
     sha256: &str,
+    limits: CompileLimits,
 ) -> Result<Component, String> {
     let cache = runtime.cache.as_ref();
     let cached = || cache.and_then(|cache| cache.load(&runtime.engine, sha256));
@@ -40,6 +46,12 @@ pub(super) fn compile(
     }
     if !bytes.starts_with(b"\0asm") {
         return Err("it is no WebAssembly: it does not begin with `\\0asm`".into());
+    }
+    let depth = sections::depth(bytes);
+    if depth > NESTING {
+        return Err(format!(
+            "its components are nested {depth} deep, and this host takes {NESTING}"
+        ));
     }
     let what = format!("{} ({:.1} MB)", path.display(), bytes.len() as f64 / 1e6);
     let waiting = Progress::start(format!(
@@ -57,19 +69,27 @@ pub(super) fn compile(
     let compiling = Progress::start(format!(
         "compiling {what}; its code is kept for the next start"
     ));
-    let code = Component::from_binary(&runtime.engine, bytes).map_err(|error| {
+    let Runtime {
+        engine, compiler, ..
+    } = runtime;
+    let code = compiler::compile(compiler, engine, bytes, runtime.has_fuel, limits);
+    let code = code.map_err(|error| {
         shown::line(
-            format_args!("{}{error:#}", why_not(&format!("{error:#}"), bytes)),
+            format_args!("{}{error}", why_not(&error, bytes)),
             SENTENCE_BYTES,
         )
     })?;
-    if let Some(cache) = cache
-        && let Ok(serialized) = code.serialize()
-    {
-        cache.store(&runtime.engine, sha256, &serialized);
+    if let Some(cache) = cache {
+        cache.store(engine, sha256, &code);
     }
     compiling.end("compiled");
-    Ok(code)
+    // SAFETY: the bytes are what wasmtime made of the component, in this process or in one of this program that was given nothing else.
+    #[expect(
+        unsafe_code,
+        reason = "loading compiled code is unsafe by its nature; see above"
+    )]
+    let loaded = unsafe { Component::deserialize(engine, &code) };
+    loaded.map_err(|error| format!("the compiled code cannot be loaded: {error:#}"))
 }
 
 /// What the host has to say of an error of wasmtime, which names features by words of the specification and modules by offsets.
@@ -93,52 +113,12 @@ fn why_not(error: &str, component: &[u8]) -> String {
     match UNKNOWN.iter().find(|(says, _)| error.contains(says)) {
         None => "it does not compile: ".to_owned(),
         Some((_, what)) => {
-            let module = offset().and_then(|offset| module_at(component, offset));
+            let module = offset().and_then(|offset| sections::module_at(component, offset));
             let module = module.map_or_else(
                 || "a core module of it".to_owned(),
                 |module| format!("its core module {module}"),
             );
             format!("{module} uses {what}, which this host does not run: ")
-        }
-    }
-}
-
-/// Which core module of a component lies at an offset, counted from 0 in the order of the file, those of nested components
-/// included.
-fn module_at(component: &[u8], offset: usize) -> Option<usize> {
-    const HEADER: usize = 8;
-    const MODULE: u8 = 1;
-    const COMPONENT: u8 = 4;
-    let (mut at, mut modules) = (HEADER, 0);
-    while at < offset {
-        let section = *component.get(at)?;
-        let (size, content) = leb128(component, at + 1)?;
-        let end = content.checked_add(size)?;
-        match section {
-            MODULE if offset < end => return Some(modules),
-            MODULE => modules += 1,
-            // What is in it comes next.
-            COMPONENT => {
-                at = content.checked_add(HEADER)?;
-                continue;
-            }
-            _ => {}
-        }
-        at = end;
-    }
-    None
-}
-
-/// An unsigned number, and where it ends.
-fn leb128(bytes: &[u8], mut at: usize) -> Option<(usize, usize)> {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        let byte = *bytes.get(at)?;
-        at += 1;
-        number |= usize::from(byte & 0x7f).checked_shl(shift)?;
-        shift += 7;
-        if byte < 0x80 {
-            return Some((number, at));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A component: compiled, linked, and checked against the contract.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use super::Runtime;
 use super::compile::compile;
 use super::contract::{World, check};
 use super::exports::Exports;
+use super::folders::{self, Folder};
 use super::imports::{self, InstanceData};
 use super::limits::Limits;
 use super::options::ComponentOptions;
@@ -63,6 +66,7 @@ pub struct Component {
     pub(super) pre: InstancePre<InstanceData>,
     pub(super) exports: Exports,
     pub(super) options: ComponentOptions,
+    pub(super) folders: Arc<[Folder]>,
     sha256: String,
     bytes: Vec<u8>,
     world: World,
@@ -78,7 +82,7 @@ impl Component {
         path: &Path,
         options: ComponentOptions,
     ) -> Result<Arc<Component>, ComponentError> {
-        let bytes = read(path)?;
+        let bytes = read(path, options.limits.component_bytes)?;
         let sha256 = sha256(&bytes);
         if let Some(pinned) = &options.sha256
             && !pinned.eq_ignore_ascii_case(&sha256)
@@ -90,7 +94,8 @@ impl Component {
             });
         }
         let unfit = |why: String| ComponentError::unfit(path, why);
-        let code = compile(runtime, path, &bytes, &sha256).map_err(unfit)?;
+        let code =
+            compile(runtime, path, &bytes, &sha256, options.limits.compile).map_err(unfit)?;
         let linker = imports::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
         let world = check(runtime, &code).map_err(unfit)?;
         let misfit = |error| {
@@ -101,11 +106,13 @@ impl Component {
         };
         let pre = linker.instantiate_pre(&code).map_err(misfit)?;
         let exports = Exports::find(&code, &pre).map_err(misfit)?;
+        let folders = folders::open(&options.directories).map_err(unfit)?;
         Ok(Arc::new(Component {
             runtime: runtime.clone(),
             pre,
             exports,
             options,
+            folders: folders.into(),
             sha256,
             bytes,
             world,
@@ -143,11 +150,22 @@ impl Component {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ComponentError> {
-    std::fs::read(path).map_err(|source| ComponentError::Read {
-        path: path.to_owned(),
-        source,
-    })
+/// The bytes of a component's file, which has no more than `most`.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, ComponentError> {
+    let mut bytes = Vec::new();
+    let opened = File::open(path);
+    let read = opened.and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes));
+    match read {
+        Ok(read) if read as u64 > most => Err(ComponentError::unfit(
+            path,
+            format_args!("it has more than `component-bytes` = {most}"),
+        )),
+        Ok(_) => Ok(bytes),
+        Err(source) => Err(ComponentError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// The SHA-256 of bytes, lower-case hexadecimal.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::limits::CALL_STAGES_BYTES;
+use super::limits::{CallBudget, Limits};
 use super::logs::TaskLog;
+use super::meter::CallTimes;
 use super::metrics::TaskMetrics;
 use super::undo::{Effects, Marked, Sent, Undo as _};
 use crate::model::{MessageRef, OutputIndex, PartitionId, Staged, TaskId, TimestampMs};
@@ -76,8 +77,10 @@ pub struct TaskContext {
     effects: Effects,
     /// Inside of a batch: writing and sending are allowed.
     pub(super) in_batch: bool,
-    /// Bytes that the current call has staged.
-    pub(super) call_bytes: usize,
+    /// What the current call has used of what it may.
+    pub(super) budget: CallBudget,
+    /// Where its calls spent their time, since that was last asked.
+    times: CallTimes,
     /// Where its guest's lines go.
     pub(super) log: Arc<Mutex<TaskLog>>,
 }
@@ -109,7 +112,8 @@ impl TaskContext {
                 requests: Marked::default(),
             },
             in_batch: false,
-            call_bytes: 0,
+            budget: CallBudget::of(&Limits::default()),
+            times: CallTimes::default(),
         }
     }
 
@@ -149,19 +153,15 @@ impl TaskContext {
         &mut self.effects.requests.now
     }
 
-    /// Counts bytes that a call stages.
-    ///
-    /// # Errors
-    /// The sentence with which the guest is trapped.
-    pub(super) fn stage_bytes(&mut self, bytes: usize) -> Result<(), String> {
-        self.call_bytes = self.call_bytes.saturating_add(bytes);
-        if self.call_bytes > CALL_STAGES_BYTES {
-            return Err(format!(
-                "one call may write and send {CALL_STAGES_BYTES} bytes together, and this one came to {}",
-                self.call_bytes
-            ));
-        }
-        Ok(())
+    /// A call spent this.
+    pub(super) fn note_times(&mut self, spent: CallTimes) {
+        self.times.guest += spent.guest;
+        self.times.host += spent.host;
+    }
+
+    /// Where its calls spent their time since this was last asked.
+    pub fn take_times(&mut self) -> CallTimes {
+        std::mem::take(&mut self.times)
     }
 
     /// A message begins: it can be undone alone.

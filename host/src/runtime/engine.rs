@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::code_cache::CodeCache;
+use super::compiler::Compiler;
 use super::imports::Descriptors;
-use super::limits::{STACK_BYTES, TABLE_ELEMENTS};
+use super::limits::STACK_BYTES;
+use super::meter;
 
 /// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single
 /// operation that cannot be interrupted (a `memory.copy` of all of its memory).
@@ -22,17 +24,25 @@ pub struct RuntimeOptions {
     pub instances_max: u32,
     /// The largest memory limit of any stage.
     pub memory_bytes_max: usize,
+    /// The largest limit of table elements of any stage.
+    pub table_elements_max: usize,
+    /// Whether any stage bounds the instructions of a call.
+    pub has_fuel: bool,
     /// Files that all guests may have open together.
     pub descriptors_max: usize,
     /// Where compiled code is kept; `None`: it is not.
     pub cache: Option<CodeCache>,
+    /// Where components are compiled.
+    pub compiler: Compiler,
 }
 
 /// wasmtime, set up.
 #[derive(Clone)]
 pub struct Runtime {
     pub(super) engine: Engine,
+    pub(super) has_fuel: bool,
     pub(super) cache: Option<CodeCache>,
+    pub(super) compiler: Compiler,
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
     /// What all guests have open together.
     pub(super) descriptors: Arc<Descriptors>,
@@ -45,7 +55,7 @@ impl Runtime {
     /// # Errors
     /// wasmtime's reason.
     pub fn new(options: RuntimeOptions) -> Result<Runtime, String> {
-        let mut config = config();
+        let mut config = config(options.has_fuel);
         config.allocation_strategy(pooling(&options));
         let engine = match Engine::new(&config) {
             Ok(engine) => engine,
@@ -60,7 +70,9 @@ impl Runtime {
         let ticker = Ticker::start(engine.clone());
         Ok(Runtime {
             engine,
+            has_fuel: options.has_fuel,
             cache: options.cache,
+            compiler: options.compiler,
             interrupted: tokio::sync::watch::channel(false).0,
             descriptors: Arc::new(Descriptors::new(options.descriptors_max)),
             ticker,
@@ -82,10 +94,12 @@ impl Runtime {
     }
 }
 
-fn config() -> Config {
+/// Settings that decide what compiled code is.
+pub(super) fn config(has_fuel: bool) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
+    config.consume_fuel(has_fuel);
     config.max_wasm_stack(STACK_BYTES);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
     // Lines of source are looked up by `backtrace`, when they are shown.
@@ -116,7 +130,7 @@ fn pooling(options: &RuntimeOptions) -> PoolingAllocationConfig {
     pool.max_component_instance_size(4 << 20);
     pool.max_core_instance_size(4 << 20);
     pool.max_memory_size(options.memory_bytes_max);
-    pool.table_elements(TABLE_ELEMENTS);
+    pool.table_elements(options.table_elements_max);
     pool
 }
 
@@ -164,8 +178,10 @@ impl Ticker {
                     ticker.asleep.store(false, Ordering::SeqCst);
                 }
                 drop(ticker);
+                let began = Instant::now();
                 thread::sleep(TICK);
                 engine.increment_epoch();
+                meter::tick(began.elapsed());
             }
         });
         match thread {

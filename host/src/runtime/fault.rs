@@ -3,21 +3,26 @@
 use std::fmt;
 use std::sync::Arc;
 
+use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 
 use super::backtrace::Backtrace;
 use super::component::Component;
-use super::limits::{CALL_LIFTS_BYTES, RESOURCES};
+use super::limits::{CALL_LIFTS_BYTES, LimitExceeded, Limits};
 use crate::model::shown::{self, SENTENCE_BYTES};
 use crate::state::StateError;
 
 /// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The guest trapped, or a host function trapped it: a limit, a malformed argument.
+    /// The guest trapped, or a host function trapped it for a malformed argument.
     Trap,
     /// The call took longer than it may.
     Deadline,
+    /// The call asked for more than one of the limits allows.
+    Limit,
+    /// The guest trapped after it was refused memory.
+    Memory,
     /// The instance could not be made.
     Instantiate,
     /// The host could not do its part: its state cannot be read.
@@ -28,9 +33,11 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 5] = [
+    pub const ALL: [FaultKind; 7] = [
         FaultKind::Trap,
         FaultKind::Deadline,
+        FaultKind::Limit,
+        FaultKind::Memory,
         FaultKind::Instantiate,
         FaultKind::Host,
         FaultKind::Panic,
@@ -39,7 +46,7 @@ impl FaultKind {
     /// Whether a message may be to blame.
     pub fn may_be_a_message(self) -> bool {
         match self {
-            FaultKind::Trap | FaultKind::Deadline => true,
+            FaultKind::Trap | FaultKind::Deadline | FaultKind::Limit | FaultKind::Memory => true,
             // After a bug of the host nobody should rely on what it holds for the task.
             FaultKind::Instantiate | FaultKind::Host | FaultKind::Panic => false,
         }
@@ -50,6 +57,8 @@ impl FaultKind {
         match self {
             FaultKind::Trap => "trap",
             FaultKind::Deadline => "deadline",
+            FaultKind::Limit => "limit",
+            FaultKind::Memory => "memory",
             FaultKind::Instantiate => "instantiate",
             FaultKind::Host => "host",
             FaultKind::Panic => "panic",
@@ -119,31 +128,10 @@ impl Fault {
         stderr: String,
         component: &Arc<Component>,
     ) -> Fault {
-        let deadline_ms = component.limits().call_deadline.as_millis();
         let backtrace = error
             .downcast_ref::<wasmtime::WasmBacktrace>()
             .map(|trace| Backtrace::of(trace, component));
-        let (kind, message) = if error.is::<HostFailed>() {
-            (FaultKind::Host, sentence(error.root_cause()))
-        } else if error.is::<DeadlinePassed>() {
-            (FaultKind::Deadline, deadline_message(deadline_ms))
-        } else {
-            match error.downcast_ref::<wasmtime::Trap>() {
-                Some(wasmtime::Trap::Interrupt) => {
-                    (FaultKind::Deadline, deadline_message(deadline_ms))
-                }
-                Some(trap @ wasmtime::Trap::CannotLeaveComponent) => (
-                    FaultKind::Trap,
-                    format!(
-                        "{trap}: it called an import, WASI included, while the host asked it for memory (`cabi_realloc`); a garbage collector that reads the clock does that"
-                    ),
-                ),
-                Some(trap) => (FaultKind::Trap, trap.to_string()),
-                // With a backtrace, the contexts around the cause are that backtrace, which is shown below.
-                None if backtrace.is_some() => (FaultKind::Trap, sentence(error.root_cause())),
-                None => (FaultKind::Trap, sentence(format_args!("{error:#}"))),
-            }
-        };
+        let (kind, message) = kind_and_sentence(error, backtrace.is_some(), component.limits());
         let backtrace = backtrace.unwrap_or_default();
         let message = match last_words(&stderr) {
             Some(said) if error.is::<wasmtime::Trap>() && kind == FaultKind::Trap => {
@@ -151,9 +139,13 @@ impl Fault {
             }
             _ => message,
         };
-        let message = match error.is::<wasmtime::Trap>() || kind != FaultKind::Trap {
-            true => message,
-            false => refused_call(error, message, &backtrace),
+        // Bindings are named after what they call, and what a component has between them and the host has no name.
+        let refused = matches!(kind, FaultKind::Trap | FaultKind::Limit);
+        let message = match backtrace.innermost_name() {
+            Some(name) if refused && !error.is::<wasmtime::Trap>() => {
+                format!("{message} (in a call of the host by `{name}`)")
+            }
+            _ => message,
         };
         Fault {
             kind,
@@ -164,27 +156,70 @@ impl Fault {
     }
 }
 
-/// What a call of the host says that was refused: wasmtime's own sentences name neither the call nor the limit.
-fn refused_call(error: &wasmtime::Error, message: String, backtrace: &Backtrace) -> String {
-    let full = error
+/// What an error is, and says.
+fn kind_and_sentence(
+    error: &wasmtime::Error,
+    has_backtrace: bool,
+    limits: &Limits,
+) -> (FaultKind, String) {
+    if error.is::<HostFailed>() {
+        return (FaultKind::Host, sentence(error.root_cause()));
+    }
+    if error.is::<DeadlinePassed>() {
+        return (FaultKind::Deadline, deadline_message(limits));
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => (FaultKind::Deadline, deadline_message(limits)),
+        Some(Trap::OutOfFuel) => {
+            let fuel = limits.fuel.unwrap_or(u64::MAX);
+            let message = format!("the call took more than `fuel` = {fuel}");
+            (FaultKind::Limit, message)
+        }
+        Some(trap @ Trap::CannotLeaveComponent) => (
+            FaultKind::Trap,
+            format!(
+                "{trap}: it called an import, WASI included, while the host asked it for memory (`cabi_realloc`); a garbage collector that reads the clock does that"
+            ),
+        ),
+        Some(trap) => (FaultKind::Trap, trap.to_string()),
+        None => {
+            // With a backtrace, the contexts around the cause are that backtrace, which is shown below.
+            let message = match has_backtrace {
+                true => sentence(error.root_cause()),
+                false => sentence(format_args!("{error:#}")),
+            };
+            match limit_of(error, &message, limits) {
+                Some(message) => (FaultKind::Limit, message),
+                None => (FaultKind::Trap, message),
+            }
+        }
+    }
+}
+
+/// What is said of a limit, if one was exceeded: wasmtime's own sentences name none of ours.
+fn limit_of(error: &wasmtime::Error, message: &str, limits: &Limits) -> Option<String> {
+    let is_full = error
         .downcast_ref::<ResourceTableError>()
         .is_some_and(|error| matches!(error, ResourceTableError::Full));
-    let message = if full {
-        format!(
-            "an instance may hold {RESOURCES} streams, descriptors and pollables of WASI, and this one asked for another; drop those that are not needed"
-        )
+    if error.is::<LimitExceeded>() {
+        Some(message.to_owned())
+    } else if is_full {
+        Some(format!(
+            "an instance may hold `handles` = {} of streams, descriptors and pollables of WASI, and this one asked for another; drop those that are not needed",
+            limits.handles
+        ))
     } else if message.contains("fuel allocated for hostcalls") {
-        // This one has no type that could be asked for, and does not say how much it was.
-        format!(
+        // These have no type that could be asked for.
+        Some(format!(
             "one call of the host copies at most {CALL_LIFTS_BYTES} bytes out of the guest: pass less at a time"
-        )
+        ))
+    } else if message.starts_with("requested len") {
+        Some(format!(
+            "one call returns `random-bytes` = {} at most: {message}",
+            limits.random_bytes
+        ))
     } else {
-        message
-    };
-    // Bindings are named after what they call, and what a component has between them and the host has no name.
-    match backtrace.innermost_name() {
-        Some(name) => format!("{message} (in a call of the host by `{name}`)"),
-        None => message,
+        None
     }
 }
 
@@ -207,7 +242,8 @@ fn sentence(what: impl fmt::Display) -> String {
     shown::line(what, SENTENCE_BYTES)
 }
 
-fn deadline_message(deadline_ms: u128) -> String {
+fn deadline_message(limits: &Limits) -> String {
+    let deadline_ms = limits.call_deadline.as_millis();
     format!("the call took longer than `call-deadline` = {deadline_ms} ms")
 }
 

@@ -6,6 +6,7 @@ use super::Runtime;
 use super::compile::compile;
 use super::component::{ComponentError, read, sha256};
 use super::contract::{World, check};
+use super::limits::Limits;
 
 /// What a component says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +30,11 @@ pub struct Inspection {
 /// # Errors
 /// It cannot be read or does not compile.
 pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentError> {
-    let bytes = read(path)?;
+    let limits = Limits::default();
+    let bytes = read(path, limits.component_bytes)?;
     let sha256 = sha256(&bytes);
-    let code =
-        compile(runtime, path, &bytes, &sha256).map_err(|why| ComponentError::unfit(path, why))?;
+    let code = compile(runtime, path, &bytes, &sha256, limits.compile)
+        .map_err(|why| ComponentError::unfit(path, why))?;
     let ty = code.component_type();
     let imports: Vec<String> = ty
         .imports(&runtime.engine)

@@ -12,6 +12,7 @@ use super::exports::Handlers;
 use super::fault::Fault;
 use super::logs::TaskLog;
 use super::sandbox::{Returned, Sandbox};
+use super::secrets::Secrets;
 
 /// Why an instance is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,11 @@ impl Instance {
         } else {
             None
         }
+    }
+
+    /// What it may tell and nobody is shown.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.sandbox.component().options.secrets
     }
 
     /// Messages that it was given.

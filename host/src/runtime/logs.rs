@@ -1,8 +1,9 @@
 //! Lines that guests write: bounded, cleaned, and told apart by task.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::limits::{LOG_LINE_BYTES, LOG_LINES_PER_SECOND, STDERR_TAIL_BYTES};
+use super::limits::{LOG_LINE_BYTES, LogRate, STDERR_TAIL_BYTES};
+use super::secrets::Secrets;
 use crate::model::shown::{self, UNCUT};
 
 /// How much a line matters.
@@ -28,8 +29,10 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct TaskLog {
     task: String,
+    rate: LogRate,
+    secrets: Secrets,
     window: Instant,
-    lines: u32,
+    lines: u64,
     dropped: u64,
     /// What has been written of the next line of standard output and of standard error.
     begun: [Vec<u8>; 2],
@@ -41,6 +44,8 @@ impl TaskLog {
     pub(super) fn new(task: String) -> TaskLog {
         TaskLog {
             task,
+            rate: LogRate::default(),
+            secrets: Secrets::default(),
             window: Instant::now(),
             lines: 0,
             dropped: 0,
@@ -49,18 +54,25 @@ impl TaskLog {
         }
     }
 
+    /// An instance begins, of which it takes so many lines, and hides what is secret.
+    pub(super) fn serve(&mut self, rate: LogRate, secrets: Secrets) {
+        self.rate = rate;
+        self.secrets = secrets;
+    }
+
     /// Writes a line, unless the task has written too many.
     pub(super) fn line(&mut self, level: Level, context: &str, text: &str) {
-        if self.window.elapsed() >= Duration::from_secs(1) {
+        if self.window.elapsed() >= self.rate.per {
             self.window = Instant::now();
             self.lines = 0;
             self.tell_dropped();
         }
         self.lines += 1;
-        if self.lines > LOG_LINES_PER_SECOND {
+        if self.lines > self.rate.lines {
             self.dropped += 1;
             return;
         }
+        let (context, text) = (self.secrets.hide(context), self.secrets.hide(text));
         let text = if context.is_empty() {
             shown::line(text, LOG_LINE_BYTES)
         } else {
@@ -78,7 +90,8 @@ impl TaskLog {
     fn tell_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            tracing::warn!(target: "guest", task = %self.task, "{dropped} lines were dropped: more than {LOG_LINES_PER_SECOND} a second");
+            let LogRate { lines, per } = self.rate;
+            tracing::warn!(target: "guest", task = %self.task, "{dropped} lines were dropped: `log-rate` is {lines} in {} s", per.as_secs());
         }
     }
 
@@ -86,10 +99,12 @@ impl TaskLog {
     /// has come, when it is as long as a line may be, or with the end of the instance.
     pub(super) fn written(&mut self, to: Stream, bytes: &[u8]) {
         if to == Stream::Error {
-            let keep = STDERR_TAIL_BYTES.saturating_sub(bytes.len());
+            // A secret at its beginning must not be cut, or it would not be found.
+            let most = STDERR_TAIL_BYTES + self.secrets.longest();
+            let keep = most.saturating_sub(bytes.len());
             let cut = self.tail.len().saturating_sub(keep);
             self.tail.drain(..cut);
-            let from = bytes.len().saturating_sub(STDERR_TAIL_BYTES);
+            let from = bytes.len().saturating_sub(most);
             self.tail.extend_from_slice(&bytes[from..]);
         }
         let mut rest = bytes;
@@ -122,6 +137,7 @@ impl TaskLog {
         self.end_line(Stream::Output);
         self.end_line(Stream::Error);
         let tail = std::mem::take(&mut self.tail);
+        let tail = self.secrets.hide_bytes(&tail);
         let tail = String::from_utf8_lossy(&tail).replace("\r\n", "\n");
         let mut shown = shown::lines(tail, UNCUT);
         // Escapes are longer than what they stand for, and it is the end that counts.

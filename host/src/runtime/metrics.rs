@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use wasmtime::format_err;
 
-use super::limits::METRIC_NAMES;
+use super::limits::exceeded;
 use super::undo::Undo;
 use crate::model::{PartitionId, shown};
 
@@ -56,12 +57,12 @@ struct Registry {
 pub struct StageMetrics(Mutex<Registry>);
 
 impl StageMetrics {
-    fn id(&self, name: &str, metric: Metric) -> Result<usize, String> {
+    fn id(&self, name: &str, metric: Metric, most: usize) -> wasmtime::Result<usize> {
         let mut registry = self.0.lock();
         if let Some((id, known)) = registry.ids.get(name) {
             return match *known == metric {
                 true => Ok(*id),
-                false => Err(format!(
+                false => Err(format_err!(
                     "metric {name:?} is a {known:?} and is used as a {metric:?}"
                 )),
             };
@@ -71,7 +72,7 @@ impl StageMetrics {
             || !name.starts_with(|c: char| c.is_ascii_lowercase())
             || !name.chars().all(good)
         {
-            return Err(format!(
+            return Err(format_err!(
                 "metric {}: a name has 1 to 64 characters of a-z, 0-9, - and _, a letter first",
                 shown::name(name)
             ));
@@ -82,15 +83,15 @@ impl StageMetrics {
             .keys()
             .find(|known| shown(known) == shown(name))
         {
-            return Err(format!(
+            return Err(format_err!(
                 "metric {} and metric {known:?} would have the same name in /metrics",
                 shown::name(name)
             ));
         }
-        if registry.kept.len() == METRIC_NAMES {
-            return Err(format!(
-                "metric {name:?}: a stage may use {METRIC_NAMES} names"
-            ));
+        if registry.kept.len() >= most {
+            return Err(exceeded(format_args!(
+                "metric {name:?}: a stage may use `metric-names` = {most}"
+            )));
         }
         let id = registry.kept.len();
         registry.ids.insert(name.to_owned(), (id, metric));
@@ -154,8 +155,8 @@ impl TaskMetrics {
         }
     }
 
-    pub(super) fn add(&mut self, name: &str, by: u64) -> Result<(), String> {
-        let id = self.stage.id(name, Metric::Counter)?;
+    pub(super) fn add(&mut self, name: &str, by: u64, most: usize) -> wasmtime::Result<()> {
+        let id = self.stage.id(name, Metric::Counter, most)?;
         // A counter that is added to for each message would otherwise grow the list with the batch.
         match self
             .staged
@@ -170,13 +171,13 @@ impl TaskMetrics {
         }
     }
 
-    pub(super) fn set(&mut self, name: &str, value: f64) -> Result<(), String> {
-        let id = self.stage.id(name, Metric::Gauge)?;
+    pub(super) fn set(&mut self, name: &str, value: f64, most: usize) -> wasmtime::Result<()> {
+        let id = self.stage.id(name, Metric::Gauge, most)?;
         self.stage_report(id, Report::Set(value))
     }
 
-    pub(super) fn record(&mut self, name: &str, value: f64) -> Result<(), String> {
-        let id = self.stage.id(name, Metric::Histogram)?;
+    pub(super) fn record(&mut self, name: &str, value: f64, most: usize) -> wasmtime::Result<()> {
+        let id = self.stage.id(name, Metric::Histogram, most)?;
         self.stage_report(id, Report::Record(value))
     }
 
@@ -186,10 +187,12 @@ impl TaskMetrics {
         format!("{:?}", self.staged)
     }
 
-    fn stage_report(&mut self, id: usize, report: Report) -> Result<(), String> {
+    fn stage_report(&mut self, id: usize, report: Report) -> wasmtime::Result<()> {
         const STAGED: usize = 1 << 20;
         if self.staged.len() == STAGED {
-            return Err(format!("a batch may report {STAGED} figures"));
+            return Err(exceeded(format_args!(
+                "a batch may report {STAGED} figures"
+            )));
         }
         self.staged.push((id, report));
         Ok(())
@@ -246,17 +249,19 @@ fn bucket(value: f64) -> usize {
 mod tests {
     use super::*;
 
+    const NAMES: usize = 128;
+
     #[test]
     fn an_undone_batch_reports_nothing() {
         let stage = Arc::new(StageMetrics::default());
         let mut task = TaskMetrics::new(Arc::clone(&stage), PartitionId(3));
-        task.add("seen", 1)
-            .and_then(|()| task.set("level", 2.5))
+        task.add("seen", 1, NAMES)
+            .and_then(|()| task.set("level", 2.5, NAMES))
             .expect("good names");
         task.undo_batch();
-        task.add("seen", 5).expect("a good name");
+        task.add("seen", 5, NAMES).expect("a good name");
         task.mark_message();
-        task.add("seen", 100).expect("a good name");
+        task.add("seen", 100, NAMES).expect("a good name");
         task.undo_message();
         task.keep_batch();
         let snapshot = stage.snapshot();
@@ -268,16 +273,17 @@ mod tests {
     fn names_and_kinds_are_bounded() {
         let stage = Arc::new(StageMetrics::default());
         let mut task = TaskMetrics::new(stage, PartitionId(0));
-        assert!(task.add("Upper", 1).is_err());
-        assert!(task.add("", 1).is_err());
-        task.add("n-0", 1).expect("a good name");
-        assert!(task.add("n_0", 1).is_err(), "the same to Prometheus");
+        assert!(task.add("Upper", 1, NAMES).is_err());
+        assert!(task.add("", 1, NAMES).is_err());
+        task.add("n-0", 1, NAMES).expect("a good name");
+        assert!(task.add("n_0", 1, NAMES).is_err(), "the same to Prometheus");
         task.undo_batch();
-        for name in 1..METRIC_NAMES {
-            task.add(&format!("n{name}"), 1).expect("within the bound");
+        for name in 1..NAMES {
+            task.add(&format!("n{name}"), 1, NAMES)
+                .expect("within the bound");
         }
-        assert!(task.add("one-more", 1).is_err());
-        assert!(task.set("n1", 1.0).is_err(), "another kind");
+        assert!(task.add("one-more", 1, NAMES).is_err());
+        assert!(task.set("n1", 1.0, NAMES).is_err(), "another kind");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::limits::Limits;
+use super::secrets::Secrets;
 
 /// A folder that a stage may use.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct ComponentOptions {
     pub directories: Vec<DirectoryGrant>,
     /// Environment variables: names and values.
     pub environment: Vec<(String, String)>,
+    /// Values that are not shown when the component tells them.
+    pub secrets: Secrets,
     /// It sees store time instead of the machine's.
     pub store_time: bool,
     /// Hosts and ports that it may connect to.

@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use wasmtime::{Store, Trap, UpdateDeadline};
@@ -18,8 +17,9 @@ use super::context::TaskContext;
 use super::exports::Handlers;
 use super::fault::{Fault, FaultKind};
 use super::imports::{InstanceData, Wasi};
-use super::limits::CALL_LIFTS_BYTES;
+use super::limits::{CALL_LIFTS_BYTES, CallBudget};
 use super::logs::TaskLog;
+use super::meter::{CallTimes, Meter};
 use super::time::FIRST_LOOK_TICKS;
 use crate::model::shown::{self, SENTENCE_BYTES};
 
@@ -53,8 +53,16 @@ impl Sandbox {
         clock: &Arc<AtomicI64>,
     ) -> Result<(Sandbox, Handlers), Fault> {
         let runtime = &component.runtime;
-        let wasi = Wasi::new(runtime, &component.options, Arc::clone(log), clock)
-            .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
+        let secrets = component.options.secrets.clone();
+        log.lock().serve(component.limits().log_rate, secrets);
+        let wasi = Wasi::new(
+            runtime,
+            &component.options,
+            &component.folders,
+            Arc::clone(log),
+            clock,
+        )
+        .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
         let mut store = Store::new(&runtime.engine, InstanceData::new(component, wasi));
         store.limiter(|data| &mut data.memory);
         store.epoch_deadline_callback(|mut call| {
@@ -71,7 +79,7 @@ impl Sandbox {
         };
         let store = &mut sandbox.store;
         let running = runtime.running();
-        arm(store, component.limits().call_deadline);
+        arm(store, component);
         let made = component
             .pre
             .instantiate(&mut *store)
@@ -106,31 +114,54 @@ impl Sandbox {
         call: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
     ) -> Returned<R> {
         context.in_batch = rights == Rights::Write;
-        context.call_bytes = 0;
+        context.budget = CallBudget::of(self.component.limits());
         self.store.data_mut().context = Some(context);
         self.store.data_mut().memory.refused = None;
         let running = self.component.runtime.running();
-        arm(&mut self.store, self.component.limits().call_deadline);
+        arm(&mut self.store, &self.component);
+        let meter = Meter::of_this_thread();
+        self.store.data_mut().meter = meter;
+        meter.begin();
         let result = caught(|| call(&mut self.store));
+        let times = meter.end();
         drop(running);
         let Some(mut context) = self.store.data_mut().context.take() else {
             panic!("the context of a task was lost in a call");
         };
         context.in_batch = false;
+        context.note_times(times);
         context.state_mut().end_call();
         let result = match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.fault(&error)),
+            Ok(Err(error)) => Err(self.fault_after(&error, times)),
             Err(panic) => Err(Fault::new(FaultKind::Panic, panic_message(&*panic))),
         };
         (context, result)
     }
 
+    /// A fault of a call that spent this.
+    fn fault_after(&self, error: &wasmtime::Error, times: CallTimes) -> Fault {
+        let mut fault = self.fault(error);
+        if fault.kind == FaultKind::Deadline && times.host > times.guest {
+            let host = times.host.as_millis();
+            fault.message = format!(
+                "{}, {host} ms of it in functions of the host",
+                fault.message
+            );
+        }
+        fault
+    }
+
     fn fault(&self, error: &wasmtime::Error) -> Fault {
         let tail = self.log.lock().take_tail();
         let mut fault = Fault::from_error(error, tail, &self.component);
+        let secrets = &self.component.options.secrets;
+        fault.message = secrets.hide(&fault.message).into_owned();
         if let Some(hint) = self.store.data().memory.hint() {
             fault.message = format!("{} ({hint})", fault.message);
+            if fault.kind == FaultKind::Trap {
+                fault.kind = FaultKind::Memory;
+            }
         }
         fault
     }
@@ -162,9 +193,15 @@ pub fn is_in_call() -> bool {
     CAUGHT.get()
 }
 
-fn arm(store: &mut Store<InstanceData>, deadline: Duration) {
-    store.data_mut().time.begin(deadline);
+fn arm(store: &mut Store<InstanceData>, component: &Component) {
+    let limits = component.limits();
+    store.data_mut().time.begin(limits.call_deadline);
     store.set_epoch_deadline(FIRST_LOOK_TICKS);
+    if component.runtime.has_fuel
+        && let Err(error) = store.set_fuel(limits.fuel.unwrap_or(u64::MAX))
+    {
+        panic!("an engine that counts fuel takes none: {error:#}");
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

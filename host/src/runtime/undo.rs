@@ -272,9 +272,9 @@ mod tests {
         effects.round_robin.now[1] += 2;
         let metrics = &mut effects.metrics;
         metrics
-            .add("seen", 1)
-            .and_then(|()| metrics.set("level", number.into()))
-            .and_then(|()| metrics.record("size", number.into()))
+            .add("seen", 1, 128)
+            .and_then(|()| metrics.set("level", number.into(), 128))
+            .and_then(|()| metrics.record("size", number.into(), 128))
             .expect("good names");
         effects.requests.now.checkpoint = number.is_multiple_of(2);
         effects.requests.now.stop = Some(number.to_string());

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::Task;
 use crate::model::{InputIndex, StreamId};
 use crate::records::{FaultCounts, Held, TaskRecord};
-use crate::runtime::FaultKind;
+use crate::runtime::{CallTimes, FaultKind};
 
 /// Figures of a task.
 #[derive(Debug, Default)]
@@ -34,6 +34,9 @@ pub struct TaskFigures {
     /// Searches for a message that is to blame since the start of the process, and how long they took together.
     isolations: AtomicU64,
     isolation_ns: AtomicU64,
+    /// Where its calls spent their time since the start of the process.
+    guest_ns: AtomicU64,
+    host_ns: AtomicU64,
     /// How often it tried again to go on, since the start of the process.
     restarts: AtomicU64,
     /// Messages of a batch at most.
@@ -119,6 +122,12 @@ impl TaskFigures {
         (count.load(Ordering::Relaxed), time.load(Ordering::Relaxed))
     }
 
+    /// How many nanoseconds its calls spent in the component, and in functions of the host, since the start of the process.
+    pub fn call_times(&self) -> (u64, u64) {
+        let (guest, host) = (&self.guest_ns, &self.host_ns);
+        (guest.load(Ordering::Relaxed), host.load(Ordering::Relaxed))
+    }
+
     /// How often it tried again to go on, since the start of the process.
     pub fn restarts(&self) -> u64 {
         self.restarts.load(Ordering::Relaxed)
@@ -143,6 +152,8 @@ impl TaskFigures {
             (&before.recycled, &self.recycled),
             (&before.isolations, &self.isolations),
             (&before.isolation_ns, &self.isolation_ns),
+            (&before.guest_ns, &self.guest_ns),
+            (&before.host_ns, &self.host_ns),
             (&before.restarts, &self.restarts),
         ];
         for (before, now) in pairs
@@ -163,6 +174,15 @@ impl TaskFigures {
 
     pub(super) fn note_parked(&self, keys: usize) {
         self.parked.store(keys as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_times(&self, spent: CallTimes) {
+        for (sum, spent) in [(&self.guest_ns, spent.guest), (&self.host_ns, spent.host)] {
+            if !spent.is_zero() {
+                let ns = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+                sum.fetch_add(ns, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(super) fn note_restart(&self) {

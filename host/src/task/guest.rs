@@ -116,7 +116,8 @@ impl Guest {
             panic!("a guest is called without an instance");
         };
         control.begin_call();
-        let (context, result) = call(instance, context);
+        let (mut context, result) = call(instance, context);
+        self.figures.note_times(context.take_times());
         self.context = Lend::Here(context);
         result.map_err(|fault| {
             self.instance = None;

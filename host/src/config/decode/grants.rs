@@ -1,5 +1,6 @@
 //! Granted folders, checked against the host's own folders: a guest could read other tasks' state, or write to committed data.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::stage::Draft;
@@ -52,13 +53,23 @@ pub(super) fn check(
     }
 }
 
-/// Whether one path lies in the other.
+/// Whether one folder lies in the other: by their paths, and by what is there, which may be mounted at several places.
 fn meet(one: &Path, other: &Path) -> bool {
-    one.starts_with(other) || other.starts_with(one)
+    let lies_in = |inner: &Path, outer: &Path| {
+        let same = |place: &Path| identity(place) == identity(outer);
+        inner.starts_with(outer) || outer.exists() && inner.ancestors().any(same)
+    };
+    lies_in(one, other) || lies_in(other, one)
+}
+
+/// What the kernel knows a folder by, if it is there.
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(folder).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// The real path, without symbolic links, even if the file does not exist yet.
-fn resolved(path: &Path) -> PathBuf {
+pub(super) fn resolved(path: &Path) -> PathBuf {
     /// As many links as the kernel follows.
     const LINKS: usize = 40;
     let (mut missing, mut links) = (Vec::new(), 0);

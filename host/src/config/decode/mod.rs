@@ -2,9 +2,12 @@
 //!
 //! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
 
+mod capabilities;
 mod faults;
 pub(super) mod general;
 mod grants;
+pub(super) mod limits;
+pub(super) mod policy;
 mod ports;
 mod stage;
 mod stream;
@@ -18,6 +21,7 @@ use toml::de::{DeTable, Error};
 use super::Look;
 use super::diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 use super::job::Job;
+use super::policy::Policy;
 use super::setting::Problem;
 use super::substitute::Env;
 use super::table::{Context, Entry, Note, Table};
@@ -72,10 +76,7 @@ pub(super) const HOMES: [(&str, &[&str]); 5] = [
             "capabilities",
         ],
     ),
-    (
-        "[stage.limits]",
-        &["memory", "call-deadline", "key-bytes", "value-bytes"],
-    ),
+    ("[stage.limits]", limits::KEYS),
     (
         "[stage.capabilities]",
         &[
@@ -95,21 +96,37 @@ pub(super) fn job(
     folder: &Path,
     env: &Env<'_>,
     look: Look,
+    policies: &[Policy],
 ) -> Result<Job, Diagnostics> {
     let cx = Context {
         text,
         folder,
         env,
         look,
+        policies,
         notes: RefCell::new(Vec::new()),
     };
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let job = if errors.is_empty() {
-        decode(&cx, document.get_ref(), path)
-    } else {
-        errors.iter().for_each(|error| syntax(&cx, error));
-        None
-    };
+    let job = opened(&cx, |document| decode(&cx, document, path));
+    let (errors, warnings) = reported(cx, path);
+    match job {
+        Some(job) if errors.is_empty() => Ok(Job { warnings, ..job }),
+        _ => Err(Diagnostics::new(errors)),
+    }
+}
+
+/// Parses a file and decodes it, unless it is no TOML, which is noted.
+fn opened<T>(cx: &Context<'_>, decode: impl FnOnce(&DeTable<'_>) -> Option<T>) -> Option<T> {
+    let (document, errors) = DeTable::parse_recoverable(cx.text);
+    if !errors.is_empty() {
+        errors.iter().for_each(|error| syntax(cx, error));
+        return None;
+    }
+    decode(document.get_ref())
+}
+
+/// What was found in a file: errors, and warnings.
+fn reported(cx: Context<'_>, path: &Path) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    let text = cx.text;
     let mut notes = cx.notes.into_inner();
     // Errors first, so that they are among those that are shown.
     notes.sort_by_key(|note| (note.severity == Severity::Warning, note.span.start));
@@ -121,17 +138,10 @@ pub(super) fn job(
         let help = help.unwrap_or_default();
         last.problem.help = Some(format!("{help}{more} more are not shown"));
     }
-    let (errors, warnings): (Vec<_>, Vec<_>) = notes
+    notes
         .into_iter()
         .map(|note| diagnostic(note, text, path))
-        .partition(|diagnostic| diagnostic.severity == Severity::Error);
-    match job {
-        Some(job) if errors.is_empty() => Ok(Job { warnings, ..job }),
-        _ => {
-            assert!(!errors.is_empty(), "a job was refused without a reason");
-            Err(Diagnostics::new(errors))
-        }
-    }
+        .partition(|diagnostic| diagnostic.severity == Severity::Error)
 }
 
 /// The most findings that are shown.

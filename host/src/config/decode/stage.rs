@@ -3,29 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::at_home;
 use super::faults;
-use super::general::{positive, size_in};
+use super::general::size_in;
 use super::ports::{self, Input, Output, StreamRef};
+use super::{capabilities, limits};
 use crate::config::Look;
 use crate::config::setting::{Problem, Setting};
-use crate::config::stage::{Capabilities, Directory, Limits, Stage, Store, StoreKind};
+use crate::config::stage::{Stage, Store, StoreKind};
 use crate::config::table::{Entry, Table};
 use crate::config::units::ByteSize;
-
-/// One call may stage this much, so no single value can be longer.
-const VALUE_BYTES_MAX: ByteSize = ByteSize::mib(16);
-
-/// Keys are compared and copied all the time.
-const KEY_BYTES_MAX: ByteSize = ByteSize::mib(1);
-
-/// A guest's own data and stack need this much.
-const MEMORY_MIN: ByteSize = ByteSize::mib(1);
-
-/// All that a 32-bit guest can address.
-const MEMORY_MAX: ByteSize = ByteSize::mib(4096);
 
 /// Beyond it a batch is not cheaper, only later.
 const BATCH_MESSAGES_MAX: u32 = 1_000_000;
@@ -85,8 +74,8 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let batch_bytes = size_in(&mut table, "batch-bytes", ByteSize(1), BATCH_BYTES_MAX);
     let stores = stores(&mut table);
     let config = config(&mut table);
-    let (limits, call_deadline_span) = limits(&mut table);
-    let (capabilities, grant_spans) = capabilities(&mut table);
+    let (limits, call_deadline_span) = limits::decode(&mut table);
+    let (capabilities, grant_spans) = capabilities::decode(&mut table);
     table.finish(|key| at_home(key, "[[stage]]"));
 
     let batch_bytes = batch_bytes.unwrap_or(Stage::BATCH_BYTES.into());
@@ -205,152 +194,4 @@ fn config(stage: &mut Table<'_>) -> BTreeMap<String, Setting<String>> {
         Some((entry.key.to_owned(), value))
     });
     values.collect()
-}
-
-/// The limits, and the place of the deadline of a call.
-fn limits(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
-    let default = Limits::default();
-    let Some(mut table) = stage.table("limits", "[stage.limits]") else {
-        return (default, None);
-    };
-    let memory = size_in(&mut table, "memory", MEMORY_MIN, MEMORY_MAX);
-    let call_deadline = positive(&mut table, "call-deadline");
-    let key_bytes = size_in(&mut table, "key-bytes", ByteSize(1), KEY_BYTES_MAX);
-    let value_bytes = size_in(&mut table, "value-bytes", ByteSize(1), VALUE_BYTES_MAX);
-    let recycle_memory = size_in(&mut table, "recycle-memory", ByteSize(1), MEMORY_MAX);
-    let recycle_messages = table.integer("recycle-messages", 1..=u64::MAX);
-    let recycle_age = positive(&mut table, "recycle-age");
-    table.finish(|key| at_home(key, "[stage.limits]"));
-    let memory = memory.unwrap_or(default.memory);
-    let recycle_memory =
-        recycle_memory.unwrap_or_else(|| Limits::recycle_memory_of(*memory).into());
-    let limits = Limits {
-        memory,
-        call_deadline: call_deadline.unwrap_or(default.call_deadline),
-        key_bytes: key_bytes.unwrap_or(default.key_bytes),
-        value_bytes: value_bytes.unwrap_or(default.value_bytes),
-        recycle_memory,
-        recycle_messages,
-        recycle_age,
-    };
-    if *limits.recycle_memory > *limits.memory {
-        let problem = Problem::new(format!(
-            "`recycle-memory` of {} is never reached: the guest's `memory` is {}",
-            limits.recycle_memory, limits.memory
-        ));
-        table.cx.error(
-            &table.span_of("recycle-memory"),
-            problem.help("make it smaller"),
-        );
-    }
-    if *limits.value_bytes >= *limits.memory {
-        let problem = Problem::new(format!(
-            "`value-bytes` of {} does not fit in the guest's `memory` of {}",
-            limits.value_bytes, limits.memory
-        ));
-        table.cx.error(&table.span_of("value-bytes"), problem);
-    }
-    let span = table.peek("call-deadline").map(|entry| entry.span);
-    (limits, span)
-}
-
-/// The capabilities, and the places of the granted folders.
-fn capabilities(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
-    let Some(mut table) = stage.table("capabilities", "[stage.capabilities]") else {
-        return Default::default();
-    };
-    let help = "write directories = [{ host = \"…\", guest = \"/…\" }]";
-    let entries = table
-        .entry("directories")
-        .and_then(|entry| entry.list(help))
-        .unwrap_or_default();
-    let environment = environment(&mut table);
-    let clocks = table.text("clocks").unwrap_or_default();
-    let network = table
-        .entry("network")
-        .and_then(|entry| entry.list("write network = [\"HOST:PORT\"]"));
-    let network = network.unwrap_or_default();
-    let network = network.iter().filter_map(Entry::text).collect();
-    let request_stop = table.bool("request-stop").unwrap_or(false);
-    table.finish(|key| at_home(key, "[stage.capabilities]"));
-    let (mut directories, mut spans) = (Vec::<Directory>::new(), Vec::new());
-    for entry in &entries {
-        let Some((directory, span)) = directory(entry) else {
-            continue;
-        };
-        if directories
-            .iter()
-            .any(|other| *other.guest == *directory.guest)
-        {
-            entry.error(Problem::new(
-                "the guest has another directory at the same place",
-            ));
-        }
-        directories.push(directory);
-        spans.push(span);
-    }
-    let capabilities = Capabilities {
-        directories,
-        environment,
-        clocks,
-        network,
-        request_stop,
-    };
-    (capabilities, spans)
-}
-
-/// The names of variables, each of which must be set where a component is about to run.
-fn environment(table: &mut Table<'_>) -> Vec<String> {
-    let cx = table.cx;
-    let entry = table.entry("environment");
-    let names = entry.and_then(|entry| entry.list("write environment = [\"NAME\"]"));
-    let mut environment = Vec::new();
-    for entry in names.unwrap_or_default() {
-        let Some(name) = entry.string() else {
-            entry.wrong_type("a string", "write the name of a variable");
-            continue;
-        };
-        if name.is_empty() || name.contains(['=', '\0']) {
-            let problem = Problem::new(format!("{name:?} cannot be the name of a variable"));
-            entry.error(problem);
-        } else if cx.look == Look::Components && (cx.env)(name).is_none() {
-            let problem = Problem::new(format!("the environment variable {name} is not set"));
-            entry.error(problem.help("set it, or leave it out"));
-        } else {
-            environment.push(name.to_owned());
-        }
-    }
-    environment
-}
-
-fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {
-    let mut table = entry.table("{ host = \"…\", guest = \"/…\" }")?;
-    let host = table.path("host");
-    if table.peek("host").is_none() {
-        table.missing("host", "the folder of the host");
-    }
-    let guest = table.text::<String>("guest");
-    if table.peek("guest").is_none() {
-        table.missing("guest", "where the guest finds it, such as \"/models\"");
-    }
-    let write = table.bool("write").unwrap_or(false);
-    table.finish(|_| None);
-    let guest = guest?;
-    let path = Path::new(guest.as_str());
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if !path.is_absolute() || !plain {
-        let problem = Problem::new("`guest` is an absolute path without `..`");
-        table
-            .cx
-            .error(&table.span_of("guest"), problem.help("such as \"/models\""));
-        return None;
-    }
-    let directory = Directory {
-        host: host?,
-        guest,
-        write,
-    };
-    Some((directory, table.span_of("host")))
 }

@@ -1,5 +1,8 @@
 //! Rates: "4000/s".
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
 use super::digits;
 use crate::config::setting::{FromText, Problem, Written};
 
@@ -30,12 +33,24 @@ impl Rate {
         reason = "a rate beyond 2^53 a second is as good as no bound"
     )]
     pub fn per_second(self) -> f64 {
-        let seconds = match self.per {
-            Per::Second => 1.0,
-            Per::Minute => 60.0,
-            Per::Hour => 3600.0,
-        };
-        self.messages as f64 / seconds
+        self.messages as f64 / self.per.duration().as_secs_f64()
+    }
+}
+
+impl Per {
+    /// How long it is.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(match self {
+            Per::Second => 1,
+            Per::Minute => 60,
+            Per::Hour => 3600,
+        })
+    }
+}
+
+impl PartialOrd for Rate {
+    fn partial_cmp(&self, other: &Rate) -> Option<Ordering> {
+        self.per_second().partial_cmp(&other.per_second())
     }
 }
 

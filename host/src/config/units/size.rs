@@ -18,6 +18,9 @@ impl ByteSize {
         ByteSize(mib << 20)
     }
 
+    /// A greater size is a mistake.
+    pub(in crate::config) const MAX: ByteSize = ByteSize(1 << 60);
+
     /// The number.
     pub fn bytes(self) -> u64 {
         self.0
@@ -34,9 +37,6 @@ const UNITS: [(&str, u64); 7] = [
     ("kB", 1000),
     ("B", 1),
 ];
-
-/// A greater size is a mistake.
-const BYTES_MAX: u64 = 1 << 60;
 
 impl Written for ByteSize {
     /// In the unit that needs the fewest digits and loses nothing.
@@ -96,7 +96,7 @@ impl FromText for ByteSize {
             return Err(fractional());
         }
         match u64::try_from(scaled / scale) {
-            Ok(bytes) if bytes <= BYTES_MAX => Ok(ByteSize(bytes)),
+            Ok(bytes) if bytes <= ByteSize::MAX.0 => Ok(ByteSize(bytes)),
             _ => Err(too_large()),
         }
     }

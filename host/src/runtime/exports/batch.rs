@@ -7,6 +7,7 @@ use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::instance::Instance;
 use crate::runtime::limits::DETAIL_BYTES;
 use crate::runtime::sandbox::{Returned, Rights};
+use crate::runtime::secrets::Secrets;
 
 /// A message of a batch that the guest refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +60,8 @@ impl Instance {
             handler.call_process(store, argument)
         });
         let result = result.and_then(|answer| match answer {
-            Ok(rejections) => check(rejections, batch.len()).map(Ok),
-            Err(reason) => Ok(Err(super::cut(reason))),
+            Ok(rejections) => check(rejections, batch.len(), self.secrets()).map(Ok),
+            Err(reason) => Ok(Err(super::cut(self.secrets(), &reason))),
         });
         (context, result)
     }
@@ -76,7 +77,11 @@ fn column(column: &Column) -> types::BytesColumnParam<'_> {
 }
 
 /// Checks rejections of a batch of `len` messages, and puts them into its order.
-fn check(given: Vec<types::Rejection>, len: usize) -> Result<Vec<Rejection>, Fault> {
+fn check(
+    given: Vec<types::Rejection>,
+    len: usize,
+    secrets: &Secrets,
+) -> Result<Vec<Rejection>, Fault> {
     let mut rejections = Vec::with_capacity(given.len());
     let mut seen = vec![false; if given.is_empty() { 0 } else { len }];
     for rejection in given {
@@ -88,8 +93,9 @@ fn check(given: Vec<types::Rejection>, len: usize) -> Result<Vec<Rejection>, Fau
                 *first = true;
                 rejections.push(Rejection {
                     index,
-                    reason: super::cut(rejection.reason),
-                    detail: rejection.detail.map(|mut detail| {
+                    reason: super::cut(secrets, &rejection.reason),
+                    detail: rejection.detail.map(|detail| {
+                        let mut detail = secrets.hide_bytes(&detail).into_owned();
                         detail.truncate(DETAIL_BYTES);
                         detail
                     }),

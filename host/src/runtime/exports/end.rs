@@ -30,7 +30,7 @@ impl Instance {
             Some(match answer {
                 Ok(end_of_input::Progress::Done) => Ok(EndProgress::Done),
                 Ok(end_of_input::Progress::Again) => Ok(EndProgress::Again),
-                Err(reason) => Err(super::cut(reason)),
+                Err(reason) => Err(super::cut(self.secrets(), &reason)),
             })
         });
         (context, result)

@@ -16,6 +16,7 @@ impl Instance {
             .call(context, Rights::Read, |store| lifecycle.call_open(store));
         let opened = opened.and_then(|answer| {
             answer.map_err(|reason| {
+                let reason = self.secrets().hide(&reason).into_owned();
                 Fault::new(
                     FaultKind::Instantiate,
                     format_args!("`open` failed: {reason}"),

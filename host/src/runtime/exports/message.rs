@@ -39,7 +39,9 @@ impl Instance {
         let (context, result) = self.sandbox.call(context, Rights::Write, |store| {
             handler.call_process(store, argument)
         });
-        (context, result.map(|answer| answer.map_err(super::cut)))
+        let secrets = self.secrets();
+        let cut = |reason: String| super::cut(secrets, &reason);
+        (context, result.map(|answer| answer.map_err(cut)))
     }
 }
 

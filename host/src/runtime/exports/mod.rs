@@ -16,6 +16,7 @@ use super::bindings::exports::wasm_host::task::{
 };
 use super::imports::InstanceData;
 use super::limits::REASON_BYTES;
+use super::secrets::Secrets;
 
 pub use batch::Rejection;
 pub use end::EndProgress;
@@ -80,8 +81,8 @@ fn has(code: &Code, pre: &InstancePre<InstanceData>, interface: &str) -> bool {
         .any(|(name, _)| name.starts_with(&wanted))
 }
 
-/// A reason that a guest gave, cut to what is kept of it.
-fn cut(mut reason: String) -> String {
-    reason.truncate(reason.floor_char_boundary(REASON_BYTES));
-    reason
+/// A reason that a guest gave, without secrets, cut to what is kept of it.
+fn cut(secrets: &Secrets, reason: &str) -> String {
+    let reason = secrets.hide(reason);
+    reason[..reason.floor_char_boundary(REASON_BYTES)].to_owned()
 }

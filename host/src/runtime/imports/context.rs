@@ -55,6 +55,7 @@ impl Host for InstanceData {
     }
 
     fn request_stop(&mut self, reason: String) -> wasmtime::Result<()> {
+        let reason = self.component.options.secrets.hide(&reason).into_owned();
         let context = self.context()?;
         if !context.info.may_request_stop {
             bail!("request-stop is not granted: set `request-stop = true` in [stage.capabilities]");

@@ -18,7 +18,7 @@ use super::state::{host_failed, index, write};
 use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, ENTRY_BYTES, Limits};
 use crate::state::{IncrementError, Order, ScanOptions};
 
 /// Keys of a page of `list-keys`, and their bytes.
@@ -225,9 +225,10 @@ fn page(
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
     let mut deadline = Deadline::of(call);
-    let context = call.data_mut().context()?;
-    if context.state_mut().cursors_open() >= CURSORS {
-        return Ok(Err(other(&format!("{CURSORS} cursors are open"))));
+    let (context, limits) = call.data_mut().context_and_limits()?;
+    if context.state_mut().cursors_open() >= limits.cursors {
+        let open = limits.cursors;
+        return Ok(Err(other(&format!("`cursors` = {open} are open"))));
     }
     // The least key that is greater.
     let start = after.map(|key| [key.as_bytes(), &[0]].concat());
@@ -245,6 +246,7 @@ fn page(
     context.state_mut().scan_close(cursor);
     let found = found.map_err(host_failed)?;
     let found = found.map_or_else(Column::default, |entries| entries.keys);
+    context.budget.scan(found.len(), found.data_len())?;
     let mut keys = Vec::with_capacity(found.len());
     for key in found.iter().flatten() {
         match std::str::from_utf8(key) {
@@ -298,9 +300,7 @@ fn add(
     key: &[u8],
     delta: i64,
 ) -> wasmtime::Result<Result<i64, Error>> {
-    context
-        .stage_bytes(key.len() + 8 + ENTRY_BYTES)
-        .map_err(wasmtime::Error::msg)?;
+    context.budget.stage(key.len() + 8 + ENTRY_BYTES)?;
     counted(context.state_mut().increment(store, key, delta))
 }
 
@@ -339,6 +339,7 @@ fn many(
     let store = index(bucket.rep())?;
     let mut deadline = Deadline::of(&call);
     let (context, limits) = call.data_mut().context_and_limits()?;
+    context.budget.operate(keys.len())?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     for key in keys {
         deadline.check()?;
@@ -401,6 +402,7 @@ fn cas_new(
     if let Err(error) = check_key(limits, &key) {
         return Ok((Err(error),));
     }
+    context.budget.operate(1)?;
     let value = context.state_mut().get(store, &key).map_err(host_failed)?;
     let seen = hash(value.as_deref());
     Ok((Ok(call.data_mut().table.push(Cas { store, key, seen })?),))
@@ -412,6 +414,7 @@ fn cas_current(mut call: Call<'_>, (cas,): (Resource<Cas>,)) -> Answer<Option<Ve
     let Some(context) = &mut guest.context else {
         bail!("a host function was called outside of any call");
     };
+    context.budget.operate(1)?;
     let cas = guest.table.get_mut(&cas)?;
     let value = context
         .state_mut()
@@ -460,6 +463,7 @@ fn on_key<T>(
             return Ok((Err(error),));
         }
         let store = index(bucket.rep())?;
+        context.budget.operate(1)?;
         Ok((Ok(act(context, limits, store, key.as_bytes())?),))
     })
 }

@@ -29,8 +29,9 @@ use super::Runtime;
 use super::component::Component;
 use super::context::TaskContext;
 use super::engine::TICK;
-use super::limits::{Limits, RESOURCES, STORE_HANDLES, TABLE_ELEMENTS};
+use super::limits::{Limits, exceeded};
 use super::logs::TaskLog;
+use super::meter::Meter;
 use super::time::CallTime;
 pub(super) use descriptors::Descriptors;
 use descriptors::OwnDescriptors;
@@ -45,6 +46,8 @@ pub(super) struct InstanceData {
     pub(super) memory: MemoryLimit,
     /// What the running call may take.
     pub(super) time: CallTime,
+    /// Of the thread of the running call.
+    pub(super) meter: &'static Meter,
     /// Set when every wait must end.
     interrupted: tokio::sync::watch::Receiver<bool>,
     /// Handles to stores that the guest holds.
@@ -59,20 +62,23 @@ pub(super) struct InstanceData {
 impl InstanceData {
     pub(super) fn new(component: &Arc<Component>, wasi: Wasi) -> InstanceData {
         let runtime = &component.runtime;
+        let limits = component.limits();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES);
+        table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
         InstanceData {
             component: Arc::clone(component),
             context: None,
             log: wasi.log,
             memory: MemoryLimit {
-                bytes_max: component.limits().memory_bytes,
+                bytes_max: limits.memory_bytes,
                 bytes: 0,
+                elements_max: limits.table_elements,
                 elements: 0,
                 granted: 0,
                 refused: None,
             },
             time: CallTime::new(),
+            meter: Meter::of_this_thread(),
             interrupted: runtime.interrupted.subscribe(),
             store_handles: 0,
             places: keyvalue::Places::default(),
@@ -114,10 +120,11 @@ impl InstanceData {
 
     /// Counts a handle to a store that is about to be given out.
     fn one_more_store_handle(&mut self) -> wasmtime::Result<()> {
-        if self.store_handles >= STORE_HANDLES {
-            bail!(
-                "a task may hold {STORE_HANDLES} handles to stores; drop those that are not needed"
-            );
+        let most = self.limits().handles;
+        if self.store_handles >= most {
+            return Err(exceeded(format_args!(
+                "a task may hold `handles` = {most} to stores; drop those that are not needed"
+            )));
         }
         self.store_handles += 1;
         Ok(())
@@ -155,10 +162,13 @@ fn with_memory<R>(
     mut store: StoreContextMut<'_, InstanceData>,
     f: impl FnOnce(&mut TaskContext, &StoreContextMut<'_, InstanceData>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
+    let meter = store.data().meter;
     let Some(mut context) = store.data_mut().context.take() else {
         bail!("a host function was called outside of any call");
     };
+    meter.enter_host();
     let result = catch_unwind(AssertUnwindSafe(|| f(&mut context, &store)));
+    meter.leave_host();
     store.data_mut().context = Some(context);
     match result {
         Ok(result) => result,
@@ -207,6 +217,7 @@ pub(super) struct MemoryLimit {
     bytes_max: usize,
     /// What they have.
     pub(super) bytes: usize,
+    elements_max: usize,
     elements: usize,
     /// What was granted last, of bytes or elements; wasmtime may still fail to provide it.
     granted: usize,
@@ -244,7 +255,7 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let wanted = self.elements + (desired - current);
-        if wanted > TABLE_ELEMENTS {
+        if wanted > self.elements_max {
             return Ok(false);
         }
         self.elements = wanted;
@@ -280,6 +291,7 @@ mod tests {
         let mut limit = MemoryLimit {
             bytes_max: 1_000,
             bytes: 0,
+            elements_max: 100,
             elements: 0,
             granted: 0,
             refused: None,

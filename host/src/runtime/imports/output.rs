@@ -4,10 +4,11 @@ use wasmtime::component::{ComponentType, Lift, Linker, WasmList, WasmStr};
 use wasmtime::{StoreContextMut, ensure, format_err};
 
 use super::column::{ColumnView, GuestColumn, packed};
+use super::state::{check_key, check_value};
 use super::{InstanceData, with_memory};
 use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId, shown};
 use crate::runtime::context::TaskContext;
-use crate::runtime::limits::{ENTRY_BYTES, HEADERS, HEADERS_BYTES, Limits};
+use crate::runtime::limits::{ENTRY_BYTES, Limits, exceeded};
 
 #[derive(ComponentType, Lift)]
 #[component(record)]
@@ -191,32 +192,28 @@ fn stage(
         message.key.map_or(0, <[u8]>::len),
         message.value.map_or(0, <[u8]>::len),
     );
-    ensure!(
-        key <= limits.key_bytes,
-        "a key of {key} bytes exceeds the limit `key-bytes` = {}",
-        limits.key_bytes
-    );
-    ensure!(
-        value <= limits.value_bytes,
-        "a value of {value} bytes exceeds the limit `value-bytes` = {}",
-        limits.value_bytes
-    );
+    check_key(limits, key)?;
+    check_value(limits, value)?;
     let (mut headers, mut header_bytes) = (0, 0);
     for (name, value) in message.headers() {
         headers += 1;
         header_bytes += name.len() + value.map_or(0, <[u8]>::len);
     }
-    ensure!(
-        headers <= HEADERS,
-        "a message may have {HEADERS} headers, and this one has {headers}"
-    );
-    ensure!(
-        header_bytes <= HEADERS_BYTES,
-        "the headers of a message may have {HEADERS_BYTES} bytes, and these have {header_bytes}"
-    );
+    if headers > limits.headers {
+        return Err(exceeded(format_args!(
+            "a message may have `headers` = {}, and this one has {headers}",
+            limits.headers
+        )));
+    }
+    if header_bytes > limits.header_bytes {
+        return Err(exceeded(format_args!(
+            "the headers of a message may have `header-bytes` = {}, and these have {header_bytes}",
+            limits.header_bytes
+        )));
+    }
     context
-        .stage_bytes(key + value + header_bytes + (1 + headers) * ENTRY_BYTES)
-        .map_err(wasmtime::Error::msg)?;
+        .budget
+        .stage(key + value + header_bytes + (1 + headers) * ENTRY_BYTES)?;
     let partitions = context.info.outputs[port.index()].partitions;
     let partition = match partition {
         Some(partition) if partition < partitions => PartitionId(partition),

@@ -13,7 +13,7 @@ use super::{InstanceData, with_memory};
 use crate::model::{Column, StoreIndex};
 use crate::runtime::context::TaskContext;
 use crate::runtime::fault::{DeadlinePassed, HostFailed};
-use crate::runtime::limits::{CALL_RETURNS_BYTES, CURSORS, ENTRY_BYTES, Limits};
+use crate::runtime::limits::{CALL_RETURNS_BYTES, ENTRY_BYTES, Limits, exceeded};
 use crate::state::{CursorId, IncrementError, Order, ScanOptions, StateError};
 
 /// Keys whose values are brought into the processor's caches at a time.
@@ -110,7 +110,8 @@ fn get(
 ) -> wasmtime::Result<(Option<Vec<u8>>,)> {
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(memory.data().limits(), key)?;
+        check_key(memory.data().limits(), key.len())?;
+        context.budget.operate(1)?;
         Ok((context
             .state_mut()
             .get(index(store.rep())?, key)
@@ -154,10 +155,8 @@ fn increment(
     call.data_mut().batch("increment")?;
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
-        check_key(memory.data().limits(), key)?;
-        context
-            .stage_bytes(key.len() + 8 + ENTRY_BYTES)
-            .map_err(wasmtime::Error::msg)?;
+        check_key(memory.data().limits(), key.len())?;
+        context.budget.stage(key.len() + 8 + ENTRY_BYTES)?;
         match context.state_mut().increment(index(store.rep())?, key, by) {
             Ok(sum) => Ok((sum,)),
             Err(IncrementError::State(error)) => Err(host_failed(error)),
@@ -182,6 +181,7 @@ fn get_many(
             "get-many has {} keys, and one call returns at most {most} values; ask for fewer keys",
             keys.len()
         );
+        context.budget.operate(keys.len())?;
         // A first guess, which a guest cannot drive beyond 2 MiB.
         let likely = keys.len().min(1 << 15);
         let mut found = Column::with_capacity(likely, likely * 32);
@@ -193,7 +193,7 @@ fn get_many(
             }
             deadline.check()?;
             let key = present(key)?;
-            check_key(limits, key)?;
+            check_key(limits, key.len())?;
             context
                 .state_mut()
                 .get_into(store, key, &mut found)
@@ -244,9 +244,7 @@ fn delete_range(
     with_memory(call, |context, memory| {
         let (start, end) = bounds(&range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);
-        context
-            .stage_bytes(bytes + 2 * ENTRY_BYTES)
-            .map_err(wasmtime::Error::msg)?;
+        context.budget.stage(bytes + 2 * ENTRY_BYTES)?;
         context
             .state_mut()
             .delete_range(index(store.rep())?, start, end);
@@ -259,10 +257,13 @@ fn scan(
     (store, range, options): (Resource<Store>, Range, Options),
 ) -> wasmtime::Result<(Resource<Cursor>,)> {
     with_memory(call, |context, memory| {
-        ensure!(
-            context.state_mut().cursors_open() < CURSORS,
-            "a task may have {CURSORS} cursors open; drop those that are not needed"
-        );
+        context.budget.operate(1)?;
+        let most = memory.data().limits().cursors;
+        if context.state_mut().cursors_open() >= most {
+            return Err(exceeded(format_args!(
+                "a task may have `cursors` = {most} open; drop those that are not needed"
+            )));
+        }
         let (start, end) = bounds(&range, memory)?;
         let options = ScanOptions {
             order: if options.reverse {
@@ -285,21 +286,29 @@ fn next(
 ) -> wasmtime::Result<(Entries,)> {
     ensure!(max_entries > 0, "next asks for 0 entries");
     let mut deadline = Deadline::of(&call);
-    let state = call.data_mut().context()?.state_mut();
+    let meter = call.data().meter;
+    let context = call.data_mut().context()?;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
-    let found = state
+    meter.enter_host();
+    let found = context
+        .state_mut()
         .scan_next(
             CursorId::from_bits(cursor.rep()),
             max_entries as usize,
             bytes,
             &mut || deadline.is_over(),
         )
-        .map_err(host_failed)?;
-    match found {
-        Some(found) => Ok((Entries {
-            keys: found.keys.into(),
-            values: found.values.into(),
-        },)),
+        .map_err(host_failed);
+    meter.leave_host();
+    match found? {
+        Some(found) => {
+            let bytes = found.keys.data_len() + found.values.data_len();
+            context.budget.scan(found.keys.len(), bytes)?;
+            Ok((Entries {
+                keys: found.keys.into(),
+                values: found.values.into(),
+            },))
+        }
         None => bail!("the cursor has ended: it lives as long as the call that opened it"),
     }
 }
@@ -313,13 +322,23 @@ fn present(key: Option<&[u8]>) -> wasmtime::Result<&[u8]> {
     key.ok_or_else(|| format_err!("a key in the column of keys is absent"))
 }
 
-fn check_key(limits: &Limits, key: &[u8]) -> wasmtime::Result<()> {
+pub(super) fn check_key(limits: &Limits, bytes: usize) -> wasmtime::Result<()> {
     let limit = limits.key_bytes;
-    ensure!(
-        key.len() <= limit,
-        "a key of {} bytes exceeds the limit `key-bytes` = {limit}",
-        key.len()
-    );
+    if bytes > limit {
+        return Err(exceeded(format_args!(
+            "a key of {bytes} bytes exceeds the limit `key-bytes` = {limit}"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn check_value(limits: &Limits, bytes: usize) -> wasmtime::Result<()> {
+    let limit = limits.value_bytes;
+    if bytes > limit {
+        return Err(exceeded(format_args!(
+            "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
+        )));
+    }
     Ok(())
 }
 
@@ -330,16 +349,10 @@ pub(super) fn write(
     key: &[u8],
     value: Option<&[u8]>,
 ) -> wasmtime::Result<()> {
-    check_key(limits, key)?;
     let bytes = value.map_or(0, <[u8]>::len);
-    let limit = limits.value_bytes;
-    ensure!(
-        bytes <= limit,
-        "a value of {bytes} bytes exceeds the limit `value-bytes` = {limit}"
-    );
-    context
-        .stage_bytes(key.len() + bytes + ENTRY_BYTES)
-        .map_err(wasmtime::Error::msg)?;
+    check_key(limits, key.len())?;
+    check_value(limits, bytes)?;
+    context.budget.stage(key.len() + bytes + ENTRY_BYTES)?;
     context.state_mut().put(store, key, value);
     Ok(())
 }
@@ -353,7 +366,7 @@ fn bounds<'a>(
     let start = range.start.as_ref().map(|key| key.as_le_slice(memory));
     let end = range.end.as_ref().map(|key| key.as_le_slice(memory));
     for key in [start, end].into_iter().flatten() {
-        check_key(memory.data().limits(), key)?;
+        check_key(memory.data().limits(), key.len())?;
     }
     Ok((start, end))
 }

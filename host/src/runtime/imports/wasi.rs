@@ -19,14 +19,14 @@ use wasmtime_wasi::p2::bindings::sync::io::{poll, streams};
 use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi::sockets::SocketAddrUse;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, async_trait};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, async_trait};
 
 use super::waiting::WaitBounds;
 use super::{HasInstanceData, InstanceData};
 use crate::runtime::Runtime;
-use crate::runtime::limits::RANDOM_BYTES;
+use crate::runtime::folders::Folder;
 use crate::runtime::logs::{Stream, TaskLog};
-use crate::runtime::options::{ComponentOptions, DirectoryGrant};
+use crate::runtime::options::ComponentOptions;
 
 /// What an instance is given of WASI.
 pub(in crate::runtime) struct Wasi {
@@ -39,6 +39,7 @@ impl Wasi {
     pub(in crate::runtime) fn new(
         runtime: &Runtime,
         options: &ComponentOptions,
+        folders: &Arc<[Folder]>,
         log: Arc<Mutex<TaskLog>>,
         store_time: &Arc<AtomicI64>,
     ) -> Result<Wasi, String> {
@@ -66,15 +67,15 @@ impl Wasi {
             ctx.wall_clock(StoreClock(Arc::clone(store_time)));
             ctx.monotonic_clock(StoreClock(Arc::clone(store_time)));
         }
-        ctx.max_random_size(RANDOM_BYTES);
+        ctx.max_random_size(options.limits.random_bytes);
         ctx.stdout(Writer::new(Stream::Output, &log));
         ctx.stderr(Writer::new(Stream::Error, &log));
-        let ctx = match options.directories.is_empty() {
+        let ctx = match folders.is_empty() {
             true => ctx.build(),
             false => {
-                let grants = options.directories.clone();
+                let folders = Arc::clone(folders);
                 // Folders may lie on a file system that hangs.
-                let granted = spawn_blocking(move || grant(ctx, &grants));
+                let granted = spawn_blocking(move || grant(ctx, &folders));
                 let mut bounds = WaitBounds::new(runtime, options.limits.call_deadline);
                 bounds
                     .wait(granted)
@@ -126,15 +127,10 @@ impl HostMonotonicClock for StoreClock {
     }
 }
 
-fn grant(mut ctx: WasiCtxBuilder, grants: &[DirectoryGrant]) -> Result<WasiCtx, String> {
-    for grant in grants {
-        let perms = match grant.write {
-            true => FsPerms::ReadWrite,
-            false => FsPerms::ReadOnly,
-        };
-        ctx.preopened_dir(&grant.host, &grant.guest, perms)
-            .map_err(|error| format!("the granted folder {}: {error:#}", grant.host.display()))?;
-    }
+fn grant(mut ctx: WasiCtxBuilder, folders: &[Folder]) -> Result<WasiCtx, String> {
+    folders
+        .iter()
+        .try_for_each(|folder| folder.give(&mut ctx))?;
     Ok(ctx.build())
 }
 
@@ -155,7 +151,9 @@ impl InstanceData {
         ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
         let mut bounds = self.wait_bounds();
+        self.meter.enter_host();
         let result = bounds.wait(ready(&mut self.table));
+        self.meter.leave_host();
         self.time = bounds.time;
         result.map_err(wasmtime::Error::new)?
     }

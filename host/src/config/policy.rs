@@ -1,0 +1,64 @@
+//! A policy: ceilings that an operator sets, and that no job file can widen.
+//!
+//! A policy is a file of its own, `--policy FILE`, beside `/etc/wasm-host/policy.toml` if that exists: a job keeps within both. What a policy
+//! does not name is free.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::decode;
+use super::decode::limits::Given;
+use super::diagnostics::Diagnostics;
+use super::stage::Remote;
+use super::{absolute_folder_of, text_of};
+
+/// The policy of a machine.
+const OF_THE_MACHINE: &str = "/etc/wasm-host/policy.toml";
+
+/// Ceilings for every stage of every job.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    /// The file.
+    pub(super) file: PathBuf,
+    /// `[limits]`.
+    pub(super) limits: Given,
+    /// `[capabilities]`.
+    pub(super) capabilities: Allowed,
+}
+
+/// What stages may be granted; `None`: anything.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Allowed {
+    /// A granted folder is one of these or lies in one; with `true` also to write in.
+    pub(super) directories: Option<Vec<(PathBuf, bool)>>,
+    /// Environment variables.
+    pub(super) environment: Option<Vec<String>>,
+    /// Hosts and ports.
+    pub(super) network: Option<Vec<Remote>>,
+    /// Whether a component may stop its task.
+    pub(super) request_stop: Option<bool>,
+}
+
+impl Allowed {
+    /// Whether a folder may be granted. Both paths are real ones.
+    pub(super) fn covers(allowed: &[(PathBuf, bool)], folder: &Path, write: bool) -> bool {
+        // Where nothing is yet, `..` could not be resolved.
+        let is_plain = folder.components().all(|part| part != Component::ParentDir);
+        let mut allowed = allowed.iter();
+        is_plain
+            && allowed
+                .any(|(parent, may_write)| folder.starts_with(parent) && (*may_write || !write))
+    }
+}
+
+/// The policy of the machine, if there is one, and this one.
+pub(super) fn read(given: Option<&Path>) -> Result<Vec<Policy>, Diagnostics> {
+    let machine = Path::new(OF_THE_MACHINE);
+    let machine = machine.exists().then_some(machine);
+    machine.into_iter().chain(given).map(read_one).collect()
+}
+
+fn read_one(file: &Path) -> Result<Policy, Diagnostics> {
+    let missing = ("no such policy", "name the policy's file");
+    let text = text_of(file, "a policy", "name a policy's file", missing)?;
+    decode::policy::policy(&text, file, &absolute_folder_of(file)?)
+}

@@ -1,0 +1,75 @@
+//! Folders that a component may use, opened once: whatever is renamed, linked or mounted later, they stay the same ones.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use super::options::DirectoryGrant;
+
+/// A file system that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An open folder.
+pub(super) struct Folder {
+    grant: DirectoryGrant,
+    opened: File,
+}
+
+/// Opens what is granted.
+///
+/// # Errors
+/// A folder is not there, or cannot be opened in time.
+pub(super) fn open(grants: &[DirectoryGrant]) -> Result<Vec<Folder>, String> {
+    grants.iter().cloned().map(open_one).collect()
+}
+
+fn open_one(grant: DirectoryGrant) -> Result<Folder, String> {
+    let (done, opened) = channel();
+    let path = grant.host.clone();
+    let shown = grant.host.display();
+    let open = move || {
+        let flags = (OFlags::DIRECTORY | OFlags::PATH).bits();
+        let flags = i32::try_from(flags).unwrap_or(0);
+        // Nobody may be waiting any more.
+        let _ = done.send(OpenOptions::new().read(true).custom_flags(flags).open(path));
+    };
+    let thread = thread::Builder::new().name("folder".into()).spawn(open);
+    thread.map_err(|error| format!("the granted folder {shown}: start a thread: {error}"))?;
+    match opened.recv_timeout(PATIENCE) {
+        Ok(Ok(opened)) => Ok(Folder { grant, opened }),
+        Ok(Err(error)) => Err(format!("the granted folder {shown}: {error}")),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(format!(
+            "the granted folder {shown} could not be opened in {} s",
+            PATIENCE.as_secs()
+        )),
+    }
+}
+
+impl Folder {
+    /// Gives it to an instance.
+    ///
+    /// # Errors
+    /// It cannot be opened again.
+    pub(super) fn give(&self, to: &mut WasiCtxBuilder) -> Result<(), String> {
+        let perms = match self.grant.write {
+            true => FsPerms::ReadWrite,
+            false => FsPerms::ReadOnly,
+        };
+        // The name of what is open, not of what has its path by now.
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", self.opened.as_raw_fd()));
+        match to.preopened_dir(opened, &self.grant.guest, perms) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!(
+                "the granted folder {}: {error:#}",
+                self.grant.host.display()
+            )),
+        }
+    }
+}
