@@ -160,6 +160,22 @@ fn inspect_says_what_a_component_is() {
     ] {
         assert!(people.lines().any(|shown| shown == line), "{people}");
     }
+    let obey = guest("obey");
+    let obey = wasm_host(&["inspect", obey.to_str().expect("UTF-8"), "--json"]);
+    let obey: Value = serde_json::from_slice(&obey.stdout).expect("JSON");
+    let needs = obey["needs"].as_object().expect("what it needs");
+    let keys: Vec<&str> = needs.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "config",
+            "directories",
+            "environment",
+            "outputs",
+            "request-stop",
+            "stores"
+        ]
+    );
     let raw = guest("raw_relay");
     let raw = wasm_host(&["inspect", raw.to_str().expect("UTF-8"), "--json"]);
     let raw: Value = serde_json::from_slice(&raw.stdout).expect("JSON");

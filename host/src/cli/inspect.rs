@@ -1,5 +1,6 @@
 //! `inspect`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -25,6 +26,17 @@ struct Shown {
     imports: Vec<String>,
     exports: Vec<String>,
     capabilities: Vec<String>,
+    needs: BTreeMap<&'static str, Vec<String>>,
+}
+
+/// Where a key stands in a job file.
+fn place(key: &str) -> String {
+    match key {
+        "config" => "[stage.config]".to_owned(),
+        "stores" => "[stage.stores.NAME]".to_owned(),
+        "outputs" => "`outputs` of [[stage]]".to_owned(),
+        _ => format!("`{key}` of [stage.capabilities]"),
+    }
 }
 
 pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure> {
@@ -42,6 +54,7 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
         imports: found.imports,
         exports: found.exports,
         capabilities: found.capabilities,
+        needs: found.needs,
     };
     if global.json {
         return output::json(&shown);
@@ -60,6 +73,11 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
             }
         )
     };
+    let needs = shown.needs.iter().map(|(key, interfaces)| {
+        let interfaces = interfaces.join(", ");
+        format!("{}, for {interfaces}", place(key))
+    });
+    let needs: Vec<String> = needs.collect();
     let world = match (&shown.world, &shown.unfit) {
         (Some(world), _) => format!("handler: {world}\n"),
         (None, why) => format!("not a task: {}\n", why.as_deref().unwrap_or_default()),
@@ -70,7 +88,7 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
         shown.bytes,
         list("imports", &shown.imports),
         list("exports", &shown.exports),
-        list("needs a grant to do anything", &shown.capabilities),
+        list("of use only if the job gives it", &needs),
     );
     output::text(&text)
 }

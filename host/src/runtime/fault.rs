@@ -205,7 +205,7 @@ fn limit_of(error: &wasmtime::Error, message: &str, limits: &Limits) -> Option<S
         Some(message.to_owned())
     } else if is_full {
         Some(format!(
-            "an instance may hold `handles` = {} of streams, descriptors and pollables of WASI, and this one asked for another; drop those that are not needed",
+            "an instance may hold {} streams, descriptors and pollables of WASI (`handles`), and this one asked for another; drop those that are not needed",
             limits.handles
         ))
     } else if message.contains("fuel allocated for hostcalls") {
@@ -215,7 +215,7 @@ fn limit_of(error: &wasmtime::Error, message: &str, limits: &Limits) -> Option<S
         ))
     } else if message.starts_with("requested len") {
         Some(format!(
-            "one call returns `random-bytes` = {} at most: {message}",
+            "one call returns {} random bytes at most (`random-bytes`): {message}",
             limits.random_bytes
         ))
     } else {

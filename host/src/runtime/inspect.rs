@@ -1,6 +1,9 @@
 //! A component looked at without a job.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use wasmtime::component::types::ComponentItem;
 
 use super::Runtime;
 use super::compile::compile;
@@ -23,7 +26,21 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// Interfaces that do nothing without a grant: files and sockets.
     pub capabilities: Vec<String>,
+    /// What a job must give for the rest of its imports to be of use: the key of the job file, and the interfaces.
+    pub needs: BTreeMap<&'static str, Vec<String>>,
 }
+
+/// What makes an import useful: the key of `[[stage]]`, `[stage.capabilities]` or `[stage]`.
+const NEEDS: [(&str, &str); 8] = [
+    ("wasi:filesystem/", "directories"),
+    ("wasi:cli/environment@", "environment"),
+    ("wasi:sockets/", "network"),
+    ("wasi:config/", "config"),
+    ("wasi:keyvalue/", "stores"),
+    ("wasm-host:task/state@", "stores"),
+    ("wasm-host:task/output@", "outputs"),
+    ("wasm-host:task/context@", "request-stop"),
+];
 
 /// Reads a component without a job.
 ///
@@ -46,6 +63,16 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
         .filter(|name| granted.iter().any(|prefix| name.starts_with(prefix)))
         .cloned()
         .collect();
+    let mut needs = BTreeMap::<_, Vec<String>>::new();
+    for (name, item) in ty.imports(&runtime.engine) {
+        let need = NEEDS.iter().find(|(prefix, _)| name.starts_with(prefix));
+        match need {
+            // The rest of this interface needs nothing.
+            Some((_, "request-stop")) if !has_function(runtime, &item.ty, "request-stop") => {}
+            Some((_, key)) => needs.entry(*key).or_default().push(name.to_owned()),
+            None => {}
+        }
+    }
     Ok(Inspection {
         sha256,
         bytes: bytes.len() as u64,
@@ -56,5 +83,14 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
             .collect(),
         imports,
         capabilities,
+        needs,
     })
+}
+
+fn has_function(runtime: &Runtime, interface: &ComponentItem, name: &str) -> bool {
+    let ComponentItem::ComponentInstance(interface) = interface else {
+        return false;
+    };
+    let mut functions = interface.exports(&runtime.engine);
+    functions.any(|(function, _)| function == name)
 }

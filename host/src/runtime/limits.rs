@@ -167,7 +167,7 @@ impl CallBudget {
         self.operations = self.operations.saturating_add(operations as u64);
         if self.operations > self.operations_max {
             return Err(exceeded(format_args!(
-                "one call may ask the host for `operations` = {}, and this one asked for more",
+                "one call may ask {} operations of the host (`operations`), and this one asked for more",
                 self.operations_max
             )));
         }
@@ -183,7 +183,7 @@ impl CallBudget {
         self.staged = self.staged.saturating_add(bytes);
         if self.staged > self.staged_max {
             return Err(exceeded(format_args!(
-                "one call may write and send `staged-bytes` = {} together, and this one came to {}",
+                "one call may write and send {} bytes together (`staged-bytes`), and this one came to {}",
                 self.staged_max, self.staged
             )));
         }
@@ -199,7 +199,7 @@ impl CallBudget {
         self.scanned = self.scanned.saturating_add(bytes as u64);
         if self.scanned > self.scanned_max {
             return Err(exceeded(format_args!(
-                "one call may scan `scan-bytes` = {}, and this one came to {}",
+                "one call may scan {} bytes (`scan-bytes`), and this one came to {}",
                 self.scanned_max, self.scanned
             )));
         }

@@ -90,7 +90,7 @@ impl StageMetrics {
         }
         if registry.kept.len() >= most {
             return Err(exceeded(format_args!(
-                "metric {name:?}: a stage may use `metric-names` = {most}"
+                "metric {name:?}: a stage may use {most} names (`metric-names`)"
             )));
         }
         let id = registry.kept.len();

@@ -228,7 +228,7 @@ fn page(
     let (context, limits) = call.data_mut().context_and_limits()?;
     if context.state_mut().cursors_open() >= limits.cursors {
         let open = limits.cursors;
-        return Ok(Err(other(&format!("`cursors` = {open} are open"))));
+        return Ok(Err(other(&format!("{open} cursors are open"))));
     }
     // The least key that is greater.
     let start = after.map(|key| [key.as_bytes(), &[0]].concat());

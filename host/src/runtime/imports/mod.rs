@@ -123,7 +123,7 @@ impl InstanceData {
         let most = self.limits().handles;
         if self.store_handles >= most {
             return Err(exceeded(format_args!(
-                "a task may hold `handles` = {most} to stores; drop those that are not needed"
+                "a task may hold {most} handles to stores (`handles`); drop those that are not needed"
             )));
         }
         self.store_handles += 1;

@@ -201,13 +201,13 @@ fn stage(
     }
     if headers > limits.headers {
         return Err(exceeded(format_args!(
-            "a message may have `headers` = {}, and this one has {headers}",
+            "a message may have {} headers (`headers`), and this one has {headers}",
             limits.headers
         )));
     }
     if header_bytes > limits.header_bytes {
         return Err(exceeded(format_args!(
-            "the headers of a message may have `header-bytes` = {}, and these have {header_bytes}",
+            "the headers of a message may have {} bytes (`header-bytes`), and these have {header_bytes}",
             limits.header_bytes
         )));
     }

@@ -176,11 +176,12 @@ fn get_many(
         let keys = keys.view(memory, "keys")?;
         // Each takes up to 8 bytes in addition to its value: where it ends, and that it is absent.
         let most = CALL_RETURNS_BYTES / 8;
-        ensure!(
-            keys.len() <= most,
-            "get-many has {} keys, and one call returns at most {most} values; ask for fewer keys",
-            keys.len()
-        );
+        if keys.len() > most {
+            return Err(exceeded(format_args!(
+                "get-many has {} keys, and one call returns at most {most} values; ask for fewer keys",
+                keys.len()
+            )));
+        }
         context.budget.operate(keys.len())?;
         // A first guess, which a guest cannot drive beyond 2 MiB.
         let likely = keys.len().min(1 << 15);
@@ -198,11 +199,12 @@ fn get_many(
                 .state_mut()
                 .get_into(store, key, &mut found)
                 .map_err(host_failed)?;
-            ensure!(
-                found.data_len() <= CALL_RETURNS_BYTES,
-                "one call returns at most {CALL_RETURNS_BYTES} bytes, and get-many came to {}; ask for fewer keys",
-                found.data_len()
-            );
+            if found.data_len() > CALL_RETURNS_BYTES {
+                return Err(exceeded(format_args!(
+                    "one call returns at most {CALL_RETURNS_BYTES} bytes, and get-many came to {}; ask for fewer keys",
+                    found.data_len()
+                )));
+            }
         }
         Ok((found.into(),))
     })
@@ -261,7 +263,7 @@ fn scan(
         let most = memory.data().limits().cursors;
         if context.state_mut().cursors_open() >= most {
             return Err(exceeded(format_args!(
-                "a task may have `cursors` = {most} open; drop those that are not needed"
+                "a task may have {most} cursors open (`cursors`); drop those that are not needed"
             )));
         }
         let (start, end) = bounds(&range, memory)?;
