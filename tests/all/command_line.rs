@@ -171,6 +171,7 @@ fn inspect_says_what_a_component_is() {
             "config",
             "directories",
             "environment",
+            "network",
             "outputs",
             "request-stop",
             "stores"

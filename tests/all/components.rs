@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use wasm_host::model::shown;
 
-use crate::harness::{Job, guest, in_repository};
+use crate::harness::{Job, guest, in_repository, wait_until};
 use crate::jobs::one_partition;
 
 const JOB: &str = r#"
@@ -96,6 +97,92 @@ fn a_flipped_byte_in_the_cache_compiles_again() {
             "byte {at}"
         );
     }
+}
+
+/// A component with one function of so many instructions.
+fn large_function(instructions: usize) -> Vec<u8> {
+    let step = "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 1)) (local.get 1)))";
+    let body = step.repeat(instructions / 6);
+    let text = format!(
+        "(component (core module (func (export \"f\") (param i32 i32) (result i32) {body} (local.get 0))))"
+    );
+    wat::parse_str(text).expect("WAT")
+}
+
+#[test]
+fn compiling_is_bounded_in_time_memory_and_size() {
+    let component = large_function(2_000_000);
+    for (limit, says) in [
+        (
+            "compile-time = \"50ms\"",
+            "compiling it takes longer than `compile-time` = 0.05 s",
+        ),
+        (
+            "compile-memory = \"256MiB\"",
+            "compiling it takes more than `compile-memory` = 268435456 bytes",
+        ),
+        (
+            "component-bytes = \"1MiB\"",
+            "it has more than `component-bytes` = 1048576",
+        ),
+    ] {
+        let mut job = Job::new(&format!("{JOB}[stage.limits]\n{limit}\n"));
+        let cache = job.path("cache");
+        job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+        job.write("component.wasm", &component);
+        let began = Instant::now();
+        job.call(&["validate"]).expect(2).says(says);
+        assert!(began.elapsed() < Duration::from_secs(30), "{limit}");
+    }
+}
+
+#[test]
+fn components_are_not_nested_without_bound() {
+    let nested = |depth: usize| {
+        let text = "(component ".repeat(depth) + &")".repeat(depth);
+        let job = Job::new(JOB);
+        job.write("component.wasm", &wat::parse_str(text).expect("WAT"));
+        job.call(&["validate"]).expect(2)
+    };
+    nested(32).says("it exports no handler");
+    nested(33).says("its components are nested 33 deep, and this host takes 32");
+    nested(90).says("its components are nested 90 deep, and this host takes 32");
+}
+
+#[test]
+fn a_job_that_ends_while_it_compiles_leaves_no_process_behind() {
+    let mut job = Job::new(JOB);
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    job.write("component.wasm", &large_function(6_000_000));
+    let compiling = |parent: i32| {
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().next().map(str::to_owned)
+    };
+    let process = job.start_with(&["run"]);
+    let (mut child, mut nice) = (None, String::new());
+    wait_until("it compiles at a low priority", || {
+        child = compiling(process.pid());
+        let stat = child.as_ref().map(|child| format!("/proc/{child}/stat"));
+        let stat = stat.and_then(|stat| fs::read_to_string(stat).ok());
+        // After the name, in parentheses: the state is the third of all fields, and this the nineteenth.
+        let fields = stat.as_deref().and_then(|stat| stat.rsplit(')').next());
+        let field = fields.and_then(|fields| fields.split(' ').nth(17));
+        nice = field.unwrap_or_default().to_owned();
+        nice == "10"
+    });
+    process.kill();
+    let gone = PathBuf::from(format!("/proc/{}", child.expect("a process")));
+    wait_until("it is gone", || {
+        !gone.join("stat").exists() || is_dead(&gone)
+    });
+}
+
+/// Whether a process has ended and only its parent has not looked yet.
+fn is_dead(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
 }
 
 /// The compiled code in a cache.

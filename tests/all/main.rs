@@ -39,6 +39,7 @@ mod retention;
 mod runbook;
 mod scheduling;
 mod scripts;
+mod secrets;
 mod segments;
 mod state_model;
 mod stores;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use wasmtime::component::Component;
 
 use super::Runtime;
-use super::compiler;
+use super::compiler::{self, NotCompiled};
 use super::limits::CompileLimits;
 use super::sections;
 use crate::model::shown::{self, SENTENCE_BYTES};
@@ -73,11 +73,12 @@ pub(super) fn compile(
         engine, compiler, ..
     } = runtime;
     let code = compiler::compile(compiler, engine, bytes, runtime.has_fuel, limits);
-    let code = code.map_err(|error| {
-        shown::line(
-            format_args!("{}{error}", why_not(&error, bytes)),
+    let code = code.map_err(|error| match error {
+        NotCompiled::Failed(why) => why,
+        NotCompiled::Refused(why) => shown::line(
+            format_args!("{}{why}", why_not(&why, bytes)),
             SENTENCE_BYTES,
-        )
+        ),
     })?;
     if let Some(cache) = cache {
         cache.store(engine, sha256, &code);

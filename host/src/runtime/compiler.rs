@@ -66,20 +66,25 @@ const STDERR_BYTES: u64 = 64 << 10;
 /// With this code it says on its standard error what is wrong with the component.
 const REFUSED: i32 = 2;
 
+/// Why there is no code.
+pub(super) enum NotCompiled {
+    /// The component is not valid, or uses what this host does not run: wasmtime's words.
+    Refused(String),
+    /// It takes more than it may, or the process failed.
+    Failed(String),
+}
+
 /// The code of a component for engines of this kind.
-///
-/// # Errors
-/// It is no valid component, or takes more than it may.
 pub(super) fn compile(
     compiler: &Compiler,
     engine: &Engine,
     component: &[u8],
     has_fuel: bool,
     limits: CompileLimits,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, NotCompiled> {
     let here = || {
         let code = engine.precompile_component(component);
-        code.map_err(|error| format!("{error:#}"))
+        code.map_err(|error| NotCompiled::Refused(format!("{error:#}")))
     };
     let (program, arguments) = match compiler {
         Compiler::Here => return here(),
@@ -114,7 +119,11 @@ pub(super) fn compile(
 }
 
 /// What came of it.
-fn outcome(mut child: Child, component: &[u8], limits: CompileLimits) -> Result<Vec<u8>, String> {
+fn outcome(
+    mut child: Child,
+    component: &[u8],
+    limits: CompileLimits,
+) -> Result<Vec<u8>, NotCompiled> {
     let (code, stderr, status) = thread::scope(|threads| {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -140,7 +149,10 @@ fn outcome(mut child: Child, component: &[u8], limits: CompileLimits) -> Result<
         Ok(Some(status)) if status.success() => Ok(code),
         Ok(Some(status)) => Err(why(status, &said, limits)),
         Ok(None) => Err(too_long(limits)),
-        Err(error) => Err(format!("wait for the process that compiles it: {error}")),
+        Err(error) => {
+            let why = format!("wait for the process that compiles it: {error}");
+            Err(NotCompiled::Failed(why))
+        }
     }
 }
 
@@ -164,25 +176,31 @@ fn read(from: Option<impl Read>, most: u64) -> Vec<u8> {
     bytes
 }
 
-fn too_long(limits: CompileLimits) -> String {
+fn too_long(limits: CompileLimits) -> NotCompiled {
     let time = limits.time.as_secs_f64();
-    format!("compiling it takes longer than `compile-time` = {time} s")
+    NotCompiled::Failed(format!(
+        "compiling it takes longer than `compile-time` = {time} s"
+    ))
 }
 
 /// Why the process ended as it did.
-fn why(status: ExitStatus, said: &str, limits: CompileLimits) -> String {
+fn why(status: ExitStatus, said: &str, limits: CompileLimits) -> NotCompiled {
     let out_of_memory = said.contains("memory allocation of") || said.contains("ut of memory");
     let signal = status.signal();
     if status.code() == Some(REFUSED) {
-        said.trim().to_owned()
+        NotCompiled::Refused(said.trim().to_owned())
     } else if out_of_memory {
         let most = limits.memory_bytes;
-        format!("compiling it takes more than `compile-memory` = {most} bytes")
+        NotCompiled::Failed(format!(
+            "compiling it takes more than `compile-memory` = {most} bytes"
+        ))
     } else if signal == Some(Signal::XCPU.as_raw()) {
         too_long(limits)
     } else {
         let said = shown::line(said.trim(), SENTENCE_BYTES / 2);
-        format!("the process that compiles it ended with {status}: {said}")
+        NotCompiled::Failed(format!(
+            "the process that compiles it ended with {status}: {said}"
+        ))
     }
 }
 

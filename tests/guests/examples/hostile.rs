@@ -12,9 +12,9 @@ wit_bindgen::generate!({
 use std::cell::RefCell;
 
 use exports::wasm_host::task::message_handler::{Guest, Message};
-use wasm_host::task::output;
 use wasm_host::task::state::{BytesColumn, Cursor, Range, ScanOptions, Store};
 use wasm_host::task::types::{HeadersColumn, Messages};
+use wasm_host::task::{metrics, output};
 
 struct Hostile;
 
@@ -115,6 +115,14 @@ impl Guest for Hostile {
                     headers: None,
                 };
                 output::send_many("out", &messages, Some(&[0, 0]));
+            }
+            "one-header" => {
+                let one = || column(&[1], b"n", &[]);
+                send_with(headers(&[1], one(), one()));
+            }
+            "two-metrics" => {
+                metrics::counter_add("one", 1);
+                metrics::counter_add("two", 1);
             }
             "headers-of-two" => {
                 let one = || column(&[1], b"n", &[]);

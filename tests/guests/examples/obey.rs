@@ -54,7 +54,17 @@ impl Obey {
                 let now = now.unwrap_or_default().as_millis().to_string();
                 cx.output::<Raw, Raw>("out").send_value(now.as_bytes())?;
             }
+            // A value of the configuration, where it does not belong.
+            "config-say" => eprintln!("the value is {}", cx.config(argument)?.unwrap_or_default()),
+            "config-panic" => panic!("the value is {}", cx.config(argument)?.unwrap_or_default()),
+            "config-reject" => {
+                let value = cx.config(argument)?.unwrap_or_default();
+                let detail = value.clone().into_bytes();
+                return Err(Error::new(format!("the value is {value}")).with_detail(detail));
+            }
+            "variable-panic" => panic!("{}", std::env::var(argument).unwrap_or_default()),
             "panic" => panic!("the guest says no: {argument}"),
+            "count-aloud" => (0..).for_each(|number: u64| println!("counts to {number}")),
             "spin" => {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(number());
                 while number() == 0 || std::time::Instant::now() < until {
