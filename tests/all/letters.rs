@@ -482,3 +482,57 @@ fn a_replayed_letter_that_holds_a_task_is_known_by_its_own_place() {
     assert_eq!(letters(&job).len(), 2);
     job.call(&["run", "--until-idle"]).expect(0);
 }
+
+/// `dead_letters_open` of a job that runs, once it is known.
+fn open_letters(job: &Job) -> Option<f64> {
+    let samples = metrics(job);
+    let series = "wasm_host_dead_letters_open{job=\"count\",stream=\"dead\"}";
+    samples.get(series).copied()
+}
+
+#[test]
+fn open_letters_are_counted_through_drops_replays_restarts_and_retention() {
+    let job = mendable(&one_partition("{guest:obey}"), "");
+    let reject = |count: usize| fed(&job, &vec!["reject it"; count]);
+    reject(10);
+    let running = job.answering();
+    wait_until("ten are open", || open_letters(&job) == Some(10.0));
+    for id in ["dead/0/0", "dead/0/1", "dead/0/1"] {
+        job.call(&["dlq", "drop", id]);
+    }
+    job.call(&["dlq", "replay", "dead/0/2"]).expect(0);
+    // The replayed one is a letter again.
+    wait_until("eight are open", || {
+        open_letters(&job) == Some(8.0) && letters(&job).len() == 11
+    });
+    running.kill();
+    let running = job.answering();
+    wait_until("that is known again", || open_letters(&job) == Some(8.0));
+    running.terminate().expect(0);
+    // Dropped while it does not run.
+    job.call(&["dlq", "drop", "dead/0/3"]).expect(0);
+    let retention = "system = \"log\"\nretention = { bytes = \"1B\" }\n[[stage]]";
+    job.write_job(
+        &job.text("job.toml")
+            .replace("system = \"log\"\n[[stage]]", retention),
+    );
+    let running = job.answering();
+    // Retention deletes whole chunks, and is asked at each checkpoint.
+    wait_until("retention has deleted", || {
+        reject(1);
+        letters(&job).len() <= 2
+    });
+    let found = letters(&job);
+    let open = found.iter().filter(|letter| letter["state"] == "open");
+    let open = open.count();
+    wait_until("those that are left are open", || {
+        open_letters(&job).is_some_and(|known| known >= open as f64 && known <= 2.0)
+    });
+    let expired =
+        metrics(&job)["wasm_host_dead_letters_expired_total{job=\"count\",stream=\"dead\"}"];
+    assert!(expired >= 7.0, "{expired}");
+    running
+        .terminate()
+        .expect(0)
+        .says("dead letters that nobody had replayed or dropped");
+}

@@ -33,6 +33,7 @@ mod memory;
 mod moved;
 mod pinned;
 mod project;
+mod properties;
 mod recycling;
 mod refusals;
 mod retention;

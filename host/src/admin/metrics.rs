@@ -27,12 +27,14 @@ enum Of {
     TaskSeconds(fn(&TaskStatus) -> u64),
     /// Calls of a task that failed, by kind.
     Faults,
+    /// A stream with dead letters, if the value is known.
+    Letters(fn(Option<u64>, u64) -> Option<u64>),
     /// An input of a task, if the value is known.
     Input(fn(&InputStatus) -> Option<u64>),
 }
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 33] = [
+const FIGURES: [Figure; 35] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -92,6 +94,18 @@ const FIGURES: [Figure; 33] = [
         COUNTER,
         "How long calls were in functions of the host, by samples every 5 ms.",
         Of::TaskSeconds(|task| task.call_times.1),
+    ),
+    figure(
+        "dead_letters_open",
+        GAUGE,
+        "Dead letters that nobody has replayed or dropped.",
+        Of::Letters(|open, _| open),
+    ),
+    figure(
+        "dead_letters_expired_total",
+        COUNTER,
+        "Open dead letters that retention has deleted since the start of the process.",
+        Of::Letters(|_, expired| Some(expired)),
     ),
     figure(
         "replay_queue_messages",
@@ -312,6 +326,14 @@ impl Of {
                     }
                 }
                 values
+            }
+            Of::Letters(value) => {
+                let streams = status.letters.iter();
+                let known = streams.filter_map(|(stream, open, expired)| {
+                    let labels = format!("{job},{}", label("stream", stream));
+                    Some((labels, value(*open, *expired)?.to_string()))
+                });
+                known.collect()
             }
             Of::Input(value) => {
                 let mut values = Vec::new();

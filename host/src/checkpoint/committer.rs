@@ -422,10 +422,10 @@ impl Committer {
         now: TimestampMs,
     ) -> Result<u64, CommitError> {
         let mut appended_letters = 0;
+        let mut marked = BTreeSet::new();
         self.write_alone(|committer, writes, appended| {
             let logs = committer.appender.logs();
             let mut queued: BTreeMap<PartitionId, Messages> = BTreeMap::new();
-            let mut marked = BTreeSet::new();
             for letter in letters {
                 let partition = letter.partition;
                 if let Some(mark) = letter.mark {
@@ -457,6 +457,7 @@ impl Committer {
             }
             Ok(())
         })?;
+        self.appender.mark_letters(marked.iter());
         Ok(appended_letters)
     }
 
@@ -489,7 +490,16 @@ impl Committer {
             }
             Ok(())
         })?;
+        self.appender.mark_letters(dropped.iter());
         Ok(dropped.len() as u64)
+    }
+
+    /// Counts some dead letters that were marked in former runs.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn count_letters(&mut self) -> Result<(), StateError> {
+        self.appender.count_letters()
     }
 
     /// Deletes the marks of letters that retention has deleted.

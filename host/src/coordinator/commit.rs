@@ -139,6 +139,9 @@ fn run(
             }
             Err(RecvTimeoutError::Disconnected) => return committer.close(),
         }
+        if let Err(error) = committer.count_letters() {
+            return done(Done::Fatal(error.into()));
+        }
         if forgotten.elapsed() >= RETAIN_EVERY {
             forgotten = Instant::now();
             if let Err(error) = committer.forget_letters() {

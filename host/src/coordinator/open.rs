@@ -315,6 +315,7 @@ fn open_committer(
                 id: catalog.streams[name].id,
                 partitions: stream.partitions,
                 retention: *retention,
+                letters: options.letters().iter().any(|of| of.stream == *name),
             });
         }
     }

@@ -51,6 +51,9 @@ pub struct Status {
     pub failures: Vec<TaskFailure>,
     /// What guests reported, by stage.
     pub metrics: BTreeMap<String, MetricSnapshot>,
+    /// For each stream with dead letters how many are open, once that is known, and how many that were open retention has deleted in
+    /// this process.
+    pub letters: Vec<(String, Option<u64>, u64)>,
     /// Figures of the database, by name.
     pub database: BTreeMap<&'static str, u64>,
 }
@@ -193,6 +196,14 @@ impl Coordinator {
                 .metrics
                 .iter()
                 .map(|(stage, metrics)| (stage.clone(), metrics.snapshot()))
+                .collect(),
+            letters: self
+                .streams
+                .iter()
+                .filter_map(|(name, stream)| {
+                    let (open, expired) = self.logs.letters(stream.id)?;
+                    Some((name.clone(), open, expired))
+                })
                 .collect(),
             database: figures.database(),
         }

@@ -196,11 +196,29 @@ pub fn each<R: Record>(
     end: &R::Key,
     mut each: impl FnMut(R::Key, R),
 ) -> Result<(), StateError> {
+    while_each(db, start, end, |key, record| {
+        each(key, record);
+        true
+    })
+}
+
+/// As [`each`], as long as it says `true`.
+///
+/// # Errors
+/// As of [`get`].
+pub fn while_each<R: Record>(
+    db: &Db,
+    start: &R::Key,
+    end: &R::Key,
+    mut each: impl FnMut(R::Key, R) -> bool,
+) -> Result<(), StateError> {
     let (lower, upper) = (stored_key::<R>(start), stored_key::<R>(end));
     let mut walk = db.walk(Family::Meta, lower, upper, Order::Up);
     while let Some(entry) = walk.entry()? {
         let (key, record) = read::<R>(entry)?;
-        each(key, record);
+        if !each(key, record) {
+            break;
+        }
         walk.advance();
     }
     Ok(())

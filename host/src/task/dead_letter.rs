@@ -1,5 +1,7 @@
 //! Dead letters: the original message, with headers that say where it came from and why it is here.
 
+use std::cell::OnceCell;
+
 use super::groups::Group;
 use super::{DeadLetters, Task};
 use crate::model::letter;
@@ -20,14 +22,30 @@ pub(super) struct Reason<'a> {
     pub(super) length: Option<u64>,
     /// The fault that condemned it.
     pub(super) fault: Option<&'a Fault>,
+    /// To find it takes a hash, and the names of functions.
+    pub(super) group: OnceCell<Group>,
 }
 
-impl Reason<'_> {
+impl<'a> Reason<'a> {
+    /// One that says no more than this.
+    pub(super) fn new(kind: &'a str, reason: &'a str) -> Reason<'a> {
+        Reason {
+            kind,
+            reason,
+            detail: None,
+            attempts: 0,
+            length: None,
+            fault: None,
+            group: OnceCell::new(),
+        }
+    }
+
+    /// The group of equal errors that it belongs to.
     pub(super) fn group(&self) -> Group {
-        match self.fault {
+        *self.group.get_or_init(|| match self.fault {
             Some(fault) => Group::of_fault(fault),
             None => Group::of(self.kind, self.reason, &[]),
-        }
+        })
     }
 }
 

@@ -70,7 +70,6 @@ impl Task {
         self.record.ended = false;
         self.change();
         let figures = &self.figures;
-        figures.note_counts(self.record.counts);
         figures
             .processed
             .store(self.record.processed, Ordering::Relaxed);
@@ -89,7 +88,6 @@ impl Task {
     ) {
         self.guest.context_mut().keep_batch();
         self.keep_counts(1);
-        self.figures.note_counts(self.record.counts);
         let next = offset + 1;
         self.keep_position(input, Position { next, detail });
         self.record.ended = false;

@@ -96,16 +96,32 @@ pub(super) enum ParkedChange {
 pub(super) enum Front {
     /// So many of them, at most, are processed.
     Process(usize),
+    /// The process may have died at the first, and no other call may run with it.
+    Alone,
+    /// The process has died so often with the first alone in a call.
+    Died(u32),
+    /// Some are passed over.
+    Pass(Pass),
+}
+
+/// What needs no guest.
+pub(super) enum Pass {
     /// So many follow a letter of their key.
     Follow(usize),
     /// So many were given up.
     Drop(usize),
     /// Somebody wants the first to be passed over.
     Skip(Skip),
-    /// The process may have died at the first, and no other call may run with it.
-    Alone,
-    /// The process has died so often with the first alone in a call.
-    Died(u32),
+}
+
+impl Pass {
+    /// How many messages that are.
+    pub(super) fn messages(&self) -> usize {
+        match self {
+            Pass::Follow(messages) | Pass::Drop(messages) => *messages,
+            Pass::Skip(_) => 1,
+        }
+    }
 }
 
 impl Front {
@@ -114,8 +130,7 @@ impl Front {
         match (self, careful) {
             (Front::Process(one), Front::Process(other)) => Front::Process(one.min(other)),
             (Front::Process(_), careful) => careful,
-            // No guest is called.
-            (passes, _) => passes,
+            (pass, _) => pass,
         }
     }
 }
@@ -138,7 +153,7 @@ impl Task {
     pub(super) fn front(&mut self, fetched: &Fetched) -> Result<Front, Stopped> {
         let all = Front::Process(usize::MAX);
         if fetched.origin.as_ref().is_some_and(|origin| origin.drops) {
-            return Ok(Front::Drop(fetched.offsets.len()));
+            return Ok(Front::Pass(Pass::Drop(fetched.offsets.len())));
         }
         let Some(parked) = &self.parked else {
             return Ok(all);
@@ -153,7 +168,7 @@ impl Task {
         let count = fetched.offsets.len();
         Ok(match (0..count).position(|index| has(&index)) {
             None => all,
-            Some(0) => Front::Follow((0..count).take_while(has).count()),
+            Some(0) => Front::Pass(Pass::Follow((0..count).take_while(has).count())),
             Some(first) => Front::Process(first),
         })
     }
@@ -171,7 +186,7 @@ impl Task {
             };
             let waits = self.waits(key, stream, origin.offsets[index])?;
             match (index, waits) {
-                (0, true) => return Ok(Front::Follow(1)),
+                (0, true) => return Ok(Front::Pass(Pass::Follow(1))),
                 (_, true) => return Ok(Front::Process(index)),
                 (_, false) if !keys.insert(key) => return Ok(Front::Process(index)),
                 (_, false) => {}
@@ -205,14 +220,8 @@ impl Task {
 
     /// Messages of parked keys follow their letters, as a batch of their own.
     pub(super) fn follow(&mut self, batch: &Batch) -> Result<(), Stopped> {
-        let why = Reason {
-            kind: "behind",
-            reason: "an earlier message of its key is a dead letter",
-            detail: None,
-            attempts: 0,
-            length: None,
-            fault: None,
-        };
+        let behind = "an earlier message of its key is a dead letter";
+        let why = Reason::new("behind", behind);
         let Some(to) = self.options.dead_letters.clone() else {
             panic!("keys are parked without dead letters");
         };

@@ -104,10 +104,15 @@ impl Task {
         self.record.failing = pending.failing;
         // Faults are counted when they happen, and undo nothing of this.
         let faults = self.record.counts.faults;
-        self.record.counts = FaultCounts {
+        let counts = FaultCounts {
             faults,
             ..pending.counts
         };
+        // Nearly always nothing has gone wrong.
+        if counts != self.record.counts {
+            self.record.counts = counts;
+            self.figures.note_counts(counts);
+        }
         self.record.rejected += pending.rejected;
         self.spares_one = pending.spares_one;
         if let Some(parked) = &mut self.parked

@@ -96,12 +96,9 @@ impl Task {
                 return Err(Stopped::By(self.broken(offset, "rejected", reason)));
             }
             let why = Reason {
-                kind: "rejected",
-                reason,
                 detail,
                 attempts: times,
-                length: None,
-                fault: None,
+                ..Reason::new("rejected", reason)
             };
             if let Some(later) = self.follower(batch, &called) {
                 let offset = batch.offsets[later];
@@ -230,13 +227,11 @@ impl Task {
             Cause::Fault(fault) => Some(fault),
             _ => None,
         };
+        let sentence = cause.sentence();
         let why = Reason {
-            kind: cause.kind(),
-            reason: &cause.sentence(),
-            detail: None,
             attempts: self.options.rules.attempts,
-            length: None,
             fault,
+            ..Reason::new(cause.kind(), &sentence)
         };
         let letter = self.options.rules.on_fault == Policy::DeadLetter;
         self.letter(batch, &why, letter)?;
@@ -250,14 +245,7 @@ impl Task {
 
     /// Passes over the first message of a batch because somebody wants it.
     pub(super) fn skip_first(&mut self, skip: &Skip, batch: &Batch) -> Result<(), Stopped> {
-        let why = Reason {
-            kind: "skipped",
-            reason: &skip.reason,
-            detail: None,
-            attempts: 0,
-            length: None,
-            fault: None,
-        };
+        let why = Reason::new("skipped", &skip.reason);
         self.letter(batch, &why, true)?;
         self.unpark_replayed(batch, 1)?;
         self.isolation.condemned();
@@ -296,12 +284,9 @@ impl Task {
             self.pending.leave_out(1);
         }
         let why = Reason {
-            kind,
-            reason,
-            detail: None,
             attempts: 1,
             length: Some(record.length),
-            fault: None,
+            ..Reason::new(kind, reason)
         };
         let now = self.options.clock.now_ms();
         let message = MessageRef::new(None, Some(&record.raw), now);

@@ -8,7 +8,7 @@ use super::failure::Cause;
 use super::guest::{Between, Stopped};
 use super::isolation::Call;
 use super::keep::latest;
-use super::parked::Front;
+use super::parked::{Front, Pass};
 use super::policy::{Answer, Record};
 use super::{Arrival, Life, Task, TaskFailure};
 use crate::connectors::Fetched;
@@ -166,7 +166,7 @@ impl Task {
             return self.finds_nothing_to_skip();
         }
         let front = match (skip, self.careful(&fetched, input.index())) {
-            (Some(skip), _) => Ok(Front::Skip(skip)),
+            (Some(skip), _) => Ok(Front::Pass(Pass::Skip(skip))),
             (None, None) => self.front(&fetched),
             (None, Some(careful)) => self.front(&fetched).map(|front| front.and(careful)),
         };
@@ -180,8 +180,8 @@ impl Task {
         let attempt = self.isolation.next();
         let messages = match front {
             Front::Process(most) => attempt.messages.min(most),
-            Front::Follow(messages) | Front::Drop(messages) => messages,
-            Front::Skip(_) | Front::Alone | Front::Died(_) => 1,
+            Front::Alone | Front::Died(_) => 1,
+            Front::Pass(ref pass) => pass.messages(),
         };
         let fetched = self.front_of(input, fetched, messages);
         let batch = Batch {
@@ -201,7 +201,7 @@ impl Task {
                 let answer = self.condemn(Task::died(deaths), &batch);
                 self.answer(answer, batch, details)
             }
-            Front::Skip(_) | Front::Follow(_) | Front::Drop(_) => self.pass(&front, batch, details),
+            Front::Pass(pass) => self.pass(&pass, batch, details),
         }
     }
 
@@ -275,18 +275,16 @@ impl Task {
     /// Does with messages what needs no guest: as a batch of their own.
     fn pass(
         &mut self,
-        front: &Front,
+        pass: &Pass,
         batch: Batch,
         details: (Option<Detail>, Option<Detail>),
     ) -> Outcome {
         self.begin_batch(latest(&batch.messages.timestamps));
         self.pending.leave_out(batch.len());
-        let passed = match front {
-            Front::Skip(skip) => self.skip_first(skip, &batch),
-            Front::Follow(_) => self.follow(&batch),
-            Front::Drop(_) | Front::Process(_) | Front::Alone | Front::Died(_) => {
-                self.unpark_replayed(&batch, batch.len())
-            }
+        let passed = match pass {
+            Pass::Skip(skip) => self.skip_first(skip, &batch),
+            Pass::Follow(_) => self.follow(&batch),
+            Pass::Drop(_) => self.unpark_replayed(&batch, batch.len()),
         };
         if let Err(stopped) = passed {
             self.guest.context_mut().undo_batch();
@@ -296,7 +294,7 @@ impl Task {
         }
         let messages = batch.len();
         self.keep_batch(&batch, messages, details);
-        if matches!(front, Front::Skip(_)) {
+        if matches!(pass, Pass::Skip(_)) {
             return self.skipped();
         }
         if self.isolation.is_busy() {

@@ -10,9 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::grow::{Changes, Growing};
+use super::letters::LetterCounter;
 use super::stored::{Place, Placed};
 use super::{LogStream, Logs, Retention, read_record};
 use crate::checkpoint::BuildError;
+use crate::checkpoint::LetterKey;
 use crate::checkpoint::ledger::Written;
 use crate::disk::{Disk, DiskError};
 use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs};
@@ -39,6 +41,7 @@ pub(in crate::checkpoint) struct LogAppender {
     pub(super) logs: Arc<Logs>,
     pub(super) partitions: BTreeMap<(StreamId, PartitionId), Partition>,
     pub(super) segments: Growing,
+    letters: LetterCounter,
     /// A write that appends fewer bytes to segments uses none.
     sync_bytes: usize,
     /// What every write survives. One that may be lost cannot have places: what they lead to may be lost without it.
@@ -98,13 +101,16 @@ impl LogAppender {
                 partitions.insert((stream.id, partition), opened);
             }
         }
-        let logs = Logs::open(db, directory, streams)?;
+        let of_letters = streams.iter().filter(|stream| stream.letters);
+        let letters = LetterCounter::new(of_letters.map(|stream| stream.id));
+        let logs = Logs::open_counting(db, directory, streams, Arc::clone(&letters.counts))?;
         let sync_bytes = disk.sizes().sync;
         let segments = Growing::open(db, Arc::clone(&logs.segments), directory.to_owned(), disk)?;
         Ok(LogAppender {
             logs,
             partitions,
             segments,
+            letters,
             sync_bytes,
             durability,
         })
@@ -260,6 +266,16 @@ impl LogAppender {
         for (at, record) in appended.bounds {
             if let Some(partition) = self.partitions.get_mut(&at) {
                 let before = std::mem::replace(&mut partition.record, record);
+                let gone = (before.start, record.start);
+                // What cannot be read now is an error of whoever needs it.
+                let expired = self.letters.expire(&self.logs.db, at, gone).unwrap_or(0);
+                if expired > 0 {
+                    tracing::warn!(
+                        "retention has deleted {expired} dead letters that nobody had replayed or dropped (stream {}, partition {})",
+                        at.0.0,
+                        at.1
+                    );
+                }
                 assert!(
                     record.start >= before.start && record.end >= before.end,
                     "the bounds of a log fall"
@@ -271,6 +287,21 @@ impl LogAppender {
         }
         let synced = self.durability == Durability::Sync;
         self.segments.apply(appended.segments, synced);
+    }
+
+    /// Letters have marks that had none.
+    pub(in crate::checkpoint) fn mark_letters<'a>(
+        &self,
+        letters: impl Iterator<Item = &'a LetterKey>,
+    ) {
+        self.letters.mark(letters);
+    }
+
+    /// Counts some marks of former runs.
+    pub(in crate::checkpoint) fn count_letters(&mut self) -> Result<(), StateError> {
+        let logs = &self.logs;
+        let oldest = |stream, partition| logs.published(stream, partition).0;
+        self.letters.walk(&logs.db, oldest)
     }
 
     /// Whether there is room to be given back; `all`: also where it is little.

@@ -4,6 +4,7 @@
 
 mod append;
 mod grow;
+mod letters;
 mod retain;
 mod segments;
 mod stored;
@@ -22,6 +23,7 @@ use crate::records::{self, LogRecord, StreamRecord};
 use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
 pub(super) use append::{Appended, LogAppender, Part};
+use letters::LetterCounts;
 use segments::Segments;
 pub(super) use segments::find_missing;
 use stored::Stored;
@@ -49,6 +51,8 @@ pub struct LogStream {
     pub partitions: u32,
     /// How long it keeps what it has.
     pub retention: Retention,
+    /// Whether it has dead letters of the job.
+    pub letters: bool,
 }
 
 /// The first offset, and the one after the last, that readers may see.
@@ -59,6 +63,7 @@ pub struct Logs {
     db: Arc<Db>,
     segments: Arc<Segments>,
     published: BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>,
+    letters: Arc<LetterCounts>,
 }
 
 fn read_record(db: &Db, stream: StreamId, partition: PartitionId) -> Result<LogRecord, StateError> {
@@ -75,6 +80,15 @@ impl Logs {
         db: &Arc<Db>,
         directory: &Path,
         streams: &[LogStream],
+    ) -> Result<Arc<Logs>, StateError> {
+        Logs::open_counting(db, directory, streams, Arc::default())
+    }
+
+    fn open_counting(
+        db: &Arc<Db>,
+        directory: &Path,
+        streams: &[LogStream],
+        letters: Arc<LetterCounts>,
     ) -> Result<Arc<Logs>, StateError> {
         let mut partitions: BTreeMap<StreamId, u32> = records::list::<StreamRecord>(db)?
             .into_iter()
@@ -94,6 +108,7 @@ impl Logs {
             db: Arc::clone(db),
             segments: Arc::new(Segments::of(directory)),
             published,
+            letters,
         }))
     }
 
@@ -103,6 +118,20 @@ impl Logs {
     ) -> impl Iterator<Item = ((StreamId, PartitionId), Offset)> {
         let published = self.published.iter();
         published.map(|(partition, bounds)| (*partition, bounds.borrow().0))
+    }
+
+    /// How many dead letters a stream has that are open, once that is known, and how many that were open retention has deleted since the
+    /// start. `None`: it has none.
+    pub fn letters(&self, stream: StreamId) -> Option<(Option<u64>, u64)> {
+        let (marked, expired) = self.letters.of(stream)?;
+        let all = self.published.iter().filter(|((id, _), _)| *id == stream);
+        let all: u64 = all
+            .map(|(_, bounds)| {
+                let (start, end) = *bounds.borrow();
+                end - start
+            })
+            .sum();
+        Some((marked.map(|marked| all.saturating_sub(marked)), expired))
     }
 
     fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
@@ -340,6 +369,7 @@ pub(crate) mod testing {
             id,
             partitions,
             retention,
+            letters: false,
         };
         let options = CommitterOptions {
             logs: vec![stream],

@@ -157,6 +157,7 @@ impl Resting<'_> {
                 id: catalog.streams[&name].id,
                 partitions: stage.partitions,
                 retention: Retention::default(),
+                letters: false,
             });
             if catalog.has_changes() {
                 news.push(catalog);

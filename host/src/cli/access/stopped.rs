@@ -176,6 +176,7 @@ impl Appender {
             id: catalog.streams[stream].id,
             partitions,
             retention: Retention::default(),
+            letters: false,
         };
         let options = CommitterOptions {
             logs: vec![stream.clone()],

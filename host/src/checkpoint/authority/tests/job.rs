@@ -156,6 +156,7 @@ fn task_id(catalog: &Catalog, partition: u32) -> TaskId {
 
 fn out_log(catalog: &Catalog) -> LogStream {
     LogStream {
+        letters: false,
         id: catalog.streams["out"].id,
         partitions: PARTITIONS,
         retention: Retention::default(),
