@@ -182,7 +182,7 @@ impl Round<'_, '_> {
             self.calls = scripts.batch.len();
         }
         let before = (!compares).then(|| self.seen());
-        let outcomes = self.run_on(false, &scripts);
+        let outcomes = self.run_on(false, &scripts, &[]);
         self.tell(&scripts, &outcomes);
         let faulted = matches!(outcomes.last(), Some(Outcome::Fault(..)));
         let keeps = !faulted && !self.undoes && self.random.random_bool(0.9);
@@ -209,7 +209,8 @@ impl Round<'_, '_> {
             self.world.twin.instance = None;
             return;
         }
-        let twin = self.run_on(true, scripts);
+        let known = if keeps { outcomes } else { &[] };
+        let twin = self.run_on(true, scripts, known);
         let is_late = |outcome: &Outcome| matches!(outcome, Outcome::Fault(FaultKind::Deadline, _));
         let late = outcomes.iter().chain(&twin).any(is_late);
         // What ran into its deadline may have done so anywhere.
@@ -223,8 +224,9 @@ impl Round<'_, '_> {
         }
     }
 
-    /// Makes the instance, if there is none, and gives it the batch.
-    fn run_on(&mut self, twin: bool, scripts: &Scripts) -> Vec<Outcome> {
+    /// Makes the instance, if there is none, and gives it the batch. A message of which it is known that it will be rejected is a batch of
+    /// its own: undone in another way, it must come to the same.
+    fn run_on(&mut self, twin: bool, scripts: &Scripts, known: &[Outcome]) -> Vec<Outcome> {
         let components = self.rounds.components;
         let component = components.get(self.handler, self.grants);
         let task = match twin {
@@ -238,6 +240,10 @@ impl Round<'_, '_> {
         task.context().timestamp = self.now - 1;
         let mut outcomes = Vec::new();
         for index in 0..scripts.batch.len() {
+            let alone = matches!(known.get(index), Some(Outcome::Rejected(_)));
+            if alone {
+                task.context().keep_batch();
+            }
             task.context().mark_message();
             let outcome = match self.handler {
                 Handler::Message => timed(task, |instance, context| {
@@ -248,8 +254,10 @@ impl Round<'_, '_> {
                     (context, result.map(|answer| answer.map(|_| ())))
                 }),
             };
-            if matches!(outcome, Outcome::Rejected(_)) {
-                task.context().undo_message();
+            match (&outcome, alone) {
+                (Outcome::Rejected(_), true) => task.context().undo_batch(),
+                (Outcome::Rejected(_), false) => task.context().undo_message(),
+                _ => {}
             }
             outcomes.push(outcome);
             if task.instance.is_none() {

@@ -276,9 +276,9 @@ impl Script<'_> {
         }
         let len = match self.random.random_range(0..12) {
             0 => 0,
-            1 => super::world::KEY_BYTES + usize::from(self.is_hostile()),
+            1 => super::world::KEY_BYTES + usize::from(self.one_in(50)),
             2 if self.one_in(4) && name == "value" => {
-                super::world::VALUE_BYTES + usize::from(self.is_hostile())
+                super::world::VALUE_BYTES + usize::from(self.one_in(10))
             }
             3 => 8,
             _ => self.random.random_range(0..24),
