@@ -18,6 +18,7 @@ mod examples;
 mod faults;
 mod fixtures;
 mod following;
+mod fuzz;
 mod harness;
 mod held;
 mod hostile;

@@ -1,5 +1,6 @@
 //! How many files all guests of the job have open together.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -24,19 +25,33 @@ impl Descriptors {
     }
 }
 
+/// A file that is open, and counted until the last handle to it is dropped.
+pub(super) struct Counted(Arc<Descriptors>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The part of one guest. What it has open is closed with it.
 pub(super) struct OwnDescriptors {
     all: Arc<Descriptors>,
-    own: usize,
+    /// By the number of a descriptor or stream in the guest's table: a stream keeps its file open when the descriptor is dropped. Granted
+    /// folders, of which a guest gets another handle whenever it asks, are not here.
+    held: HashMap<u32, Arc<Counted>>,
 }
 
 impl OwnDescriptors {
     pub(super) fn new(all: Arc<Descriptors>) -> OwnDescriptors {
-        OwnDescriptors { all, own: 0 }
+        OwnDescriptors {
+            all,
+            held: HashMap::new(),
+        }
     }
 
-    /// Counts one that is about to be opened.
-    pub(super) fn one_more(&mut self) -> FsResult<()> {
+    /// Counts one that is about to be opened. It counts for as long as this is kept.
+    pub(super) fn one_more(&self) -> FsResult<Arc<Counted>> {
         let most = self.all.most;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         let counted = self
@@ -51,22 +66,23 @@ impl OwnDescriptors {
             }
             return Err(ErrorCode::Quota.into());
         }
-        self.own += 1;
-        Ok(())
+        Ok(Arc::new(Counted(Arc::clone(&self.all))))
     }
 
-    /// One that was counted is closed. Those that were not (the granted folders) are not known apart: the count errs to the guest's
-    /// favour by their number at most.
-    pub(super) fn one_less(&mut self) {
-        if self.own > 0 {
-            self.own -= 1;
-            self.all.open.fetch_sub(1, Ordering::AcqRel);
+    /// The descriptor of this number is of that file.
+    pub(super) fn opened(&mut self, descriptor: u32, file: Arc<Counted>) {
+        self.held.insert(descriptor, file);
+    }
+
+    /// A stream of the descriptor's file was made.
+    pub(super) fn streams(&mut self, descriptor: u32, stream: u32) {
+        if let Some(file) = self.held.get(&descriptor) {
+            self.held.insert(stream, Arc::clone(file));
         }
     }
-}
 
-impl Drop for OwnDescriptors {
-    fn drop(&mut self) {
-        self.all.open.fetch_sub(self.own, Ordering::AcqRel);
+    /// The descriptor or stream of this number is dropped.
+    pub(super) fn dropped(&mut self, number: u32) {
+        self.held.remove(&number);
     }
 }

@@ -71,7 +71,7 @@ impl types::HostDescriptor for InstanceData {
             // Why not is for the opening to say.
             Err(error) => drop(error.downcast().map_err(FsError::trap)?),
         }
-        self.descriptors.one_more()?;
+        let file = self.descriptors.one_more()?;
         let opened = self.on_files(async |files| {
             async_files::HostDescriptor::open_at(
                 files,
@@ -83,14 +83,14 @@ impl types::HostDescriptor for InstanceData {
             )
             .await
         });
-        if opened.is_err() {
-            self.descriptors.one_less();
+        if let Ok(descriptor) = &opened {
+            self.descriptors.opened(descriptor.rep(), file);
         }
         opened
     }
 
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.descriptors.one_less();
+        self.descriptors.dropped(descriptor.rep());
         async_files::HostDescriptor::drop(&mut self.filesystem(), descriptor)
     }
 
@@ -99,7 +99,11 @@ impl types::HostDescriptor for InstanceData {
         file: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<InputStream>> {
-        async_files::HostDescriptor::read_via_stream(&mut self.filesystem(), file, offset)
+        let of = file.rep();
+        let stream =
+            async_files::HostDescriptor::read_via_stream(&mut self.filesystem(), file, offset)?;
+        self.descriptors.streams(of, stream.rep());
+        Ok(stream)
     }
 
     fn write_via_stream(
@@ -107,14 +111,21 @@ impl types::HostDescriptor for InstanceData {
         file: Resource<Descriptor>,
         offset: types::Filesize,
     ) -> FsResult<Resource<OutputStream>> {
-        async_files::HostDescriptor::write_via_stream(&mut self.filesystem(), file, offset)
+        let of = file.rep();
+        let stream =
+            async_files::HostDescriptor::write_via_stream(&mut self.filesystem(), file, offset)?;
+        self.descriptors.streams(of, stream.rep());
+        Ok(stream)
     }
 
     fn append_via_stream(
         &mut self,
         file: Resource<Descriptor>,
     ) -> FsResult<Resource<OutputStream>> {
-        async_files::HostDescriptor::append_via_stream(&mut self.filesystem(), file)
+        let of = file.rep();
+        let stream = async_files::HostDescriptor::append_via_stream(&mut self.filesystem(), file)?;
+        self.descriptors.streams(of, stream.rep());
+        Ok(stream)
     }
 
     fn is_same_object(
@@ -389,6 +400,7 @@ impl streams::Host for InstanceData {
 
 impl streams::HostInputStream for InstanceData {
     fn drop(&mut self, stream: Resource<InputStream>) -> wasmtime::Result<()> {
+        self.descriptors.dropped(stream.rep());
         self.wait_for(async |table| async_streams::HostInputStream::drop(table, stream).await)
     }
 
@@ -422,6 +434,7 @@ impl streams::HostInputStream for InstanceData {
 
 impl streams::HostOutputStream for InstanceData {
     fn drop(&mut self, stream: Resource<OutputStream>) -> wasmtime::Result<()> {
+        self.descriptors.dropped(stream.rep());
         self.wait_for(async |table| async_streams::HostOutputStream::drop(table, stream).await)
     }
 
