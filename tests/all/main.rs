@@ -3,6 +3,7 @@
 mod admin;
 mod alike;
 mod beginnings;
+mod catalogue;
 mod checkpoints;
 mod cli;
 mod comings;

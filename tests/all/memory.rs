@@ -1,10 +1,10 @@
 //! How much memory a job takes: what docs/job-file.md says, for the shapes of job that could take more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::Job;
+use crate::harness::{Done, Job, Running};
 
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 
 /// The formula of docs/job-file.md, without instances: `bytes` and `cache` of the job file, and how many readers of how large a
 /// message there are.
@@ -14,12 +14,14 @@ fn allowed(bytes: u64, cache: u64, workers: u64, readers: u64, message: u64) -> 
     256 * MIB + cache + 3 * bytes + workers * 80 * MIB + 2 * read_ahead.max(each)
 }
 
-/// Runs a job to its end and gives the most that it has had resident, in bytes.
-fn peak(job: &Job, arguments: &[&str]) -> u64 {
-    let mut running = job.start_with(arguments);
+/// Waits until a job ends, and gives the most that it has had resident, in bytes, and how it ended.
+#[track_caller]
+pub fn ends_with_peak(mut running: Running, within: Duration) -> (u64, Done) {
     let path = format!("/proc/{}/status", running.pid());
+    let began = Instant::now();
     let mut peak = 0;
     while running.is_running() {
+        assert!(began.elapsed() < within, "it runs: {}", running.stderr());
         let status = std::fs::read_to_string(&path).unwrap_or_default();
         let kib = status.lines().find_map(|line| {
             let rest = line.strip_prefix("VmHWM:")?;
@@ -28,7 +30,13 @@ fn peak(job: &Job, arguments: &[&str]) -> u64 {
         peak = kib.map_or(peak, |kib| kib << 10);
         std::thread::sleep(Duration::from_millis(5));
     }
-    running.wait().expect(0);
+    (peak, running.wait())
+}
+
+/// Runs a job to its end and gives the most that it has had resident, in bytes.
+fn peak(job: &Job, arguments: &[&str]) -> u64 {
+    let (peak, done) = ends_with_peak(job.start_with(arguments), Duration::MAX);
+    done.expect(0);
     peak
 }
 

@@ -90,7 +90,19 @@ pub(super) fn compile(
         reason = "loading compiled code is unsafe by its nature; see above"
     )]
     let loaded = unsafe { Component::deserialize(engine, &code) };
-    loaded.map_err(|error| format!("the compiled code cannot be loaded: {error:#}"))
+    loaded.map_err(|error| not_loaded(&format!("{error:#}")))
+}
+
+/// Why code cannot be loaded. wasmtime's sentence names none of our limits.
+fn not_loaded(error: &str) -> String {
+    let why = if error.contains("minimum byte size") {
+        "it begins with more memory than `memory` allows"
+    } else if error.contains("minimum element size") {
+        "it begins with a larger table than `table-elements` allows"
+    } else {
+        "the compiled code cannot be loaded"
+    };
+    format!("{why}: {error}")
 }
 
 /// What the host has to say of an error of wasmtime, which names features by words of the specification and modules by offsets.

@@ -178,7 +178,7 @@ fn kind_and_sentence(
         Some(trap @ Trap::CannotLeaveComponent) => (
             FaultKind::Trap,
             format!(
-                "{trap}: it called an import, WASI included, while the host asked it for memory (`cabi_realloc`); a garbage collector that reads the clock does that"
+                "{trap}: it called an import, WASI included, while the host asked it for memory (`cabi_realloc`) or let it clean up (`cabi_post_…`); a garbage collector that reads the clock does that"
             ),
         ),
         Some(trap) => (FaultKind::Trap, trap.to_string()),
@@ -208,8 +208,13 @@ fn limit_of(error: &wasmtime::Error, message: &str, limits: &Limits) -> Option<S
             "an instance may hold {} streams, descriptors and pollables of WASI (`handles`), and this one asked for another; drop those that are not needed",
             limits.handles
         ))
+    } else if message.contains("handle limit exceeded") {
+        // This one and the next two have no type that could be asked for.
+        Some(format!(
+            "an instance may hold {} handles of all kinds together, those to resources of its own and to scans that have ended included, and this one asked for another; drop those that are not needed",
+            limits.all_handles()
+        ))
     } else if message.contains("fuel allocated for hostcalls") {
-        // These have no type that could be asked for.
         Some(format!(
             "one call of the host copies at most {CALL_LIFTS_BYTES} bytes out of the guest: pass less at a time"
         ))

@@ -77,6 +77,14 @@ pub struct Recycle {
     pub age: Option<Duration>,
 }
 
+impl Limits {
+    /// Handles of every kind that an instance may hold: those that have a limit, and others (to its own resources, to scans that
+    /// have ended).
+    pub(super) fn all_handles(&self) -> usize {
+        OTHER_HANDLES + 2 * self.handles as usize + self.cursors
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -213,6 +221,8 @@ pub(super) const ENTRY_BYTES: usize = 32;
 pub(super) const CALL_RETURNS_BYTES: usize = 16 << 20;
 /// What the host copies out of a guest's memory in one call, lists of every kind included.
 pub(super) const CALL_LIFTS_BYTES: usize = 64 << 20;
+/// Handles that an instance may hold beside those that have a limit. Each takes some 20 bytes of the host.
+const OTHER_HANDLES: usize = 100_000;
 /// A reason for a rejection is cut to this.
 pub(super) const REASON_BYTES: usize = 1 << 10;
 /// A rejection's detail is cut to this.

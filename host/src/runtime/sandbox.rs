@@ -72,6 +72,7 @@ impl Sandbox {
                 .ok_or_else(|| Trap::Interrupt.into())
         });
         store.set_hostcall_fuel(CALL_LIFTS_BYTES);
+        store.set_max_component_handles(component.limits().all_handles());
         let mut sandbox = Sandbox {
             component: Arc::clone(component),
             store,

@@ -1,0 +1,5 @@
+;; Exports a handler without its function.
+;; refused: "process"
+(component
+  (instance $x)
+  (export "wasm-host:task/message-handler@0.1.0" (instance $x)))

@@ -1,0 +1,4 @@
+;; Computes for ever.
+;; outcome: deadline "`call-deadline`"
+(func $attack
+  (loop $again (br $again)))

@@ -1,0 +1,3 @@
+;; Does nothing: what the other guests are measured against.
+;; harmless
+(func $attack)

@@ -1,0 +1,6 @@
+;; Does not come back when the host asks it for memory.
+;; outcome: deadline "`call-deadline`"
+(func $realloc (export "cabi_realloc") (param $old i32) (param $old-length i32) (param $align i32) (param $length i32) (result i32)
+  (if (i32.eq (local.get $length) (i32.const 4321)) (then (loop $again (br $again))))
+  (call $bump (local.get $old) (local.get $old-length) (local.get $align) (local.get $length)))
+(func $attack)

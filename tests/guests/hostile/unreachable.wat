@@ -1,0 +1,3 @@
+;; Traps.
+;; outcome: trap "unreachable"
+(func $attack unreachable)
