@@ -56,15 +56,32 @@ struct Registry {
 #[derive(Debug, Default)]
 pub struct StageMetrics(Mutex<Registry>);
 
-impl StageMetrics {
-    fn id(&self, name: &str, metric: Metric, most: usize) -> wasmtime::Result<usize> {
-        let mut registry = self.0.lock();
-        if let Some((id, known)) = registry.ids.get(name) {
+/// What a name is to a stage, or to what a task has not kept yet.
+enum Found {
+    /// It is a figure of the stage.
+    Known(usize),
+    /// It is new, and could become one.
+    New,
+}
+
+impl Registry {
+    /// Looks a name up for a report of this kind. `new`: names that the task has used and not kept.
+    fn find(&self, name: &str, metric: Metric, new: &[NewName]) -> wasmtime::Result<Found> {
+        let of_another_kind = |known: Metric| {
+            Err(format_err!(
+                "metric {name:?} is a {known:?} and is used as a {metric:?}"
+            ))
+        };
+        if let Some((id, known)) = self.ids.get(name) {
             return match *known == metric {
-                true => Ok(*id),
-                false => Err(format_err!(
-                    "metric {name:?} is a {known:?} and is used as a {metric:?}"
-                )),
+                true => Ok(Found::Known(*id)),
+                false => of_another_kind(*known),
+            };
+        }
+        if let Some(own) = new.iter().find(|own| own.name == name) {
+            return match own.metric == metric {
+                true => Ok(Found::New),
+                false => of_another_kind(own.metric),
             };
         }
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
@@ -78,24 +95,22 @@ impl StageMetrics {
             ));
         }
         let shown = |name: &str| name.replace('-', "_");
-        if let Some(known) = registry
-            .ids
-            .keys()
-            .find(|known| shown(known) == shown(name))
-        {
+        let own = new.iter().map(|own| &own.name);
+        let mut others = self.ids.keys().chain(own);
+        if let Some(known) = others.find(|known| shown(known) == shown(name)) {
             return Err(format_err!(
                 "metric {} and metric {known:?} would have the same name in /metrics",
                 shown::name(name)
             ));
         }
-        if registry.kept.len() >= most {
-            return Err(exceeded(format_args!(
-                "metric {name:?}: a stage may use {most} names (`metric-names`)"
-            )));
-        }
-        let id = registry.kept.len();
-        registry.ids.insert(name.to_owned(), (id, metric));
-        registry.kept.push(match metric {
+        Ok(Found::New)
+    }
+
+    /// A new figure of the stage.
+    fn add(&mut self, name: String, metric: Metric) -> usize {
+        let id = self.kept.len();
+        self.ids.insert(name, (id, metric));
+        self.kept.push(match metric {
             Metric::Counter => Kept::Counter(0),
             Metric::Gauge => Kept::Gauge(BTreeMap::new()),
             Metric::Histogram => Kept::Histogram {
@@ -103,9 +118,11 @@ impl StageMetrics {
                 sum: 0.0,
             },
         });
-        Ok(id)
+        id
     }
+}
 
+impl StageMetrics {
     /// The figures now.
     pub fn snapshot(&self) -> MetricSnapshot {
         let registry = self.0.lock();
@@ -135,13 +152,32 @@ enum Report {
     Record(f64),
 }
 
+/// The figure of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// One of the stage.
+    Known(usize),
+    /// One that becomes a figure of the stage when the batch is kept: what is undone takes no names from others.
+    New(usize),
+}
+
+#[derive(Debug)]
+struct NewName {
+    name: String,
+    metric: Metric,
+    /// So many names may the stage have.
+    most: usize,
+}
+
 /// What a task has reported and not yet kept.
 #[derive(Debug)]
 pub struct TaskMetrics {
     stage: Arc<StageMetrics>,
     partition: PartitionId,
-    staged: Vec<(usize, Report)>,
-    message_mark: usize,
+    staged: Vec<(Name, Report)>,
+    new: Vec<NewName>,
+    /// How many reports and new names there were when the message began.
+    message_mark: (usize, usize),
 }
 
 impl TaskMetrics {
@@ -151,75 +187,128 @@ impl TaskMetrics {
             stage,
             partition,
             staged: Vec::new(),
-            message_mark: 0,
+            new: Vec::new(),
+            message_mark: (0, 0),
         }
     }
 
+    /// The figure of a name. `most`: so many names may a stage have.
+    fn name(&mut self, name: &str, metric: Metric, most: usize) -> wasmtime::Result<Name> {
+        let registry = self.stage.0.lock();
+        let found = registry.find(name, metric, &self.new)?;
+        let known = registry.kept.len();
+        drop(registry);
+        if let Found::Known(id) = found {
+            return Ok(Name::Known(id));
+        }
+        if let Some(at) = self.new.iter().position(|own| own.name == name) {
+            return Ok(Name::New(at));
+        }
+        if known + self.new.len() >= most {
+            return Err(exceeded(format_args!(
+                "metric {name:?}: a stage may use {most} names (`metric-names`)"
+            )));
+        }
+        self.new.push(NewName {
+            name: name.to_owned(),
+            metric,
+            most,
+        });
+        Ok(Name::New(self.new.len() - 1))
+    }
+
     pub(super) fn add(&mut self, name: &str, by: u64, most: usize) -> wasmtime::Result<()> {
-        let id = self.stage.id(name, Metric::Counter, most)?;
+        let name = self.name(name, Metric::Counter, most)?;
         // A counter that is added to for each message would otherwise grow the list with the batch.
         match self
             .staged
-            .get_mut(self.message_mark..)
+            .get_mut(self.message_mark.0..)
             .and_then(|staged| staged.last_mut())
         {
-            Some((last, Report::Add(sum))) if *last == id => {
+            Some((last, Report::Add(sum))) if *last == name => {
                 *sum = sum.saturating_add(by);
                 Ok(())
             }
-            _ => self.stage_report(id, Report::Add(by)),
+            _ => self.stage_report(name, Report::Add(by)),
         }
     }
 
     pub(super) fn set(&mut self, name: &str, value: f64, most: usize) -> wasmtime::Result<()> {
-        let id = self.stage.id(name, Metric::Gauge, most)?;
-        self.stage_report(id, Report::Set(value))
+        let name = self.name(name, Metric::Gauge, most)?;
+        self.stage_report(name, Report::Set(value))
     }
 
     pub(super) fn record(&mut self, name: &str, value: f64, most: usize) -> wasmtime::Result<()> {
-        let id = self.stage.id(name, Metric::Histogram, most)?;
-        self.stage_report(id, Report::Record(value))
+        let name = self.name(name, Metric::Histogram, most)?;
+        self.stage_report(name, Report::Record(value))
     }
 
     /// What is not kept yet, as text.
     #[cfg(test)]
     pub(super) fn shown(&self) -> String {
-        format!("{:?}", self.staged)
+        format!("{:?} {:?}", self.staged, self.new)
     }
 
-    fn stage_report(&mut self, id: usize, report: Report) -> wasmtime::Result<()> {
+    fn stage_report(&mut self, name: Name, report: Report) -> wasmtime::Result<()> {
         const STAGED: usize = 1 << 20;
         if self.staged.len() == STAGED {
             return Err(exceeded(format_args!(
                 "a batch may report {STAGED} figures"
             )));
         }
-        self.staged.push((id, report));
+        self.staged.push((name, report));
         Ok(())
     }
 }
 
 impl Undo for TaskMetrics {
     fn mark_message(&mut self) {
-        self.message_mark = self.staged.len();
+        self.message_mark = (self.staged.len(), self.new.len());
     }
 
     fn undo_message(&mut self) {
-        self.staged.truncate(self.message_mark);
+        let (staged, new) = self.message_mark;
+        self.staged.truncate(staged);
+        self.new.truncate(new);
     }
 
     fn undo_batch(&mut self) {
         self.staged.clear();
-        self.message_mark = 0;
+        self.new.clear();
+        self.message_mark = (0, 0);
     }
 
     fn keep_batch(&mut self) {
-        self.message_mark = 0;
+        self.message_mark = (0, 0);
         if self.staged.is_empty() {
             return;
         }
         let mut registry = self.stage.0.lock();
-        for (id, report) in self.staged.drain(..) {
+        let mut become_known = |own: NewName| match registry.find(&own.name, own.metric, &[]) {
+            Ok(Found::Known(id)) => Some(id),
+            Ok(Found::New) if registry.kept.len() < own.most => {
+                Some(registry.add(own.name, own.metric))
+            }
+            // Other tasks have kept names since. From now on the guest is told.
+            Ok(Found::New) => {
+                tracing::warn!(
+                    "figure {:?} is left out: the stage has `metric-names`",
+                    own.name
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!("a figure is left out: {error}");
+                None
+            }
+        };
+        let new: Vec<Option<usize>> = self.new.drain(..).map(&mut become_known).collect();
+        for (name, report) in self.staged.drain(..) {
+            let id = match name {
+                Name::Known(id) => Some(id),
+                Name::New(at) => new[at],
+            };
+            let Some(id) = id else { continue };
             match (&mut registry.kept[id], report) {
                 (Kept::Counter(sum), Report::Add(by)) => *sum = sum.saturating_add(by),
                 (Kept::Gauge(values), Report::Set(value)) => {
@@ -266,7 +355,7 @@ mod tests {
         task.keep_batch();
         let snapshot = stage.snapshot();
         assert_eq!(snapshot["seen"], MetricValue::Counter(5));
-        assert_eq!(snapshot["level"], MetricValue::Gauge(BTreeMap::new()));
+        assert_eq!(snapshot.get("level"), None, "what is undone takes no name");
     }
 
     #[test]
@@ -278,12 +367,42 @@ mod tests {
         task.add("n-0", 1, NAMES).expect("a good name");
         assert!(task.add("n_0", 1, NAMES).is_err(), "the same to Prometheus");
         task.undo_batch();
+        task.add("n_0", 1, NAMES).expect("nobody uses the other");
         for name in 1..NAMES {
             task.add(&format!("n{name}"), 1, NAMES)
                 .expect("within the bound");
         }
         assert!(task.add("one-more", 1, NAMES).is_err());
         assert!(task.set("n1", 1.0, NAMES).is_err(), "another kind");
+    }
+
+    #[test]
+    fn names_of_a_message_that_is_undone_are_free_for_other_tasks() {
+        let stage = Arc::new(StageMetrics::default());
+        let task = |partition| TaskMetrics::new(Arc::clone(&stage), PartitionId(partition));
+        let (mut bad, mut good) = (task(0), task(1));
+        bad.mark_message();
+        bad.set("ticks", 1.0, 2).expect("a good name");
+        bad.add("other", 1, 2).expect("a good name");
+        assert!(bad.add("third", 1, 2).is_err());
+        // Before that is undone, and after it.
+        good.add("ticks", 1, 2).expect("it is nobody's");
+        good.add("mine", 1, 2).expect("within the bound");
+        good.keep_batch();
+        bad.undo_message();
+        bad.keep_batch();
+        good.add("ticks", 1, 2).expect("it is a counter");
+        good.keep_batch();
+        let snapshot = stage.snapshot();
+        let names: Vec<_> = snapshot.keys().collect();
+        assert_eq!(names, ["mine", "ticks"]);
+        assert_eq!(snapshot["ticks"], MetricValue::Counter(2));
+        // Two that keep a name as two kinds: the first one counts.
+        bad.set("level", 1.0, 9).expect("a good name");
+        good.add("level", 1, 9).expect("it is nobody's");
+        bad.keep_batch();
+        good.keep_batch();
+        assert!(matches!(stage.snapshot()["level"], MetricValue::Gauge(_)));
     }
 
     #[test]

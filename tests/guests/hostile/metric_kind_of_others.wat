@@ -1,6 +1,5 @@
 ;; Uses the name of a figure that others count under for another kind of figure, and traps. The other tasks begin to count a little later.
-;; held: "is a Gauge and is used as a Counter"
-;; defect: a name that was used by a message that is undone keeps its kind, so one message keeps every task from reporting
+;; outcome: trap "unreachable"
 (data (i32.const 1032) "ticks")
 (func $attack
   (call $gauge-set (i32.const 1032) (i32.const 5) (f64.const 1))

@@ -1,7 +1,6 @@
 ;; Takes all names of figures that the stage may use, and traps. The other tasks begin to report a figure of their own a little later.
 ;; limits: metric-names = 16
-;; held: "a stage may use 16 names (`metric-names`)"
-;; defect: names that were used by a message that is undone stay taken, so one message keeps every task from reporting
+;; outcome: limit "may use 16 names (`metric-names`)"
 (data (i32.const 1024) "a0")
 (data (i32.const 1032) "ticks")
 (func $attack
