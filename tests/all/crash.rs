@@ -1,6 +1,7 @@
 //! A crash before every durable step: of a first run, of the run after a crash, and of that after a change of the job. The
 //! process is ended by `abort`, started again, and what comes of it is what comes of a run without crashes.
 
+mod asked;
 mod case;
 mod failing_disk;
 mod in_a_row;

@@ -1,7 +1,7 @@
 //! Directories of formats that landed: every later host opens them, reads what is in them, and goes on.
 
 use crate::harness::{Job, copy, in_repository};
-use crate::jobs::COUNT_LOG;
+use crate::jobs::{COUNT_LOG, with_dead};
 
 #[test]
 fn a_state_directory_of_format_1_is_continued() {
@@ -49,3 +49,58 @@ fn a_state_directory_of_format_2_is_continued() {
     let large = |letter: &str| appended.matches(&letter.repeat(40_000)).count();
     assert_eq!((large("x"), large("y")), (2, 2));
 }
+
+/// Of format 3: letters of which one is queued and one dropped, keys that wait for theirs, and a task that is held.
+#[test]
+fn a_state_directory_of_format_3_is_continued() {
+    let more = "dead-letters = \"dead\"\ndead-letter-order = \"key\"\n\
+                breaker = { share = \"40%\", at-least = 3 }\n\
+                [stage.capabilities]\ndirectories = [{ host = \"here\", guest = \"/here\" }]\n\
+                [stage.stores.counts]";
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "{guest:obey}")
+        .replace("[stage.stores.counts]", more);
+    let job = Job::new(&with_dead(&text));
+    std::fs::create_dir(job.path("here")).expect("a folder");
+    copy(
+        &in_repository("tests/fixtures/state-3"),
+        &job.path(".wasm-host/count"),
+    );
+    let letters = |job: &Job| -> Vec<String> {
+        let letters = job.json(&["dlq", "list", "--letters"]);
+        let shown = |letter: &serde_json::Value| {
+            let text = |field: &str| letter[field].as_str().expect("text").to_owned();
+            format!("{} {} {}", text("task"), text("kind"), text("state"))
+        };
+        letters.iter().map(shown).collect()
+    };
+    assert_eq!(letters(&job), LETTERS_OF_FORMAT_3);
+    let task = &job.json(&["status"])[0]["tasks"][1];
+    assert_eq!(task["state"], "held", "{task}");
+    assert_eq!(task["held"]["kind"], "breaker", "{task}");
+    assert_eq!(task["held"]["offset"], 4, "{task}");
+    // The guest is mended: everything is processed in the order of its key.
+    for key in ["a", "b", "x", "y", "z", "w"] {
+        job.write(&format!("here/{key}"), b"");
+    }
+    job.call(&["run", "--until-idle"]).expect(0);
+    job.call(&["dlq", "replay"]).expect(0);
+    job.call(&["run", "--until-idle"]).expect(0);
+    let left = letters(&job);
+    let open = left.iter().filter(|letter| letter.ends_with(" open"));
+    // What was rejected is rejected again.
+    assert!(open.count() <= 1, "{left:?}");
+    let sent = job.values("out");
+    for value in ["after a", "after w", "panic-without /here/x"] {
+        let found = sent.iter().filter(|sent| sent.starts_with(value));
+        assert_eq!(found.count(), 1, "{value}: {sent:?}");
+    }
+}
+
+const LETTERS_OF_FORMAT_3: [&str; 5] = [
+    "count/1 trap open",
+    "count/1 trap open",
+    "count/1 trap open",
+    "count/1 behind dropped",
+    "count/0 trap queued",
+];

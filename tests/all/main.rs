@@ -31,6 +31,7 @@ mod kill;
 mod languages;
 mod layers;
 mod letters;
+mod limits;
 mod memory;
 mod moved;
 mod pinned;

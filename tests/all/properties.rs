@@ -109,7 +109,7 @@ impl Case {
              batch-messages = {batch_messages}\nbreaker = {{ share = \"100%\" }}\n\
              retry = {{ attempts = {attempts} }}\n\
              [stage.stores.counts]\n[stage.stores.last]\ntype = \"memory\"\n\
-             [stage.limits]\nmemory = \"8MiB\"\ncall-deadline = \"100ms\"\n\
+             [stage.limits]\nmemory = \"8MiB\"\ncall-deadline = \"200ms\"\n\
              [stage.capabilities]\ndirectories = [{{ host = \"here\", guest = \"/here\", write = true }}]\n"
         ));
         std::fs::create_dir(job.path("here")).expect("a folder");

@@ -116,7 +116,10 @@ impl Letters {
                         stage: of_stage.stage,
                         ..LetterFilter::default()
                     };
+                    let already = writes.outcome.already + meant.already;
                     self.writes(&all, &mut writes, |found| meant.has(found), Writes::replay)?;
+                    // What is with them only because of its key was not asked for.
+                    writes.outcome.already = already;
                 }
             }
         }
@@ -173,7 +176,9 @@ impl Letters {
         let mut meant = Meant::default();
         let (all, mut left) = without_limit(filter);
         self.each(&all, &mut |found| {
-            if found.state == LetterState::Open {
+            if found.state != LetterState::Open {
+                meant.already += 1;
+            } else {
                 if left == 0 {
                     return ControlFlow::Break(());
                 }
@@ -326,6 +331,8 @@ fn replayable(letter: &Letter<'_>, stage: &StageLetters) -> Result<PartitionId, 
 /// The letters that a replay takes along.
 #[derive(Default)]
 struct Meant {
+    /// How many that are meant are not open any more.
+    already: u64,
     keys: HashSet<(PartitionId, Vec<u8>)>,
     /// Those without a key.
     letters: HashSet<LetterKey>,
