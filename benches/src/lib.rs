@@ -71,6 +71,7 @@ impl Bench {
                 bytes: Some(1 << 30),
                 ..Retention::default()
             },
+            letters: false,
         };
         let options = CommitterOptions {
             logs: vec![log],

@@ -100,6 +100,6 @@ mod tests {
             &*secrets.hide_bytes(b"\xffhunter2\xff"),
             b"\xff${PASSWORD}\xff"
         );
-        assert_eq!(format!("{secrets:?}").contains("hunter"), false);
+        assert!(!format!("{secrets:?}").contains("hunter"));
     }
 }

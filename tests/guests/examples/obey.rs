@@ -64,7 +64,11 @@ impl Obey {
             }
             "variable-panic" => panic!("{}", std::env::var(argument).unwrap_or_default()),
             "panic" => panic!("the guest says no: {argument}"),
-            "count-aloud" => (0..).for_each(|number: u64| println!("counts to {number}")),
+            "count-aloud" => {
+                for number in 0..u64::MAX {
+                    println!("counts to {number}");
+                }
+            }
             "spin" => {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(number());
                 while number() == 0 || std::time::Instant::now() < until {
