@@ -1,6 +1,11 @@
 //! A message at which the process dies is found and passed over; a process that is killed from outside makes nobody suspect.
 
-use crate::harness::{Job, Running, wait_until};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::{Done, Job, KILLED, Running, wait_until};
 use crate::jobs::{one_partition, with_dead};
 
 /// A job whose guest waits for files, as long as it takes.
@@ -41,6 +46,83 @@ fn dies(job: &mut Job) {
     let _ = job.feed(&["log", "produce", "bell"], b"x\n");
     let done = running.wait();
     assert_eq!(done.code, 128 + 6, "{}", done.stderr);
+}
+
+/// A group of processes that may have so little memory together that the kernel ends one that wants more.
+struct Cramped(PathBuf);
+
+impl Cramped {
+    const BYTES: &str = "400000000";
+
+    /// Such a group, where this system lets one be made.
+    fn new() -> Option<Cramped> {
+        let name = format!("wasm-host-test-{}", std::process::id());
+        let first = Path::new("/sys/fs/cgroup/memory").join(&name);
+        if fs::create_dir(&first).is_ok() {
+            let cramped = Cramped(first);
+            let limit = fs::write(cramped.0.join("memory.limit_in_bytes"), Cramped::BYTES);
+            return limit.is_ok().then_some(cramped);
+        }
+        // Where it is there already, or nothing may be changed, the group says so.
+        let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+        let second = Path::new("/sys/fs/cgroup").join(&name);
+        fs::create_dir(&second).ok()?;
+        let cramped = Cramped(second);
+        let _ = fs::write(cramped.0.join("memory.swap.max"), "0");
+        let limit = fs::write(cramped.0.join("memory.max"), Cramped::BYTES);
+        limit.is_ok().then_some(cramped)
+    }
+
+    /// Runs a job in it.
+    fn run(&self, job: &Job) -> Done {
+        let host = job.command(&["run", "--until-idle"]);
+        let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "sh"]).arg(host.get_program());
+        shell.args(host.get_args()).stdin(Stdio::null());
+        for (name, value) in host.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        Done::of(&shell.output().expect("a shell"))
+    }
+}
+
+impl Drop for Cramped {
+    fn drop(&mut self) {
+        // The kernel takes a moment to see that nobody is in it.
+        for _ in 0..50 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_message_at_which_the_kernel_runs_out_of_memory_is_passed_over() {
+    let Some(cramped) = Cramped::new() else {
+        println!("NOT TESTED: no control group can be made here");
+        return;
+    };
+    let with = "dead-letters = \"dead\"\n[stage.limits]\nmemory = \"2GiB\"\n[stage.stores.counts]";
+    let text = one_partition("{guest:obey}").replace("[stage.stores.counts]", with);
+    let job = Job::new(&with_dead(&text));
+    fed(&job, &["a", "hoard 1500000000", "b"]);
+    let mut kills = 0;
+    let done = loop {
+        let done = cramped.run(&job);
+        match done.code {
+            KILLED => kills += 1,
+            _ => break done,
+        }
+        assert!(kills < 10, "the message is not found");
+    };
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!((3..=4).contains(&kills), "{kills} kills");
+    assert_eq!(job.values("dead"), ["hoard 1500000000"]);
+    assert!(job.log("dead").contains("[\"wasm-host.kind\",\"crash\"]"));
+    assert_eq!(job.values("out"), ["a 1", "b 2"]);
 }
 
 const LINES: [&str; 5] = ["a", "b", "await /here/there", "c", "d"];

@@ -257,27 +257,33 @@ fn edited_letters_are_processed_and_wrong_ones_refused_by_name() {
         .says("no stage \"other\"");
 }
 
+/// A number that can be raised by the environment, to try it for longer.
+fn more_than(least: usize, name: &str) -> usize {
+    let given = std::env::var(name).ok();
+    given.map_or(least, |text| text.parse().expect(name))
+}
+
 /// Letters of several tasks, asked for twice under load while the process is killed: each is processed once.
 #[test]
 fn replayed_letters_are_processed_once_whatever_kills_the_job() {
-    const TASKS: u32 = 4;
-    const LETTERS: usize = 2_000;
-    let text = COUNT_LOG.replace("partitions = 2", &format!("partitions = {TASKS}"));
+    let tasks = more_than(4, "LETTERS_TASKS");
+    let count = more_than(2_000, "LETTERS");
+    let text = COUNT_LOG.replace("partitions = 2", &format!("partitions = {tasks}"));
     let job = mendable(&text, "");
     let mut random = StdRng::seed_from_u64(11);
-    let lines: String = (0..LETTERS)
+    let lines: String = (0..count)
         .map(|at| format!("{{\"key\":\"k{at}\",\"value\":\"panic-without /here/there {at}\"}}\n"))
         .collect();
     job.feed(&["log", "produce", "in", "--jsonl"], lines.as_bytes())
         .expect(0);
     job.call(&["run", "--until-idle"]).expect(0);
-    assert_eq!(letters(&job).len(), LETTERS);
+    assert_eq!(letters(&job).len(), count);
     std::fs::create_dir(job.path("here/there ")).expect("a folder");
-    for at in 0..LETTERS {
+    for at in 0..count {
         job.write(&format!("here/there {at}"), b"");
     }
     let mut live = 0;
-    for _ in 0..12 {
+    for _ in 0..more_than(12, "LETTERS_KILLS") {
         let running = job.answering();
         let more: String = (0..50)
             .map(|_| {
@@ -305,15 +311,15 @@ fn replayed_letters_are_processed_once_whatever_kills_the_job() {
     }
     let twice: BTreeSet<_> = seen.iter().filter(|(_, times)| **times != 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    assert_eq!(seen.len(), LETTERS + live);
+    assert_eq!(seen.len(), count + live);
 }
 
 /// One in a hundred messages fails, letters are replayed and dropped again and again while the process is killed: each key's messages are
 /// processed in the order of the input.
 #[test]
 fn each_key_is_processed_in_its_order_through_letters_replays_and_kills() {
-    const KEYS: usize = 300;
-    const MESSAGES: usize = 6_000;
+    let all_keys = more_than(300, "LETTERS_KEYS");
+    let messages = more_than(6_000, "LETTERS_MESSAGES");
     for (guest, seed) in [("ordered", 5), ("ordered_batch", 6)] {
         let text = COUNT_LOG.replace("partitions = 2", "partitions = 3");
         let job = mendable(&text, "dead-letter-order = \"key\"\nbatch-messages = 50");
@@ -323,8 +329,8 @@ fn each_key_is_processed_in_its_order_through_letters_replays_and_kills() {
         let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut lines = Vec::new();
         let mut bad = Vec::new();
-        for at in 0..MESSAGES {
-            let key = format!("k{}", random.random_range(0..KEYS));
+        for at in 0..messages {
+            let key = format!("k{}", random.random_range(0..all_keys));
             let is_bad = random.random_range(0..100) == 0;
             let value = match (is_bad, at % 2) {
                 (true, 0) => format!("panic-without /here/{at}"),

@@ -11,7 +11,7 @@ use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
-use crate::config::{self, Job};
+use crate::config::{self, Job, Setting};
 use crate::connectors::file::{
     FileFormat, FileInput, FileInputOptions, FileOutput, FileOutputOptions, TimestampFormat,
     TimestampSpec,
@@ -193,7 +193,8 @@ fn component(
         .directories
         .iter()
         .map(|directory| DirectoryGrant {
-            host: directory.host.to_path_buf(),
+            host: directory.real.clone(),
+            shown: directory.host.to_string(),
             guest: directory.guest.to_string(),
             write: directory.write,
         });
@@ -212,9 +213,8 @@ fn component(
     let environment: Vec<(String, String)> = environment.collect();
     let variables = environment.iter();
     let variables = variables.map(|(name, value)| (value.as_str(), format!("${{{name}}}")));
-    let settings = declared.config.values();
-    let settings = settings.filter(|setting| setting.is_substituted());
-    let settings = settings.map(|setting| (setting.as_str(), setting.to_string()));
+    let settings = declared.config.values().flat_map(Setting::secrets);
+    let settings = settings.map(|(value, reference)| (value, reference.to_owned()));
     let options = ComponentOptions {
         secrets: Secrets::new(settings.chain(variables)),
         sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),

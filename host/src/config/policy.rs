@@ -3,12 +3,14 @@
 //! A policy is a file of its own, `--policy FILE`, beside `/etc/wasm-host/policy.toml` if that exists: a job keeps within both. What a policy
 //! does not name is free.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::decode;
 use super::decode::limits::Given;
 use super::diagnostics::Diagnostics;
 use super::stage::Remote;
+use super::substitute::From;
 use super::{absolute_folder_of, text_of};
 
 /// The policy of a machine.
@@ -39,6 +41,23 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
+    /// What a job must not take from there, if it must not.
+    pub(super) fn refuses(&self, from: &From) -> Option<String> {
+        match from {
+            From::Variable(name) => {
+                let allowed = self.environment.as_ref()?;
+                let is_allowed = allowed.iter().any(|allowed| allowed == name);
+                (!is_allowed).then(|| format!("the environment variable {name}"))
+            }
+            From::File(path) => {
+                let allowed = self.directories.as_ref()?;
+                let real = decode::resolved(path);
+                let what = || format!("the file {}", path.display());
+                (!Allowed::covers(allowed, &real, false)).then(what)
+            }
+        }
+    }
+
     /// Whether a folder may be granted. Both paths are real ones.
     pub(super) fn covers(allowed: &[(PathBuf, bool)], folder: &Path, write: bool) -> bool {
         // Where nothing is yet, `..` could not be resolved.
@@ -53,7 +72,10 @@ impl Allowed {
 /// The policy of the machine, if there is one, and this one.
 pub(super) fn read(given: Option<&Path>) -> Result<Vec<Policy>, Diagnostics> {
     let machine = Path::new(OF_THE_MACHINE);
-    let machine = machine.exists().then_some(machine);
+    // One that cannot be looked at is there: it is read, and the error is the answer.
+    let looked = std::fs::symlink_metadata(machine);
+    let is_there = looked.map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true);
+    let machine = is_there.then_some(machine);
     machine.into_iter().chain(given).map(read_one).collect()
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use super::substitute::Taken;
+
 /// Why a text is not a value of some type, for a person. `help` may repeat the text, so neither is used if the text
 /// came from the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +63,24 @@ pub(super) trait FromText: Written + Sized {
 pub struct Setting<T> {
     value: T,
     shown: Option<Box<str>>,
+    /// What came from outside of the file, and the reference to each.
+    secrets: Box<[(String, String)]>,
 }
 
 impl<T> Setting<T> {
-    pub(super) fn substituted(value: T, text: &str) -> Setting<T> {
+    pub(super) fn substituted(value: T, text: &str, taken: Vec<Taken>) -> Setting<T> {
+        let pair = |taken: Taken| (taken.value, taken.reference);
         Setting {
             value,
             shown: Some(text.into()),
+            secrets: taken.into_iter().map(pair).collect(),
         }
+    }
+
+    /// What came from the environment or a file, and the reference to each.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.secrets.iter();
+        pairs.map(|(value, reference)| (value.as_str(), reference.as_str()))
     }
 
     /// Whether the text had a `${…}` in it. Such a value must not be printed.
@@ -81,6 +93,7 @@ impl<T> Setting<T> {
         Setting {
             value: change(self.value),
             shown: self.shown,
+            secrets: self.secrets,
         }
     }
 }
@@ -93,7 +106,11 @@ impl<T: PartialEq> PartialEq for Setting<T> {
 
 impl<T> From<T> for Setting<T> {
     fn from(value: T) -> Setting<T> {
-        Setting { value, shown: None }
+        Setting {
+            value,
+            shown: None,
+            secrets: Box::default(),
+        }
     }
 }
 
@@ -193,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_substituted_value_is_used_and_not_shown() {
-        let secret = Setting::substituted("hunter2".to_owned(), "${PASSWORD}");
+        let secret = Setting::substituted("hunter2".to_owned(), "${PASSWORD}", Vec::new());
         assert_eq!(secret.as_str(), "hunter2");
         assert!(secret.is_substituted());
         assert_eq!(secret.to_string(), "${PASSWORD}");

@@ -259,6 +259,9 @@ impl FromText for Remote {
 pub struct Directory {
     /// The folder. Required.
     pub host: Setting<PathBuf>,
+    /// What it was when it was checked, without links.
+    #[serde(skip)]
+    pub real: PathBuf,
     /// Where the component finds it: an absolute path. Required.
     pub guest: Setting<String>,
     /// Whether the component may change what is in it. Default: no.

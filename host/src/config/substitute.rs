@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::setting::Problem;
 
@@ -16,7 +16,27 @@ pub(super) enum Substituted {
     /// It has no `${`, and is taken literally.
     Unchanged,
     /// It means this; show the original.
-    Changed(String),
+    Changed(String, Vec<Taken>),
+}
+
+/// A value that came from outside of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// The reference, as it is written.
+    pub(super) reference: String,
+    /// From where.
+    pub(super) from: From,
+    /// What it stands for.
+    pub(super) value: String,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum From {
+    /// An environment variable.
+    Variable(String),
+    /// A file.
+    File(PathBuf),
 }
 
 /// A reference that cannot be resolved: the piece of the string that holds it, and why.
@@ -41,7 +61,7 @@ pub(super) fn substitute(
         return Ok(Substituted::Unchanged);
     }
     let mut out = String::new();
-    let mut bad = Vec::new();
+    let (mut bad, mut taken) = (Vec::new(), Vec::new());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if let Some(before) = rest[..at].strip_suffix('$') {
@@ -62,7 +82,15 @@ pub(super) fn substitute(
             break;
         };
         match resolve(&reference[2..end], env, folder) {
-            Ok(value) => out.push_str(&value),
+            Ok(Resolved::Default(value)) => out.push_str(value),
+            Ok(Resolved::Taken(from, value)) => {
+                out.push_str(&value);
+                taken.push(Taken {
+                    reference: reference[..=end].to_owned(),
+                    from,
+                    value,
+                });
+            }
             Err(problem) => bad.push(BadReference {
                 piece: reference[..=end].to_owned(),
                 problem,
@@ -72,14 +100,21 @@ pub(super) fn substitute(
     }
     out.push_str(rest);
     if bad.is_empty() {
-        Ok(Substituted::Changed(out))
+        Ok(Substituted::Changed(out, taken))
     } else {
         Err(bad)
     }
 }
 
+/// What a reference stands for.
+enum Resolved<'a> {
+    /// What the file itself says.
+    Default(&'a str),
+    Taken(From, String),
+}
+
 /// What stands between the braces, resolved. As in a shell, `:-` also takes the place of an empty variable.
-fn resolve(inside: &str, env: &Env<'_>, folder: &Path) -> Result<String, Problem> {
+fn resolve<'a>(inside: &'a str, env: &Env<'_>, folder: &Path) -> Result<Resolved<'a>, Problem> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -88,10 +123,11 @@ fn resolve(inside: &str, env: &Env<'_>, folder: &Path) -> Result<String, Problem
         return Err(Problem::new("a default cannot hold another `${`"));
     }
     if let Some(path) = name.strip_prefix("file:") {
-        return match content(&folder.join(path)) {
-            Ok(value) => Ok(value),
+        let file = folder.join(path);
+        return match content(&file) {
+            Ok(value) => Ok(Resolved::Taken(From::File(file), value)),
             Err(error) => match (default, error.kind()) {
-                (Some(default), ErrorKind::NotFound) => Ok(default.to_owned()),
+                (Some(default), ErrorKind::NotFound) => Ok(Resolved::Default(default)),
                 _ => Err(
                     Problem::new(format!("the file {path:?} cannot be read: {error}"))
                         .help("it holds one value, as text; a line end after it does not count"),
@@ -107,10 +143,11 @@ fn resolve(inside: &str, env: &Env<'_>, folder: &Path) -> Result<String, Problem
         ))
         .help("write `${NAME}` or `${NAME:-default}`, and `$${` for a plain `${`"));
     }
+    let taken = |value| Resolved::Taken(From::Variable(name.to_owned()), value);
     match (env(name), default) {
-        (Some(value), None) => Ok(value),
-        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-        (_, Some(default)) => Ok(default.to_owned()),
+        (Some(value), None) => Ok(taken(value)),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(taken(value)),
+        (_, Some(default)) => Ok(Resolved::Default(default)),
         (None, None) => Err(
             Problem::new(format!("the environment variable `{name}` is not set"))
                 .help(format!("set it, or give a default: `${{{name}:-…}}`")),
@@ -147,7 +184,7 @@ mod tests {
         std::fs::write(folder.join("token"), "hunter2\r\n")?;
         std::fs::write(folder.join("large"), vec![b'a'; 70_000])?;
         std::fs::write(folder.join("binary"), [0xff, 0xfe])?;
-        let run = |text: &str| substitute(text, &|_| None, &folder);
+        let run = |text: &str| text_of(text, substitute(text, &|_| None, &folder));
         assert_eq!(run("<${file:token}>"), changed("<hunter2>"));
         let absolute = format!("${{file:{}/token}}", folder.display());
         assert_eq!(run(&absolute), changed("hunter2"));
@@ -161,23 +198,49 @@ mod tests {
         std::fs::remove_dir_all(folder)
     }
 
-    fn run(text: &str) -> Result<Substituted, Vec<BadReference>> {
+    fn run(text: &str) -> Result<String, Vec<BadReference>> {
         let env = |name: &str| match name {
             "USER" => Some("ann".to_owned()),
             "EMPTY" => Some(String::new()),
             "DOLLARS" => Some("${USER}".to_owned()),
             _ => None,
         };
-        substitute(text, &env, Path::new(""))
+        text_of(text, substitute(text, &env, Path::new("")))
     }
 
-    fn changed(text: &str) -> Result<Substituted, Vec<BadReference>> {
-        Ok(Substituted::Changed(text.to_owned()))
+    fn text_of(
+        text: &str,
+        outcome: Result<Substituted, Vec<BadReference>>,
+    ) -> Result<String, Vec<BadReference>> {
+        Ok(match outcome? {
+            Substituted::Unchanged => text.to_owned(),
+            Substituted::Changed(changed, _) => changed,
+        })
+    }
+
+    fn changed(text: &str) -> Result<String, Vec<BadReference>> {
+        Ok(text.to_owned())
+    }
+
+    #[test]
+    fn what_was_taken_is_told_and_defaults_are_not() {
+        let env = |name: &str| (name == "USER").then(|| "ann".to_owned());
+        let text = "${USER}:${NOPE:-x}";
+        let Ok(Substituted::Changed(changed, taken)) = substitute(text, &env, Path::new("")) else {
+            panic!("it has references");
+        };
+        assert_eq!(changed, "ann:x");
+        let user = Taken {
+            reference: "${USER}".to_owned(),
+            from: From::Variable("USER".to_owned()),
+            value: "ann".to_owned(),
+        };
+        assert_eq!(taken, [user]);
     }
 
     #[test]
     fn references_are_replaced_once() {
-        assert_eq!(run("plain $5 {x}"), Ok(Substituted::Unchanged));
+        assert_eq!(run("plain $5 {x}"), changed("plain $5 {x}"));
         assert_eq!(run("a-${USER}-${USER}!"), changed("a-ann-ann!"));
         assert_eq!(run("${DOLLARS}"), changed("${USER}"));
         assert_eq!(run("${EMPTY}"), changed(""));

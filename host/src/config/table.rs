@@ -13,7 +13,7 @@ use super::diagnostics::Severity;
 use super::names;
 use super::policy::Policy;
 use super::setting::{FromText, Problem, Setting};
-use super::substitute::{Env, Substituted, substitute};
+use super::substitute::{Env, Substituted, Taken, substitute};
 
 /// Something noted while reading.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Context<'a> {
     pub(super) env: &'a Env<'a>,
     /// What is checked in addition to the file.
     pub(super) look: Look,
+    /// `${…}` means nothing in it.
+    pub(super) is_literal: bool,
     /// What nothing in the file may exceed.
     pub(super) policies: &'a [Policy],
     /// What was found so far.
@@ -240,6 +242,10 @@ impl<'a> Entry<'a> {
                 return None;
             }
         };
+        if self.cx.is_literal && text.contains("${") {
+            self.error(Problem::new("`${…}` has no meaning here").help("write the value"));
+            return None;
+        }
         match substitute(text, self.cx.env, self.cx.folder) {
             Ok(Substituted::Unchanged) => match T::from_text(text) {
                 Ok(value) => Some(value.into()),
@@ -248,8 +254,11 @@ impl<'a> Entry<'a> {
                     None
                 }
             },
-            Ok(Substituted::Changed(resolved)) => match T::from_text(&resolved) {
-                Ok(value) => Some(Setting::substituted(value, text)),
+            Ok(Substituted::Changed(resolved, taken)) => match T::from_text(&resolved) {
+                Ok(value) => {
+                    taken.iter().for_each(|taken| self.within_policies(taken));
+                    Some(Setting::substituted(value, text, taken))
+                }
                 Err(_) => {
                     let what = T::WHAT;
                     self.error(
@@ -266,6 +275,18 @@ impl<'a> Entry<'a> {
                     self.cx.error(&self.find(&bad.piece), bad.problem);
                 }
                 None
+            }
+        }
+    }
+
+    /// Notes a value that a policy does not allow a job to take.
+    fn within_policies(&self, taken: &Taken) {
+        for policy in self.cx.policies {
+            if let Some(what) = policy.capabilities.refuses(&taken.from) {
+                let file = policy.file.display();
+                let problem = Problem::new(format!("the policy {file} does not allow {what}"));
+                let problem = problem.help("leave it out, or ask who keeps the policy");
+                self.cx.error(&self.find(&taken.reference), problem);
             }
         }
     }

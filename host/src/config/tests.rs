@@ -393,7 +393,7 @@ fn a_policy_with_a_mistake_is_refused() {
         ("[limits]\nmemry = \"1MiB\"\n", "did you mean `memory`?"),
         (
             "[limits]\nmemory = \"${SECRET}\"\n",
-            "the environment variable `SECRET` is not set",
+            "`${…}` has no meaning here",
         ),
         ("[capabilities]\nnetwork = \"db:1\"\n", "expected a list"),
         ("limits = 1", "expected a table"),

@@ -82,12 +82,11 @@ pub(super) fn compile(
     has_fuel: bool,
     limits: CompileLimits,
 ) -> Result<Vec<u8>, NotCompiled> {
-    let here = || {
-        let code = engine.precompile_component(component);
-        code.map_err(|error| NotCompiled::Refused(format!("{error:#}")))
-    };
     let (program, arguments) = match compiler {
-        Compiler::Here => return here(),
+        Compiler::Here => {
+            let code = engine.precompile_component(component);
+            return code.map_err(|error| NotCompiled::Refused(format!("{error:#}")));
+        }
         Compiler::Child { program, arguments } => (program, arguments),
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -100,6 +99,9 @@ pub(super) fn compile(
     let spawned = Command::new(program)
         .args(arguments)
         .args(given.arguments())
+        // What the host is told by its environment is none of its business.
+        .env_clear()
+        .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
         .env("RAYON_NUM_THREADS", threads.to_string())
         // Each arena of the allocator takes addresses, which are what is bounded.
         .env("MALLOC_ARENA_MAX", "2")
@@ -111,10 +113,10 @@ pub(super) fn compile(
         .spawn();
     match spawned {
         Ok(child) => outcome(child, component, limits),
-        Err(error) => {
-            tracing::warn!("the component is compiled without bounds: start a process: {error}");
-            here()
-        }
+        Err(error) => Err(NotCompiled::Failed(format!(
+            "start the process that compiles it ({}): {error}",
+            program.display()
+        ))),
     }
 }
 

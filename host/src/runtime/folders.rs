@@ -1,6 +1,6 @@
 //! Folders that a component may use, opened once: whatever is renamed, linked or mounted later, they stay the same ones.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub(super) fn open(grants: &[DirectoryGrant]) -> Result<Vec<Folder>, String> {
 fn open_one(grant: DirectoryGrant) -> Result<Folder, String> {
     let (done, opened) = channel();
     let path = grant.host.clone();
-    let shown = grant.host.display();
+    let shown = &grant.shown;
     let open = move || {
         let flags = (OFlags::DIRECTORY | OFlags::PATH).bits();
         let flags = i32::try_from(flags).unwrap_or(0);
@@ -43,7 +43,12 @@ fn open_one(grant: DirectoryGrant) -> Result<Folder, String> {
     let thread = thread::Builder::new().name("folder".into()).spawn(open);
     thread.map_err(|error| format!("the granted folder {shown}: start a thread: {error}"))?;
     match opened.recv_timeout(PATIENCE) {
-        Ok(Ok(opened)) => Ok(Folder { grant, opened }),
+        Ok(Ok(opened)) if fs::read_link(name_of(&opened)).is_ok_and(|now| now == grant.host) => {
+            Ok(Folder { grant, opened })
+        }
+        Ok(Ok(_)) => Err(format!(
+            "the granted folder {shown} is another one than when it was checked"
+        )),
         Ok(Err(error)) => Err(format!("the granted folder {shown}: {error}")),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(format!(
             "the granted folder {shown} could not be opened in {} s",
@@ -62,14 +67,17 @@ impl Folder {
             true => FsPerms::ReadWrite,
             false => FsPerms::ReadOnly,
         };
-        // The name of what is open, not of what has its path by now.
-        let opened = PathBuf::from(format!("/proc/self/fd/{}", self.opened.as_raw_fd()));
-        match to.preopened_dir(opened, &self.grant.guest, perms) {
+        match to.preopened_dir(name_of(&self.opened), &self.grant.guest, perms) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!(
                 "the granted folder {}: {error:#}",
-                self.grant.host.display()
+                self.grant.shown
             )),
         }
     }
+}
+
+/// The name of what is open, not of what has its path by now.
+fn name_of(opened: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }

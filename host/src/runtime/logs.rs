@@ -38,6 +38,8 @@ pub(super) struct TaskLog {
     begun: [Vec<u8>; 2],
     /// The end of what the instance wrote to standard error.
     tail: Vec<u8>,
+    /// There was more before it.
+    tail_is_cut: bool,
 }
 
 impl TaskLog {
@@ -51,6 +53,7 @@ impl TaskLog {
             dropped: 0,
             begun: [Vec::new(), Vec::new()],
             tail: Vec::new(),
+            tail_is_cut: false,
         }
     }
 
@@ -105,23 +108,32 @@ impl TaskLog {
             let cut = self.tail.len().saturating_sub(keep);
             self.tail.drain(..cut);
             let from = bytes.len().saturating_sub(most);
+            self.tail_is_cut |= cut + from > 0;
             self.tail.extend_from_slice(&bytes[from..]);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = LOG_LINE_BYTES - self.begun[to as usize].len();
+            let most = LOG_LINE_BYTES + self.secrets.longest();
+            let room = most.saturating_sub(self.begun[to as usize].len());
             let end = rest.iter().take(room).position(|byte| *byte == b'\n');
             let piece = end.unwrap_or(room.min(rest.len()));
             self.begun[to as usize].extend_from_slice(&rest[..piece]);
-            if end.is_some() || piece == room {
-                self.end_line(to);
+            if end.is_some() {
+                self.end_line(to, 0);
+            } else if piece == room {
+                // A secret that is not whole yet waits for the rest of it.
+                let begun = self.secrets.begun_in(&self.begun[to as usize]);
+                self.end_line(to, begun);
             }
             rest = &rest[piece + usize::from(end.is_some())..];
         }
     }
 
-    fn end_line(&mut self, of: Stream) {
-        let line = std::mem::take(&mut self.begun[of as usize]);
+    /// Logs what was begun of a line, but for so many bytes at its end.
+    fn end_line(&mut self, of: Stream, left: usize) {
+        let begun = &mut self.begun[of as usize];
+        let kept = begun.split_off(begun.len() - left);
+        let line = std::mem::replace(begun, kept);
         if line.is_empty() {
             return;
         }
@@ -134,9 +146,12 @@ impl TaskLog {
 
     /// What an instance wrote last to standard error. Lines that it began are ended.
     pub(super) fn take_tail(&mut self) -> String {
-        self.end_line(Stream::Output);
-        self.end_line(Stream::Error);
-        let tail = std::mem::take(&mut self.tail);
+        self.end_line(Stream::Output, 0);
+        self.end_line(Stream::Error, 0);
+        let mut tail = std::mem::take(&mut self.tail);
+        if std::mem::take(&mut self.tail_is_cut) {
+            tail.drain(..self.secrets.ended_in(&tail));
+        }
         let tail = self.secrets.hide_bytes(&tail);
         let tail = String::from_utf8_lossy(&tail).replace("\r\n", "\n");
         let mut shown = shown::lines(tail, UNCUT);

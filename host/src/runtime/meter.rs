@@ -81,14 +81,15 @@ impl Meter {
         self.place(Place::Guest);
     }
 
-    /// The component calls the host.
-    pub(super) fn enter_host(&self) {
+    /// The component calls the host, which gives back to it when the guard is dropped.
+    pub(super) fn in_host(&'static self) -> InHost {
+        // Only this thread writes it.
+        let before = self.place.load(Ordering::Relaxed);
         self.place(Place::Host);
-    }
-
-    /// The host gives back to the component.
-    pub(super) fn leave_host(&self) {
-        self.place(Place::Guest);
+        InHost {
+            meter: self,
+            before,
+        }
     }
 
     /// The call ends. What was seen of it.
@@ -107,6 +108,18 @@ impl Meter {
 
     fn place(&self, place: Place) {
         self.place.store(place as u8, Ordering::Relaxed);
+    }
+}
+
+/// A call is in a function of the host.
+pub(super) struct InHost {
+    meter: &'static Meter,
+    before: u8,
+}
+
+impl Drop for InHost {
+    fn drop(&mut self) {
+        self.meter.place.store(self.before, Ordering::Relaxed);
     }
 }
 
@@ -136,10 +149,10 @@ mod tests {
         meter.end();
         meter.begin();
         tick(TICK);
-        meter.enter_host();
+        let host = meter.in_host();
         tick(TICK);
         tick(TICK * 100);
-        meter.leave_host();
+        drop(host);
         let seen = meter.end();
         // Other tests have tickers too.
         assert!(seen.guest >= TICK && seen.host >= 3 * TICK, "{seen:?}");

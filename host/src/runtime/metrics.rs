@@ -1,6 +1,6 @@
 //! Figures that guests report: staged with the batch, kept or dropped with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -49,6 +49,8 @@ enum Kept {
 #[derive(Debug, Default)]
 struct Registry {
     ids: BTreeMap<String, (usize, Metric)>,
+    /// The names by how they are shown, in which two may be the same.
+    shown: HashMap<String, String>,
     kept: Vec<Kept>,
 }
 
@@ -60,13 +62,19 @@ pub struct StageMetrics(Mutex<Registry>);
 enum Found {
     /// It is a figure of the stage.
     Known(usize),
+    /// The task has used it, and not kept it.
+    Used(usize),
     /// It is new, and could become one.
     New,
 }
 
+fn shown_as(name: &str) -> String {
+    name.replace('-', "_")
+}
+
 impl Registry {
     /// Looks a name up for a report of this kind. `new`: names that the task has used and not kept.
-    fn find(&self, name: &str, metric: Metric, new: &[NewName]) -> wasmtime::Result<Found> {
+    fn find(&self, name: &str, metric: Metric, new: &NewNames) -> wasmtime::Result<Found> {
         let of_another_kind = |known: Metric| {
             Err(format_err!(
                 "metric {name:?} is a {known:?} and is used as a {metric:?}"
@@ -78,10 +86,11 @@ impl Registry {
                 false => of_another_kind(*known),
             };
         }
-        if let Some(own) = new.iter().find(|own| own.name == name) {
-            return match own.metric == metric {
-                true => Ok(Found::New),
-                false => of_another_kind(own.metric),
+        if let Some(at) = new.ids.get(name) {
+            let own = new.list[*at].metric;
+            return match own == metric {
+                true => Ok(Found::Used(*at)),
+                false => of_another_kind(own),
             };
         }
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
@@ -94,10 +103,8 @@ impl Registry {
                 shown::name(name)
             ));
         }
-        let shown = |name: &str| name.replace('-', "_");
-        let own = new.iter().map(|own| &own.name);
-        let mut others = self.ids.keys().chain(own);
-        if let Some(known) = others.find(|known| shown(known) == shown(name)) {
+        let of_stage = self.shown.get(&shown_as(name));
+        if let Some(known) = of_stage.or_else(|| new.shown.get(&shown_as(name))) {
             return Err(format_err!(
                 "metric {} and metric {known:?} would have the same name in /metrics",
                 shown::name(name)
@@ -109,6 +116,7 @@ impl Registry {
     /// A new figure of the stage.
     fn add(&mut self, name: String, metric: Metric) -> usize {
         let id = self.kept.len();
+        self.shown.insert(shown_as(&name), name.clone());
         self.ids.insert(name, (id, metric));
         self.kept.push(match metric {
             Metric::Counter => Kept::Counter(0),
@@ -169,13 +177,40 @@ struct NewName {
     most: usize,
 }
 
+/// Names that a task has used and not kept, in the order of their first use.
+#[derive(Debug, Default)]
+struct NewNames {
+    list: Vec<NewName>,
+    ids: HashMap<String, usize>,
+    /// By how they are shown.
+    shown: HashMap<String, String>,
+}
+
+impl NewNames {
+    fn push(&mut self, new: NewName) -> usize {
+        let at = self.list.len();
+        self.ids.insert(new.name.clone(), at);
+        self.shown.insert(shown_as(&new.name), new.name.clone());
+        self.list.push(new);
+        at
+    }
+
+    /// Forgets all but the first.
+    fn truncate(&mut self, left: usize) {
+        for gone in self.list.drain(left.min(self.list.len())..) {
+            self.ids.remove(&gone.name);
+            self.shown.remove(&shown_as(&gone.name));
+        }
+    }
+}
+
 /// What a task has reported and not yet kept.
 #[derive(Debug)]
 pub struct TaskMetrics {
     stage: Arc<StageMetrics>,
     partition: PartitionId,
     staged: Vec<(Name, Report)>,
-    new: Vec<NewName>,
+    new: NewNames,
     /// How many reports and new names there were when the message began.
     message_mark: (usize, usize),
 }
@@ -187,7 +222,7 @@ impl TaskMetrics {
             stage,
             partition,
             staged: Vec::new(),
-            new: Vec::new(),
+            new: NewNames::default(),
             message_mark: (0, 0),
         }
     }
@@ -195,26 +230,25 @@ impl TaskMetrics {
     /// The figure of a name. `most`: so many names may a stage have.
     fn name(&mut self, name: &str, metric: Metric, most: usize) -> wasmtime::Result<Name> {
         let registry = self.stage.0.lock();
-        let found = registry.find(name, metric, &self.new)?;
-        let known = registry.kept.len();
-        drop(registry);
-        if let Found::Known(id) = found {
-            return Ok(Name::Known(id));
+        match registry.find(name, metric, &self.new)? {
+            Found::Known(id) => return Ok(Name::Known(id)),
+            Found::Used(at) => return Ok(Name::New(at)),
+            Found::New => {}
         }
-        if let Some(at) = self.new.iter().position(|own| own.name == name) {
-            return Ok(Name::New(at));
-        }
-        if known + self.new.len() >= most {
+        // Other tasks may have kept some of this task's meanwhile.
+        let own = self.new.list.iter();
+        let own = own.filter(|own| !registry.ids.contains_key(&own.name));
+        if registry.kept.len() + own.count() >= most {
             return Err(exceeded(format_args!(
                 "metric {name:?}: a stage may use {most} names (`metric-names`)"
             )));
         }
-        self.new.push(NewName {
+        drop(registry);
+        Ok(Name::New(self.new.push(NewName {
             name: name.to_owned(),
             metric,
             most,
-        });
-        Ok(Name::New(self.new.len() - 1))
+        })))
     }
 
     pub(super) fn add(&mut self, name: &str, by: u64, most: usize) -> wasmtime::Result<()> {
@@ -263,7 +297,7 @@ impl TaskMetrics {
 
 impl Undo for TaskMetrics {
     fn mark_message(&mut self) {
-        self.message_mark = (self.staged.len(), self.new.len());
+        self.message_mark = (self.staged.len(), self.new.list.len());
     }
 
     fn undo_message(&mut self) {
@@ -274,7 +308,7 @@ impl Undo for TaskMetrics {
 
     fn undo_batch(&mut self) {
         self.staged.clear();
-        self.new.clear();
+        self.new.truncate(0);
         self.message_mark = (0, 0);
     }
 
@@ -284,13 +318,14 @@ impl Undo for TaskMetrics {
             return;
         }
         let mut registry = self.stage.0.lock();
-        let mut become_known = |own: NewName| match registry.find(&own.name, own.metric, &[]) {
+        let none = NewNames::default();
+        let mut become_known = |own: NewName| match registry.find(&own.name, own.metric, &none) {
             Ok(Found::Known(id)) => Some(id),
             Ok(Found::New) if registry.kept.len() < own.most => {
                 Some(registry.add(own.name, own.metric))
             }
             // Other tasks have kept names since. From now on the guest is told.
-            Ok(Found::New) => {
+            Ok(Found::New | Found::Used(_)) => {
                 tracing::warn!(
                     "figure {:?} is left out: the stage has `metric-names`",
                     own.name
@@ -302,7 +337,8 @@ impl Undo for TaskMetrics {
                 None
             }
         };
-        let new: Vec<Option<usize>> = self.new.drain(..).map(&mut become_known).collect();
+        let new = std::mem::take(&mut self.new).list.into_iter();
+        let new: Vec<Option<usize>> = new.map(&mut become_known).collect();
         for (name, report) in self.staged.drain(..) {
             let id = match name {
                 Name::Known(id) => Some(id),

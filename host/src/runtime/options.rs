@@ -10,8 +10,10 @@ use super::secrets::Secrets;
 /// A folder that a stage may use.
 #[derive(Debug, Clone)]
 pub struct DirectoryGrant {
-    /// On this machine.
+    /// On this machine, without links.
     pub host: PathBuf,
+    /// As it is shown.
+    pub shown: String,
     /// As the guest sees it.
     pub guest: String,
     /// Whether it may write there.

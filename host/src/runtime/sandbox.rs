@@ -81,10 +81,13 @@ impl Sandbox {
         let store = &mut sandbox.store;
         let running = runtime.running();
         arm(store, component);
+        let meter = Meter::of_this_thread();
+        meter.begin();
         let made = component
             .pre
             .instantiate(&mut *store)
             .and_then(|instance| component.exports.load(store, &instance));
+        meter.end();
         drop(running);
         match made {
             Ok(handlers) => Ok((sandbox, handlers)),
@@ -118,6 +121,7 @@ impl Sandbox {
         context.budget = CallBudget::of(self.component.limits());
         self.store.data_mut().context = Some(context);
         self.store.data_mut().memory.refused = None;
+        self.store.data_mut().memory.refused_elements = None;
         let running = self.component.runtime.running();
         arm(&mut self.store, &self.component);
         let meter = Meter::of_this_thread();
@@ -158,10 +162,10 @@ impl Sandbox {
         let mut fault = Fault::from_error(error, tail, &self.component);
         let secrets = &self.component.options.secrets;
         fault.message = secrets.hide(&fault.message).into_owned();
-        if let Some(hint) = self.store.data().memory.hint() {
+        if let Some((kind, hint)) = self.store.data().memory.hint() {
             fault.message = format!("{} ({hint})", fault.message);
             if fault.kind == FaultKind::Trap {
-                fault.kind = FaultKind::Memory;
+                fault.kind = kind;
             }
         }
         fault

@@ -10,6 +10,8 @@ use memchr::memmem;
 
 /// A shorter value is everywhere in a text.
 const LEAST_BYTES: usize = 4;
+/// A shorter value is hidden as a whole word only: `info` is a part of many others.
+const WORD_BYTES: usize = 8;
 
 /// Values that are not shown.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,29 @@ impl Secrets {
         self.0.first().map_or(0, |secret| secret.value.len())
     }
 
+    /// How many bytes at the end may be the beginning of one.
+    pub(super) fn begun_in(&self, bytes: &[u8]) -> usize {
+        let longest = |secret: &Secret| {
+            let most = secret.value.len().saturating_sub(1).min(bytes.len());
+            (1..=most)
+                .rev()
+                .find(|n| bytes.ends_with(&secret.value[..*n]))
+        };
+        self.0.iter().filter_map(longest).max().unwrap_or(0)
+    }
+
+    /// How many bytes at the beginning may be the end of one.
+    pub(super) fn ended_in(&self, bytes: &[u8]) -> usize {
+        let longest = |secret: &Secret| {
+            let value = &secret.value;
+            let most = value.len().saturating_sub(1).min(bytes.len());
+            (1..=most)
+                .rev()
+                .find(|n| bytes.starts_with(&value[value.len() - n..]))
+        };
+        self.0.iter().filter_map(longest).max().unwrap_or(0)
+    }
+
     /// A text without them.
     pub(super) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         match self.hide_bytes(text.as_bytes()) {
@@ -65,9 +90,19 @@ impl Secrets {
             let mut rest = &*hidden;
             let mut replaced = Vec::new();
             while let Some(at) = memmem::find(rest, value) {
+                let end = at + value.len();
+                let before = rest[..at].last().or(replaced.last());
+                let is_hidden = value.len() >= WORD_BYTES
+                    || ![before, rest.get(end)]
+                        .into_iter()
+                        .flatten()
+                        .any(is_of_a_word);
                 replaced.extend_from_slice(&rest[..at]);
-                replaced.extend_from_slice(shown.as_bytes());
-                rest = &rest[at + value.len()..];
+                replaced.extend_from_slice(match is_hidden {
+                    true => shown.as_bytes(),
+                    false => value,
+                });
+                rest = &rest[end..];
             }
             if !replaced.is_empty() {
                 replaced.extend_from_slice(rest);
@@ -78,6 +113,10 @@ impl Secrets {
     }
 }
 
+fn is_of_a_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,21 +124,30 @@ mod tests {
     #[test]
     fn values_are_replaced_by_what_is_shown() {
         let secrets = Secrets::new([
-            ("hunter2", "${PASSWORD}".to_owned()),
-            ("hunter2-and-more", "${LONG}".to_owned()),
+            ("hunter-2", "${PASSWORD}".to_owned()),
+            ("info", "${LEVEL}".to_owned()),
+            ("hunter-2-and-more", "${LONG}".to_owned()),
             ("abc", "${SHORT}".to_owned()),
             ("-----BEGIN\nline-two", "${file:key}".to_owned()),
         ]);
         assert_eq!(secrets.longest(), 19);
         let hide = |text: &'static str| secrets.hide(text).into_owned();
-        assert_eq!(hide("hunter2hunter2!"), "${PASSWORD}${PASSWORD}!");
-        assert_eq!(hide("x hunter2-and-more"), "x ${LONG}");
+        assert_eq!(hide("hunter-2hunter-2!"), "${PASSWORD}${PASSWORD}!");
+        assert_eq!(
+            hide("info: information, info"),
+            "${LEVEL}: information, ${LEVEL}"
+        );
+        assert_eq!(hide("x hunter-2-and-more"), "x ${LONG}");
         assert_eq!(hide("abc and line-two"), "abc and ${file:key}");
         assert!(matches!(secrets.hide("nothing"), Cow::Borrowed("nothing")));
         assert_eq!(
-            &*secrets.hide_bytes(b"\xffhunter2\xff"),
+            &*secrets.hide_bytes(b"\xffhunter-2\xff"),
             b"\xff${PASSWORD}\xff"
         );
         assert!(!format!("{secrets:?}").contains("hunter"));
+        assert_eq!(secrets.begun_in(b"said: hunter-2-a"), 10);
+        assert_eq!(secrets.begun_in(b"said: nothing "), 0);
+        assert_eq!(secrets.ended_in(b"er-2 and on"), 4);
+        assert_eq!(secrets.ended_in(b"whole"), 0);
     }
 }

@@ -382,7 +382,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn of(output: &Output) -> Done {
+    pub fn of(output: &Output) -> Done {
         let signal = output.status.signal().map_or(-1, |signal| 128 + signal);
         Done {
             code: output.status.code().unwrap_or(signal),

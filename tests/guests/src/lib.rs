@@ -1,10 +1,11 @@
 //! Guests for tests: one example for each behaviour, built for wasm32-wasip2. What several of them do alike is here.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use wasm_host_sdk::prelude::*;
 
-/// Does what a message says: `NUMBER WORD ARGUMENT`. Whatever comes of it, before that it has changed state and sent.
+/// Does what a message says: `NUMBER WORD ARGUMENT`. `stamp` sends the time with the number, in microseconds. Whatever comes of it, before that it has changed state and sent.
 ///
 /// # Errors
 /// It says that it is to be rejected, or the host refuses a call.
@@ -19,7 +20,13 @@ pub fn follow_script(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(
     counts.increment(key, 1)?;
     last.put(key, number.as_bytes())?;
     cx.count("followed", 1);
-    cx.output::<Raw, Raw>("out").send(key, number.as_bytes())?;
+    let out = cx.output::<Raw, Raw>("out");
+    if word == "stamp" {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let stamped = format!("{number} {}", now.unwrap_or_default().as_micros());
+        return out.send(key, stamped.as_bytes());
+    }
+    out.send(key, number.as_bytes())?;
     match word {
         "reject" => return Err(Error::new("it says reject")),
         "panic" => panic!("it says panic"),

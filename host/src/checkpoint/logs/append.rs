@@ -267,8 +267,12 @@ impl LogAppender {
             if let Some(partition) = self.partitions.get_mut(&at) {
                 let before = std::mem::replace(&mut partition.record, record);
                 let gone = (before.start, record.start);
-                // What cannot be read now is an error of whoever needs it.
-                let expired = self.letters.expire(&self.logs.db, at, gone).unwrap_or(0);
+                let expired = self.letters.expire(&self.logs.db, at, gone);
+                let expired = expired.unwrap_or_else(|error| {
+                    tracing::warn!("open dead letters are not counted any more: {error}");
+                    self.letters.give_up();
+                    0
+                });
                 if expired > 0 {
                     tracing::warn!(
                         "retention has deleted {expired} dead letters that nobody had replayed or dropped (stream {}, partition {})",
@@ -294,7 +298,11 @@ impl LogAppender {
         &self,
         letters: impl Iterator<Item = &'a LetterKey>,
     ) {
-        self.letters.mark(letters);
+        // Retention may have deleted one since it was found.
+        let is_there = |(stream, partition, offset): &&'a LetterKey| {
+            *offset >= self.logs.published(*stream, *partition).0
+        };
+        self.letters.mark(letters.filter(is_there));
     }
 
     /// Counts some marks of former runs.

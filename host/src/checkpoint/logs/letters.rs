@@ -93,7 +93,9 @@ impl LetterCounter {
             true
         })?;
         self.walked_to = to;
-        self.counts.are_known.store(to.is_none(), Ordering::Release);
+        if to.is_none() {
+            self.counts.are_known.store(true, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -127,6 +129,11 @@ impl LetterCounter {
         let open = to - from - marked;
         counts.expired.fetch_add(open, Ordering::Relaxed);
         Ok(open)
+    }
+
+    /// How many are open is not known any more.
+    pub(super) fn give_up(&self) {
+        self.counts.are_known.store(false, Ordering::Release);
     }
 
     fn has_walked(&self, letter: &LetterKey) -> bool {

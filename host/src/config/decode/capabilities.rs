@@ -47,12 +47,11 @@ pub(super) fn decode(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>)
                 "the guest has another directory at the same place",
             ));
         }
-        let folder = grants::resolved(&directory.host);
         refuse(&span, entry.cx, |allowed| {
             let allowed = allowed.directories.as_ref()?;
             let how = if directory.write { "to write in " } else { "" };
             let what = || format!("{how}the folder {}", directory.host);
-            (!Allowed::covers(allowed, &folder, directory.write)).then(what)
+            (!Allowed::covers(allowed, &directory.real, directory.write)).then(what)
         });
         directories.push(directory);
         spans.push(span);
@@ -120,8 +119,10 @@ fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {
             .error(&table.span_of("guest"), problem.help("such as \"/models\""));
         return None;
     }
+    let host = host?;
     let directory = Directory {
-        host: host?,
+        real: grants::resolved(&host),
+        host,
         guest,
         write,
     };

@@ -31,15 +31,15 @@ pub(super) fn check(
             .iter()
             .flat_map(|stage| &stage.capabilities.directories);
         for (grant, span) in grants.zip(&stage.grant_spans) {
-            let folder = resolved(&grant.host);
-            let problem = if meet(&folder, &state) {
+            let folder = &grant.real;
+            let problem = if meet(folder, &state) {
                 Problem::new(
                     "the guest would reach the state directory, where the state of all tasks is",
                 )
                 .help("grant another folder, or give the job another `state-dir`")
             } else if let Some((stream, _)) = outputs
                 .iter()
-                .find(|(_, output)| grant.write && meet(&folder, output))
+                .find(|(_, output)| grant.write && meet(folder, output))
             {
                 Problem::new(format!(
                     "the guest could write to the files of output \"{stream}\""
@@ -69,7 +69,7 @@ fn identity(folder: &Path) -> Option<(u64, u64)> {
 }
 
 /// The real path, without symbolic links, even if the file does not exist yet.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(in crate::config) fn resolved(path: &Path) -> PathBuf {
     /// As many links as the kernel follows.
     const LINKS: usize = 40;
     let (mut missing, mut links) = (Vec::new(), 0);

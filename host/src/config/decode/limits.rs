@@ -16,7 +16,7 @@ use crate::config::units::{ByteSize, Rate};
 /// All that a 32-bit guest can address.
 const MEMORY_MAX: ByteSize = ByteSize::mib(4096);
 
-/// One call may stage this much by default, so no single value can be longer.
+/// A value is copied as a whole between guest and host.
 const VALUE_BYTES_MAX: ByteSize = ByteSize::mib(16);
 
 macro_rules! limits {
@@ -87,7 +87,9 @@ pub(super) fn decode(stage: &mut Table<'_>) -> (Limits, Option<Range<usize>>) {
     let cx = stage.cx;
     let Some(mut table) = stage.table("limits", "[stage.limits]") else {
         let table = Table::empty(cx, "[stage.limits]", stage.span.clone());
-        return (resolve(&table, Given::default()), None);
+        let limits = resolve(&table, Given::default());
+        together(&table, &limits);
+        return (limits, None);
     };
     let given = given(&mut table);
     table.finish(|key| at_home(key, "[stage.limits]"));
@@ -116,14 +118,18 @@ fn resolve(table: &Table<'_>, given: Given) -> Limits {
     let recycle = Limits::recycle_memory_of(*memory).into();
     let operations = Limits::operations_of(*call_deadline);
     let scan_bytes = Limits::scan_bytes_of(*call_deadline).into();
+    let staged_bytes = least!("staged-bytes", staged_bytes, default.staged_bytes);
+    // A default follows a bound that is lower.
+    let value_bytes = ByteSize(memory.0 / 2)
+        .min(*staged_bytes)
+        .min(*default.value_bytes);
     Limits {
         table_elements: least!("table-elements", table_elements, default.table_elements),
         fuel: optional!("fuel", fuel).or(ceiling(table, |given| given.fuel.as_ref())),
         operations: least!("operations", operations, operations),
         scan_bytes: least!("scan-bytes", scan_bytes, scan_bytes),
-        staged_bytes: least!("staged-bytes", staged_bytes, default.staged_bytes),
         key_bytes: least!("key-bytes", key_bytes, default.key_bytes),
-        value_bytes: least!("value-bytes", value_bytes, default.value_bytes),
+        value_bytes: least!("value-bytes", value_bytes, value_bytes.into()),
         headers: least!("headers", headers, default.headers),
         header_bytes: least!("header-bytes", header_bytes, default.header_bytes),
         handles: least!("handles", handles, default.handles),
@@ -141,6 +147,7 @@ fn resolve(table: &Table<'_>, given: Given) -> Limits {
         compile_memory: least!("compile-memory", compile_memory, default.compile_memory),
         memory,
         call_deadline,
+        staged_bytes,
     }
 }
 

@@ -13,6 +13,8 @@ mod stage;
 mod stream;
 mod together;
 
+pub(super) use grants::resolved;
+
 use std::cell::RefCell;
 use std::path::Path;
 
@@ -103,6 +105,7 @@ pub(super) fn job(
         folder,
         env,
         look,
+        is_literal: false,
         policies,
         notes: RefCell::new(Vec::new()),
     };

@@ -22,6 +22,7 @@ pub(in crate::config) fn policy(
         folder,
         // A policy says the same to everybody.
         env: &|_| None,
+        is_literal: true,
         look: Look::Nothing,
         policies: &[],
         notes: RefCell::new(Vec::new()),

@@ -78,7 +78,9 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let (capabilities, grant_spans) = capabilities::decode(&mut table);
     table.finish(|key| at_home(key, "[[stage]]"));
 
-    let batch_bytes = batch_bytes.unwrap_or(Stage::BATCH_BYTES.into());
+    // The default follows a guest that has little memory.
+    let batch_default = Stage::BATCH_BYTES.min(ByteSize(limits.memory.0 / 2));
+    let batch_bytes = batch_bytes.unwrap_or(batch_default.into());
     if *batch_bytes >= *limits.memory {
         let problem = Problem::new(format!(
             "`batch-bytes` of {batch_bytes} does not fit in the guest's `memory` of {}",

@@ -1,5 +1,7 @@
 //! `wasm-host:task/batch-handler`: a batch in one call, as columns.
 
+use std::borrow::Cow;
+
 use crate::model::{Batch, Column};
 use crate::runtime::bindings::wasm_host::task::types;
 use crate::runtime::context::TaskContext;
@@ -94,8 +96,11 @@ fn check(
                 rejections.push(Rejection {
                     index,
                     reason: super::cut(secrets, &rejection.reason),
-                    detail: rejection.detail.map(|detail| {
-                        let mut detail = secrets.hide_bytes(&detail).into_owned();
+                    detail: rejection.detail.map(|mut detail| {
+                        detail.truncate(DETAIL_BYTES + secrets.longest());
+                        if let Cow::Owned(hidden) = secrets.hide_bytes(&detail) {
+                            detail = hidden;
+                        }
                         detail.truncate(DETAIL_BYTES);
                         detail
                     }),

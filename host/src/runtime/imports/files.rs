@@ -22,9 +22,9 @@ impl InstanceData {
         call: impl AsyncFnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<R>,
     ) -> FsResult<R> {
         let mut bounds = self.wait_bounds();
-        self.meter.enter_host();
+        let host = self.meter.in_host();
         let result = bounds.wait_for_files(call(&mut self.filesystem()));
-        self.meter.leave_host();
+        drop(host);
         self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(FsError::trap(passed)))
     }
@@ -35,9 +35,9 @@ impl InstanceData {
         call: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<R>,
     ) -> StreamResult<R> {
         let mut bounds = self.wait_bounds();
-        self.meter.enter_host();
+        let host = self.meter.in_host();
         let result = bounds.wait_for_files(call(&mut self.table));
-        self.meter.leave_host();
+        drop(host);
         self.time = bounds.time;
         result.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
     }

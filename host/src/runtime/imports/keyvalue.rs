@@ -156,12 +156,14 @@ fn open(mut call: Call<'_>, (name,): (WasmStr,)) -> Answer<Resource<Bucket>> {
 
 fn get(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<Option<Vec<u8>>> {
     on_key(call, &bucket, key, |context, _, store, key| {
+        context.budget.operate(1)?;
         context.state_mut().get(store, key).map_err(host_failed)
     })
 }
 
 fn exists(call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<bool> {
     on_key(call, &bucket, key, |context, _, store, key| {
+        context.budget.operate(1)?;
         let found = context.state_mut().get(store, key).map_err(host_failed)?;
         Ok(found.is_some())
     })
@@ -224,6 +226,7 @@ fn page(
     bucket: &Resource<Bucket>,
     after: Option<&str>,
 ) -> wasmtime::Result<Result<(Vec<String>, bool), Error>> {
+    let _host = call.data().meter.in_host();
     let mut deadline = Deadline::of(call);
     let (context, limits) = call.data_mut().context_and_limits()?;
     if context.state_mut().cursors_open() >= limits.cursors {
@@ -336,6 +339,7 @@ fn many(
     mut call: Call<'_>,
     (bucket, keys): (Resource<Bucket>, Vec<String>),
 ) -> wasmtime::Result<Result<Found, Error>> {
+    let _host = call.data().meter.in_host();
     let store = index(bucket.rep())?;
     let mut deadline = Deadline::of(&call);
     let (context, limits) = call.data_mut().context_and_limits()?;
@@ -362,6 +366,7 @@ fn many(
 }
 
 fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>)) -> Answer<()> {
+    let _host = call.data().meter.in_host();
     let store = index(bucket.rep())?;
     call.data_mut().batch("set-many")?;
     let (context, limits) = call.data_mut().context_and_limits()?;
@@ -378,6 +383,7 @@ fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>
 }
 
 fn delete_many(mut call: Call<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) -> Answer<()> {
+    let _host = call.data().meter.in_host();
     let store = index(bucket.rep())?;
     call.data_mut().batch("delete-many")?;
     let (context, limits) = call.data_mut().context_and_limits()?;
@@ -396,6 +402,7 @@ fn cas_new(
     mut call: Call<'_>,
     (bucket, key): (Resource<Bucket>, WasmStr),
 ) -> Answer<Resource<Cas>> {
+    let _host = call.data().meter.in_host();
     let key = key.to_str(&call)?.into_owned().into_bytes();
     let store = index(bucket.rep())?;
     let (context, limits) = call.data_mut().context_and_limits()?;
@@ -410,6 +417,7 @@ fn cas_new(
 
 /// The value now; a swap is held against it from here on.
 fn cas_current(mut call: Call<'_>, (cas,): (Resource<Cas>,)) -> Answer<Option<Vec<u8>>> {
+    let _host = call.data().meter.in_host();
     let guest = call.data_mut();
     let Some(context) = &mut guest.context else {
         bail!("a host function was called outside of any call");
@@ -429,6 +437,7 @@ fn swap(
     mut call: Call<'_>,
     (cas, value): (Resource<Cas>, Vec<u8>),
 ) -> wasmtime::Result<(Result<(), CasError>,)> {
+    let _host = call.data().meter.in_host();
     let guest = call.data_mut();
     let mut cas = guest.table.delete(cas)?;
     guest.batch("swap")?;
@@ -463,7 +472,6 @@ fn on_key<T>(
             return Ok((Err(error),));
         }
         let store = index(bucket.rep())?;
-        context.budget.operate(1)?;
         Ok((Ok(act(context, limits, store, key.as_bytes())?),))
     })
 }

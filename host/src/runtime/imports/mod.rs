@@ -29,6 +29,7 @@ use super::Runtime;
 use super::component::Component;
 use super::context::TaskContext;
 use super::engine::TICK;
+use super::fault::FaultKind;
 use super::limits::{Limits, exceeded};
 use super::logs::TaskLog;
 use super::meter::Meter;
@@ -76,6 +77,7 @@ impl InstanceData {
                 elements: 0,
                 granted: 0,
                 refused: None,
+                refused_elements: None,
             },
             time: CallTime::new(),
             meter: Meter::of_this_thread(),
@@ -166,9 +168,9 @@ fn with_memory<R>(
     let Some(mut context) = store.data_mut().context.take() else {
         bail!("a host function was called outside of any call");
     };
-    meter.enter_host();
+    let host = meter.in_host();
     let result = catch_unwind(AssertUnwindSafe(|| f(&mut context, &store)));
-    meter.leave_host();
+    drop(host);
     store.data_mut().context = Some(context);
     match result {
         Ok(result) => result,
@@ -223,6 +225,8 @@ pub(super) struct MemoryLimit {
     granted: usize,
     /// What was asked for in this call when it was refused.
     pub(super) refused: Option<usize>,
+    /// The same, of elements.
+    pub(super) refused_elements: Option<usize>,
 }
 
 impl wasmtime::ResourceLimiter for MemoryLimit {
@@ -256,6 +260,7 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
     ) -> wasmtime::Result<bool> {
         let wanted = self.elements + (desired - current);
         if wanted > self.elements_max {
+            self.refused_elements = Some(wanted);
             return Ok(false);
         }
         self.elements = wanted;
@@ -270,13 +275,20 @@ impl wasmtime::ResourceLimiter for MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// What to add to a fault's message.
-    pub(super) fn hint(&self) -> Option<String> {
-        let wanted = self.refused?;
-        Some(format!(
-            "the guest asked for {wanted} bytes of memory and its limit `memory` is {}",
-            self.bytes_max
-        ))
+    /// What a trap after a refusal is, and what to add to its message.
+    pub(super) fn hint(&self) -> Option<(FaultKind, String)> {
+        if let Some(wanted) = self.refused {
+            let most = self.bytes_max;
+            let hint = format!(
+                "the guest asked for {wanted} bytes of memory and its limit `memory` is {most}"
+            );
+            return Some((FaultKind::Memory, hint));
+        }
+        let (wanted, most) = (self.refused_elements?, self.elements_max);
+        let hint = format!(
+            "the guest asked for {wanted} elements of tables and its limit `table-elements` is {most}"
+        );
+        Some((FaultKind::Limit, hint))
     }
 }
 
@@ -295,6 +307,7 @@ mod tests {
             elements: 0,
             granted: 0,
             refused: None,
+            refused_elements: None,
         };
         assert!(limit.memory_growing(0, 600, None)?);
         for _ in 0..3 {

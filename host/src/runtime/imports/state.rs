@@ -291,7 +291,7 @@ fn next(
     let meter = call.data().meter;
     let context = call.data_mut().context()?;
     let bytes = (max_bytes as usize).min(CALL_RETURNS_BYTES);
-    meter.enter_host();
+    let host = meter.in_host();
     let found = context
         .state_mut()
         .scan_next(
@@ -301,7 +301,7 @@ fn next(
             &mut || deadline.is_over(),
         )
         .map_err(host_failed);
-    meter.leave_host();
+    drop(host);
     match found? {
         Some(found) => {
             let bytes = found.keys.data_len() + found.values.data_len();

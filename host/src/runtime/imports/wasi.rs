@@ -151,9 +151,9 @@ impl InstanceData {
         ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
         let mut bounds = self.wait_bounds();
-        self.meter.enter_host();
+        let host = self.meter.in_host();
         let result = bounds.wait(ready(&mut self.table));
-        self.meter.leave_host();
+        drop(host);
         self.time = bounds.time;
         result.map_err(wasmtime::Error::new)?
     }
