@@ -1,5 +1,5 @@
 ;; Lets a table grow until it gets no more, and traps then.
-;; outcome: trap "unreachable"
+;; outcome: limit "its limit `table-elements` is 100000"
 (table $t 1 funcref)
 (func $attack
   (loop $again

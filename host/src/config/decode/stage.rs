@@ -11,6 +11,7 @@ use super::general::size_in;
 use super::ports::{self, Input, Output, StreamRef};
 use super::{capabilities, limits};
 use crate::config::Look;
+use crate::config::limits::Limits;
 use crate::config::setting::{Problem, Setting};
 use crate::config::stage::{Stage, Store, StoreKind};
 use crate::config::table::{Entry, Table};
@@ -78,19 +79,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
     let (capabilities, grant_spans) = capabilities::decode(&mut table);
     table.finish(|key| at_home(key, "[[stage]]"));
 
-    // The default follows a guest that has little memory.
-    let batch_default = Stage::BATCH_BYTES.min(ByteSize(limits.memory.0 / 2));
-    let batch_bytes = batch_bytes.unwrap_or(batch_default.into());
-    if *batch_bytes >= *limits.memory {
-        let problem = Problem::new(format!(
-            "`batch-bytes` of {batch_bytes} does not fit in the guest's `memory` of {}",
-            limits.memory
-        ));
-        table.cx.error(
-            &table.span_of("batch-bytes"),
-            problem.help("make batches smaller, or `memory` in [stage.limits] larger"),
-        );
-    }
+    let batch_bytes = batch_bytes_within(&table, batch_bytes, &limits);
     let stage = || {
         Some(Stage {
             name: name.as_ref()?.0.to_owned(),
@@ -128,6 +117,28 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
         call_deadline_span,
         grant_spans,
     }
+}
+
+/// At how many bytes a batch ends, which a guest has room for.
+fn batch_bytes_within(
+    table: &Table<'_>,
+    given: Option<Setting<ByteSize>>,
+    limits: &Limits,
+) -> Setting<ByteSize> {
+    // The default follows a guest that has little memory.
+    let default = Stage::BATCH_BYTES.min(ByteSize(limits.memory.0 / 2));
+    let batch_bytes = given.unwrap_or(default.into());
+    if *batch_bytes >= *limits.memory {
+        let problem = Problem::new(format!(
+            "`batch-bytes` of {batch_bytes} does not fit in the guest's `memory` of {}",
+            limits.memory
+        ));
+        table.cx.error(
+            &table.span_of("batch-bytes"),
+            problem.help("make batches smaller, or `memory` in [stage.limits] larger"),
+        );
+    }
+    batch_bytes
 }
 
 fn component(table: &mut Table<'_>) -> Option<Setting<PathBuf>> {
