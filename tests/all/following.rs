@@ -513,6 +513,8 @@ impl Soak {
 
     /// Copies the log and truncates it: the job must refuse to go on.
     fn copy_and_truncate(mut self) {
+        // An empty one cannot be truncated.
+        self.write(1);
         self.catch_up();
         fs::copy(self.job.path("app.log"), self.job.path("copy")).expect("a copy");
         self.log.set_len(0).expect("it is truncated");
