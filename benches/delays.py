@@ -59,7 +59,7 @@ def processed(args, messages, partitions, rate, more="", code=0):
         guest = os.path.abspath(args.guest)
         job.write(JOB.format(guest=guest, rate=rate, partitions=partitions, more=more))
     lines = "".join(
-        f'{{"partition":{partition},"key":"k","value":"{at} {says}"}}\n'
+        f'{{"partition":{partition},"key":"{partition}","value":"{at} {says}"}}\n'
         for partition, all_says in enumerate(messages)
         for at, says in enumerate(all_says)
     )
@@ -72,7 +72,7 @@ def processed(args, messages, partitions, rate, more="", code=0):
     for line in out.splitlines():
         message = json.loads(line)
         number, time = message["value"].split()
-        times[message["partition"]][int(number)] = int(time)
+        times[int(message["key"])][int(number)] = int(time)
     shutil.rmtree(folder)
     return times
 

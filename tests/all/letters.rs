@@ -347,8 +347,8 @@ fn each_key_is_processed_in_its_order_through_letters_replays_and_kills() {
         let mut dropped: BTreeSet<String> = BTreeSet::new();
         for round in 0..14 {
             let running = job.answering();
-            let more = lines[fed..(fed + MESSAGES / 10).min(MESSAGES)].join("\n") + "\n";
-            fed = (fed + MESSAGES / 10).min(MESSAGES);
+            let more = lines[fed..(fed + messages / 10).min(messages)].join("\n") + "\n";
+            fed = (fed + messages / 10).min(messages);
             if more.len() > 1 {
                 job.feed(&["log", "produce", "in", "--jsonl"], more.as_bytes())
                     .expect(0);

@@ -150,6 +150,7 @@ fn options(grants: Grants, granted: &Path, port: u16) -> ComponentOptions {
         options.environment = vec![("NAME".into(), "value".into())];
         options.directories = vec![DirectoryGrant {
             host: granted.to_owned(),
+            shown: "the granted folder".to_owned(),
             guest: "/granted".into(),
             write: true,
         }];
