@@ -331,6 +331,14 @@ fn a_policy_is_a_ceiling_for_what_is_set_and_for_defaults() {
     let job = within(&[policy, "[limits]\nmemory = \"20MiB\"\n"], lower).expect("within both");
     assert_eq!(*job.stages[0].limits.memory, ByteSize::mib(16));
     assert_eq!(job.stages[0].limits.fuel, Some(4_000_000));
+    // Defaults follow what is lower, with a table of limits and without one.
+    let small = "[limits]\nstaged-bytes = \"512KiB\"\nmemory = \"1MiB\"\n";
+    for stage in ["", "[stage.limits]\ncursors = 4\n"] {
+        let job = within(&[small], stage).expect("defaults fit together");
+        let limits = &job.stages[0].limits;
+        assert_eq!(*limits.value_bytes, ByteSize::kib(512));
+        assert_eq!(*job.stages[0].batch_bytes, ByteSize::kib(512));
+    }
     let higher = "[stage.limits]\nmemory = \"33MiB\"\nlog-rate = \"2/s\"\n";
     assert_eq!(
         within(&[policy], higher).expect_err("above two ceilings"),

@@ -81,3 +81,34 @@ impl Folder {
 fn name_of(opened: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_replaced_since_it_was_checked_is_refused() -> std::io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("wasm-host-folders-{}", std::process::id()));
+        fs::create_dir_all(folder.join("checked"))?;
+        fs::create_dir_all(folder.join("other"))?;
+        let grant = DirectoryGrant {
+            host: folder.canonicalize()?.join("checked"),
+            shown: "${FOLDER}/checked".to_owned(),
+            guest: "/checked".to_owned(),
+            write: false,
+        };
+        assert!(open(std::slice::from_ref(&grant)).is_ok());
+        fs::remove_dir(folder.join("checked"))?;
+        std::os::unix::fs::symlink("other", folder.join("checked"))?;
+        let refused = open(std::slice::from_ref(&grant)).err();
+        let says = "the granted folder ${FOLDER}/checked is another one than when it was checked";
+        assert_eq!(refused.as_deref(), Some(says));
+        fs::remove_file(folder.join("checked"))?;
+        let missing = open(&[grant]).err().unwrap_or_default();
+        assert!(
+            missing.starts_with("the granted folder ${FOLDER}/checked: No such file"),
+            "{missing}"
+        );
+        fs::remove_dir_all(folder)
+    }
+}
