@@ -47,6 +47,8 @@ pub(super) struct LetterCounter {
     pub(super) counts: Arc<LetterCounts>,
     /// Everything before it is counted; `None`: everything.
     walked_to: Option<LetterKey>,
+    /// Something could not be read, so that the counts are wrong from then on.
+    is_wrong: bool,
 }
 
 impl LetterCounter {
@@ -62,6 +64,7 @@ impl LetterCounter {
                 streams,
             }),
             walked_to: first,
+            is_wrong: false,
         }
     }
 
@@ -93,7 +96,7 @@ impl LetterCounter {
             true
         })?;
         self.walked_to = to;
-        if to.is_none() {
+        if to.is_none() && !self.is_wrong {
             self.counts.are_known.store(true, Ordering::Release);
         }
         Ok(())
@@ -132,11 +135,33 @@ impl LetterCounter {
     }
 
     /// How many are open is not known any more.
-    pub(super) fn give_up(&self) {
+    pub(super) fn give_up(&mut self) {
+        self.is_wrong = true;
         self.counts.are_known.store(false, Ordering::Release);
     }
 
     fn has_walked(&self, letter: &LetterKey) -> bool {
         self.walked_to.is_none_or(|to| *letter < to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::logs::{Retention, testing};
+    use crate::connectors::testing::Folder;
+
+    #[test]
+    fn counts_that_are_wrong_are_not_known_again_when_the_walk_ends() {
+        let folder = Folder::new();
+        let (db, _committer, id) = testing::one_log(&folder, 1, Retention::default());
+        let counter = || LetterCounter::new([id].into_iter());
+        let (mut good, mut wrong) = (counter(), counter());
+        wrong.give_up();
+        for counter in [&mut good, &mut wrong] {
+            counter.walk(&db, |_, _| 0).expect("it can be read");
+        }
+        assert_eq!(good.counts.of(id), Some((Some(0), 0)));
+        assert_eq!(wrong.counts.of(id), Some((None, 0)));
     }
 }
