@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::Look;
 use super::diagnostics::Severity;
 use super::names;
-use super::policy::Policy;
+use super::policy::{Allowed, Policy};
 use super::setting::{FromText, Problem, Setting};
 use super::substitute::{Env, Substituted, Taken, substitute};
 
@@ -45,6 +45,20 @@ impl Context<'_> {
     /// Notes an error.
     pub(super) fn error(&self, span: &Range<usize>, problem: Problem) {
         self.note(span, Severity::Error, problem);
+    }
+
+    /// Notes what a policy does not allow; `refused` names it.
+    pub(super) fn refuse(&self, span: &Range<usize>, refused: impl Fn(&Allowed) -> Option<String>) {
+        for policy in self.policies {
+            if let Some(what) = refused(&policy.capabilities) {
+                let file = policy.file.display();
+                let problem = Problem::new(format!("the policy {file} does not allow {what}"));
+                self.error(
+                    span,
+                    problem.help("leave it out, or ask who keeps the policy"),
+                );
+            }
+        }
     }
 
     /// Notes a warning.
@@ -256,7 +270,13 @@ impl<'a> Entry<'a> {
             },
             Ok(Substituted::Changed(resolved, taken)) => match T::from_text(&resolved) {
                 Ok(value) => {
-                    taken.iter().for_each(|taken| self.within_policies(taken));
+                    for Taken {
+                        from, reference, ..
+                    } in &taken
+                    {
+                        let span = self.find(reference);
+                        self.cx.refuse(&span, |allowed| allowed.refuses(from));
+                    }
                     Some(Setting::substituted(value, text, taken))
                 }
                 Err(_) => {
@@ -275,18 +295,6 @@ impl<'a> Entry<'a> {
                     self.cx.error(&self.find(&bad.piece), bad.problem);
                 }
                 None
-            }
-        }
-    }
-
-    /// Notes a value that a policy does not allow a job to take.
-    fn within_policies(&self, taken: &Taken) {
-        for policy in self.cx.policies {
-            if let Some(what) = policy.capabilities.refuses(&taken.from) {
-                let file = policy.file.display();
-                let problem = Problem::new(format!("the policy {file} does not allow {what}"));
-                let problem = problem.help("leave it out, or ask who keeps the policy");
-                self.cx.error(&self.find(&taken.reference), problem);
             }
         }
     }

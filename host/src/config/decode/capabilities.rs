@@ -8,7 +8,8 @@ use crate::config::Look;
 use crate::config::policy::Allowed;
 use crate::config::setting::{Problem, Setting};
 use crate::config::stage::{Capabilities, Directory, Remote};
-use crate::config::table::{Context, Entry, Table};
+use crate::config::substitute::From;
+use crate::config::table::{Entry, Table};
 
 /// The capabilities, and the places of the granted folders.
 pub(super) fn decode(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>) {
@@ -29,7 +30,7 @@ pub(super) fn decode(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>)
     let network = network.iter().filter_map(remote).collect();
     let request_stop = table.bool("request-stop").unwrap_or(false);
     if request_stop {
-        refuse(&table.span_of("request-stop"), table.cx, |allowed| {
+        table.cx.refuse(&table.span_of("request-stop"), |allowed| {
             (allowed.request_stop == Some(false)).then(|| "`request-stop`".to_owned())
         });
     }
@@ -47,7 +48,7 @@ pub(super) fn decode(stage: &mut Table<'_>) -> (Capabilities, Vec<Range<usize>>)
                 "the guest has another directory at the same place",
             ));
         }
-        refuse(&span, entry.cx, |allowed| {
+        entry.cx.refuse(&span, |allowed| {
             let allowed = allowed.directories.as_ref()?;
             let how = if directory.write { "to write in " } else { "" };
             let what = || format!("{how}the folder {}", directory.host);
@@ -84,11 +85,8 @@ pub(super) fn names_of_variables(table: &mut Table<'_>) -> Vec<String> {
             let problem = Problem::new(format!("the environment variable {name} is not set"));
             entry.error(problem.help("set it, or leave it out"));
         } else {
-            refuse(&entry.span, cx, |allowed| {
-                let allowed = allowed.environment.as_ref()?;
-                (!allowed.iter().any(|allowed| allowed == name))
-                    .then(|| format!("the environment variable {name}"))
-            });
+            let variable = From::Variable(name.to_owned());
+            cx.refuse(&entry.span, |allowed| allowed.refuses(&variable));
             environment.push(name.to_owned());
         }
     }
@@ -131,23 +129,9 @@ fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {
 
 fn remote(entry: &Entry<'_>) -> Option<Setting<Remote>> {
     let remote = entry.text::<Remote>()?;
-    refuse(&entry.span, entry.cx, |allowed| {
+    entry.cx.refuse(&entry.span, |allowed| {
         let allowed = allowed.network.as_ref()?;
         (!allowed.contains(&remote)).then(|| format!("connections to {remote}"))
     });
     Some(remote)
-}
-
-/// Notes what a policy does not allow; `refused` names it.
-fn refuse(span: &Range<usize>, cx: &Context<'_>, refused: impl Fn(&Allowed) -> Option<String>) {
-    for policy in cx.policies {
-        if let Some(what) = refused(&policy.capabilities) {
-            let file = policy.file.display();
-            let problem = Problem::new(format!("the policy {file} does not allow {what}"));
-            cx.error(
-                span,
-                problem.help("leave it out, or ask who keeps the policy"),
-            );
-        }
-    }
 }
