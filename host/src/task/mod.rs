@@ -23,6 +23,7 @@ mod policy;
 mod rules;
 mod run;
 mod step;
+mod turns;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ use pending::Pending;
 use policy::Rejected;
 pub use rules::{Backoff, Breaker, Policy, Rules, WhenHeld};
 pub use step::{Outcome, StepControl};
+use turns::Turns;
 
 use crate::crumbs::{Crumbs, Suspects};
 use crate::epoch::SealedTask;
@@ -106,6 +108,8 @@ pub struct Task {
     skip: Option<Skip>,
     /// The replay queue is read to its end before anything else: it may free keys that are parked.
     queue_first: bool,
+    /// Whose turn it is while letters are replayed.
+    turns: Turns,
     /// Messages at one of which the process may have died.
     suspects: Vec<Suspects>,
     /// What it has met before.
@@ -198,6 +202,7 @@ impl Task {
             held_before,
             skip,
             queue_first: false,
+            turns: Turns::default(),
             suspects,
             groups: Groups::default(),
             parked,

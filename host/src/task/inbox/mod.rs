@@ -112,8 +112,17 @@ impl Inbox {
 
     /// Takes the oldest arrival of the first lane that has one, from the lane on whose turn it is.
     pub(super) fn next(&self) -> Option<(InputIndex, Arrival)> {
-        let turn = self.turn.load(Ordering::Relaxed);
-        let lanes = (turn..self.lanes.len()).chain(0..turn);
+        self.next_among(self.lanes.len())
+    }
+
+    /// The same of all lanes but the last.
+    pub(super) fn next_but_last(&self) -> Option<(InputIndex, Arrival)> {
+        self.next_among(self.lanes.len() - 1)
+    }
+
+    fn next_among(&self, lanes: usize) -> Option<(InputIndex, Arrival)> {
+        let turn = self.turn.load(Ordering::Relaxed).min(lanes);
+        let lanes = (turn..lanes).chain(0..turn);
         let (taken, arrival) = lanes
             .filter_map(|at| Some((at, self.lanes[at].pop()?)))
             .next()?;
@@ -132,6 +141,14 @@ impl Inbox {
     fn taken(&self, arrival: Arrival) -> Arrival {
         self.read_ahead.remove(arrival.bytes());
         arrival
+    }
+
+    /// Whether something waits in the last lane, and in another.
+    pub(super) fn last_and_others_wait(&self) -> bool {
+        let Some((last, others)) = self.lanes.split_last() else {
+            return false;
+        };
+        !last.is_empty() && !others.iter().all(Lane::is_empty)
     }
 
     /// Whether something of an input waits.
@@ -252,6 +269,22 @@ mod tests {
             }
         }
         assert_eq!(order, [0, 2, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn the_last_lane_is_left_out() {
+        let inbox = Inbox::new(3, Arc::new(ReadAhead::new(1_000)));
+        for input in [0, 0, 1, 2] {
+            inbox.push(input, arrival(1));
+        }
+        assert!(inbox.last_and_others_wait());
+        let taken = || inbox.next_but_last().map(|(input, _)| input.0);
+        assert_eq!(
+            [taken(), taken(), taken(), taken()],
+            [Some(0), Some(1), Some(0), None]
+        );
+        assert!(!inbox.last_and_others_wait());
+        assert_eq!(inbox.next().map(|(input, _)| input.0), Some(2));
     }
 
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<()> {
