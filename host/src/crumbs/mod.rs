@@ -3,7 +3,7 @@
 //! A file of the state directory has a slot for each thread: the task, the stream and the offsets of the last batch that it took. It is
 //! written without a sync: it must survive the process, not the machine. Its header says how the process ended, as far as it could
 //! tell ([`death`]). After a death by itself (an abort, a fatal signal, the kernel's OOM killer) the batches that threads had taken are
-//! *suspects*: the next start processes their messages one by one, one call at a time in the whole process. A message at which the
+//! *suspects*: the next start processes their messages one by one, while no other call runs in the process. A message at which the
 //! process has died twice like that is taken to be at fault, without a call. A process that was killed from outside, or a machine
 //! that lost power, makes nobody suspect.
 //!
@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use death::watch;
 
@@ -115,8 +115,8 @@ pub struct Crumbs {
     suspects: Mutex<Vec<Suspects>>,
     /// How many they are.
     open: AtomicUsize,
-    /// Held in a call while there are any.
-    one_call: Mutex<()>,
+    /// Held in each call while there are any; by a call of a suspect alone.
+    calls: RwLock<()>,
 }
 
 thread_local! {
@@ -155,7 +155,7 @@ impl Crumbs {
             file,
             open: AtomicUsize::new(suspects.len()),
             suspects: Mutex::new(suspects),
-            one_call: Mutex::new(()),
+            calls: RwLock::new(()),
         };
         // First who is suspect: what the header says of the former process is what made them so.
         crumbs.note_suspects(&crumbs.suspects.lock())?;
@@ -171,14 +171,15 @@ impl Crumbs {
         own.copied().collect()
     }
 
-    /// Whether calls are made one at a time.
-    pub fn is_careful(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
+    /// Waits while a suspect is alone in a call; `None` if nobody is suspect.
+    pub fn with_others(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let is_careful = self.open.load(Ordering::Relaxed) > 0;
+        is_careful.then(|| self.calls.read())
     }
 
     /// Waits until no other call runs.
-    pub fn alone(&self) -> MutexGuard<'_, ()> {
-        self.one_call.lock()
+    pub fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.calls.write()
     }
 
     /// A batch is taken. `alone`: it is one message, and no other call runs.
@@ -324,6 +325,22 @@ mod tests {
     }
 
     #[test]
+    fn calls_go_on_beside_a_suspect_that_is_not_called() {
+        let name = format!("wasm-host-crumbs-held-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let crumbs = Crumbs::open(&path).expect("a file");
+        crumbs.open.store(1, Ordering::Relaxed);
+        let one = crumbs.with_others().expect("somebody is suspect");
+        let other = crumbs.with_others().expect("somebody is suspect");
+        assert!(crumbs.calls.try_write().is_none());
+        drop((one, other));
+        let alone = crumbs.alone();
+        assert!(crumbs.calls.try_read().is_none());
+        drop(alone);
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
     fn what_is_no_crumb_is_none() {
         let mut block = [0; BLOCK];
         assert!(Suspects::read(&block).is_none_or(|(_, state)| state == NONE));
@@ -344,7 +361,7 @@ mod tests {
         drop(crumbs);
         // Killed from outside.
         let crumbs = Crumbs::open(&folder).expect("a file");
-        assert!(!crumbs.is_careful());
+        assert!(crumbs.with_others().is_none());
         crumbs.begin(&batch(1, 5), false);
         crumbs
             .file
@@ -356,9 +373,9 @@ mod tests {
         drop(crumbs);
         // They stay so until they are through.
         let crumbs = Crumbs::open(&folder).expect("a file");
-        assert!(crumbs.is_careful());
+        assert!(crumbs.with_others().is_some());
         crumbs.clear(&batch(1, 5));
-        assert!(!crumbs.is_careful());
+        assert!(crumbs.with_others().is_none());
         crumbs.close();
         std::fs::remove_file(folder).expect("removed");
     }

@@ -58,12 +58,18 @@ impl Task {
         if self.options.skips_held && self.skip.is_none() {
             return self.finds_nothing_to_skip();
         }
+        let shared = self.shares_time();
         let arrival = match self.only_lane() {
             Some(input) => self.inbox.next_of(input),
+            None if shared.is_some() && self.turns.inputs_first() => self.inbox.next_but_last(),
             None => self.inbox.next(),
         };
         if let Some((input, arrival)) = arrival {
             let outcome = self.take(input, arrival, control);
+            if let Some(began) = shared {
+                let is_queue = input.index() == self.options.info.inputs.len();
+                self.turns.note(is_queue, began.elapsed());
+            }
             return match self.options.skips_held && self.is_past_skip(input) {
                 true => self.finds_nothing_to_skip(),
                 false => outcome,
@@ -88,6 +94,13 @@ impl Task {
         }
         let pinned = self.isolation.has_suspects() || self.skip.is_some();
         pinned.then_some(self.suspected)
+    }
+
+    /// The time, if the replay queue and other inputs have something to do.
+    fn shares_time(&self) -> Option<Instant> {
+        let queue = self.options.info.inputs.len();
+        let both = self.options.inputs.len() > queue && self.inbox.last_and_others_wait();
+        both.then(Instant::now)
     }
 
     /// The replay queue, if it is not read to its end.
@@ -215,10 +228,18 @@ impl Task {
         control: &StepControl,
     ) -> Outcome {
         let crumbs = Arc::clone(&self.options.crumbs);
-        let one_call = (alone || crumbs.is_careful()).then(|| crumbs.alone());
-        crumbs.begin(&self.crumb(&batch), alone);
+        let crumb = self.crumb(&batch);
+        if alone {
+            let _alone = crumbs.alone();
+            crumbs.begin(&crumb, true);
+            let outcome = self.try_out(batch, details, attempt, control);
+            crumbs.end();
+            return outcome;
+        }
+        let careful = crumbs.with_others();
+        crumbs.begin(&crumb, false);
         let outcome = self.try_out(batch, details, attempt, control);
-        if one_call.is_some() {
+        if careful.is_some() {
             crumbs.end();
         }
         outcome
