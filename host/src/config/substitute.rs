@@ -1,10 +1,13 @@
 //! `${NAME}`, `${file:PATH}` and `${…:-default}` in strings. Values from the environment and from files are used, and never repeated
 //! in a message.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::decode::resolved;
 use super::setting::Problem;
 
 /// Where values come from: the environment, or a test's.
@@ -24,20 +27,21 @@ pub(super) enum Substituted {
 pub(super) struct Taken {
     /// The reference, as it is written.
     pub(super) reference: String,
-    /// From where.
-    pub(super) from: From,
     /// What it stands for.
     pub(super) value: String,
 }
 
-/// Where a value came from.
+/// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum From {
     /// An environment variable.
     Variable(String),
-    /// A file.
+    /// A file: its path without links.
     File(PathBuf),
 }
+
+/// Why nothing may be taken from there, if it may not.
+pub(super) type Refuses<'a> = dyn Fn(&From) -> Option<Problem> + 'a;
 
 /// A reference that cannot be resolved: the piece of the string that holds it, and why.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(super) fn substitute(
     text: &str,
     env: &Env<'_>,
     folder: &Path,
+    refuses: &Refuses<'_>,
 ) -> Result<Substituted, Vec<BadReference>> {
     if !text.contains("${") {
         return Ok(Substituted::Unchanged);
@@ -81,13 +86,12 @@ pub(super) fn substitute(
             rest = "";
             break;
         };
-        match resolve(&reference[2..end], env, folder) {
+        match resolve(&reference[2..end], env, folder, refuses) {
             Ok(Resolved::Default(value)) => out.push_str(value),
-            Ok(Resolved::Taken(from, value)) => {
+            Ok(Resolved::Taken(value)) => {
                 out.push_str(&value);
                 taken.push(Taken {
                     reference: reference[..=end].to_owned(),
-                    from,
                     value,
                 });
             }
@@ -110,11 +114,16 @@ pub(super) fn substitute(
 enum Resolved<'a> {
     /// What the file itself says.
     Default(&'a str),
-    Taken(From, String),
+    Taken(String),
 }
 
 /// What stands between the braces, resolved. As in a shell, `:-` also takes the place of an empty variable.
-fn resolve<'a>(inside: &'a str, env: &Env<'_>, folder: &Path) -> Result<Resolved<'a>, Problem> {
+fn resolve<'a>(
+    inside: &'a str,
+    env: &Env<'_>,
+    folder: &Path,
+    refuses: &Refuses<'_>,
+) -> Result<Resolved<'a>, Problem> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
@@ -123,16 +132,17 @@ fn resolve<'a>(inside: &'a str, env: &Env<'_>, folder: &Path) -> Result<Resolved
         return Err(Problem::new("a default cannot hold another `${`"));
     }
     if let Some(path) = name.strip_prefix("file:") {
-        let file = folder.join(path);
-        return match content(&file) {
-            Ok(value) => Ok(Resolved::Taken(From::File(file), value)),
-            Err(error) => match (default, error.kind()) {
-                (Some(default), ErrorKind::NotFound) => Ok(Resolved::Default(default)),
-                _ => Err(
-                    Problem::new(format!("the file {path:?} cannot be read: {error}"))
-                        .help("it holds one value, as text; a line end after it does not count"),
-                ),
-            },
+        let value = value_of(&folder.join(path), refuses);
+        return match (value, default) {
+            (Ok(value), _) => Ok(Resolved::Taken(value)),
+            (Err(NoValue::Refused(problem)), _) => Err(problem),
+            (Err(NoValue::Failed(error)), Some(default)) if error.kind() == ErrorKind::NotFound => {
+                Ok(Resolved::Default(default))
+            }
+            (Err(NoValue::Failed(error)), _) => Err(Problem::new(format!(
+                "the file {path:?} cannot be read: {error}"
+            ))
+            .help("it holds one value, as text; a line end after it does not count")),
         };
     }
     let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -143,7 +153,10 @@ fn resolve<'a>(inside: &'a str, env: &Env<'_>, folder: &Path) -> Result<Resolved
         ))
         .help("write `${NAME}` or `${NAME:-default}`, and `$${` for a plain `${`"));
     }
-    let taken = |value| Resolved::Taken(From::Variable(name.to_owned()), value);
+    if let Some(problem) = refuses(&From::Variable(name.to_owned())) {
+        return Err(problem);
+    }
+    let taken = Resolved::Taken;
     match (env(name), default) {
         (Some(value), None) => Ok(taken(value)),
         (Some(value), Some(_)) if !value.is_empty() => Ok(taken(value)),
@@ -155,17 +168,44 @@ fn resolve<'a>(inside: &'a str, env: &Env<'_>, folder: &Path) -> Result<Resolved
     }
 }
 
-/// The value in a file.
-fn content(path: &Path) -> io::Result<String> {
+/// Why a file has no value.
+enum NoValue {
+    Refused(Problem),
+    Failed(io::Error),
+}
+
+impl std::convert::From<io::Error> for NoValue {
+    fn from(error: io::Error) -> NoValue {
+        NoValue::Failed(error)
+    }
+}
+
+/// The value in a file. One that nothing may be taken from is not read, and not told from one that is not there.
+fn value_of(path: &Path, refuses: &Refuses<'_>) -> Result<String, NoValue> {
+    let refused = |real: PathBuf| refuses(&From::File(real)).map_or(Ok(()), Err);
+    refused(resolved(path)).map_err(NoValue::Refused)?;
+    // A pipe would be waited for.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(nonblocking).open(path)?;
+    let found = file.metadata()?;
+    if found.is_dir() {
+        return Err(io::Error::from(ErrorKind::IsADirectory).into());
+    } else if !found.is_file() {
+        let why = "it is no regular file";
+        return Err(io::Error::new(ErrorKind::InvalidInput, why).into());
+    }
+    // The path may have come to lead elsewhere before it was opened.
+    let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    refused(opened.unwrap_or_else(|_| resolved(path))).map_err(NoValue::Refused)?;
+    Ok(content(file)?)
+}
+
+fn content(file: File) -> io::Result<String> {
     /// More is not a value.
     const BYTES_MAX: u64 = 64 << 10;
-    if path.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
     let mut text = String::new();
-    let read = File::open(path)?
-        .take(BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
+    let read = file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     if read as u64 > BYTES_MAX {
         return Err(ErrorKind::FileTooLarge.into());
     }
@@ -184,7 +224,7 @@ mod tests {
         std::fs::write(folder.join("token"), "hunter2\r\n")?;
         std::fs::write(folder.join("large"), vec![b'a'; 70_000])?;
         std::fs::write(folder.join("binary"), [0xff, 0xfe])?;
-        let run = |text: &str| text_of(text, substitute(text, &|_| None, &folder));
+        let run = |text: &str| text_of(text, substitute(text, &|_| None, &folder, &|_| None));
         assert_eq!(run("<${file:token}>"), changed("<hunter2>"));
         let absolute = format!("${{file:{}/token}}", folder.display());
         assert_eq!(run(&absolute), changed("hunter2"));
@@ -198,6 +238,41 @@ mod tests {
         std::fs::remove_dir_all(folder)
     }
 
+    #[test]
+    fn what_is_refused_is_not_read() -> io::Result<()> {
+        let name = format!("wasm-host-refused-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("secret"), "hunter2")?;
+        std::os::unix::fs::symlink("secret", folder.join("link"))?;
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("pipe"), 0o600.into())?;
+        let refuses = |from: &From| {
+            let name = match from {
+                From::Variable(name) => name.as_str(),
+                From::File(path) => path.file_name()?.to_str()?,
+            };
+            ["secret", "missing", "HOME"]
+                .contains(&name)
+                .then(|| Problem::new("no"))
+        };
+        let run = |text: &str| {
+            let done = substitute(text, &|_| panic!("it is looked at"), &folder, &refuses);
+            text_of(text, done).map_err(|bad| bad[0].problem.message.clone())
+        };
+        // Whether they exist or not, and by whatever name.
+        for text in [
+            "${file:secret}",
+            "${file:link}",
+            "${file:missing:-x}",
+            "${HOME:-x}",
+        ] {
+            assert_eq!(run(text), Err("no".to_owned()), "{text}");
+        }
+        let pipe = run("${file:pipe}").expect_err("a pipe");
+        assert!(pipe.contains("no regular file"), "{pipe}");
+        std::fs::remove_dir_all(folder)
+    }
+
     fn run(text: &str) -> Result<String, Vec<BadReference>> {
         let env = |name: &str| match name {
             "USER" => Some("ann".to_owned()),
@@ -205,7 +280,7 @@ mod tests {
             "DOLLARS" => Some("${USER}".to_owned()),
             _ => None,
         };
-        text_of(text, substitute(text, &env, Path::new("")))
+        text_of(text, substitute(text, &env, Path::new(""), &|_| None))
     }
 
     fn text_of(
@@ -226,13 +301,13 @@ mod tests {
     fn what_was_taken_is_told_and_defaults_are_not() {
         let env = |name: &str| (name == "USER").then(|| "ann".to_owned());
         let text = "${USER}:${NOPE:-x}";
-        let Ok(Substituted::Changed(changed, taken)) = substitute(text, &env, Path::new("")) else {
+        let done = substitute(text, &env, Path::new(""), &|_| None);
+        let Ok(Substituted::Changed(changed, taken)) = done else {
             panic!("it has references");
         };
         assert_eq!(changed, "ann:x");
         let user = Taken {
             reference: "${USER}".to_owned(),
-            from: From::Variable("USER".to_owned()),
             value: "ann".to_owned(),
         };
         assert_eq!(taken, [user]);

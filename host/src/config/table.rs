@@ -13,7 +13,7 @@ use super::diagnostics::Severity;
 use super::names;
 use super::policy::{Allowed, Policy};
 use super::setting::{FromText, Problem, Setting};
-use super::substitute::{Env, Substituted, Taken, substitute};
+use super::substitute::{Env, From, Substituted, substitute};
 
 /// Something noted while reading.
 #[derive(Debug)]
@@ -49,16 +49,21 @@ impl Context<'_> {
 
     /// Notes what a policy does not allow; `refused` names it.
     pub(super) fn refuse(&self, span: &Range<usize>, refused: impl Fn(&Allowed) -> Option<String>) {
-        for policy in self.policies {
-            if let Some(what) = refused(&policy.capabilities) {
-                let file = policy.file.display();
-                let problem = Problem::new(format!("the policy {file} does not allow {what}"));
-                self.error(
-                    span,
-                    problem.help("leave it out, or ask who keeps the policy"),
-                );
-            }
-        }
+        self.refusals(refused)
+            .for_each(|problem| self.error(span, problem));
+    }
+
+    /// What policies do not allow.
+    fn refusals(
+        &self,
+        refused: impl Fn(&Allowed) -> Option<String>,
+    ) -> impl Iterator<Item = Problem> {
+        self.policies.iter().filter_map(move |policy| {
+            let what = refused(&policy.capabilities)?;
+            let file = policy.file.display();
+            let problem = Problem::new(format!("the policy {file} does not allow {what}"));
+            Some(problem.help("leave it out, or ask who keeps the policy"))
+        })
     }
 
     /// Notes a warning.
@@ -260,7 +265,8 @@ impl<'a> Entry<'a> {
             self.error(Problem::new("`${…}` has no meaning here").help("write the value"));
             return None;
         }
-        match substitute(text, self.cx.env, self.cx.folder) {
+        let refuses = |from: &From| self.cx.refusals(|allowed| allowed.refuses(from)).next();
+        match substitute(text, self.cx.env, self.cx.folder, &refuses) {
             Ok(Substituted::Unchanged) => match T::from_text(text) {
                 Ok(value) => Some(value.into()),
                 Err(problem) => {
@@ -269,16 +275,7 @@ impl<'a> Entry<'a> {
                 }
             },
             Ok(Substituted::Changed(resolved, taken)) => match T::from_text(&resolved) {
-                Ok(value) => {
-                    for Taken {
-                        from, reference, ..
-                    } in &taken
-                    {
-                        let span = self.find(reference);
-                        self.cx.refuse(&span, |allowed| allowed.refuses(from));
-                    }
-                    Some(Setting::substituted(value, text, taken))
-                }
+                Ok(value) => Some(Setting::substituted(value, text, taken)),
                 Err(_) => {
                     let what = T::WHAT;
                     self.error(

@@ -383,6 +383,14 @@ fn a_policy_says_what_may_be_granted() {
         let says = format!("the policy policy.toml does not allow {what}\n");
         assert!(wrong.contains(&says), "{bad}: {wrong}");
     }
+    // The environment could be read there, the host's memory too.
+    let of_processes = "directories = [{ host = \"/proc/self\", guest = \"/a\" }]";
+    let wrong = granted(of_processes).expect_err(of_processes);
+    assert!(wrong.contains("the folder /proc/self"), "{wrong}");
+    let environ = "[stage.config]\na = \"${file:/proc/self/environ}\"\n";
+    let wrong = within(&["[capabilities]\nenvironment = []\n"], environ);
+    let wrong = wrong.expect_err("it has the environment");
+    assert!(wrong.contains("does not allow the file /proc/"), "{wrong}");
     // What it does not name is free.
     within(
         &[""],

@@ -37,6 +37,9 @@ pub(super) fn check(
                     "the guest would reach the state directory, where the state of all tasks is",
                 )
                 .help("grant another folder, or give the job another `state-dir`")
+            } else if is_of_processes(folder) {
+                Problem::new("the guest would reach what the kernel tells of processes: the host's memory and environment")
+                    .help("grant another folder")
             } else if let Some((stream, _)) = outputs
                 .iter()
                 .find(|(_, output)| grant.write && meet(folder, output))
@@ -66,6 +69,15 @@ fn meet(one: &Path, other: &Path) -> bool {
 fn identity(folder: &Path) -> Option<(u64, u64)> {
     let found = std::fs::metadata(folder).ok()?;
     Some((found.dev(), found.ino()))
+}
+
+/// Whether a path leads into what the kernel tells of processes, `/proc` as a rule.
+pub(in crate::config) fn is_of_processes(path: &Path) -> bool {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let found = path
+        .ancestors()
+        .find_map(|path| rustix::fs::statfs(path).ok());
+    found.is_some_and(|found| found.f_type == PROC_SUPER_MAGIC)
 }
 
 /// The real path, without symbolic links, even if the file does not exist yet.

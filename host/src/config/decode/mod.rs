@@ -13,7 +13,7 @@ mod stage;
 mod stream;
 mod together;
 
-pub(super) use grants::resolved;
+pub(super) use grants::{is_of_processes, resolved};
 
 use std::cell::RefCell;
 use std::path::Path;
