@@ -59,6 +59,11 @@ pub fn name(text: &str) -> String {
     format!("\"{inner}\"")
 }
 
+/// What [`name`] shows of a text that it does not cut, without the quotes.
+pub fn escaped(text: &str) -> String {
+    line(Escaped(text), usize::MAX)
+}
+
 /// Whether a character is shown as it is. Escaped are control characters, changes of the writing direction, line
 /// separators, and characters without width: they make one text look like another.
 pub fn is_plain(c: char) -> bool {

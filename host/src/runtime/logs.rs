@@ -75,7 +75,7 @@ impl TaskLog {
             self.dropped += 1;
             return;
         }
-        let (context, text) = (self.secrets.hide(context), self.secrets.hide(text));
+        let (context, text) = (self.secrets.hide(context), self.secrets.hide_in_line(text));
         let text = if context.is_empty() {
             shown::line(text, LOG_LINE_BYTES)
         } else {

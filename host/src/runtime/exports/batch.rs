@@ -1,7 +1,5 @@
 //! `wasm-host:task/batch-handler`: a batch in one call, as columns.
 
-use std::borrow::Cow;
-
 use crate::model::{Batch, Column};
 use crate::runtime::bindings::wasm_host::task::types;
 use crate::runtime::context::TaskContext;
@@ -97,11 +95,7 @@ fn check(
                     index,
                     reason: super::cut(secrets, &rejection.reason),
                     detail: rejection.detail.map(|mut detail| {
-                        detail.truncate(DETAIL_BYTES + secrets.longest());
-                        if let Cow::Owned(hidden) = secrets.hide_bytes(&detail) {
-                            detail = hidden;
-                        }
-                        detail.truncate(DETAIL_BYTES);
+                        secrets.cut(&mut detail, DETAIL_BYTES);
                         detail
                     }),
                 });
