@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
 
 use wasm_host::model::shown;
 
@@ -150,16 +151,39 @@ fn components_are_not_nested_without_bound() {
 }
 
 #[test]
+fn a_compilation_that_somebody_else_ends_is_no_fault_of_the_component() {
+    let mut job = Job::new(JOB);
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    job.write("component.wasm", &large_function(6_000_000));
+    let process = job.start_with(&["run"]);
+    let mut child = None;
+    wait_until("it compiles", || {
+        child = compiling(process.pid());
+        child.is_some()
+    });
+    let child = child.and_then(|child| child.parse().ok());
+    let child = child.and_then(Pid::from_raw).expect("a process");
+    kill_process(child, Signal::KILL).expect("it can be killed");
+    process
+        .wait()
+        .expect(1)
+        .says("the process that compiles it ended with signal: 9");
+}
+
+/// The process that compiles for this one.
+fn compiling(parent: i32) -> Option<String> {
+    let children = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(children).unwrap_or_default();
+    children.split_whitespace().next().map(str::to_owned)
+}
+
+#[test]
 fn a_job_that_ends_while_it_compiles_leaves_no_process_behind() {
     let mut job = Job::new(JOB);
     let cache = job.path("cache");
     job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
     job.write("component.wasm", &large_function(6_000_000));
-    let compiling = |parent: i32| {
-        let children = format!("/proc/{parent}/task/{parent}/children");
-        let children = fs::read_to_string(children).unwrap_or_default();
-        children.split_whitespace().next().map(str::to_owned)
-    };
     let process = job.start_with(&["run"]);
     let (mut child, mut nice) = (None, String::new());
     wait_until("it compiles at a low priority", || {

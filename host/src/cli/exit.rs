@@ -116,7 +116,11 @@ impl From<Diagnostics> for Failure {
 
 impl From<ComponentError> for Failure {
     fn from(error: ComponentError) -> Failure {
-        Failure::of(USAGE, &error)
+        let code = match &error {
+            ComponentError::Host { .. } => HOST,
+            _ => USAGE,
+        };
+        Failure::of(code, &error)
     }
 }
 

@@ -29,6 +29,13 @@ struct Shown {
     needs: BTreeMap<&'static str, Vec<String>>,
 }
 
+/// Interfaces that do nothing without a grant: files and sockets.
+fn granted(needs: &BTreeMap<&'static str, Vec<String>>) -> Vec<String> {
+    let granted = ["directories", "network"].into_iter();
+    let granted = granted.filter_map(|key| needs.get(key));
+    granted.flatten().cloned().collect()
+}
+
 /// Where a key stands in a job file.
 fn place(key: &str) -> String {
     match key {
@@ -53,7 +60,7 @@ pub(super) fn inspect(global: &Global, args: &InspectArgs) -> Result<(), Failure
         unfit: found.world.err(),
         imports: found.imports,
         exports: found.exports,
-        capabilities: found.capabilities,
+        capabilities: granted(&found.needs),
         needs: found.needs,
     };
     if global.json {

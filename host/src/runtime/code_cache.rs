@@ -71,7 +71,23 @@ impl CodeCache {
             );
             return None;
         }
-        Some(CodeCache { folder })
+        let cache = CodeCache { folder };
+        cache.clear_away();
+        Some(cache)
+    }
+
+    /// Removes what processes have left that were killed while they wrote.
+    fn clear_away(&self) {
+        /// Nobody writes for so long.
+        const OLD: Duration = Duration::from_secs(3600);
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.path().extension().is_some_and(|of| of == "tmp")) {
+            let changed = file.metadata().and_then(|found| found.modified());
+            let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+            if age.is_some_and(|age| age > OLD) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
     }
 
     /// Waits until no other process of this user compiles; lasts until it is dropped, or the process ends. `None` if the
@@ -156,6 +172,24 @@ impl CodeCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_half_written_is_removed() {
+        let name = format!("wasm-host-code-left-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        for name in ["old.7.tmp", "new.8.tmp", "old.code"] {
+            let file = File::create(folder.join(name)).expect("a file");
+            if name.starts_with("old") {
+                let day = std::time::SystemTime::now() - Duration::from_secs(86_400);
+                file.set_modified(day).expect("its time is set");
+            }
+        }
+        CodeCache::at(folder.clone()).expect("a cache");
+        let left = |name: &str| folder.join(name).exists();
+        assert!(!left("old.7.tmp") && left("new.8.tmp") && left("old.code"));
+        fs::remove_dir_all(folder).expect("it can be removed");
+    }
 
     #[test]
     fn turns_are_taken_and_patience_ends() {

@@ -12,9 +12,9 @@ use wasmtime::component::Component;
 
 use super::Runtime;
 use super::compiler::{self, NotCompiled};
+use super::component::ComponentError;
 use super::limits::CompileLimits;
 use super::sections;
-use crate::model::shown::{self, SENTENCE_BYTES};
 
 /// Components may be nested so deep. A tool that composes some nests three.
 const NESTING: usize = 32;
@@ -35,21 +35,24 @@ pub(super) fn compile(
     bytes: &[u8],
     sha256: &str,
     limits: CompileLimits,
-) -> Result<Component, String> {
+) -> Result<Component, ComponentError> {
+    let unfit = |why: &str| Err(ComponentError::unfit(path, why));
     let cache = runtime.cache.as_ref();
     let cached = || cache.and_then(|cache| cache.load(&runtime.engine, sha256));
     if let Some(code) = cached() {
         return Ok(code);
     }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
-        return Err("it is a core module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`".into());
+        return unfit(
+            "it is a core module, not a component: build for wasm32-wasip2, or wrap it with `wasm-tools component new`",
+        );
     }
     if !bytes.starts_with(b"\0asm") {
-        return Err("it is no WebAssembly: it does not begin with `\\0asm`".into());
+        return unfit("it is no WebAssembly: it does not begin with `\\0asm`");
     }
     let depth = sections::depth(bytes);
     if depth > NESTING {
-        return Err(format!(
+        return unfit(&format!(
             "its components are nested {depth} deep, and this host takes {NESTING}"
         ));
     }
@@ -74,11 +77,14 @@ pub(super) fn compile(
     } = runtime;
     let code = compiler::compile(compiler, engine, bytes, runtime.has_fuel, limits);
     let code = code.map_err(|error| match error {
-        NotCompiled::Failed(why) => why,
-        NotCompiled::Refused(why) => shown::line(
-            format_args!("{}{why}", why_not(&why, bytes)),
-            SENTENCE_BYTES,
-        ),
+        NotCompiled::Failed(why) => ComponentError::Host {
+            path: path.to_owned(),
+            why,
+        },
+        NotCompiled::Exceeds(why) => ComponentError::unfit(path, why),
+        NotCompiled::Refused(why) => {
+            ComponentError::unfit(path, format_args!("{}{why}", why_not(&why, bytes)))
+        }
     })?;
     if let Some(cache) = cache {
         cache.store(engine, sha256, &code);
@@ -90,7 +96,7 @@ pub(super) fn compile(
         reason = "loading compiled code is unsafe by its nature; see above"
     )]
     let loaded = unsafe { Component::deserialize(engine, &code) };
-    loaded.map_err(|error| not_loaded(&format!("{error:#}")))
+    loaded.map_err(|error| ComponentError::unfit(path, not_loaded(&format!("{error:#}"))))
 }
 
 /// Why code cannot be loaded. wasmtime's sentence names none of our limits.

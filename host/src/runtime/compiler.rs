@@ -70,7 +70,9 @@ const REFUSED: i32 = 2;
 pub(super) enum NotCompiled {
     /// The component is not valid, or uses what this host does not run: wasmtime's words.
     Refused(String),
-    /// It takes more than it may, or the process failed.
+    /// It takes more than it may.
+    Exceeds(String),
+    /// The process failed, whatever the component is.
     Failed(String),
 }
 
@@ -160,11 +162,17 @@ fn outcome(
 
 /// Waits until it has said all, and ends it if that takes longer than it may.
 fn wait(child: &mut Child, ended: &Receiver<()>, time: Duration) -> io::Result<Option<ExitStatus>> {
-    if ended.recv_timeout(time).is_err() {
-        // It may have ended just now.
-        let _ = child.kill();
-        child.wait()?;
-        return Ok(None);
+    /// Between two looks at it. A process that stood still meanwhile has used no more of its time than that.
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut left = time;
+    while ended.recv_timeout(left.min(LOOK)).is_err() {
+        left = left.saturating_sub(LOOK);
+        if left.is_zero() {
+            // It may have ended just now.
+            let _ = child.kill();
+            child.wait()?;
+            return Ok(None);
+        }
     }
     child.wait().map(Some)
 }
@@ -180,7 +188,7 @@ fn read(from: Option<impl Read>, most: u64) -> Vec<u8> {
 
 fn too_long(limits: CompileLimits) -> NotCompiled {
     let time = limits.time.as_secs_f64();
-    NotCompiled::Failed(format!(
+    NotCompiled::Exceeds(format!(
         "compiling it takes longer than `compile-time` = {time} s"
     ))
 }
@@ -193,7 +201,7 @@ fn why(status: ExitStatus, said: &str, limits: CompileLimits) -> NotCompiled {
         NotCompiled::Refused(said.trim().to_owned())
     } else if out_of_memory {
         let most = limits.memory_bytes;
-        NotCompiled::Failed(format!(
+        NotCompiled::Exceeds(format!(
             "compiling it takes more than `compile-memory` = {most} bytes"
         ))
     } else if signal == Some(Signal::XCPU.as_raw()) {

@@ -41,6 +41,14 @@ pub enum ComponentError {
         /// Of the job.
         pinned: String,
     },
+    /// The host could not compile it, whatever it is.
+    #[error("component {}: {why}", path.display())]
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        why: String,
+    },
     /// It is not a component, or does not fit the contract.
     #[error("component {}: {why}", path.display())]
     Unfit {
@@ -94,8 +102,7 @@ impl Component {
             });
         }
         let unfit = |why: String| ComponentError::unfit(path, why);
-        let code =
-            compile(runtime, path, &bytes, &sha256, options.limits.compile).map_err(unfit)?;
+        let code = compile(runtime, path, &bytes, &sha256, options.limits.compile)?;
         let linker = imports::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
         let world = check(runtime, &code).map_err(unfit)?;
         let misfit = |error| {

@@ -24,8 +24,6 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// What it exports, in order.
     pub exports: Vec<String>,
-    /// Interfaces that do nothing without a grant: files and sockets.
-    pub capabilities: Vec<String>,
     /// What a job must give for the rest of its imports to be of use: the key of the job file, and the interfaces.
     pub needs: BTreeMap<&'static str, Vec<String>>,
 }
@@ -50,18 +48,11 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
     let limits = Limits::default();
     let bytes = read(path, limits.component_bytes)?;
     let sha256 = sha256(&bytes);
-    let code = compile(runtime, path, &bytes, &sha256, limits.compile)
-        .map_err(|why| ComponentError::unfit(path, why))?;
+    let code = compile(runtime, path, &bytes, &sha256, limits.compile)?;
     let ty = code.component_type();
     let imports: Vec<String> = ty
         .imports(&runtime.engine)
         .map(|(name, _)| name.to_owned())
-        .collect();
-    let granted = ["wasi:filesystem/", "wasi:sockets/"];
-    let capabilities = imports
-        .iter()
-        .filter(|name| granted.iter().any(|prefix| name.starts_with(prefix)))
-        .cloned()
         .collect();
     let mut needs = BTreeMap::<_, Vec<String>>::new();
     for (name, item) in ty.imports(&runtime.engine) {
@@ -82,7 +73,6 @@ pub fn inspect(runtime: &Runtime, path: &Path) -> Result<Inspection, ComponentEr
             .map(|(name, _)| name.to_owned())
             .collect(),
         imports,
-        capabilities,
         needs,
     })
 }
