@@ -78,21 +78,13 @@ impl Sandbox {
             store,
             log: Arc::clone(log),
         };
-        let store = &mut sandbox.store;
-        let running = runtime.running();
-        arm(store, component);
-        let meter = Meter::of_this_thread();
-        meter.begin();
-        let made = component
-            .pre
-            .instantiate(&mut *store)
-            .and_then(|instance| component.exports.load(store, &instance));
-        meter.end();
-        drop(running);
+        let (made, _) = sandbox.enter(|store| {
+            let instance = component.pre.instantiate(&mut *store)?;
+            component.exports.load(store, &instance)
+        });
         match made {
             Ok(handlers) => Ok((sandbox, handlers)),
-            Err(error) => {
-                let mut fault = sandbox.fault(&error);
+            Err(mut fault) => {
                 fault.kind = FaultKind::Instantiate;
                 fault.message = format!("the instance cannot be made: {}", fault.message);
                 Err(fault)
@@ -122,26 +114,35 @@ impl Sandbox {
         self.store.data_mut().context = Some(context);
         self.store.data_mut().memory.refused = None;
         self.store.data_mut().memory.refused_elements = None;
-        let running = self.component.runtime.running();
-        arm(&mut self.store, &self.component);
-        let meter = Meter::of_this_thread();
-        self.store.data_mut().meter = meter;
-        meter.begin();
-        let result = caught(|| call(&mut self.store));
-        let times = meter.end();
-        drop(running);
+        let (result, times) = self.enter(call);
         let Some(mut context) = self.store.data_mut().context.take() else {
             panic!("the context of a task was lost in a call");
         };
         context.in_batch = false;
         context.note_times(times);
         context.state_mut().end_call();
+        (context, result)
+    }
+
+    /// Runs the component until it gives back, is stopped or fails, and says where the time went.
+    fn enter<R>(
+        &mut self,
+        work: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
+    ) -> (Result<R, Fault>, CallTimes) {
+        let running = self.component.runtime.running();
+        arm(&mut self.store, &self.component);
+        let meter = Meter::of_this_thread();
+        self.store.data_mut().meter = meter;
+        meter.begin();
+        let result = caught(|| work(&mut self.store));
+        let times = meter.end();
+        drop(running);
         let result = match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.fault_after(&error, times)),
             Err(panic) => Err(Fault::new(FaultKind::Panic, panic_message(&*panic))),
         };
-        (context, result)
+        (result, times)
     }
 
     /// A fault of a call that spent this.
@@ -161,7 +162,7 @@ impl Sandbox {
         let tail = self.log.lock().take_tail();
         let mut fault = Fault::from_error(error, tail, &self.component);
         let secrets = &self.component.options.secrets;
-        fault.message = secrets.hide(&fault.message).into_owned();
+        fault.message = secrets.hide_in_sentence(&fault.message);
         if let Some((kind, hint)) = self.store.data().memory.hint() {
             fault.message = format!("{} ({hint})", fault.message);
             if fault.kind == FaultKind::Trap {

@@ -21,12 +21,9 @@ impl InstanceData {
         &mut self,
         call: impl AsyncFnOnce(&mut WasiFilesystemCtxView<'_>) -> FsResult<R>,
     ) -> FsResult<R> {
-        let mut bounds = self.wait_bounds();
-        let host = self.meter.in_host();
-        let result = bounds.wait_for_files(call(&mut self.filesystem()));
-        drop(host);
-        self.time = bounds.time;
-        result.unwrap_or_else(|passed| Err(FsError::trap(passed)))
+        let done =
+            self.waiting(|guest, bounds| bounds.wait_for_files(call(&mut guest.filesystem())));
+        done.unwrap_or_else(|passed| Err(FsError::trap(passed)))
     }
 
     /// Waits for a stream.
@@ -34,12 +31,8 @@ impl InstanceData {
         &mut self,
         call: impl AsyncFnOnce(&mut ResourceTable) -> StreamResult<R>,
     ) -> StreamResult<R> {
-        let mut bounds = self.wait_bounds();
-        let host = self.meter.in_host();
-        let result = bounds.wait_for_files(call(&mut self.table));
-        drop(host);
-        self.time = bounds.time;
-        result.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
+        let done = self.waiting(|guest, bounds| bounds.wait_for_files(call(&mut guest.table)));
+        done.unwrap_or_else(|passed| Err(StreamError::Trap(passed.into())))
     }
 }
 

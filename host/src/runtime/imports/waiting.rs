@@ -80,11 +80,19 @@ impl WaitBounds {
 }
 
 impl InstanceData {
-    /// What ends a wait of the running call.
-    pub(super) fn wait_bounds(&self) -> WaitBounds {
-        WaitBounds {
+    /// Waits within the bounds of the running call, on the host's time.
+    pub(super) fn waiting<R>(
+        &mut self,
+        wait: impl FnOnce(&mut InstanceData, &mut WaitBounds) -> R,
+    ) -> R {
+        let mut bounds = WaitBounds {
             time: self.time.clone(),
             interrupted: self.interrupted.clone(),
-        }
+        };
+        let host = self.meter.in_host();
+        let done = wait(self, &mut bounds);
+        drop(host);
+        self.time = bounds.time;
+        done
     }
 }

@@ -150,12 +150,8 @@ impl InstanceData {
         &mut self,
         ready: impl AsyncFnOnce(&mut ResourceTable) -> wasmtime::Result<R>,
     ) -> wasmtime::Result<R> {
-        let mut bounds = self.wait_bounds();
-        let host = self.meter.in_host();
-        let result = bounds.wait(ready(&mut self.table));
-        drop(host);
-        self.time = bounds.time;
-        result.map_err(wasmtime::Error::new)?
+        let done = self.waiting(|guest, bounds| bounds.wait(ready(&mut guest.table)));
+        done.map_err(wasmtime::Error::new)?
     }
 }
 
