@@ -180,7 +180,7 @@ fn nothing_is_lost_or_doubled(kind: StoreKind) {
         pid: std::process::id(),
         socket: None,
     };
-    let coordinator = Coordinator::open(options(folder.path(), kind), io.handle(), &holder);
+    let coordinator = Coordinator::open(options(folder.path(), kind), io.handle(), Some(&holder));
     let coordinator = coordinator.expect("the job opens");
     let handle = coordinator.handle();
     let job = std::thread::spawn(move || coordinator.run());

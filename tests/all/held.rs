@@ -1,6 +1,8 @@
 //! Tasks that are held: the others go on or are drained, `status` says what happened and what helps, and a person lets the task go
 //! on.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::admin::{metrics, of_task};
@@ -409,6 +411,31 @@ fn a_job_that_ends_when_it_is_idle_waits_for_a_task_that_tries_again() {
     job.write("here/there", b"");
     running.ends().expect(0);
     assert_eq!(job.values("out").len(), 2);
+}
+
+#[test]
+fn commands_wait_for_one_that_skips() {
+    let job = obeying("");
+    fed(&job, &["a", "panic x", "c"]);
+    job.call(&["run", "--until-idle"]).expect(3);
+    let command = job.command(&["task", "skip", "count/0"]);
+    let mut slow = Command::new("strace");
+    slow.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    slow.args(["-e", "inject=fdatasync:delay_enter=300000"]);
+    slow.arg(command.get_program()).args(command.get_args());
+    let set = |(name, value): (_, Option<_>)| Some((name, value?));
+    slow.envs(command.get_envs().filter_map(set));
+    let mut skipping = slow
+        .spawn()
+        .expect("strace: scripts/setup --tests installs it");
+    let mut asked = 0;
+    while skipping.try_wait().expect("a child").is_none() {
+        job.call(&["status"]).expect(0);
+        asked += 1;
+    }
+    assert!(asked > 0);
+    assert!(skipping.wait().expect("it ends").success());
+    assert_eq!(task(&job, 0)["held"], Value::Null);
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod limits;
 mod memory;
 mod moved;
 mod pinned;
+mod policies;
 mod project;
 mod properties;
 mod recycling;

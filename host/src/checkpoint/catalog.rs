@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::OpenError;
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
-use crate::records::{self, Encoded, StageRecord, StreamRecord, TaskRecord};
+use crate::records::{self, Encoded, LogRecord, StageRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError, WriteSet};
 
@@ -71,6 +71,8 @@ pub struct Catalog {
     pub streams: BTreeMap<String, StreamRecord>,
     /// Stages whose component is another than at the last checkpoint: name, then the component before.
     pub components_changed: Vec<(String, String)>,
+    /// Stages that no longer declare dead letters, and have letters queued for replay.
+    pub queues_that_wait: Vec<String>,
     changes: Vec<Change>,
     with_checkpoint: Vec<Encoded>,
 }
@@ -131,6 +133,11 @@ impl Catalog {
             source,
         })?);
         catalog.resolve_streams(&known, &shape.streams, &mut differences);
+        catalog.queues_that_wait =
+            queues_that_wait(&known, db, shape).map_err(|source| OpenError::State {
+                path: path.to_owned(),
+                source,
+            })?;
         catalog.unless(path, &differences)
     }
 
@@ -352,6 +359,32 @@ impl Catalog {
             }
         }
     }
+}
+
+/// Stages that no longer declare dead letters, and whose replay queue has letters.
+fn queues_that_wait(known: &Catalog, db: &Db, shape: &JobShape) -> Result<Vec<String>, StateError> {
+    let mut waiting = Vec::new();
+    for (name, record) in &known.stages {
+        let queue = StreamRecord::replay_queue(name);
+        let declared = shape.stages.contains_key(name) && !shape.streams.contains_key(&queue);
+        let Some(queue) = known.streams.get(&queue).filter(|_| declared) else {
+            continue;
+        };
+        for partition in (0..record.partitions).map(PartitionId) {
+            let log: LogRecord = records::get(db, &(queue.id, partition))?.unwrap_or_default();
+            let task = TaskId {
+                stage: record.id,
+                partition,
+            };
+            let task: TaskRecord = records::get(db, &task)?.unwrap_or_default();
+            let position = task.positions.get(&queue.id);
+            if log.end > position.map_or(log.start, |position| position.next) {
+                waiting.push(name.clone());
+                break;
+            }
+        }
+    }
+    Ok(waiting)
 }
 
 /// Stages that no longer keep the order of keys, and have keys that wait for their letters.

@@ -60,6 +60,8 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     if args.from_start {
         refuse_state(&job)?;
     }
+    // Two for each worker, and those of RocksDB, the commit, readers, the admin server and others.
+    job::require_threads(2 * job.general.workers as usize + 24)?;
     // From here on a signal ends the process in good order, however long it compiles or waits.
     let (io, control) = (job::io_runtime()?, job::control_runtime()?);
     let opened = Arc::new(Opened::default());
@@ -92,7 +94,7 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         pid: std::process::id(),
         socket: socket.as_ref().map(|(place, _)| place.path().to_owned()),
     };
-    let coordinator = Coordinator::open(options, io.handle(), &holder)?;
+    let coordinator = Coordinator::open(options, io.handle(), Some(&holder))?;
     let handle = coordinator.handle();
     let _ = opened.handle.set(handle.clone());
     let served = socket.map(|(place, listener)| serve(&control, place, listener, handle.clone()));

@@ -162,7 +162,7 @@ impl Coordinator {
     pub fn open(
         options: JobOptions,
         io: &tokio::runtime::Handle,
-        holder: &Holder,
+        holder: Option<&Holder>,
     ) -> Result<Coordinator, OpenError> {
         open::open(options, io, holder)
     }

@@ -33,7 +33,7 @@ use crate::state::{CleanCache, Db, StateError};
 pub(super) fn open(
     options: JobOptions,
     io: &tokio::runtime::Handle,
-    holder: &Holder,
+    holder: Option<&Holder>,
 ) -> Result<Coordinator, OpenError> {
     let path = options.state_dir.clone();
     let (committer, catalog, db) = take_over(&options, holder)?;
@@ -127,7 +127,7 @@ fn put(
 /// Takes over the state directory, or makes it, and writes down what is new in the job.
 fn take_over(
     options: &JobOptions,
-    holder: &Holder,
+    holder: Option<&Holder>,
 ) -> Result<(Committer, Catalog, Arc<Db>), OpenError> {
     let path = &options.state_dir;
     let directory = directory::open_or_create(&directory_options(options))?;
@@ -139,12 +139,20 @@ fn take_over(
             "the component is another than at the last checkpoint, which was made by {before}"
         );
     }
+    for stage in &catalog.queues_that_wait {
+        tracing::warn!(
+            stage,
+            "letters wait to be processed again, and the stage declares no `dead-letters` any more: they wait until it does"
+        );
+    }
     for stage in &options.stages {
         directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
     }
     let mut committer = open_committer(directory, options, &catalog)?;
-    let announced = committer.lock_mut().announce(holder);
-    announced.map_err(DiskError::of("write the lock file of", path))?;
+    if let Some(holder) = holder {
+        let announced = committer.lock_mut().announce(holder);
+        announced.map_err(DiskError::of("write the lock file of", path))?;
+    }
     let begins = begins(options, &db, &catalog, &committer.logs())?;
     committer
         .register(&catalog, &begins)
@@ -309,13 +317,14 @@ fn open_committer(
     catalog: &Catalog,
 ) -> Result<Committer, OpenError> {
     let mut logs = Vec::new();
+    let letters = options.letters();
     for (name, stream) in &options.streams {
         if let Some(Writes::Log(retention)) = &stream.writes {
             logs.push(LogStream {
                 id: catalog.streams[name].id,
                 partitions: stream.partitions,
                 retention: *retention,
-                letters: options.letters().iter().any(|of| of.stream == *name),
+                letters: letters.iter().any(|of| of.stream == *name),
             });
         }
     }

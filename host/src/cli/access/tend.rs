@@ -7,7 +7,7 @@ use super::TaskAccess;
 use super::stopped::{Stopped, options, pinned, unreadable};
 use crate::admin::json;
 use crate::checkpoint::directory;
-use crate::checkpoint::{Committer, CommitterOptions, Holder};
+use crate::checkpoint::{Committer, CommitterOptions};
 use crate::cli::{Failure, assemble, exit, job as command};
 use crate::config::Job;
 use crate::coordinator::machine::Ending;
@@ -55,9 +55,10 @@ impl TaskAccess for Tasks<'_> {
             );
             return Err(Failure::new(exit::USAGE, why));
         }
-        let runtime = assemble::runtime(Some(self.job))?;
+        let job = command::load_again(self.job)?;
+        let runtime = assemble::runtime(Some(&job))?;
         // What is recorded of the stage stays as it is: no code of it runs.
-        let mut options = assemble::job(self.job, &runtime, self.disk, &pinned(self.job)?)?;
+        let mut options = assemble::job(&job, &runtime, self.disk, &pinned(&job)?)?;
         let stream = resumed.stream.as_ref();
         let stream = stream.and_then(|name| options.streams.get(name));
         let input = stream.and_then(|stream| stream.input());
@@ -73,11 +74,8 @@ impl TaskAccess for Tasks<'_> {
         options.skips = Some(task.to_owned());
         options.until_idle = true;
         let io = command::io_runtime()?;
-        let holder = Holder {
-            pid: std::process::id(),
-            socket: None,
-        };
-        let report = Coordinator::open(options, io.handle(), &holder)?.run();
+        // Other commands wait until this one is done, as for any that writes: there is nobody to ask.
+        let report = Coordinator::open(options, io.handle(), None)?.run();
         io.shutdown_background();
         match report.ending {
             Ending::Finished if report.nothing_new => Err(gone(task)),
@@ -107,9 +105,21 @@ impl Tasks<'_> {
         let why = match found {
             Some(found) if found.record.held.is_some() => return Ok(found),
             Some(_) => format!("task {task} is not held"),
+            None if self.is_declared(task) => format!("task {task} is not held"),
             None => format!("the job has no task {task:?}: `wasm-host task list` shows them"),
         };
         Err(Failure::new(exit::USAGE, why))
+    }
+
+    /// Whether the job has it, although no checkpoint has anything of it yet.
+    fn is_declared(&self, task: &str) -> bool {
+        let Some((stage, partition)) = task.split_once('/') else {
+            return false;
+        };
+        let mut stages = self.job.stages.iter();
+        let partitions = stages.find(|declared| declared.name == stage);
+        let partition = partition.parse::<u32>();
+        partition.is_ok_and(|at| partitions.is_some_and(|stage| at < stage.partitions))
     }
 
     fn resumed(&self, found: &TaskView) -> Result<json::Resumed, Failure> {
