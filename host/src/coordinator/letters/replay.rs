@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Found, LetterFilter, LetterId, LetterState, Letters, LettersError, StageLetters};
 use crate::checkpoint::{CommitError, Committer, LetterKey, QueuedLetter};
+use crate::coordinator::produce::check_bytes;
 use crate::coordinator::view::LogError;
 use crate::model::letter::{self, Letter};
 use crate::model::{HeadersColumn, Messages, PartitionId, StreamId, TimestampMs};
@@ -205,10 +206,15 @@ impl Letters {
         write: impl FnMut(LetterWrite) -> Result<u64, E>,
     ) -> Result<Outcome, E> {
         let mut writes = Writes::new(self.queues()?, write);
+        let mut seen = HashSet::new();
         for line in lines {
             match self.placed(line, &writes.queues) {
                 Err(why) => writes.outcome.refuse(format!("line {}", line.number), why),
-                Ok((queue, letter)) => writes.push(queue, letter)?,
+                Ok(placed) if !placed.is_open => writes.outcome.already += 1,
+                Ok(Placed { queue, letter, .. }) => match letter.mark {
+                    Some(mark) if !seen.insert(mark) => writes.outcome.already += 1,
+                    _ => writes.push(queue, letter)?,
+                },
             }
         }
         writes.end()
@@ -219,7 +225,8 @@ impl Letters {
         &self,
         line: &TypedLetter,
         queues: &BTreeMap<String, StreamId>,
-    ) -> Result<(StreamId, QueuedLetter), String> {
+    ) -> Result<Placed, String> {
+        check_bytes(&line.message)?;
         let letter = Letter::of(line.message.get(0));
         let letter = letter.ok_or("it has no headers of a dead letter (`wasm-host.…`)")?;
         let name = letter.text(letter::STAGE).unwrap_or_default();
@@ -230,10 +237,13 @@ impl Letters {
         let queue = queue.ok_or(NO_QUEUE)?;
         let id = line.id.as_ref();
         let id = id.filter(|id| stage.in_log && id.stream == stage.stream);
-        let mark = match id {
-            Some(id) => Some(self.same_letter(id, line, stage)?),
+        let (mark, is_open) = match id {
+            Some(id) => {
+                let (mark, state) = self.same_letter(id, line, stage)?;
+                (Some(mark), state == LetterState::Open)
+            }
             None if stage.in_order => return Err("with `dead-letter-order = \"key\"` a letter names its place (`stream`, `partition`, `offset`), so that its key waits no more".to_owned()),
-            None => None,
+            None => (None, true),
         };
         let letter = QueuedLetter {
             mark,
@@ -241,7 +251,11 @@ impl Letters {
             message: line.message.clone(),
             drops: false,
         };
-        Ok((queue, letter))
+        Ok(Placed {
+            queue,
+            letter,
+            is_open,
+        })
     }
 
     /// The place in the log of a typed letter, which must be the same that is there, but for what may be edited.
@@ -250,7 +264,7 @@ impl Letters {
         id: &LetterId,
         line: &TypedLetter,
         stage: &StageLetters,
-    ) -> Result<LetterKey, String> {
+    ) -> Result<(LetterKey, LetterState), String> {
         let filter = LetterFilter {
             ids: vec![id.clone()],
             ..LetterFilter::default()
@@ -261,7 +275,7 @@ impl Letters {
         let found = self.each(&filter, &mut |found| {
             if Some(found.letter.origin()) == origin {
                 same = match !stage.in_order || found.message.key == line.message.key(0) {
-                    true => Ok(found.key),
+                    true => Ok((found.key, found.state)),
                     false => Err("its key is another than the letter has, and with `dead-letter-order = \"key\"` that key waits".to_owned()),
                 };
             }
@@ -291,6 +305,14 @@ fn without_limit(filter: &LetterFilter) -> (LetterFilter, u64) {
         ..filter.clone()
     };
     (all, filter.limit.unwrap_or(u64::MAX))
+}
+
+/// What is to be queued of a typed letter.
+struct Placed {
+    queue: StreamId,
+    letter: QueuedLetter,
+    /// It was not queued or dropped before.
+    is_open: bool,
 }
 
 /// A letter that was typed in.
