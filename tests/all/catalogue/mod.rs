@@ -4,7 +4,7 @@
 
 mod components;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -195,14 +195,15 @@ fn check_letters(attack: &Attack, job: &Job) {
 /// other times.
 fn check_ticks(job: &Job, sends: usize) {
     let mut numbers = Vec::new();
-    let mut partitions = BTreeSet::new();
+    let mut times = BTreeMap::<_, Vec<u64>>::new();
     let mut others = 0;
     for line in job.log("out").lines() {
         let message: Value = serde_json::from_str(line).expect("JSON");
         match message["timestamp"].as_u64().map(usize::try_from) {
             Some(Ok(number)) if number < TICKS => {
                 numbers.push(number);
-                partitions.insert(message["partition"].as_u64());
+                let times = times.entry(message["partition"].as_u64()).or_default();
+                times.extend(message["value"].as_str().and_then(stamped));
             }
             _ => others += 1,
         }
@@ -210,8 +211,35 @@ fn check_ticks(job: &Job, sends: usize) {
     numbers.sort_unstable();
     let came = numbers.len();
     assert!(numbers.into_iter().eq(0..TICKS), "{came} of {TICKS} ticks");
-    assert_eq!(partitions.len(), 4, "{partitions:?}");
+    assert_eq!(times.len(), 4, "ticks of partitions {:?}", times.keys());
     assert_eq!(others, sends, "messages that the attack sent");
+    // The first task has the attack.
+    let neighbours = times.into_iter().filter(|(task, _)| *task != Some(0));
+    check_gaps(neighbours.map(|(_, times)| times));
+}
+
+/// The time that a tick says, in nanoseconds.
+fn stamped(value: &str) -> Option<u64> {
+    let digits = value.bytes().map(|byte| byte.checked_sub(b'@'));
+    let digits = digits.map(|digit| digit.filter(|digit| *digit < 16).map(u64::from));
+    let number = digits.reduce(|number, digit| Some(number? << 4 | digit?));
+    number.flatten().filter(|_| value.len() == 16)
+}
+
+/// The longest time between two ticks of a task beside the one that is attacked. It is bounded where `HOSTILE_GAP_MS` says so: that is for
+/// a machine with nothing else to do.
+fn check_gaps(neighbours: impl Iterator<Item = Vec<u64>>) {
+    let mut longest = 0;
+    for mut times in neighbours {
+        times.sort_unstable();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        longest = gaps.max().unwrap_or(0).max(longest);
+    }
+    println!("longest gap of a neighbour: {} us", longest / 1000);
+    if let Ok(most) = std::env::var("HOSTILE_GAP_MS") {
+        let most: u64 = most.parse().expect("milliseconds");
+        assert!(longest <= most * 1_000_000, "{longest} ns without a tick");
+    }
 }
 
 /// A test for each attack, so that a failure names it.

@@ -1,7 +1,7 @@
 ;; What the hostile guests share. A guest takes from here what its text names, and what that names in turn; what it defines itself
 ;; is left out here. Below `main` stands what every guest has.
 ;;
-;; Memory: strings at 32 to 63, the answer of `process` at 64, an answer of the host at 128 to 255. What is from 1024 on belongs to the
+;; Memory: strings at 32 to 63, the answer of `process` at 64, the time of a tick at 96, an answer of the host at 128 to 255. What is from 1024 on belongs to the
 ;; attack. From 1 MiB on the host gets memory (`cabi_realloc`), which is free again after the call.
 
 ;; State.
@@ -112,7 +112,18 @@
 (global $answer (mut i32) (i32.const 64))
 (data $strings (i32.const 32) "out\00\00\00\00\00\00\00\00\00\00\00\00\00mine")
 
-;; A message of input 0 is an attack. Any other goes on to `out`, to its own partition, with its offset for a time.
+;; Writes the time, in nanoseconds, as 16 characters from `@` (0) to `O` (15).
+(func $stamp
+  (local $left i64) (local $at i32)
+  (local.set $left (call $now))
+  (local.set $at (i32.const 112))
+  (loop $next
+    (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+    (i32.store8 (local.get $at) (i32.add (i32.const 64) (i32.and (i32.wrap_i64 (local.get $left)) (i32.const 15))))
+    (local.set $left (i64.shr_u (local.get $left) (i64.const 4)))
+    (br_if $next (i32.gt_u (local.get $at) (i32.const 96)))))
+
+;; A message of input 0 is an attack. Any other goes on to `out`, to its own partition, with its offset for a time, and says when that was.
 (func $main (export "wasm-host:task/message-handler@0.1.0#process")
   (param $input i32) (param $number i32) (param $offset i64) (param $time i64)
   (param $has-key i32) (param $key i32) (param $key-length i32)
@@ -124,9 +135,10 @@
   (if (i32.eqz (local.get $input))
     (then (call $attack) (return (global.get $answer))))
   (call $tick)
+  (call $stamp)
   (call $send (i32.const 32) (i32.const 3)
     (local.get $has-key) (local.get $key) (local.get $key-length)
-    (local.get $has-value) (local.get $value) (local.get $value-length)
+    (i32.const 1) (i32.const 96) (i32.const 16)
     (i32.const 0) (i32.const 0)
     (i32.const 1) (local.get $offset) (i32.const 1) (local.get $number))
   (i32.const 64))
