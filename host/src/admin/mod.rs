@@ -23,15 +23,21 @@ pub mod json;
 pub mod letters;
 
 mod metrics;
+mod refused;
 mod routes;
 mod serving;
 mod socket;
 
-pub(crate) use routes::{BATCH_BYTES, LINE_BYTES, UNREADABLE};
+pub(crate) use refused::UNREADABLE;
 pub use serving::Serving;
 pub use socket::SocketPlace;
 
 use crate::coordinator::Handle;
+
+/// A batch of messages to append is sent once its JSON has this many bytes, however few they are.
+pub(crate) const BATCH_BYTES: usize = 16 << 20;
+/// What is typed in for one message must be shorter.
+pub(crate) const LINE_BYTES: usize = 32 << 20;
 
 /// Serves what only reads over TCP.
 pub async fn serve_tcp(listener: tokio::net::TcpListener, handle: Handle) {

@@ -1,6 +1,5 @@
 //! The routes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,15 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::{json, letters, metrics};
+use super::refused::Refused;
+use super::{BATCH_BYTES, LINE_BYTES, json, letters, metrics};
 use crate::connectors::{JsonMessage, MessageName, write_lines};
 use crate::coordinator::{Deleted, Handle, JobEnded, LogError, Produce, ProduceError, Resume};
 use crate::model::{Messages, PartitionId, TimestampMs, shown};
 
-/// A batch of messages to append is sent once its JSON has this many bytes, however few they are.
-pub(crate) const BATCH_BYTES: usize = 16 << 20;
-/// What is typed in for one message must be shorter.
-pub(crate) const LINE_BYTES: usize = 32 << 20;
 /// What a batch can have at most: it is nearly full when the longest line comes, whose JSON has six bytes (`\u0001`) for each of its
 /// own, and what stands around it.
 const PRODUCE_BYTES: usize = BATCH_BYTES + 6 * LINE_BYTES + (4 << 10);
@@ -47,44 +43,6 @@ pub(super) fn all(handle: Handle) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
         .with_state(handle.clone());
     read_only(handle).merge(more)
-}
-
-/// An answer that is not one: a status code, and a sentence with everything that the error has to say.
-pub(super) enum Refused {
-    Because(StatusCode, String),
-    /// What is committed cannot be read: the host's failure, of a kind of its own for the command line.
-    Unreadable(String),
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let said = |text: String| Json(BTreeMap::from([("error", text)]));
-        match self {
-            Refused::Because(status, text) => (status, said(text)).into_response(),
-            Refused::Unreadable(text) => {
-                let headers = [(UNREADABLE, "true")];
-                (StatusCode::INTERNAL_SERVER_ERROR, headers, said(text)).into_response()
-            }
-        }
-    }
-}
-
-impl Refused {
-    fn of(status: StatusCode, error: &dyn std::error::Error) -> Refused {
-        Refused::Because(status, shown::chain(error))
-    }
-}
-
-impl From<JobEnded> for Refused {
-    fn from(error: JobEnded) -> Refused {
-        Refused::of(StatusCode::SERVICE_UNAVAILABLE, &error)
-    }
-}
-
-impl From<crate::state::StateError> for Refused {
-    fn from(error: crate::state::StateError) -> Refused {
-        Refused::Unreadable(shown::chain(&error))
-    }
 }
 
 async fn status(State(handle): State<Handle>) -> Result<Json<json::Status>, Refused> {
@@ -279,10 +237,6 @@ async fn offset_at(
     let offset = view.log_offset_at(&stream, partition, moment.time)?;
     Ok(Json(json::OffsetAt { offset }))
 }
-
-/// The header of an answer that says that what is committed cannot be read.
-pub(crate) const UNREADABLE: header::HeaderName =
-    header::HeaderName::from_static("wasm-host-unreadable");
 
 /// The offset after the last message of an answer.
 pub(crate) const NEXT: header::HeaderName = header::HeaderName::from_static("wasm-host-next");

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::access::Pinned;
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
@@ -39,6 +38,14 @@ const INSTANCES: u32 = 512;
 const BLOCKS_LEAST: usize = 32 << 20;
 /// Files that the host itself may have open: half of them RocksDB's.
 const OWN_FILES: usize = 768;
+
+/// The component that a stage runs instead of the one that the job file names: that of its last checkpoint.
+pub(super) struct Pinned {
+    /// Where it is kept.
+    pub(super) path: PathBuf,
+    /// What it must be.
+    pub(super) sha256: String,
+}
 
 /// The engine for a job, or for looking at a component (`None`).
 pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {

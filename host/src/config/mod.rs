@@ -18,6 +18,7 @@ mod job;
 mod limits;
 mod machine;
 mod names;
+mod paths;
 mod policy;
 mod setting;
 mod stage;

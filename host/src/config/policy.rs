@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::decode;
 use super::decode::limits::Given;
 use super::diagnostics::Diagnostics;
+use super::paths::is_of_processes;
 use super::stage::Remote;
 use super::substitute::From;
 use super::{absolute_folder_of, text_of};
@@ -50,7 +51,7 @@ impl Allowed {
                 (!is_allowed).then(|| format!("the environment variable {name}"))
             }
             From::File(path) => {
-                let is_of_a_process = || decode::is_of_processes(path);
+                let is_of_a_process = || is_of_processes(path);
                 let allowed = match &self.directories {
                     Some(allowed) => Allowed::covers(allowed, path, false),
                     // The environment can be read there.

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::decode::resolved;
+use super::paths::resolved;
 use super::setting::Problem;
 
 /// Where values come from: the environment, or a test's.

@@ -1,7 +1,6 @@
 //! A job that does not run: its state directory is opened.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Append, JobAccess};
@@ -10,6 +9,7 @@ use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
 use crate::checkpoint::logs::{LogStream, Retention};
 use crate::checkpoint::{Committer, CommitterOptions};
+use crate::cli::assemble::Pinned;
 use crate::cli::{Failure, exit};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
@@ -122,14 +122,6 @@ impl JobAccess for Stopped<'_> {
     ) -> Result<Offset, Failure> {
         Ok(self.view.log_offset_at(stream, partition, time)?)
     }
-}
-
-/// The component of a stage's last checkpoint.
-pub(in crate::cli) struct Pinned {
-    /// Where it is kept.
-    pub(in crate::cli) path: PathBuf,
-    /// What it must be.
-    pub(in crate::cli) sha256: String,
 }
 
 /// The components of the last checkpoint of a job that does not run, by stage.

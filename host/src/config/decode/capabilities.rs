@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::path::{Component, Path};
 
-use super::{at_home, grants};
+use super::at_home;
 use crate::config::Look;
+use crate::config::paths::resolved;
 use crate::config::policy::Allowed;
 use crate::config::setting::{Problem, Setting};
 use crate::config::stage::{Capabilities, Directory, Remote};
@@ -119,7 +120,7 @@ fn directory(entry: &Entry<'_>) -> Option<(Directory, Range<usize>)> {
     }
     let host = host?;
     let directory = Directory {
-        real: grants::resolved(&host),
+        real: resolved(&host),
         host,
         guest,
         write,

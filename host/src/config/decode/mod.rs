@@ -13,8 +13,6 @@ mod stage;
 mod stream;
 mod together;
 
-pub(super) use grants::{is_of_processes, resolved};
-
 use std::cell::RefCell;
 use std::path::Path;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::capabilities::names_of_variables;
 use super::{limits, opened, reported};
 use crate::config::diagnostics::Diagnostics;
+use crate::config::paths::resolved;
 use crate::config::policy::{Allowed, Policy};
 use crate::config::stage::Remote;
 use crate::config::table::{Context, Entry, Table};
@@ -82,5 +83,5 @@ fn directory(entry: &Entry<'_>) -> Option<(PathBuf, bool)> {
     }
     let write = table.bool("write").unwrap_or(false);
     table.finish(|_| None);
-    Some((super::grants::resolved(&host?), write))
+    Some((resolved(&host?), write))
 }
