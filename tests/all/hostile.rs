@@ -224,5 +224,6 @@ fn the_first_entry_behind_deletes_that_are_not_committed_is_found_in_time() {
     let (_, took) = done(&job, &lines);
     let first = took.last().expect("the last line");
     println!("first entry behind a million deletes: {first} us");
-    assert!(*first < 300_000, "{first} µs");
+    // Within the deadline, also on a machine with other work: found one by one, they would take seconds.
+    assert!(*first < 800_000, "{first} µs");
 }

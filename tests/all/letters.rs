@@ -255,6 +255,10 @@ fn edited_letters_are_processed_and_wrong_ones_refused_by_name() {
     job.call(&["dlq", "list", "--stage", "other"])
         .expect(2)
         .says("no stage \"other\"");
+    let long = format!("{{\"value\":\"{}\"}}\n", "x".repeat(32 << 20));
+    job.feed(&["dlq", "replay", "--jsonl", "-"], long.as_bytes())
+        .expect(2)
+        .says("line 1: a message of 33554432 bytes");
 }
 
 /// A number that can be raised by the environment, to try it for longer.

@@ -10,7 +10,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::routes::Refused;
+use super::LINE_BYTES;
+use super::refused::Refused;
 use crate::connectors::{JsonMessage, write_bytes};
 use crate::coordinator::{
     Found, Handle, JobEnded, LetterFilter, LetterId, LetterState, LetterWrite, Letters,
@@ -258,6 +259,12 @@ pub fn typed(lines: &[u8], now: i64) -> Result<Vec<TypedLetter>, String> {
                 .zip(message.offset);
             let mut one = Messages::default();
             message.push_to(&mut one, now);
+            if one.data_len() >= LINE_BYTES {
+                return Err(format!(
+                    "line {number}: a message of {} bytes, and one that is typed in has fewer than {LINE_BYTES}",
+                    one.data_len()
+                ));
+            }
             Ok(TypedLetter {
                 number,
                 id: place.map(|((stream, partition), offset)| LetterId {

@@ -6,9 +6,6 @@ use tokio::sync::oneshot;
 
 use crate::model::{Messages, Offset, PartitionId, partition_of_key};
 
-/// The longest value of a message.
-const VALUE_BYTES_MAX: usize = 16 << 20;
-
 /// Why messages were not appended.
 #[derive(Debug, thiserror::Error)]
 pub enum ProduceError {
@@ -42,7 +39,7 @@ pub struct Placed {
 /// Gives each message its partition: the one it names, else by key, else round robin.
 ///
 /// # Errors
-/// A message names a partition that does not exist, or is too long.
+/// A message names a partition that does not exist.
 pub fn place(
     messages: Vec<Produce>,
     partitions: u32,
@@ -53,7 +50,6 @@ pub fn place(
         places: Vec::with_capacity(messages.len()),
     };
     for produce in messages {
-        check_bytes(&produce.message)?;
         let partition = match (produce.partition, produce.message.key(0)) {
             (Some(partition), _) if partition.0 < partitions => partition,
             (Some(partition), _) => {
@@ -72,19 +68,6 @@ pub fn place(
         into.push(produce.message.get(0));
     }
     Ok(placed)
-}
-
-/// Whether a message may come from outside.
-///
-/// # Errors
-/// It is too long.
-pub(super) fn check_bytes(message: &Messages) -> Result<(), String> {
-    match message.get(0).value.map_or(0, <[u8]>::len) {
-        bytes if bytes > VALUE_BYTES_MAX => Err(format!(
-            "a value of {bytes} bytes, and a message may have {VALUE_BYTES_MAX}"
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// An append for a caller outside. Its caller is answered whatever becomes of it: an append that is dropped before it has begun

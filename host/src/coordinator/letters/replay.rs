@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Found, LetterFilter, LetterId, LetterState, Letters, LettersError, StageLetters};
 use crate::checkpoint::{CommitError, Committer, LetterKey, QueuedLetter};
-use crate::coordinator::produce::check_bytes;
 use crate::coordinator::view::LogError;
 use crate::model::letter::{self, Letter};
 use crate::model::{HeadersColumn, Messages, PartitionId, StreamId, TimestampMs};
@@ -226,7 +225,6 @@ impl Letters {
         line: &TypedLetter,
         queues: &BTreeMap<String, StreamId>,
     ) -> Result<Placed, String> {
-        check_bytes(&line.message)?;
         let letter = Letter::of(line.message.get(0));
         let letter = letter.ok_or("it has no headers of a dead letter (`wasm-host.…`)")?;
         let name = letter.text(letter::STAGE).unwrap_or_default();
