@@ -6,19 +6,20 @@
     ./whole.py ... --runs 7 counter-1m gaps                  some figures, so many runs of each
 
 FOLDER has the components of benches/guests. CPU time is that of the host's process, all threads, user and system; memory is its peak
-resident size. A message is counted once, however many streams it passes through.
+resident size, or that of a command of the figure if it is larger. A message is counted once, however many streams it passes through.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -51,7 +52,7 @@ class Job:
         return subprocess.Popen(self.arguments(*arguments), env=environment, **options)
 
     def run(self, *arguments, seconds=None):
-        """Runs it to its end, or so many seconds: wall time, CPU time, peak memory."""
+        """Runs it to its end, or so many seconds: wall time, CPU time."""
         begin = time.monotonic()
         child = self.start("run", *arguments, stdout=subprocess.DEVNULL)
         if seconds is not None:
@@ -59,14 +60,14 @@ class Job:
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
-            sys.exit(f"{self.folder / 'job.toml'}: exit code {child.returncode}")
-        return time.monotonic() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+            raise RuntimeError(f"{self.folder / 'job.toml'}: exit code {child.returncode}")
+        return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
 
     def ask(self, *arguments, **options):
         done = self.start(*arguments, stdout=subprocess.PIPE, **options)
         out, _ = done.communicate()
         if done.returncode != 0:
-            sys.exit(f"{arguments} of {self.folder / 'job.toml'}: exit code {done.returncode}")
+            raise RuntimeError(f"{arguments} of {self.folder / 'job.toml'}: exit code {done.returncode}")
         return out
 
     def processed(self):
@@ -98,13 +99,12 @@ LOG1 = ("log", "")
 
 def counter(bench, host, keys, checkpoint="", count=5_000_000, distribution="zipfian"):
     job = Job(bench, host, "columns", {"in": generated(count, keys, distribution=distribution)}, {"out": LOG2}, checkpoint=checkpoint)
-    wall, cpu, memory = job.run()
+    wall, cpu = job.run()
     durations = [one["duration-us"] / 1e3 for one in map(json.loads, job.ask("checkpoint", "list", "--json").splitlines())]
     job.remove()
     return {
         "messages/s": count / wall,
         "messages per CPU-s": count / cpu,
-        "memory, MiB": memory,
         "checkpoint p50, ms": statistics.median(durations),
         "checkpoint longest, ms": max(durations),
     }
@@ -143,14 +143,12 @@ def often(bench, host):
 
 def filled_log(bench, host):
     """Two million messages of 100 bytes in a log."""
-    made = bench.made.get("log")
-    if made is None:
-        made = bench.work / "messages"
+    made = bench.work / "messages"
+    if not made.exists():
         with open(made, "wb") as out:
             pick = random.Random(7)
             for at in range(2_000_000):
                 out.write(b"k%015d=%099d%d\n" % (pick.randrange(100_000), 0, at % 10))
-        bench.made["log"] = made
     job = Job(bench, host, "relay", {"in": LOG2}, {"out": LOG2}, store=False)
     with open(made, "rb") as lines:
         job.ask("log", "produce", "in", "--key-separator", "=", "--batch", "50000", stdin=lines)
@@ -159,33 +157,31 @@ def filled_log(bench, host):
 
 def relay(bench, host):
     job = filled_log(bench, host)
-    wall, cpu, memory = job.run("--until-idle")
+    wall, cpu = job.run("--until-idle")
     job.remove()
-    return {"messages/s": 2e6 / wall, "messages per CPU-s": 2e6 / cpu, "memory, MiB": memory}
+    return {"messages/s": 2e6 / wall, "messages per CPU-s": 2e6 / cpu}
 
 
 def nothing(bench, host):
     count = 20_000_000
     job = Job(bench, host, "sink", {"in": generated(count, 1000, distribution="sequential", more='value-bytes = "8B"\n')}, {}, store=False)
-    wall, cpu, _ = job.run()
+    wall, cpu = job.run()
     job.remove()
     return {"messages/s": count / wall, "messages per CPU-s": count / cpu}
 
 
 def csv(bench, host):
-    made = bench.made.get("csv")
-    if made is None:
-        made = bench.work / "flights.csv"
+    made = bench.work / "flights.csv"
+    if not made.exists():
         source = (pathlib.Path(__file__).resolve().parent.parent / "examples/flight-delays/data/flights.csv").read_bytes()
         header, rows = source.split(b"\n", 1)
         made.write_bytes(header + b"\n" + rows * (200_000_000 // len(rows)))
-        bench.made["csv"] = made
     header = made.open().readline().strip().split(",")
     job = Job(bench, host, "relay", {"in": ("file", f'path = "{made}"\nformat = "csv"\nkey = "{header[0]}"\n')}, {"out": LOG1}, store=False)
-    wall, cpu, memory = job.run()
+    wall, cpu = job.run()
     job.remove()
     size = made.stat().st_size / 1e6
-    return {"MB/s": size / wall, "MB per CPU-s": size / cpu, "memory, MiB": memory}
+    return {"MB/s": size / wall, "MB per CPU-s": size / cpu}
 
 
 def lone(bench, host):
@@ -253,13 +249,24 @@ FIGURES = {
 }
 
 
+def figure(name, bench, host):
+    """A figure, and the most memory that a process of it had."""
+    found = FIGURES[name](bench, host)
+    return {**found, "memory, MiB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}
+
+
+def measured(name, bench, host):
+    """The same in a process of its own, whose children are those of this figure alone."""
+    with multiprocessing.get_context("fork").Pool(1) as one:
+        return one.apply(figure, (name, bench, host))
+
+
 class Bench:
     def __init__(self, arguments, work):
         self.guests = arguments.guests.resolve()
         self.seconds = arguments.seconds
+        # Also for input that is made once.
         self.work = pathlib.Path(work)
-        # Input that is made once.
-        self.made = {}
 
 
 def main():
@@ -282,7 +289,7 @@ def main():
             found = []
             for run in range(arguments.runs):
                 order = hosts if run % 2 == 0 else hosts[::-1]
-                found.append({host: FIGURES[name](bench, host) for host in order})
+                found.append({host: measured(name, bench, host) for host in order})
             for row in found[0][hosts[0]]:
                 columns = [[run[host][row] for run in found] for host in hosts]
                 cells = [f"{statistics.median(column):,.2f}" for column in columns] + [""] * (2 - len(hosts))
