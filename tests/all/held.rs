@@ -413,6 +413,31 @@ fn a_job_that_ends_when_it_is_idle_waits_for_a_task_that_tries_again() {
     assert_eq!(job.values("out").len(), 2);
 }
 
+/// A task that is made again when all its input is read has nothing to do but its end, and the job must not take that for idleness.
+#[test]
+fn a_job_with_only_its_end_left_calls_it_before_it_ends() {
+    let text = "[job]\nname = \"ends\"\n\
+        [streams.in]\nsystem = \"file\"\npath = \"in.jsonl\"\nformat = \"jsonl\"\nkey = \"key\"\npartitions = 2\n\
+        [streams.out]\nsystem = \"log\"\n[streams.dead]\nsystem = \"log\"\n\
+        [[stage]]\nname = \"end\"\ndead-letters = \"dead\"\ncomponent = \"{guest:ender}\"\ninputs = [\"in\"]\noutputs = [\"out\"]\n\
+        [stage.stores.counts]\n[stage.config]\nend-needs = \"/here/there\"\n";
+    let lines = (0..20).map(|at| format!("{{\"key\":\"k{at}\"}}\n"));
+    let lines: String = lines.collect();
+    for round in 0..6 {
+        let job = Job::new(&format!("{text}{FOLDER}\n"));
+        std::fs::create_dir(job.path("here")).expect("a folder");
+        job.write("in.jsonl", lines.as_bytes());
+        job.call(&["run", "--until-idle"]).expect(3);
+        job.write("here/there0", b"");
+        job.call(&["run", "--until-idle"]).expect(3);
+        job.write("here/there1", b"");
+        job.call(&["run", "--until-idle"]).expect(0);
+        for at in 0..2 {
+            assert_eq!(task(&job, at)["held"], Value::Null, "round {round}");
+        }
+    }
+}
+
 #[test]
 fn commands_wait_for_one_that_skips() {
     let job = obeying("");

@@ -52,8 +52,8 @@ impl Coordinator {
 
     /// Whether every input is read to its end, and nothing is on its way.
     pub(super) fn is_read(&self) -> bool {
+        // What is read arrives, is taken, and is worked on: whether it still is anywhere is asked in that order.
         !self.machine.is_committing()
-            && !self.scheduler.is_busy()
             && self.tasks.iter().enumerate().all(|(index, task)| {
                 match self.machine.phase(TaskIndex(index)) {
                     Phase::Failed
@@ -67,18 +67,22 @@ impl Coordinator {
                     _ => false,
                 }
             })
+            && !self.scheduler.is_busy()
     }
 
     fn has_read(&self, task: &TaskEntry) -> bool {
         let mut inputs = task.inputs.iter().enumerate();
         let waits = task.figures.doing() == Doing::Waiting;
-        !waits && task.inbox.is_empty() && inputs.all(|(at, input)| self.is_at_end(task, at, input))
+        let at_end = inputs.all(|(at, input)| self.is_at_end(task, at, input));
+        at_end && task.inbox.is_empty() && !waits
     }
 
     fn is_at_end(&self, task: &TaskEntry, at: usize, input: &InputEntry) -> bool {
         if let Reads::Log(_) = input.reads {
             let (_, end) = self.logs.bounds(input.id, input.partition);
-            return task.figures.positions[at].load(Ordering::Acquire) >= end;
+            let is_read = task.figures.positions[at].load(Ordering::Acquire) >= end;
+            // Before its task has heard that a replay queue lulls, it may have its end to come.
+            return is_read && (!input.may_lull || input.reader.idle.load(Ordering::Acquire));
         }
         // A bounded input that says it has nothing now is only slow.
         let reader = &input.reader;

@@ -363,6 +363,7 @@ impl TaskFactory {
             partition,
             reads: reads.clone(),
             bounded: source.bounded(),
+            may_lull: source.may_lull(),
             rewindable: source.rewindable(),
             reader: Arc::clone(&figures),
         };

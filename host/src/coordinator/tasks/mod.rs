@@ -40,6 +40,8 @@ pub(super) struct InputEntry {
     pub(super) partition: PartitionId,
     pub(super) reads: Reads,
     pub(super) bounded: bool,
+    /// Whether it says when it has nothing for the moment: a replay queue.
+    pub(super) may_lull: bool,
     pub(super) rewindable: bool,
     pub(super) reader: Arc<ReaderFigures>,
 }

@@ -153,19 +153,20 @@ impl Reader {
                         Some(position) => self.arrive(Arrival::Passed(position)),
                     }
                     self.note_progress(&*source);
-                    self.figures.idle.store(true, Ordering::Release);
                     if self.input.may_lull() && !lulls {
                         lulls = true;
                         self.arrive(Arrival::Lull);
                     }
+                    self.figures.idle.store(true, Ordering::Release);
                     drop(space);
                     source.ready().await;
                     continue;
                 }
                 Polled::End { at } => {
                     self.note_progress(&*source);
-                    self.figures.ended.store(true, Ordering::Release);
                     self.arrive(Arrival::End(at));
+                    // Who sees it finds the arrival in the inbox, or its task at work.
+                    self.figures.ended.store(true, Ordering::Release);
                     return Ok(());
                 }
                 found => self.arrival_of(found).await,
