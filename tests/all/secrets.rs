@@ -83,6 +83,7 @@ fn what_comes_from_the_environment_and_from_files_is_shown_nowhere() {
         "config-panic key",
         "config-reject token",
         "config-say key",
+        "config-count token",
         "variable-panic VARIABLE",
         "x",
     ];
@@ -104,12 +105,17 @@ fn what_comes_from_the_environment_and_from_files_is_shown_nowhere() {
         assert!(done.stderr.contains(shown), "{}", done.stderr);
     }
     let letters = job.json(&["dlq", "list", "--letters"]);
-    assert_eq!(letters.len(), 4, "{letters:?}");
+    assert_eq!(letters.len(), 5, "{letters:?}");
     let reasons: Vec<&str> = letters
         .iter()
         .filter_map(|letter| letter["reason"].as_str())
         .collect();
-    for shown in ["${TOKEN}", "<${file:key}>", "${VARIABLE}"] {
+    for shown in [
+        "${TOKEN}",
+        "<${file:key}>",
+        "${VARIABLE}",
+        "the name of a metric is shown, and \"${TOKEN}\" has a value in it",
+    ] {
         assert!(
             reasons.iter().any(|reason| reason.contains(shown)),
             "{reasons:?}"

@@ -218,9 +218,6 @@ fn warnings_do_not_refuse_a_job() {
         warnings,
         [
             "jobs/job.toml:5:10: warning: no stage uses stream \"b\"\n  5 | [streams.b]\n    |          ^\n",
-            "jobs/job.toml:15:1: warning: nothing is sent to `dead-letters`\n  \
-             15 | dead-letters = \"shown\"\n     | ^^^^^^^^^^^^\n  \
-             help: set on-rejected or on-fault to \"dead-letter\", or leave them out\n",
         ]
     );
 }

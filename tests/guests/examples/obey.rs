@@ -56,6 +56,7 @@ impl Obey {
             }
             // A value of the configuration, where it does not belong.
             "config-say" => eprintln!("the value is {}", cx.config(argument)?.unwrap_or_default()),
+            "config-count" => cx.count(cx.config(argument)?.unwrap_or_default().as_str(), 1),
             "config-panic" => panic!("the value is {}", cx.config(argument)?.unwrap_or_default()),
             "config-reject" => {
                 let value = cx.config(argument)?.unwrap_or_default();

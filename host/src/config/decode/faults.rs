@@ -95,14 +95,8 @@ fn dead_letters<'a>(
 ) -> Option<StreamRef<'a>> {
     let wanted = &policies.wanted;
     match table.entry("dead-letters") {
-        Some(entry) => {
-            if wanted.iter().all(|(_, wanted)| *wanted == Some(false)) {
-                let problem = Problem::new("nothing is sent to `dead-letters`");
-                let help = "set on-rejected or on-fault to \"dead-letter\", or leave them out";
-                table.cx.warn(&entry.key_span, problem.help(help));
-            }
-            ports::stream_ref(&entry, declared)
-        }
+        // What somebody skips goes there, whatever is set.
+        Some(entry) => ports::stream_ref(&entry, declared),
         None => {
             if let Some((key, _)) = wanted.iter().find(|(_, wanted)| *wanted == Some(true)) {
                 let problem = Problem::new(format!("`{key}` names no stream for dead letters"));
