@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use wasm_host::model::shown;
 
-use crate::harness::{Job, guest, in_repository, wait_until};
+use crate::harness::{Job, Running, guest, in_repository, wait_until};
 use crate::jobs::one_partition;
 
 const JOB: &str = r#"
@@ -152,11 +152,7 @@ fn components_are_not_nested_without_bound() {
 
 #[test]
 fn a_compilation_that_somebody_else_ends_is_no_fault_of_the_component() {
-    let mut job = Job::new(JOB);
-    let cache = job.path("cache");
-    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
-    job.write("component.wasm", &large_function(6_000_000));
-    let process = job.start_with(&["run"]);
+    let (_job, process) = compiles_for_long();
     let mut child = None;
     wait_until("it compiles", || {
         child = compiling(process.pid());
@@ -171,6 +167,16 @@ fn a_compilation_that_somebody_else_ends_is_no_fault_of_the_component() {
         .says("the process that compiles it ended with signal: 9");
 }
 
+/// A job that has just started, and compiles for a while.
+fn compiles_for_long() -> (Job, Running) {
+    let mut job = Job::new(JOB);
+    let cache = job.path("cache");
+    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
+    job.write("component.wasm", &large_function(6_000_000));
+    let process = job.start_with(&["run"]);
+    (job, process)
+}
+
 /// The process that compiles for this one.
 fn compiling(parent: i32) -> Option<String> {
     let children = format!("/proc/{parent}/task/{parent}/children");
@@ -180,11 +186,7 @@ fn compiling(parent: i32) -> Option<String> {
 
 #[test]
 fn a_job_that_ends_while_it_compiles_leaves_no_process_behind() {
-    let mut job = Job::new(JOB);
-    let cache = job.path("cache");
-    job.env("XDG_CACHE_HOME", cache.to_str().expect("UTF-8"));
-    job.write("component.wasm", &large_function(6_000_000));
-    let process = job.start_with(&["run"]);
+    let (_job, process) = compiles_for_long();
     let (mut child, mut nice) = (None, String::new());
     wait_until("it compiles at a low priority", || {
         child = compiling(process.pid());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{Done, Job, KILLED, Running, wait_until};
@@ -75,15 +75,11 @@ impl Cramped {
 
     /// Runs a job in it.
     fn run(&self, job: &Job) -> Done {
-        let host = job.command(&["run", "--until-idle"]);
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
         let mut shell = Command::new("sh");
-        shell.args(["-c", &script, "sh"]).arg(host.get_program());
-        shell.args(host.get_args()).stdin(Stdio::null());
-        for (name, value) in host.get_envs() {
-            shell.env(name, value.unwrap_or_default());
-        }
-        Done::of(&shell.output().expect("a shell"))
+        shell.args(["-c", &script, "sh"]);
+        let ran = job.command_under(shell, &["run", "--until-idle"]).output();
+        Done::of(&ran.expect("a shell"))
     }
 }
 

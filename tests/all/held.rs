@@ -443,14 +443,11 @@ fn commands_wait_for_one_that_skips() {
     let job = obeying("");
     fed(&job, &["a", "panic x", "c"]);
     job.call(&["run", "--until-idle"]).expect(3);
-    let command = job.command(&["task", "skip", "count/0"]);
     let mut slow = Command::new("strace");
     slow.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
     slow.args(["-e", "inject=fdatasync:delay_enter=300000"]);
-    slow.arg(command.get_program()).args(command.get_args());
-    let set = |(name, value): (_, Option<_>)| Some((name, value?));
-    slow.envs(command.get_envs().filter_map(set));
-    let mut skipping = slow
+    let mut skipping = job
+        .command_under(slow, &["task", "skip", "count/0"])
         .spawn()
         .expect("strace: scripts/setup --tests installs it");
     let mut asked = 0;

@@ -9,15 +9,11 @@ use crate::jobs::one_partition;
 /// A command on a machine with this policy: its `/etc` is a folder of the job, in a mount namespace of its own.
 fn on_machine(job: &Job, policy: &str, arguments: &[&str]) -> Done {
     job.write("etc/wasm-host/policy.toml", policy.as_bytes());
-    let command = job.command(arguments);
     let mut apart = Command::new("unshare");
     apart.args(["--mount", "--map-root-user", "sh", "-c"]);
     apart.arg("mount --bind \"$0\" /etc && exec \"$@\"");
-    apart.arg(job.path("etc")).arg(command.get_program());
-    apart.args(command.get_args());
-    let set = |(name, value): (_, Option<_>)| Some((name, value?));
-    apart.envs(command.get_envs().filter_map(set));
-    let output = apart.stdin(Stdio::null()).output();
+    apart.arg(job.path("etc"));
+    let output = job.command_under(apart, arguments).output();
     Done::of(&output.expect("unshare can be started"))
 }
 

@@ -191,6 +191,16 @@ impl Job {
         command
     }
 
+    /// The same, run by a command that executes what follows its own arguments.
+    pub fn command_under(&self, mut outer: Command, arguments: &[&str]) -> Command {
+        let command = self.command(arguments);
+        outer.arg(command.get_program()).args(command.get_args());
+        let set = |(name, value): (_, Option<_>)| Some((name, value?));
+        outer.envs(command.get_envs().filter_map(set));
+        outer.stdin(Stdio::null());
+        outer
+    }
+
     /// Runs a command to its end.
     pub fn call(&self, arguments: &[&str]) -> Done {
         Done::of(
@@ -204,7 +214,6 @@ impl Job {
     /// Runs the job under `strace`, which kills it with SIGKILL as it enters the `at`-th call of this name to one of these
     /// files.
     pub fn killed_in(&self, call: &str, at: u64, files: &[PathBuf], arguments: &[&str]) {
-        let command = self.command(arguments);
         let trace = self.path("trace");
         let mut traced = Command::new("strace");
         traced
@@ -215,11 +224,8 @@ impl Job {
         for file in files {
             traced.arg("-P").arg(file);
         }
-        traced.arg(command.get_program()).args(command.get_args());
-        let set = |(name, value): (_, Option<_>)| Some((name, value?));
-        traced.envs(command.get_envs().filter_map(set));
-        let output = traced
-            .stdin(Stdio::null())
+        let output = self
+            .command_under(traced, arguments)
             .output()
             .expect("strace: scripts/setup --tests installs it");
         let done = Done::of(&output);
@@ -300,17 +306,11 @@ impl Job {
 
     /// Starts the job with a limit of open files.
     pub fn limited(&self, files: u32) -> Running {
-        let command = self.command(&["run"]);
         let mut limited = Command::new("sh");
         limited
             .args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh"])
-            .arg(files.to_string())
-            .arg(command.get_program())
-            .args(command.get_args())
-            .stdin(Stdio::null());
-        let set = |(name, value): (_, Option<_>)| Some((name, value?));
-        limited.envs(command.get_envs().filter_map(set));
-        self.spawn(limited)
+            .arg(files.to_string());
+        self.spawn(self.command_under(limited, &["run"]))
     }
 
     fn spawn(&self, mut command: Command) -> Running {
