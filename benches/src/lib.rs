@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use wasm_host::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
+use wasm_host::checkpoint::decide::Wanted;
 use wasm_host::checkpoint::directory::{self, DirectoryOptions};
 use wasm_host::checkpoint::logs::{LogStream, Retention};
 use wasm_host::checkpoint::{Committer, CommitterOptions};
@@ -51,6 +52,8 @@ impl Bench {
         let stage = StageShape {
             partitions: tasks,
             component: "bench".into(),
+            file: None,
+            wanted: Wanted::Recorded,
             stores: ["counts".to_owned()].into(),
         };
         let stream = StreamShape {
@@ -170,6 +173,7 @@ impl Commits {
                     trigger: "interval",
                     began: Instant::now(),
                     time: 0,
+                    records: Vec::new(),
                     tasks,
                 };
                 let committed = committer

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Epoch, Messages, PartitionId, Staged, StreamId, TaskId, TimestampMs};
-use crate::records::TaskRecord;
+use crate::records::{Encoded, TaskRecord};
 use crate::state::SealedState;
 
 /// An epoch that all of its tasks have sealed.
@@ -20,6 +20,8 @@ pub struct SealedEpoch {
     pub time: TimestampMs,
     /// Its tasks.
     pub tasks: Vec<SealedTask>,
+    /// Other records that are written with it.
+    pub records: Vec<Encoded>,
 }
 
 impl SealedEpoch {

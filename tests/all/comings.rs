@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use wasm_host::checkpoint::Holder;
-use wasm_host::checkpoint::decide::CadenceOptions;
+use wasm_host::checkpoint::decide::{CadenceOptions, Wanted};
 use wasm_host::checkpoint::logs::Retention;
 use wasm_host::coordinator::machine::Ending;
 use wasm_host::coordinator::{
@@ -65,6 +65,8 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         stages: vec![StageOptions {
             name: "count".into(),
             component: component.expect("a component"),
+            file: None,
+            wanted: Wanted::Recorded,
             partitions: PARTITIONS,
             inputs: vec![InputOptions {
                 port: "in".into(),
@@ -84,6 +86,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         drops: Default::default(),
         until_idle: false,
         skips: None,
+        loader: None,
         last_resort: Arc::new(|_| {}),
         disk: Disk::default(),
         clock: Arc::new(SystemClock),

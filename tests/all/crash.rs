@@ -227,7 +227,7 @@ fn with_another_component() -> Aborted {
         let db = Db::open_read_only(&folder.join("db"), &DbOptions::default());
         let db = db.expect("the database opens");
         let stage = records::get::<StageRecord>(&db, &"count".to_owned()).expect("a record");
-        stage.expect("the stage is recorded").component
+        stage.expect("the stage is recorded").code.component
     };
     for steps in [
         [

@@ -48,6 +48,7 @@ mod secrets;
 mod segments;
 mod state_model;
 mod stores;
+mod swaps;
 mod syncs;
 mod tidy;
 mod unread;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::swaps::{self, StageCode, Swap};
 use crate::coordinator::{self, Catalog, Doing, View};
 use crate::model::{Position, StreamId};
-use crate::records::{self, CheckpointRecord, StageRecord, StreamRecord, TaskRecord};
+use crate::records::{self, CheckpointRecord, StageRecord, StreamRecord, SwapRecord, TaskRecord};
 use crate::state::StateError;
 
 /// A job at a moment.
@@ -42,10 +43,14 @@ pub struct Status {
     pub instances: u64,
     /// When the process was started, milliseconds since the Unix epoch.
     pub started: Option<i64>,
+    /// The stages.
+    pub stages: Vec<StageCode>,
     /// The tasks.
     pub tasks: Vec<Task>,
     /// Why tasks stopped.
     pub failures: Vec<String>,
+    /// The last swaps, the oldest first, 100 at most.
+    pub swaps: Vec<Swap>,
 }
 
 /// A task at a moment.
@@ -282,10 +287,19 @@ impl From<&coordinator::Status> for Status {
             cache_bytes_max: status.cache.1,
             instances: status.instances,
             started: Some(status.started),
+            stages: swaps::stages(
+                status.stages.iter().map(|(name, record)| (name, record)),
+                &status.swaps,
+            ),
+            swaps: swaps_of(&status.swaps),
             tasks: status.tasks.iter().map(Task::from).collect(),
             failures: status.failures.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+fn swaps_of(swaps: &[(u64, SwapRecord)]) -> Vec<Swap> {
+    swaps.iter().map(|(id, swap)| Swap::of(*id, swap)).collect()
 }
 
 impl From<&coordinator::TaskStatus> for Task {
@@ -368,7 +382,7 @@ fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> 
         component: catalog
             .stages
             .get(stage)
-            .map(|stage| stage.component.clone())
+            .map(|stage| stage.code.component.clone())
             .unwrap_or_default(),
         processed: task.record.processed,
         rejected: task.record.rejected,
@@ -399,6 +413,7 @@ fn stopped_task(task: coordinator::TaskView, catalog: &Catalog, view: &View) -> 
 /// The database cannot be read.
 pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
     let catalog = view.catalog()?;
+    let swaps = view.swaps()?;
     let tasks = view.tasks()?.into_iter();
     let tasks = tasks.map(|task| stopped_task(task, &catalog, view));
     let tasks = tasks.collect();
@@ -417,6 +432,8 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         cache_bytes_max: 0,
         instances: 0,
         started: None,
+        stages: swaps::stages(&catalog.stages, &swaps),
+        swaps: swaps_of(&swaps),
         tasks,
         failures: Vec::new(),
     })

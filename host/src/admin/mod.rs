@@ -13,6 +13,7 @@
 //! | `POST /checkpoints` | takes one and waits; socket only |
 //! | `POST /tasks/{stage}/{partition}/resume`, `…/skip` | lets a held task go on; `past`; socket only |
 //! | `POST /dead-letters/groups`, `…/list`, `…/show`, `…/replay`, `…/replay-lines`, `…/drop` | [`letters`]; socket only |
+//! | `POST /stages/{stage}/swaps`, `GET` the same, `GET /swaps/{id}` | [`swaps`]; socket only |
 //! | `POST /logs/{stream}` | appends messages, one JSON object a line, all or nothing; socket only |
 //!
 //! An answer 503 says that the job has ended and that nothing was done: the same can be asked of the stopped job.
@@ -21,6 +22,7 @@
 
 pub mod json;
 pub mod letters;
+pub mod swaps;
 
 mod metrics;
 mod refused;

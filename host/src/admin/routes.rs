@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::refused::Refused;
-use super::{BATCH_BYTES, LINE_BYTES, json, letters, metrics};
+use super::{BATCH_BYTES, LINE_BYTES, json, letters, metrics, swaps};
 use crate::connectors::{JsonMessage, MessageName, write_lines};
 use crate::coordinator::{Deleted, Handle, JobEnded, LogError, Produce, ProduceError, Resume};
 use crate::model::{Messages, PartitionId, TimestampMs, shown};
@@ -41,6 +41,7 @@ pub(super) fn all(handle: Handle) -> Router {
         .route("/logs/{stream}/offset", get(offset_at))
         .merge(letters::routes())
         .layer(axum::extract::DefaultBodyLimit::max(PRODUCE_BYTES))
+        .merge(swaps::routes())
         .with_state(handle.clone());
     read_only(handle).merge(more)
 }

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::OpenError;
+use super::decide::{Chosen, Wanted, choose_code};
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
-use crate::records::{self, Encoded, LogRecord, StageRecord, StreamRecord, TaskRecord};
+use crate::records::{self, Code, Encoded, LogRecord, StageRecord, StreamRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError, WriteSet};
 
@@ -28,14 +29,18 @@ pub struct JobShape {
 pub struct StageShape {
     /// Its number of tasks.
     pub partitions: u32,
-    /// The component's SHA-256, hexadecimal.
+    /// The SHA-256 of the component that is to run, hexadecimal.
     pub component: String,
+    /// That of the component in the job's file, if it was looked at.
+    pub file: Option<String>,
+    /// Why that component is to run.
+    pub wanted: Wanted,
     /// Its stores.
     pub stores: BTreeSet<String>,
 }
 
 /// A stream as declared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamShape {
     /// Its number of partitions.
     pub partitions: u32,
@@ -194,12 +199,8 @@ impl Catalog {
                 Some(record) => record.clone(),
                 None => {
                     next_stage += 1;
-                    StageRecord {
-                        id: StageId(next_stage - 1),
-                        partitions: declared.partitions,
-                        component: declared.component.clone(),
-                        stores: BTreeMap::new(),
-                    }
+                    let id = StageId(next_stage - 1);
+                    StageRecord::new(id, declared.partitions, &declared.component)
                 }
             };
             if record.partitions != declared.partitions {
@@ -211,16 +212,13 @@ impl Catalog {
                 ));
             }
             self.resolve_stores(name, &mut record, declared, drops, differences);
-            if known.stages.get(name) != Some(&record) {
-                self.changes.push(Change::Put(Encoded::new(name, &record)));
+            let recorded = known.stages.get(name);
+            if !is_to_run(recorded, declared) {
+                differences.push(format!(
+                    "stage {name:?} has another component in the state than a moment ago: another process has run the job; run once more"
+                ));
             }
-            if record.component != declared.component {
-                // Not before a checkpoint contains what the new component did: until then the old one is what a return goes to.
-                self.components_changed
-                    .push((name.clone(), record.component.clone()));
-                record.component.clone_from(&declared.component);
-                self.with_checkpoint.push(Encoded::new(name, &record));
-            }
+            self.resolve_code(name, recorded, &mut record, declared);
             self.stages.insert(name.clone(), record);
         }
         for (name, record) in known
@@ -249,6 +247,34 @@ impl Catalog {
         }
     }
 
+    fn resolve_code(
+        &mut self,
+        name: &String,
+        recorded: Option<&StageRecord>,
+        record: &mut StageRecord,
+        declared: &StageShape,
+    ) {
+        let file = declared.file.as_ref();
+        let is_same = record.code.component == declared.component;
+        if let Some(file) = file.filter(|_| is_same) {
+            record.file.clone_from(file);
+        }
+        if recorded != Some(record) {
+            self.changes.push(Change::Put(Encoded::new(name, record)));
+        }
+        if !is_same {
+            // Not before a checkpoint contains what the new component did: until then the old one is what a return goes to.
+            self.components_changed
+                .push((name.clone(), record.code.component.clone()));
+            record.take_code(Code {
+                component: declared.component.clone(),
+                label: String::new(),
+            });
+            record.file.clone_from(file.unwrap_or(&declared.component));
+            self.with_checkpoint.push(Encoded::new(name, record));
+        }
+    }
+
     fn resolve_stores(
         &mut self,
         stage: &str,
@@ -257,17 +283,8 @@ impl Catalog {
         drops: &Drops,
         differences: &mut Vec<String>,
     ) {
-        let mut next = record
-            .stores
-            .values()
-            .map(|store| store.0 + 1)
-            .max()
-            .unwrap_or(0);
         for store in &declared.stores {
-            record.stores.entry(store.clone()).or_insert_with(|| {
-                next += 1;
-                StoreId(next - 1)
-            });
+            record.add_store(store);
         }
         let gone: Vec<String> = record
             .stores
@@ -358,6 +375,15 @@ impl Catalog {
                 }
             }
         }
+    }
+}
+
+/// Whether the component that is to run is the one that follows from what is recorded.
+fn is_to_run(recorded: Option<&StageRecord>, declared: &StageShape) -> bool {
+    let file = declared.file.as_deref().unwrap_or_default();
+    match (choose_code(recorded, file, declared.wanted), recorded) {
+        (Chosen::Recorded(_), Some(recorded)) => recorded.code.component == declared.component,
+        _ => declared.file.is_none() || file == declared.component,
     }
 }
 

@@ -338,9 +338,9 @@ impl Committer {
         let mut record = then.record;
         record.duration_us = micros(sealed.began.elapsed());
         self.with_checkpoint = vec![Encoded::new(&sealed.epoch, &record)];
-        if sealed.has_work() {
-            self.components.clear();
-        }
+        let replaces = |old: &Encoded| sealed.records.iter().any(|new| new.replaces(old));
+        self.components
+            .retain(|old| !sealed.has_work() && !replaces(old));
         // From here on the tasks alone hold what they wrote.
         let states = sealed.tasks.iter_mut().filter_map(|task| task.state.take());
         for (state, removed) in states.zip(&then.removed) {

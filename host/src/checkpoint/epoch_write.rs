@@ -113,6 +113,10 @@ pub(super) fn build<'a>(
     for record in parts.with_checkpoint.iter().chain(components) {
         record.write_into(&mut writes);
     }
+    // What is newer comes last.
+    for record in &sealed.records {
+        record.write_into(&mut writes);
+    }
     if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
         records::delete::<CheckpointRecord>(&mut writes, &Epoch(old));
     }

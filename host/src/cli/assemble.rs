@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Failure, exit};
 use crate::checkpoint::catalog::Drops;
-use crate::checkpoint::decide::CadenceOptions;
+use crate::checkpoint::decide::{CadenceOptions, Wanted};
 use crate::checkpoint::logs::Retention;
 use crate::config::{self, Job, Setting};
 use crate::connectors::file::{
@@ -25,8 +25,9 @@ use crate::coordinator::{
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{
-    CodeCache, CompileLimits, Compiler, Component, ComponentOptions, DirectoryGrant, Instance,
-    Limits, LogRate, Recycle, Runtime, RuntimeOptions, Secrets,
+    CodeCache, CompileLimits, Compiler, Component, ComponentError, ComponentOptions,
+    DirectoryGrant, Instance, Limits, LogRate, Recycle, Runtime, RuntimeOptions, Secrets,
+    read_component, sha256,
 };
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability, StoreKind};
@@ -39,12 +40,23 @@ const BLOCKS_LEAST: usize = 32 << 20;
 /// Files that the host itself may have open: half of them RocksDB's.
 const OWN_FILES: usize = 768;
 
-/// The component that a stage runs instead of the one that the job file names: that of its last checkpoint.
-pub(super) struct Pinned {
+/// Which code each stage runs.
+#[derive(Default)]
+pub(super) struct Codes {
+    /// What the operator wants.
+    pub(super) wanted: Wanted,
+    /// The stages that run another component than the job's file.
+    pub(super) recorded: BTreeMap<String, Recorded>,
+}
+
+/// The component that a stage runs instead of the one that the job file names.
+pub(super) struct Recorded {
     /// Where it is kept.
     pub(super) path: PathBuf,
     /// What it must be.
     pub(super) sha256: String,
+    /// What the job's file is, if it was looked at.
+    pub(super) file: Option<String>,
 }
 
 /// The engine for a job, or for looking at a component (`None`).
@@ -72,15 +84,19 @@ pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
     .map_err(|why| Failure::new(exit::HOST, format!("set up wasmtime: {why}")))
 }
 
+/// The folders that an instance has open, at most.
+pub(super) fn most_folders(job: &Job) -> usize {
+    let stages = job.stages.iter();
+    let grants = stages.map(|stage| stage.capabilities.directories.len());
+    grants.max().unwrap_or(0)
+}
+
 /// As many instances as may live at a time. Each has the folders open that it was granted.
 fn instances_max(job: &Job) -> u32 {
-    let grants = job
-        .stages
-        .iter()
-        .map(|stage| stage.capabilities.directories.len());
-    let Some(grants) = grants.max().filter(|grants| *grants > 0) else {
+    let grants = most_folders(job);
+    if grants == 0 {
         return INSTANCES;
-    };
+    }
     let files = files_max();
     let left = files.saturating_sub(OWN_FILES).max(files / 4);
     u32::try_from(left / 2 / grants)
@@ -104,12 +120,12 @@ fn files_max() -> usize {
     current.map_or(1 << 20, size)
 }
 
-/// Everything that the coordinator needs. `pinned`: for a stage, another file than the job names.
+/// Everything that the coordinator needs.
 pub(super) fn job(
     job: &Job,
     runtime: &Runtime,
     disk: &Disk,
-    pinned: &BTreeMap<String, Pinned>,
+    codes: &Codes,
 ) -> Result<JobOptions, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut streams = BTreeMap::new();
@@ -127,7 +143,7 @@ pub(super) fn job(
     let stages = job
         .stages
         .iter()
-        .map(|declared| stage(declared, runtime, pinned.get(&declared.name)))
+        .map(|declared| stage(declared, runtime, codes))
         .collect::<Result<_, _>>()?;
     Ok(JobOptions {
         name: job.general.name.clone(),
@@ -159,6 +175,7 @@ pub(super) fn job(
         drops: Drops::default(),
         until_idle: false,
         skips: None,
+        loader: None,
         last_resort: Arc::new(exit::leave_after),
         disk: disk.clone(),
         clock,
@@ -193,8 +210,21 @@ pub(super) fn check_components(options: &JobOptions) -> Result<(), Failure> {
 fn component(
     declared: &config::Stage,
     runtime: &Runtime,
-    pinned: Option<&Pinned>,
+    recorded: Option<&Recorded>,
 ) -> Result<Arc<Component>, Failure> {
+    let options = ComponentOptions {
+        sha256: match recorded {
+            Some(recorded) => Some(recorded.sha256.clone()),
+            None => demanded(declared),
+        },
+        ..component_options(declared)
+    };
+    let path = recorded.map_or(&**declared.component, |recorded| &recorded.path);
+    Component::load(runtime, path, options).map_err(|error| of_stage(declared, error))
+}
+
+/// What the instances of a stage may use.
+pub(super) fn component_options(declared: &config::Stage) -> ComponentOptions {
     let directories = declared
         .capabilities
         .directories
@@ -213,36 +243,46 @@ fn component(
     let environment = names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)));
     let remotes = declared.capabilities.network.iter();
     let network = remotes.map(|remote| (remote.host.clone(), remote.port));
-    let demanded = declared
-        .sha256
-        .as_ref()
-        .map(|sha256| sha256.0.iter().map(|byte| format!("{byte:02x}")).collect());
     let environment: Vec<(String, String)> = environment.collect();
     let variables = environment.iter();
     let variables = variables.map(|(name, value)| (value.as_str(), format!("${{{name}}}")));
     let settings = declared.config.values().flat_map(Setting::secrets);
     let settings = settings.map(|(value, reference)| (value, reference.to_owned()));
-    let options = ComponentOptions {
+    ComponentOptions {
         secrets: Secrets::new(settings.chain(variables)),
-        sha256: pinned.map_or(demanded, |pinned| Some(pinned.sha256.clone())),
+        sha256: None,
         config: Arc::new(config.collect()),
         directories: directories.collect(),
         environment,
         store_time: *declared.capabilities.clocks == config::Clocks::StoreTime,
         network: network.collect(),
         limits: limits_of(&declared.limits),
-    };
-    let path = pinned.map_or(&**declared.component, |pinned| &pinned.path);
-    Component::load(runtime, path, options).map_err(|error| {
-        let failure = Failure::from(error);
-        Failure::new(
-            failure.code,
-            format!("stage {:?}: {}", declared.name, failure.text),
-        )
-    })
+    }
 }
 
-fn limits_of(declared: &config::Limits) -> Limits {
+/// The SHA-256 that the job file demands of a stage's component.
+pub(super) fn demanded(declared: &config::Stage) -> Option<String> {
+    let sha256 = declared.sha256.as_ref()?;
+    Some(sha256.0.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The SHA-256 of the component in the job's file, which is the one that the job file demands.
+pub(super) fn sha256_of_file(declared: &config::Stage) -> Result<String, Failure> {
+    let (path, limits) = (&**declared.component, limits_of(&declared.limits));
+    let bytes = read_component(path, &limits, demanded(declared).as_deref());
+    let bytes = bytes.map_err(|error| of_stage(declared, error))?;
+    Ok(sha256(&bytes))
+}
+
+fn of_stage(declared: &config::Stage, error: ComponentError) -> Failure {
+    let failure = Failure::from(error);
+    Failure::new(
+        failure.code,
+        format!("stage {:?}: {}", declared.name, failure.text),
+    )
+}
+
+pub(super) fn limits_of(declared: &config::Limits) -> Limits {
     Limits {
         memory_bytes: size(declared.memory.bytes()),
         table_elements: size(u64::from(declared.table_elements)),
@@ -279,8 +319,23 @@ fn limits_of(declared: &config::Limits) -> Limits {
 fn stage(
     declared: &config::Stage,
     runtime: &Runtime,
-    pinned: Option<&Pinned>,
+    codes: &Codes,
 ) -> Result<StageOptions, Failure> {
+    let recorded = codes.recorded.get(&declared.name);
+    let component = component(declared, runtime, recorded)?;
+    let file = match recorded {
+        Some(recorded) => recorded.file.clone(),
+        None => Some(component.sha256().to_owned()),
+    };
+    Ok(stage_options(declared, component, file, codes.wanted))
+}
+
+pub(super) fn stage_options(
+    declared: &config::Stage,
+    component: Arc<Component>,
+    file: Option<String>,
+    wanted: Wanted,
+) -> StageOptions {
     let store = |(name, store): (&String, &config::Store)| {
         let kind = match *store.kind {
             config::StoreKind::Rocksdb => StoreKind::RocksDb,
@@ -288,9 +343,11 @@ fn stage(
         };
         (name.clone(), kind)
     };
-    Ok(StageOptions {
+    StageOptions {
         name: declared.name.clone(),
-        component: component(declared, runtime, pinned)?,
+        file,
+        wanted,
+        component,
         partitions: declared.partitions,
         inputs: declared
             .inputs
@@ -320,7 +377,7 @@ fn stage(
         batch_bytes: size(declared.batch_bytes.bytes()),
         stores: declared.stores.iter().map(store).collect(),
         may_request_stop: declared.capabilities.request_stop,
-    })
+    }
 }
 
 fn rules(declared: &config::Stage) -> Rules {
@@ -360,7 +417,7 @@ fn rules(declared: &config::Stage) -> Rules {
 }
 
 /// One arm for each system.
-fn stream(
+pub(super) fn stream(
     name: &str,
     declared: &config::Stream,
     clock: &Arc<dyn Clock>,

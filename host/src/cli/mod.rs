@@ -8,6 +8,7 @@ mod dlq;
 mod exit;
 mod inspect;
 mod job;
+mod loader;
 mod log;
 mod new;
 mod output;
@@ -17,6 +18,7 @@ mod run;
 mod state;
 mod status;
 mod stderr;
+mod swap;
 mod task;
 mod validate;
 
@@ -84,6 +86,8 @@ enum Command {
     /// Tasks: list, let a held one go on, pass over the message that it is held at
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Replace the code of a stage while the job runs
+    Swap(swap::SwapArgs),
     /// Dead letters: list, show, process again, give up
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -156,6 +160,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::Inspect(args) => inspect::inspect(&cli.global, &args),
         Command::Status => status::status(&cli.global),
         Command::Task(command) => task::task(&cli.global, &command, &disk),
+        Command::Swap(args) => swap::swap(&cli.global, &args),
         Command::Dlq(command) => dlq::dlq(&cli.global, &command, &disk),
         Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
         Command::State(command) => state::state(&cli.global, &command),

@@ -1,7 +1,6 @@
 //! `run`.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -11,9 +10,11 @@ use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::loader::Loader;
 use super::{Failure, Global, access, assemble, display, exit, job, stderr};
 use crate::admin::{self, Serving, SocketPlace};
 use crate::checkpoint::Holder;
+use crate::checkpoint::decide::Wanted;
 use crate::config::{Job, Look};
 use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, Report};
@@ -29,9 +30,12 @@ pub(super) struct RunArgs {
     /// End when every input has been read to its end and a commit has published nothing new to them
     #[arg(long)]
     until_idle: bool,
-    /// Run the component of the last checkpoint instead of the file that the job names
+    /// Run the recorded component, which the last checkpoint was made by, whatever the job's file is
     #[arg(long)]
     pinned: bool,
+    /// Run the file that the job names, although a swap or a rollback has chosen another component since
+    #[arg(long, conflicts_with = "pinned")]
+    from_file: bool,
     /// Refuse to start where there is state already
     #[arg(long)]
     from_start: bool,
@@ -46,14 +50,24 @@ pub(super) struct RunArgs {
     drop_store: Vec<String>,
 }
 
+impl RunArgs {
+    fn wanted(&self) -> Wanted {
+        match (self.pinned, self.from_file) {
+            (true, _) => Wanted::Recorded,
+            (false, true) => Wanted::File,
+            (false, false) => Wanted::ByRule,
+        }
+    }
+}
+
 pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Failure> {
     stderr::start_queue();
     // Before wasmtime handles signals.
     crumbs::watch();
     // The recorded component is kept, whatever became of the file.
-    let look = match args.pinned {
-        true => Look::Folders,
-        false => Look::Components,
+    let look = match args.wanted() {
+        Wanted::Recorded => Look::Folders,
+        Wanted::ByRule | Wanted::File => Look::Components,
     };
     let path = args.path.as_ref().unwrap_or(&global.job);
     let job = job::load_looking(path, look, args.policy.as_deref())?;
@@ -72,12 +86,10 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     };
     control.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
-    let pinned = if args.pinned {
-        access::pinned(&job)?
-    } else {
-        BTreeMap::new()
-    };
-    let mut options = assemble::job(&job, &runtime, &disk, &pinned)?;
+    let codes = access::codes(&job, args.wanted())?;
+    let mut options = assemble::job(&job, &runtime, &disk, &codes)?;
+    let loader = Loader::new(&job, args.policy.as_deref(), &runtime, &disk);
+    options.loader = Some(Arc::new(loader));
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
     for store in &args.drop_store {

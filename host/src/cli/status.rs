@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::swap::sentence;
 use super::task::what_helps;
 use super::{Failure, Global, access, job, output};
 
@@ -39,6 +40,9 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     let failures = status.failures.iter().filter(is_said);
     for failure in status.waits_for.iter().chain(failures) {
         text += &format!("{failure}\n");
+    }
+    for swap in status.stages.iter().filter_map(|stage| stage.swap.as_ref()) {
+        text += &(sentence(swap) + "\n");
     }
     let runs = status.state != "stopped";
     for task in &status.tasks {

@@ -1,13 +1,14 @@
 //! `validate`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Global, assemble, exit, job, output};
+use super::assemble::Codes;
+use super::{Failure, Global, access, assemble, exit, job, output};
 use crate::checkpoint::OpenError;
-use crate::config::Look;
+use crate::checkpoint::decide::Wanted;
+use crate::config::{Job, Look};
 use crate::connectors::OpenAt;
 use crate::coordinator::{Coordinator, JobOptions};
 use crate::model::PartitionId;
@@ -27,7 +28,7 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
     let job = job::load_looking(path, Look::Components, args.policy.as_deref())?;
     let runtime = assemble::runtime(Some(&job))?;
     let disk = crate::disk::Disk::default();
-    let options = assemble::job(&job, &runtime, &disk, &BTreeMap::new())?;
+    let options = assemble::job(&job, &runtime, &disk, &codes(&job)?)?;
     assemble::check_components(&options)?;
     match Coordinator::check(&options) {
         Err(error @ OpenError::InUse { .. }) => {
@@ -52,6 +53,14 @@ pub(super) fn validate(global: &Global, args: &ValidateArgs) -> Result<(), Failu
         output::json(&job)
     } else {
         output::text(&job.render())
+    }
+}
+
+/// The code that a start would run; of a job that runs, the files that it names.
+fn codes(job: &Job) -> Result<Codes, Failure> {
+    match access::codes(job, Wanted::ByRule) {
+        Err(failure) if failure.moved => Ok(Codes::default()),
+        codes => codes,
     }
 }
 

@@ -9,6 +9,7 @@ use super::mail::{Mail, Request, TaskChange};
 use super::produce::{Produce, Produced};
 use super::resume::Resumed;
 use super::status::Status;
+use super::swap::{SwapRequest, Swaps};
 use super::view::View;
 use crate::model::Epoch;
 use crate::task::Resume;
@@ -18,6 +19,7 @@ use crate::task::Resume;
 pub struct Handle {
     pub(super) mail: Sender<Mail>,
     pub(super) letters: Letters,
+    pub(super) swaps: Swaps,
     pub(super) view: View,
 }
 
@@ -76,6 +78,19 @@ impl Handle {
         change: TaskChange,
     ) -> Result<Result<(), String>, JobEnded> {
         self.ask(|reply| Request::Change(task, change, reply)).await
+    }
+
+    /// The swaps of the job.
+    pub fn swaps(&self) -> &Swaps {
+        &self.swaps
+    }
+
+    /// Begins a swap. Returns its number; [`Handle::swaps`] says what becomes of it.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, why it does not begin.
+    pub async fn swap(&self, request: SwapRequest) -> Result<Result<u64, String>, JobEnded> {
+        self.ask(|reply| Request::Swap(request, reply)).await
     }
 
     /// The dead letters of the job.

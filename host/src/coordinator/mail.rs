@@ -7,6 +7,7 @@ use super::letters::LetterWrite;
 use super::produce::{Produce, Produced};
 use super::resume::Resumed;
 use super::status::Status;
+use super::swap::{Candidate, SwapRequest};
 use super::tasks::Made;
 use crate::model::Epoch;
 use crate::scheduler::{Notice, TaskIndex};
@@ -21,6 +22,8 @@ pub(super) enum Mail {
     Done(Done),
     /// A task was made, or could not be.
     Made(TaskIndex, Box<Result<Made, StateError>>),
+    /// The candidate of a swap was made, or refused.
+    Candidate(u64, Box<Result<Candidate, String>>),
     /// Stop in good order.
     Stop,
     /// After a drain began, no task runs any more.
@@ -38,6 +41,7 @@ pub(super) enum Request {
     Status(oneshot::Sender<Status>),
     Checkpoint(oneshot::Sender<Epoch>),
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
+    Swap(SwapRequest, oneshot::Sender<Result<u64, String>>),
     Letters(LetterWrite, oneshot::Sender<u64>),
     Resume(String, Resume, oneshot::Sender<Result<Resumed, String>>),
     Change(String, TaskChange, oneshot::Sender<Result<(), String>>),

@@ -13,13 +13,15 @@ mod mail;
 mod open;
 mod options;
 mod produce;
+mod requests;
 mod resume;
 mod status;
 mod stuck;
+mod swap;
 mod tasks;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub use crate::checkpoint::catalog::Catalog;
+pub use crate::records::{StageRecord, SwapState};
 pub use crate::task::{Doing, Resume};
 pub use handle::{Handle, JobEnded};
 pub use letters::{
@@ -36,26 +39,29 @@ pub use letters::{
 };
 pub use mail::TaskChange;
 pub use options::{
-    InputOptions, JobOptions, LastResort, Reads, StageOptions, StreamOptions, Writes,
+    InputOptions, JobOptions, LastResort, LoadedStage, Reads, StageLoader, StageOptions,
+    StreamOptions, Writes,
 };
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use resume::Resumed;
 pub use status::{InputStatus, Status, TaskStatus};
+pub use swap::{SwapRequest, Swaps};
 pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 
 use crate::checkpoint::decide::Trigger;
+use crate::checkpoint::directory::CodeFolder;
 use crate::checkpoint::logs::Logs;
 use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
-use crate::records::StreamRecord;
+use crate::records::Encoded;
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
-use crate::task::{Cause, TaskFailure};
+use crate::task::{Cause, TaskFailure, WhenHeld};
 use commit::{CommitThread, Done, Work};
-use machine::{Command, Content, Ending, Event, Machine, Phase, Wish};
-use mail::{Mail, Request};
-use produce::PendingAppend;
+use machine::{Command, Content, Ending, Event, Machine, Phase};
+use mail::Mail;
 use status::Figures;
+use swap::UnderWay;
 use tasks::{Made, TaskEntry, TaskFactory};
 
 /// How a job ended.
@@ -90,6 +96,8 @@ struct Barrier {
     /// The same, on the wall clock.
     time: i64,
     sealed: Vec<SealedTask>,
+    /// Other records of the epoch.
+    records: Vec<Encoded>,
     /// Later than this it is late, which is logged.
     late_at: Instant,
 }
@@ -131,6 +139,12 @@ pub struct Coordinator {
     tasks: Vec<TaskEntry>,
     /// Tasks that were made and have not taken their places.
     made: BTreeMap<TaskIndex, Made>,
+    loader: Option<Arc<dyn StageLoader>>,
+    /// Where components are kept.
+    code: CodeFolder,
+    swaps: Swaps,
+    /// The swap that is not over.
+    swap: Option<UnderWay>,
     streams: BTreeMap<String, StreamEntry>,
     logs: Arc<Logs>,
     letters: Letters,
@@ -180,6 +194,7 @@ impl Coordinator {
         Handle {
             mail: self.sender.clone(),
             letters: self.letters.clone(),
+            swaps: self.swaps.clone(),
             view: View::of_running(Arc::clone(&self.figures.db), Arc::clone(&self.logs)),
         }
     }
@@ -222,6 +237,11 @@ impl Coordinator {
             Mail::Notice(notice) => self.event_of_notice(notice),
             Mail::Done(done) => self.event_of_done(done),
             Mail::Made(task, made) => match *made {
+                // Other code has taken over meanwhile.
+                Ok(made) if self.is_outdated(&made) => {
+                    self.make(task);
+                    Event::Tick
+                }
                 Ok(made) => {
                     self.made.insert(task, made);
                     Event::Made(task)
@@ -231,6 +251,7 @@ impl Coordinator {
                     self.note_failure(task, cause)
                 }
             },
+            Mail::Candidate(id, made) => self.event_of_candidate(id, *made),
             Mail::Stop => Event::Stop,
             Mail::Quiet => Event::Quiet,
             Mail::CaughtUp if !self.is_read() => Event::Tick,
@@ -240,113 +261,6 @@ impl Coordinator {
             Mail::Idle if self.machine.is_changed() => Event::Wanted(Trigger::EndOfInput),
             Mail::Idle => Event::Idle,
             Mail::Request(request) => self.event_of_request(request),
-        }
-    }
-
-    fn event_of_request(&mut self, request: Request) -> Event {
-        match request {
-            Request::Status(reply) => {
-                let _ = reply.send(self.status());
-                Event::Tick
-            }
-            Request::Checkpoint(reply) => {
-                self.waiting.next_checkpoint.push(reply);
-                Event::Wanted(Trigger::Operator)
-            }
-            Request::Produce(stream, messages, reply) => {
-                self.produce(&stream, messages, reply);
-                Event::Tick
-            }
-            Request::Letters(write, reply) => {
-                self.commit.give(Work::Letters(write, reply));
-                Event::Tick
-            }
-            Request::Resume(name, how, reply) => self.resume(&name, how, reply),
-            Request::Change(name, change, reply) => {
-                let Some(place) = self.place_of(&name) else {
-                    let _ = reply.send(Err(no_task(&name)));
-                    return Event::Tick;
-                };
-                let (wish, goal) = match change {
-                    TaskChange::Suspend => (Wish::Suspend, Phase::Suspended),
-                    TaskChange::Retire => (Wish::Retire, Phase::Retired),
-                    TaskChange::Start => (Wish::Start, Phase::Running),
-                    TaskChange::Restart => (Wish::Restart(Instant::now()), Phase::Running),
-                };
-                let task = place;
-                if let Some(why) = self.refuses_change(task, change) {
-                    let _ = reply.send(Err(why));
-                    return Event::Tick;
-                }
-                let change = PendingChange { task, goal, reply };
-                self.waiting.changes.push(change);
-                Event::Wish(task, wish)
-            }
-        }
-    }
-
-    fn produce(&mut self, stream: &str, messages: Vec<Produce>, reply: oneshot::Sender<Produced>) {
-        let placed = match self.streams.get(stream) {
-            Some(StreamEntry {
-                id,
-                partitions,
-                writes: Some(Writes::Log(_)),
-            }) if !StreamRecord::is_hidden(stream) => {
-                place(messages, *partitions, &mut self.round_robin).map(|placed| (*id, placed))
-            }
-            Some(_) => Err(format!("stream {stream:?} is not a log stream")),
-            None => Err(format!("the job does not use a stream {stream:?}")),
-        };
-        match placed {
-            Ok((id, placed)) => {
-                let pending = PendingAppend::new(placed.places, reply);
-                self.commit
-                    .give(Work::Append(id, placed.by_partition, pending));
-            }
-            Err(why) => _ = reply.send(Err(ProduceError::Refused(why))),
-        }
-    }
-
-    fn place_of(&self, task: &str) -> Option<TaskIndex> {
-        let mut tasks = self.tasks.iter();
-        tasks.position(|entry| entry.name == task).map(TaskIndex)
-    }
-
-    /// Why a task cannot be changed.
-    fn refuses_change(&self, task: TaskIndex, change: TaskChange) -> Option<String> {
-        let entry = &self.tasks[task.0];
-        let once = entry.inputs.iter().find(|input| !input.rewindable);
-        match once {
-            _ if self.draining.is_some() => Some("the job is being stopped".into()),
-            Some(input) if change != TaskChange::Start => Some(format!(
-                "task {} reads stream {:?}, which cannot be read again",
-                entry.name, input.stream
-            )),
-            _ => None,
-        }
-    }
-
-    /// Answers those who wanted a change of a task that is not on its way any more.
-    fn answer_changes(&mut self) {
-        let (machine, tasks) = (&self.machine, &self.tasks);
-        let draining = self.draining.is_some();
-        for change in std::mem::take(&mut self.waiting.changes) {
-            let PendingChange { task, goal, .. } = change;
-            let phase = machine.phase(task);
-            let is_on_its_way = match phase {
-                Phase::Restoring | Phase::Stopping(_) | Phase::Leaving(_) => true,
-                Phase::BackingOff(_) => goal == Phase::Running,
-                _ => false,
-            };
-            if phase == goal {
-                let _ = change.reply.send(Ok(()));
-            } else if is_on_its_way && !draining {
-                self.waiting.changes.push(change);
-            } else {
-                let name = &tasks[task.0].name;
-                let why = format!("task {name} is {phase:?}, and stays so");
-                let _ = change.reply.send(Err(why));
-            }
         }
     }
 
@@ -396,9 +310,11 @@ impl Coordinator {
     fn note_failure(&mut self, task: TaskIndex, cause: Cause) -> Event {
         let entry = &self.tasks[task.0];
         // A guest that asks to stop means the job.
-        let waits = self.factory.waits(entry.spec) && !matches!(cause, Cause::Stop(_));
+        let stage = self.factory.stage(entry.spec.stage);
+        let waits = stage.options.rules.when_held == WhenHeld::Wait;
+        let waits = waits && !matches!(cause, Cause::Stop(_));
         self.failures.push(TaskFailure {
-            stage: self.factory.stage_of(entry.spec).to_owned(),
+            stage: stage.options.name.clone(),
             task: entry.name.clone(),
             stream: None,
             offsets: None,
@@ -418,6 +334,7 @@ impl Coordinator {
                     bytes = record.bytes, duration_us = record.duration_us, pause_us = record.pause_us, "checkpoint");
                 self.error = None;
                 self.figures.note_committed(epoch, *record);
+                self.note_cut_committed(epoch);
                 Event::Committed(epoch)
             }
             Done::Delivered(epoch, deliveries) => Event::Delivered(epoch, deliveries),
@@ -437,7 +354,9 @@ impl Coordinator {
     /// Executes a command. Returns the ending, if it is one.
     fn execute(&mut self, command: Command) -> Option<Ending> {
         match command {
-            Command::Seal(epoch, trigger, tasks) => self.set_barrier(epoch, trigger, tasks),
+            Command::Seal(epoch, trigger, tasks, cut) => {
+                self.set_barrier(epoch, trigger, tasks, cut);
+            }
             Command::Commit(epoch) => {
                 let Some(barrier) = self.barrier.take() else {
                     panic!("an epoch is committed without a barrier");
@@ -448,6 +367,7 @@ impl Coordinator {
                     began: barrier.began,
                     time: barrier.time,
                     tasks: barrier.sealed,
+                    records: barrier.records,
                 })));
             }
             Command::Release(tasks) => self.scheduler.release(tasks),
@@ -467,6 +387,7 @@ impl Coordinator {
             Command::Discard(task) => _ = self.made.remove(&task),
             Command::Drain => {
                 self.draining = Some(Instant::now());
+                self.give_up_swap();
                 self.tasks.iter().for_each(TaskEntry::stop_readers);
                 self.scheduler.drain();
             }
@@ -487,18 +408,33 @@ impl Coordinator {
         None
     }
 
-    fn set_barrier(&mut self, epoch: Epoch, trigger: Trigger, tasks: Vec<TaskIndex>) {
+    fn set_barrier(
+        &mut self,
+        epoch: Epoch,
+        trigger: Trigger,
+        tasks: Vec<TaskIndex>,
+        cut: Option<BTreeSet<TaskIndex>>,
+    ) {
         let now = Instant::now();
-        self.barrier = Some(Barrier {
+        let mut barrier = Barrier {
             trigger,
             began: now,
             time: self.clock.now_ms(),
             sealed: Vec::with_capacity(tasks.len()),
+            records: Vec::new(),
             late_at: now + self.timeouts.checkpoint,
-        });
+        };
         let waiting = &mut self.waiting;
         waiting.checkpoint.append(&mut waiting.next_checkpoint);
-        self.scheduler.seal(tasks, epoch);
+        let cut = cut.map(|cut| (cut, self.cut(epoch, &mut barrier)));
+        let code = cut.as_ref().map(|(cut, source)| (cut, source));
+        self.scheduler.seal(tasks, epoch, code);
+        self.barrier = Some(barrier);
+    }
+
+    /// Whether a task was made of code that does not run any more.
+    fn is_outdated(&self, made: &Made) -> bool {
+        !Arc::ptr_eq(&made.stage, &self.factory.stage(made.entry.spec.stage))
     }
 
     /// Makes a task on another thread, because its state may be large. Its former readers have ended by then.
@@ -559,8 +495,4 @@ impl Coordinator {
             processed,
         }
     }
-}
-
-fn no_task(name: &str) -> String {
-    format!("the job has no task {name:?}: `wasm-host task list` shows them")
 }

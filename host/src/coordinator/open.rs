@@ -13,12 +13,13 @@ use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
 use super::options::{JobOptions, Reads, StageOptions, Writes};
 use super::status::Figures;
+use super::swap::Swaps;
 use super::tasks::{Made, TaskEntry, TaskFactory};
 use super::view::View;
 use super::{Coordinator, StreamEntry, Timeouts, Waiting};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::check;
-use crate::checkpoint::directory::{self, DirectoryOptions};
+use crate::checkpoint::directory::{self, CodeFolder, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{Committer, CommitterOptions, Holder, OpenError};
@@ -26,37 +27,38 @@ use crate::connectors::log::start_of;
 use crate::crumbs::Crumbs;
 use crate::disk::DiskError;
 use crate::model::{PartitionId, Position, StartAt, TaskId};
-use crate::records::{self, OutboxRecord, TaskRecord};
+use crate::records::{self, OutboxRecord, StageRecord, SwapRecord, TaskRecord};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::state::{CleanCache, Db, StateError};
 
 pub(super) fn open(
-    options: JobOptions,
+    mut options: JobOptions,
     io: &tokio::runtime::Handle,
     holder: Option<&Holder>,
 ) -> Result<Coordinator, OpenError> {
-    let path = options.state_dir.clone();
     let (committer, catalog, db) = take_over(&options, holder)?;
-    let blocks = (options.db.block_cache_bytes as u64).min(options.cache_bytes / 4);
-    let cache = Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks));
-    let options = Arc::new(options);
+    let cache = cache(&options);
     let logs = committer.logs();
-    let crumbs = crumbs(&path)?;
-    let factory = TaskFactory::new(
+    let letters = letters(&options, &db, &logs);
+    let crumbs = crumbs(&options.state_dir)?;
+    let streams = streams(&options, &catalog);
+    // The code of a stage may become another.
+    let stages = std::mem::take(&mut options.stages);
+    let options = Arc::new(options);
+    let factory = Arc::new(TaskFactory::new(
         Arc::clone(&options),
+        stages,
         Arc::clone(&db),
         Arc::clone(&cache),
         catalog,
         Arc::clone(&logs),
         Arc::new(crumbs),
-    );
+    ));
     let made: Result<Vec<Made>, _> = factory.specs().map(|spec| factory.make(spec)).collect();
-    let made = made.map_err(|source| OpenError::State {
-        path: path.clone(),
-        source,
-    })?;
+    let made = made.map_err(unreadable(&options))?;
+    let swaps = records::list::<SwapRecord>(&db).map_err(unreadable(&options))?;
     let (sender, mail) = channel();
-    let scheduler = start_scheduler(&options, io, sender.clone());
+    let scheduler = start_scheduler(&options, interrupt(&factory), io, sender.clone());
     let machine = new_machine(&options, &committer, made.len());
     let figures = new_figures(&options, &committer, &factory, cache, db);
     let hurry = Arc::new(AtomicBool::new(false));
@@ -69,11 +71,15 @@ pub(super) fn open(
         io: io.clone(),
         scheduler,
         commit,
-        streams: streams(&options, factory.catalog()),
-        factory: Arc::new(factory),
+        streams,
+        factory,
         tasks,
         made: BTreeMap::new(),
-        letters: letters(&options, &figures, &logs),
+        loader: options.loader.clone(),
+        code: CodeFolder::of(&options.state_dir, &options.disk),
+        swaps: Swaps::new(swaps),
+        swap: None,
+        letters,
         logs,
         clock: Arc::clone(&options.clock),
         figures,
@@ -92,6 +98,20 @@ pub(super) fn open(
         hurry,
         round_robin: 0,
     })
+}
+
+/// State could not be read.
+fn unreadable(options: &JobOptions) -> impl Fn(StateError) -> OpenError + Copy + '_ {
+    |source| OpenError::State {
+        path: options.state_dir.clone(),
+        source,
+    }
+}
+
+/// What is kept at hand of committed values.
+fn cache(options: &JobOptions) -> Arc<CleanCache> {
+    let blocks = (options.db.block_cache_bytes as u64).min(options.cache_bytes / 4);
+    Arc::new(CleanCache::with_reserve(options.cache_bytes, blocks))
 }
 
 /// The crumbs of this process. A disk that is full or can only be read is no reason not to run.
@@ -145,9 +165,7 @@ fn take_over(
             "letters wait to be processed again, and the stage declares no `dead-letters` any more: they wait until it does"
         );
     }
-    for stage in &options.stages {
-        directory.keep_code(stage.component.sha256(), stage.component.bytes())?;
-    }
+    keep_code(options, &db, &catalog)?;
     let mut committer = open_committer(directory, options, &catalog)?;
     if let Some(holder) = holder {
         let announced = committer.lock_mut().announce(holder);
@@ -161,6 +179,22 @@ fn take_over(
             source: Box::new(source),
         })?;
     Ok((committer, catalog, db))
+}
+
+/// Keeps the components of the stages, and no more of the others than can be of use.
+fn keep_code(options: &JobOptions, db: &Db, catalog: &Catalog) -> Result<(), OpenError> {
+    let path = &options.state_dir;
+    let state = unreadable(options);
+    let swaps = records::list::<SwapRecord>(db).map_err(state)?;
+    let recorded = records::list::<StageRecord>(db).map_err(state)?;
+    let recorded = recorded.iter().map(|(_, stage)| stage);
+    let code = CodeFolder::of(path, &options.disk);
+    let stages = catalog.stages.values().chain(recorded);
+    code.tidy_up(&directory::needed(stages, &swaps));
+    for stage in &options.stages {
+        code.keep(stage.component.sha256(), stage.component.bytes())?;
+    }
+    Ok(())
 }
 
 fn new_figures(
@@ -197,13 +231,14 @@ fn new_machine(options: &JobOptions, committer: &Committer, tasks: usize) -> Mac
     Machine::new(machine, committer.epoch(), deliveries, Instant::now())
 }
 
-fn letters(options: &JobOptions, figures: &Figures, logs: &Arc<Logs>) -> Letters {
-    let view = View::of_running(Arc::clone(&figures.db), Arc::clone(logs));
+fn letters(options: &JobOptions, db: &Arc<Db>, logs: &Arc<Logs>) -> Letters {
+    let view = View::of_running(Arc::clone(db), Arc::clone(logs));
     Letters::new(view, options.name.clone(), options.letters())
 }
 
 fn start_scheduler(
     options: &JobOptions,
+    interrupt: Arc<dyn Fn() + Send + Sync>,
     io: &tokio::runtime::Handle,
     sender: Sender<Mail>,
 ) -> Scheduler {
@@ -211,7 +246,7 @@ fn start_scheduler(
         workers: options.workers,
         bytes_max: options.cadence.bytes_max,
         instances_max: options.instances_max,
-        interrupt: interrupt(options),
+        interrupt,
         io: io.clone(),
     };
     Scheduler::start(scheduler, move |notice| {
@@ -298,16 +333,11 @@ fn external_streams(options: &JobOptions, catalog: &Catalog) -> Vec<ExternalStre
 }
 
 /// What ends the running calls of every stage.
-fn interrupt(options: &JobOptions) -> Arc<dyn Fn() + Send + Sync> {
-    let components: Vec<_> = options
-        .stages
-        .iter()
-        .map(|stage| Arc::clone(&stage.component))
-        .collect();
+fn interrupt(factory: &Arc<TaskFactory>) -> Arc<dyn Fn() + Send + Sync> {
+    let factory = Arc::clone(factory);
     Arc::new(move || {
-        components
-            .iter()
-            .for_each(|component| component.interrupt())
+        let stages = factory.stages();
+        stages.for_each(|stage| stage.options.component.interrupt());
     })
 }
 
@@ -365,10 +395,7 @@ fn begins(
     catalog: &Catalog,
     logs: &Logs,
 ) -> Result<Vec<(TaskId, TaskRecord)>, OpenError> {
-    let state = |source| OpenError::State {
-        path: options.state_dir.clone(),
-        source,
-    };
+    let state = unreadable(options);
     let mut begins = Vec::new();
     for stage in &options.stages {
         let chosen = stage.inputs.iter().filter(|input| {

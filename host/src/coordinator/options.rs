@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::letters::StageLetters;
 use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
-use crate::checkpoint::decide::CadenceOptions;
+use crate::checkpoint::decide::{CadenceOptions, Wanted};
 use crate::checkpoint::logs::Retention;
 use crate::connectors::log::Unread;
 use crate::connectors::{Input, Output};
 use crate::disk::Disk;
 use crate::model::{Clock, StartAt};
-use crate::records::StreamRecord;
+use crate::records::{StreamRecord, SwapState};
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::Rules;
@@ -57,12 +57,36 @@ pub struct JobOptions {
     pub until_idle: bool,
     /// Only this task is there, by its name. It passes over the message that it is held at, and ends.
     pub skips: Option<String>,
+    /// Reads a stage again, for other code. `None`: its code stays.
+    pub loader: Option<Arc<dyn StageLoader>>,
     /// Called once when the job is asked to stop, or a task has failed, with the time that the end may take at most.
     pub last_resort: LastResort,
     /// Told of each durable step.
     pub disk: Disk,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Reads stages of a job that runs.
+pub trait StageLoader: Send + Sync {
+    /// A stage as the job declares it now, with this component, or with the one that the job names. `enter` is told what it does.
+    ///
+    /// # Errors
+    /// Why it cannot be used, as a sentence.
+    fn load(
+        &self,
+        stage: &str,
+        component: Option<Vec<u8>>,
+        enter: &dyn Fn(SwapState),
+    ) -> Result<LoadedStage, String>;
+}
+
+/// A stage as the job declares it now.
+pub struct LoadedStage {
+    /// The stage.
+    pub options: StageOptions,
+    /// The streams that it uses.
+    pub streams: BTreeMap<String, StreamShape>,
 }
 
 /// A stream.
@@ -92,6 +116,14 @@ impl StreamOptions {
             reads: Some(Reads::Log(unread)),
             writes: Some(Writes::Log(retention)),
             max_rate,
+        }
+    }
+
+    /// What the state directory must fit.
+    pub fn shape(&self) -> StreamShape {
+        StreamShape {
+            partitions: self.partitions,
+            system: self.system.clone(),
         }
     }
 
@@ -136,6 +168,10 @@ pub struct StageOptions {
     pub name: String,
     /// Its code.
     pub component: Arc<Component>,
+    /// The SHA-256 of the component in the job's file, if it was looked at.
+    pub file: Option<String>,
+    /// Why this code is to run.
+    pub wanted: Wanted,
     /// Its tasks.
     pub partitions: u32,
     /// Its inputs in order.
@@ -195,6 +231,8 @@ impl JobOptions {
             let shape = StageShape {
                 partitions: stage.partitions,
                 component: stage.component.sha256().to_owned(),
+                file: stage.file.clone(),
+                wanted: stage.wanted,
                 stores: {
                     let own = stage.stores.iter().map(|(name, _)| name);
                     own.chain(&stage.parked_store).cloned().collect()
@@ -202,13 +240,7 @@ impl JobOptions {
             };
             (stage.name.clone(), shape)
         };
-        let stream = |(name, stream): (&String, &StreamOptions)| {
-            let shape = StreamShape {
-                partitions: stream.partitions,
-                system: stream.system.clone(),
-            };
-            (name.clone(), shape)
-        };
+        let stream = |(name, stream): (&String, &StreamOptions)| (name.clone(), stream.shape());
         JobShape {
             stages: self.stages.iter().map(stage).collect(),
             streams: self.streams.iter().map(stream).collect(),

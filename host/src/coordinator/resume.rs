@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::Coordinator;
 use super::machine::{Event, Phase, Wish};
-use super::{Coordinator, no_task};
+use super::requests::no_task;
 use crate::model::Offset;
 use crate::scheduler::TaskIndex;
 use crate::task::Resume;

@@ -11,7 +11,7 @@ use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
 use crate::model::{Epoch, Offset, TimestampMs};
-use crate::records::{CheckpointRecord, FaultCounts, Held, StreamRecord};
+use crate::records::{CheckpointRecord, FaultCounts, Held, StageRecord, StreamRecord, SwapRecord};
 use crate::runtime::{FaultKind, MetricSnapshot, StageMetrics};
 use crate::state::{CleanCache, Db, Family};
 use crate::task::{Doing, TaskFailure};
@@ -45,6 +45,10 @@ pub struct Status {
     pub instances: u64,
     /// When the process started with the job.
     pub started: TimestampMs,
+    /// Its stages, in the order of the job file.
+    pub stages: Vec<(String, StageRecord)>,
+    /// Its last swaps and those of this process, by number.
+    pub swaps: Vec<(u64, SwapRecord)>,
     /// Its tasks.
     pub tasks: Vec<TaskStatus>,
     /// Why tasks stopped.
@@ -186,6 +190,12 @@ impl Coordinator {
             cache: figures.cache.usage(),
             instances: self.scheduler.instances() as u64,
             started: figures.started,
+            stages: {
+                let stages = self.factory.stages();
+                let named = stages.map(|now| (now.options.name.clone(), now.record.clone()));
+                named.collect()
+            },
+            swaps: self.swaps.list(),
             tasks: self
                 .tasks
                 .iter()
@@ -265,7 +275,7 @@ impl Coordinator {
             queued: queued.unwrap_or(0),
             task: task.name.clone(),
             partition: task.spec.partition.0,
-            component: task.component.clone(),
+            component: self.factory.component_of(task.spec),
             processed: figures.processed.load(Ordering::Relaxed),
             rejected: figures.rejected.load(Ordering::Relaxed),
             doing: figures.doing(),

@@ -10,7 +10,7 @@ use crate::checkpoint::logs::Logs;
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
 use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
-use crate::records::{self, CheckpointRecord, LetterRecord, TaskRecord};
+use crate::records::{self, CheckpointRecord, LetterRecord, SwapRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, Snapshot, StateError};
 
@@ -105,6 +105,11 @@ pub struct Selection {
 }
 
 impl View {
+    /// What is committed now, and stays as it is.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(Snapshot::take(&self.db))
+    }
+
     pub(super) fn of_running(db: Arc<Db>, logs: Arc<Logs>) -> View {
         View { db, logs }
     }
@@ -141,6 +146,14 @@ impl View {
     pub fn checkpoints(&self) -> Result<Vec<CheckpointRecord>, StateError> {
         let found = records::list(&self.db)?;
         Ok(found.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// The last swaps that are recorded, by number.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn swaps(&self) -> Result<Vec<(u64, SwapRecord)>, StateError> {
+        records::list(&self.db)
     }
 
     /// Every task that a checkpoint has contained, in order of stage and partition.
@@ -272,7 +285,7 @@ impl View {
     ) -> Result<(), StateError> {
         let catalog = self.catalog()?;
         // All tasks at the same checkpoint.
-        let snapshot = Snapshot::take(&self.db);
+        let snapshot = self.snapshot();
         let Some(record) = catalog.stages.get(stage) else {
             return Ok(());
         };

@@ -77,6 +77,17 @@ impl RecordKey for Epoch {
     }
 }
 
+/// A number.
+impl RecordKey for u64 {
+    fn write(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<u64> {
+        Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    }
+}
+
 impl RecordKey for SegmentId {
     fn write(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(&self.0.to_be_bytes());

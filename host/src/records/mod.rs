@@ -14,6 +14,7 @@ mod outbox;
 mod segment;
 mod stage;
 mod stream;
+mod swap;
 mod task;
 mod unwitnessed;
 
@@ -26,8 +27,9 @@ pub use letter::LetterRecord;
 pub use log::LogRecord;
 pub use outbox::OutboxRecord;
 pub use segment::SegmentRecord;
-pub use stage::StageRecord;
+pub use stage::{Code, StageRecord};
 pub use stream::StreamRecord;
+pub use swap::{Outcomes, Probation, ProbationLength, SwapCounts, SwapMode, SwapRecord, SwapState};
 pub use task::{Failing, FaultCounts, Held, TaskRecord};
 pub use unwitnessed::Unwitnessed;
 
@@ -56,11 +58,13 @@ pub enum Kind {
     Checkpoint,
     /// [`LetterRecord`], by stream, partition and offset of the letter.
     Letter,
+    /// [`SwapRecord`], by number; the last 100.
+    Swap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Commit,
         Kind::Unwitnessed,
         Kind::Stage,
@@ -71,6 +75,7 @@ impl Kind {
         Kind::Segment,
         Kind::Checkpoint,
         Kind::Letter,
+        Kind::Swap,
     ];
 
     /// What the keys of its records begin with.
@@ -86,6 +91,7 @@ impl Kind {
             Kind::Segment => "segment/",
             Kind::Checkpoint => "checkpoint/",
             Kind::Letter => "letter/",
+            Kind::Swap => "swap/",
         }
     }
 }
@@ -109,7 +115,8 @@ pub trait Record: Serialize + DeserializeOwned {
 #[derive(Debug, Clone)]
 pub struct Encoded {
     key: Vec<u8>,
-    value: Vec<u8>,
+    /// `None`: it is to be removed.
+    value: Option<Vec<u8>>,
 }
 
 impl Encoded {
@@ -121,13 +128,29 @@ impl Encoded {
         };
         Encoded {
             key: stored_key::<R>(key),
-            value,
+            value: Some(value),
         }
+    }
+
+    /// The removal of a record.
+    pub fn deleted<R: Record>(key: &R::Key) -> Encoded {
+        Encoded {
+            key: stored_key::<R>(key),
+            value: None,
+        }
+    }
+
+    /// Whether it takes the place of another record.
+    pub fn replaces(&self, other: &Encoded) -> bool {
+        self.key == other.key
     }
 
     /// Adds it to a write.
     pub fn write_into(&self, writes: &mut WriteSet<'_>) {
-        writes.put(Family::Meta, &self.key, &self.value);
+        match &self.value {
+            Some(value) => writes.put(Family::Meta, &self.key, value),
+            None => writes.delete(Family::Meta, &self.key),
+        }
     }
 }
 
@@ -274,16 +297,17 @@ pub(crate) mod testing {
         R::Key: PartialEq + Debug,
     {
         let encoded = Encoded::new(key, record);
-        let found = (&*hex(&encoded.key), &*hex(&encoded.value));
+        let value = encoded.value.expect("it is no removal");
+        let found = (&*hex(&encoded.key), &*hex(&value));
         assert_eq!(found, stored_as);
-        let read: R = decode(&encoded.value, &encoded.key).expect("it can be read");
+        let read: R = decode(&value, &encoded.key).expect("it can be read");
         assert_eq!(&read, record);
         let tag = R::KIND.tag().len();
         let key_read = <R::Key as super::RecordKey>::read(&stored_key::<R>(key)[tag..]);
         assert_eq!(key_read.as_ref(), Some(key));
-        let mut later = encoded.value.clone();
+        let mut later = value.clone();
         later[0] = R::VERSION + 1;
-        for wrong in [&later[..], &encoded.value[..encoded.value.len() - 1], &[]] {
+        for wrong in [&later[..], &value[..value.len() - 1], &[]] {
             assert!(decode::<R>(wrong, &encoded.key).is_err());
         }
     }

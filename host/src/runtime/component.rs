@@ -90,17 +90,21 @@ impl Component {
         path: &Path,
         options: ComponentOptions,
     ) -> Result<Arc<Component>, ComponentError> {
-        let bytes = read(path, options.limits.component_bytes)?;
+        let bytes = read_component(path, &options.limits, options.sha256.as_deref())?;
+        Component::of_bytes(runtime, path, bytes, options)
+    }
+
+    /// The same of bytes that were read already. `path` is where they are from.
+    ///
+    /// # Errors
+    /// It does not fit the contract.
+    pub fn of_bytes(
+        runtime: &Runtime,
+        path: &Path,
+        bytes: Vec<u8>,
+        options: ComponentOptions,
+    ) -> Result<Arc<Component>, ComponentError> {
         let sha256 = sha256(&bytes);
-        if let Some(pinned) = &options.sha256
-            && !pinned.eq_ignore_ascii_case(&sha256)
-        {
-            return Err(ComponentError::Pinned {
-                path: path.to_owned(),
-                found: sha256,
-                pinned: pinned.clone(),
-            });
-        }
         let unfit = |why: String| ComponentError::unfit(path, why);
         let code = compile(runtime, path, &bytes, &sha256, options.limits.compile)?;
         let linker = imports::linker(runtime).map_err(|error| unfit(format!("{error:#}")))?;
@@ -154,6 +158,34 @@ impl Component {
     /// Whether it wants to be called at the end of bounded inputs.
     pub fn has_on_end(&self) -> bool {
         self.exports.end_of_input.is_some()
+    }
+}
+
+/// The bytes of a component's file, which is the one that is demanded.
+///
+/// # Errors
+/// It cannot be read, is too large, or is another.
+pub fn read_component(
+    path: &Path,
+    limits: &Limits,
+    demanded: Option<&str>,
+) -> Result<Vec<u8>, ComponentError> {
+    let bytes = read(path, limits.component_bytes)?;
+    match demanded {
+        Some(pinned) => is_pinned(path, &bytes, pinned).map(|()| bytes),
+        None => Ok(bytes),
+    }
+}
+
+fn is_pinned(path: &Path, bytes: &[u8], pinned: &str) -> Result<(), ComponentError> {
+    let found = sha256(bytes);
+    match pinned.eq_ignore_ascii_case(&found) {
+        true => Ok(()),
+        false => Err(ComponentError::Pinned {
+            path: path.to_owned(),
+            found,
+            pinned: pinned.to_owned(),
+        }),
     }
 }
 

@@ -13,7 +13,7 @@ use super::meter::CallTimes;
 use super::metrics::TaskMetrics;
 use super::undo::{Effects, Marked, Sent, Undo as _};
 use crate::model::{MessageRef, OutputIndex, PartitionId, Staged, TaskId, TimestampMs};
-use crate::state::{SealedState, TaskState};
+use crate::state::{SealedState, StoreFrom, TaskState};
 
 /// An output port of a stage.
 #[derive(Debug, Clone)]
@@ -115,6 +115,23 @@ impl TaskContext {
             budget: CallBudget::of(&Limits::default()),
             times: CallTimes::default(),
         }
+    }
+
+    /// Other code takes over, with other ports and stores. Only between two batches, when nothing is open.
+    pub fn take_code(
+        &mut self,
+        info: Arc<TaskInfo>,
+        stores: Vec<StoreFrom>,
+        round_robin: Vec<u64>,
+    ) {
+        assert_eq!(
+            round_robin.len(),
+            info.outputs.len(),
+            "a counter for each port"
+        );
+        self.info = info;
+        self.effects.state.arrange(stores);
+        self.effects.round_robin = Marked::new(round_robin);
     }
 
     /// Store time.

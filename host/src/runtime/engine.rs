@@ -10,7 +10,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use super::code_cache::CodeCache;
 use super::compiler::Compiler;
 use super::imports::Descriptors;
-use super::limits::STACK_BYTES;
+use super::limits::{Limits, STACK_BYTES};
 use super::meter;
 
 /// How often running calls are looked at. A call ends at most three ticks after its deadline, plus the longest single
@@ -41,6 +41,8 @@ pub struct RuntimeOptions {
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) has_fuel: bool,
+    memory_bytes_max: usize,
+    table_elements_max: usize,
     pub(super) cache: Option<CodeCache>,
     pub(super) compiler: Compiler,
     pub(super) interrupted: tokio::sync::watch::Sender<bool>,
@@ -71,12 +73,41 @@ impl Runtime {
         Ok(Runtime {
             engine,
             has_fuel: options.has_fuel,
+            memory_bytes_max: options.memory_bytes_max,
+            table_elements_max: options.table_elements_max,
             cache: options.cache,
             compiler: options.compiler,
             interrupted: tokio::sync::watch::channel(false).0,
             descriptors: Arc::new(Descriptors::new(options.descriptors_max)),
             ticker,
         })
+    }
+
+    /// Whether instances can have these limits. What all instances have room for is fixed when the process starts.
+    ///
+    /// # Errors
+    /// Which of them is larger than what the process started with.
+    pub fn fits(&self, limits: &Limits) -> Result<(), String> {
+        let room = [
+            ("memory", limits.memory_bytes, self.memory_bytes_max),
+            (
+                "table-elements",
+                limits.table_elements,
+                self.table_elements_max,
+            ),
+        ];
+        if let Some((name, wanted, most)) = room.iter().find(|(_, wanted, most)| wanted > most) {
+            return Err(format!(
+                "`{name}` = {wanted} is more than the {most} that the largest stage had when the job started: that needs a restart of the job"
+            ));
+        }
+        match limits.fuel.is_some() && !self.has_fuel {
+            true => Err(
+                "no stage had `fuel` when the job started: that needs a restart of the job"
+                    .to_owned(),
+            ),
+            false => Ok(()),
+        }
     }
 
     /// Ends every call that runs, whether it computes or waits. For the end of a drain: calls that begin afterwards end at

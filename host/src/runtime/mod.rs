@@ -37,7 +37,7 @@ mod undo;
 pub use backtrace::Backtrace;
 pub use code_cache::CodeCache;
 pub use compiler::{ChildArgs, Compiler, compile_in_child};
-pub use component::{Component, ComponentError, sha256};
+pub use component::{Component, ComponentError, read_component, sha256};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use contract::World;
 pub use engine::{Runtime, RuntimeOptions};

@@ -11,13 +11,13 @@ use super::TaskIndex;
 use super::gate::Share;
 use super::lists::Seat;
 use crate::model::Epoch;
-use crate::task::{Resume, StepControl, Task};
+use crate::task::{CodeSource, Resume, StepControl, Task};
 
 /// What a task is asked. Asks are taken in their order, between two batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Ask {
-    /// Freeze what the open epoch has, for this epoch. Asked at this time.
-    Seal(Epoch, Instant),
+    /// Freeze what the open epoch has, for this epoch. Asked at this time. If there is other code, it has the next batch.
+    Seal(Epoch, Instant, Option<Arc<dyn CodeSource>>),
     /// The sealed epoch is committed.
     Release,
     /// Begin no batch any more, and end the instance.
@@ -75,13 +75,14 @@ impl Cell {
 
     /// Puts something into the mail. The run that follows [`super::queue::Queue::ask`] finds it.
     pub(super) fn ask(&self, ask: Ask) {
-        if let Ask::Seal(epoch, _) = ask {
+        if let Ask::Seal(epoch, ..) = ask {
             self.awaited.store(epoch.0, Ordering::SeqCst);
         }
+        let ends_batch = matches!(ask, Ask::Seal(..) | Ask::Stop);
         let mut asks = self.mail.asks.lock();
         asks.push_back(ask);
         self.mail.any.store(true, Ordering::SeqCst);
-        if matches!(ask, Ask::Seal(..) | Ask::Stop) {
+        if ends_batch {
             // Under the lock, so that the run that takes the ask clears this after it.
             self.control.end_batch.store(true, Ordering::SeqCst);
         }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::TaskIndex;
 use super::cell::Cell;
 
 pub(super) struct Instances {
@@ -30,6 +31,11 @@ impl Instances {
 
     pub(super) fn alive(&self) -> usize {
         self.alive.load(Ordering::Relaxed)
+    }
+
+    /// The tasks that have one, or have had it a moment ago.
+    pub(super) fn tasks(&self) -> Vec<TaskIndex> {
+        self.ring.lock().iter().map(|cell| cell.index).collect()
     }
 
     /// Counts an instance that is about to be made, and makes room for it.

@@ -24,6 +24,7 @@ mod worker;
 #[cfg(test)]
 mod interleavings;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -41,7 +42,7 @@ use queue::Queue;
 use crate::epoch::SealedTask;
 use crate::model::Epoch;
 use crate::runtime::Requests;
-use crate::task::{Resume, Task, TaskFailure};
+use crate::task::{CodeSource, Resume, Task, TaskFailure};
 
 /// Settings of the scheduler.
 #[derive(Clone)]
@@ -197,14 +198,20 @@ impl Scheduler {
         self.ask([task], |_| Ask::Leave);
     }
 
-    /// Asks tasks to seal. Each reports [`Notice::Sealed`].
-    pub fn seal(&self, tasks: impl IntoIterator<Item = TaskIndex>, epoch: Epoch) {
+    /// Asks tasks to seal. Each reports [`Notice::Sealed`]. `code`: which of them have their next batch with other code, and with which.
+    pub fn seal(
+        &self,
+        tasks: impl IntoIterator<Item = TaskIndex>,
+        epoch: Epoch,
+        code: Option<(&BTreeSet<TaskIndex>, &Arc<dyn CodeSource>)>,
+    ) {
         // Reported again for the next epoch, however much of it is there by the time the last task has sealed.
         self.shared.gate.begin_epoch();
         let now = Instant::now();
         self.ask(tasks, |cell| {
             cell.share.ask_to_seal();
-            Ask::Seal(epoch, now)
+            let code = code.filter(|(tasks, _)| tasks.contains(&cell.index));
+            Ask::Seal(epoch, now, code.map(|(_, code)| Arc::clone(code)))
         });
     }
 
@@ -293,6 +300,11 @@ impl Scheduler {
     /// Uncommitted bytes: of the open epoch, and of the one that is being committed.
     pub fn uncommitted(&self) -> (usize, usize) {
         self.shared.gate.uncommitted()
+    }
+
+    /// The tasks with an instance.
+    pub fn with_instances(&self) -> Vec<TaskIndex> {
+        self.shared.instances.tasks()
     }
 
     /// Instances alive.

@@ -163,7 +163,16 @@ fn run_batches(
 fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     while let Some(ask) = cell.take_ask() {
         match ask {
-            Ask::Seal(epoch, asked) => seal(shared, cell, task, epoch, asked),
+            Ask::Seal(epoch, asked, None) => _ = seal(shared, cell, task, epoch, asked),
+            Ask::Seal(epoch, asked, Some(code)) => {
+                task.forget_failures();
+                let pause = seal(shared, cell, task, epoch, asked);
+                let had_instance = task.has_instance();
+                task.take_code(code.code_of(task.id()), &cell.control, pause);
+                shared.instances.note(cell, had_instance, false);
+                // What it waited for, or was done with, may be another thing for other code.
+                shared.queue.wake(cell.index);
+            }
             Ask::Release => {
                 cell.share.release();
                 task.release();
@@ -193,7 +202,14 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
     false
 }
 
-fn seal(shared: &Shared, cell: &Arc<Cell>, task: &mut Task, epoch: Epoch, asked: Instant) {
+/// Returns how long it took.
+fn seal(
+    shared: &Shared,
+    cell: &Arc<Cell>,
+    task: &mut Task,
+    epoch: Epoch,
+    asked: Instant,
+) -> Duration {
     let ends = shared.draining.load(Ordering::SeqCst) || cell.over.load(Ordering::Acquire);
     cell.control.end_batch.store(ends, Ordering::SeqCst);
     // A drain that began meanwhile has set it for good.
@@ -207,6 +223,7 @@ fn seal(shared: &Shared, cell: &Arc<Cell>, task: &mut Task, epoch: Epoch, asked:
     cell.note_sealed();
     tracing::trace!(task = %task.name(), %epoch, waited = ?asked.elapsed(), "sealed");
     shared.report(Notice::Sealed(cell.index, epoch, sealed.map(Box::new)));
+    began.elapsed()
 }
 
 /// Reports what a step changed. Returns whether the guest asked to be stopped.

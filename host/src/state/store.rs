@@ -61,6 +61,32 @@ impl StoreHandle {
         })
     }
 
+    /// A store that is new, and has nothing yet.
+    pub fn of_nothing(
+        db: Arc<Db>,
+        cache: Arc<CleanCache>,
+        task: TaskId,
+        store: StoreId,
+        kind: StoreKind,
+    ) -> StoreHandle {
+        let filled = match kind {
+            StoreKind::RocksDb => None,
+            StoreKind::Memory => {
+                let mut table = Table::new(Tidy::new(Arc::clone(&cache), true));
+                table.note_filled();
+                Some(table)
+            }
+        };
+        StoreHandle {
+            id: store,
+            prefix: StorePrefix::new(task, store),
+            base: Base::Now(db),
+            kind,
+            cache,
+            filled: Mutex::new(filled),
+        }
+    }
+
     /// The store as it was committed at one moment, to be read. What is written above it cannot be committed.
     pub fn as_of(snapshot: Arc<Snapshot>, task: TaskId, store: StoreId) -> StoreHandle {
         StoreHandle {

@@ -38,6 +38,26 @@ struct Store {
     message_mark: Mark,
 }
 
+impl Store {
+    fn new(handle: Arc<StoreHandle>) -> Store {
+        Store {
+            table: handle.table(),
+            handle,
+            gaps: Gaps::default(),
+            batch_mark: Mark::default(),
+            message_mark: Mark::default(),
+        }
+    }
+}
+
+/// A store in a new order of a task's stores.
+pub enum StoreFrom {
+    /// The one that had this index.
+    Kept(StoreIndex),
+    /// Another one.
+    New(Arc<StoreHandle>),
+}
+
 /// The stores of a task with the writes that are not yet committed.
 pub struct TaskState {
     task: TaskId,
@@ -58,16 +78,9 @@ pub struct TaskState {
 impl TaskState {
     /// A task with its stores, in the order of their indexes.
     pub fn new(task: TaskId, stores: Vec<Arc<StoreHandle>>) -> TaskState {
-        let store = |handle: Arc<StoreHandle>| Store {
-            table: handle.table(),
-            handle,
-            gaps: Gaps::default(),
-            batch_mark: Mark::default(),
-            message_mark: Mark::default(),
-        };
         TaskState {
             task,
-            stores: stores.into_iter().map(store).collect(),
+            stores: stores.into_iter().map(Store::new).collect(),
             number: 0,
             marked: 0,
             cursors: Vec::new(),
@@ -75,6 +88,23 @@ impl TaskState {
             first_cursor: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Gives its stores another order, and adds some. Not within a batch.
+    ///
+    /// # Panics
+    /// A store that it has is left out.
+    pub fn arrange(&mut self, order: Vec<StoreFrom>) {
+        let mut before: Vec<_> = self.stores.drain(..).map(Some).collect();
+        let store = |from| match from {
+            StoreFrom::New(handle) => Store::new(handle),
+            StoreFrom::Kept(index) => match before[index.index()].take() {
+                Some(store) => store,
+                None => panic!("store {index:?} is named twice"),
+            },
+        };
+        self.stores = order.into_iter().map(store).collect();
+        assert!(before.iter().all(Option::is_none), "a store is left out");
     }
 
     /// Calls `read` with the value of a key.

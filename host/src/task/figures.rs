@@ -1,7 +1,7 @@
 //! Figures of a task, for readers on any thread.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -43,6 +43,8 @@ pub struct TaskFigures {
     batch_limit: AtomicU64,
     /// Keys that are parked.
     parked: AtomicU64,
+    /// How many microseconds it was away when other code took over last.
+    pause_at_swap_us: AtomicU64,
     waiting: AtomicBool,
     /// Since when it searches for a message that is to blame.
     isolating: Mutex<Option<Instant>>,
@@ -143,6 +145,11 @@ impl TaskFigures {
         self.parked.load(Ordering::Relaxed)
     }
 
+    /// How many microseconds it was away when other code took over last.
+    pub fn pause_at_swap_us(&self) -> u64 {
+        self.pause_at_swap_us.load(Ordering::Relaxed)
+    }
+
     /// Goes on with the figures that a former task of the same name had.
     pub fn follow(&self, before: &TaskFigures) {
         let pairs = [
@@ -170,6 +177,11 @@ impl TaskFigures {
 
     pub(super) fn note_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_pause_at_swap(&self, away: Duration) {
+        let micros = u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
+        self.pause_at_swap_us.store(micros, Ordering::Relaxed);
     }
 
     pub(super) fn note_parked(&self, keys: usize) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::failure::Cause;
 use super::{StepControl, TaskFigures};
@@ -17,6 +18,8 @@ pub(super) struct Guest {
     figures: Arc<TaskFigures>,
     /// A `close` has failed before.
     close_failed: bool,
+    /// How long it has been away so far because other code took over, until its first instance is made.
+    away: Option<Duration>,
 }
 
 /// The context of a task: it is lent to the instance for a call.
@@ -55,7 +58,16 @@ impl Guest {
             context: Lend::Here(Box::new(context)),
             figures,
             close_failed: false,
+            away: None,
         }
+    }
+
+    /// Another component takes over, after the instance of the former one is closed. `away`: what that has taken.
+    pub(super) fn take_component(&mut self, component: Arc<Component>, away: Duration) {
+        assert!(!self.has_instance(), "an instance outlives its code");
+        self.component = component;
+        self.close_failed = false;
+        self.away = Some(away);
     }
 
     /// What the instance is made of.
@@ -91,9 +103,13 @@ impl Guest {
         }
         control.begin_call();
         let context = self.lend();
+        let began = self.away.map(|_| Instant::now());
         let (context, made) = Instance::new(&self.component, context);
         self.context = Lend::Here(context);
         self.figures.instances.fetch_add(1, Ordering::Relaxed);
+        if let (Some(away), Some(began)) = (self.away.take(), began) {
+            self.figures.note_pause_at_swap(away + began.elapsed());
+        }
         let unmade = |fault| match stopped(fault, control) {
             Stopped::By(cause) => Stopped::Unmade(cause),
             given_up => given_up,

@@ -8,6 +8,7 @@
 //! keeps its last good batch, and does nothing more until it is resumed.
 
 mod careful;
+mod code;
 mod dead_letter;
 mod failure;
 mod figures;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use careful::suspects;
+pub use code::{CodeSource, NewCode};
 pub use failure::{Cause, TaskFailure};
 pub use figures::{Doing, TaskFigures};
 use groups::Groups;

@@ -42,6 +42,11 @@ impl Parked {
         }
     }
 
+    /// Its store has another index.
+    pub(super) fn move_to(&mut self, store: StoreIndex) {
+        self.store = store;
+    }
+
     /// Adds the key of an entry of the store.
     ///
     /// # Errors

@@ -66,3 +66,21 @@ pub fn follow_script(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(
     }
     Ok(())
 }
+
+/// Counts a message by its key, and says which component has done so: `VALUE VERSION COUNT`, where the version is the beginning of the
+/// component's hash. A message `panic VERSION …` panics in a component whose hash begins so, and `panic all` in each.
+///
+/// # Errors
+/// The host refuses a call.
+pub fn say_version(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(), Error> {
+    let value = String::from_utf8_lossy(value);
+    let version = &cx.component_version()[..8];
+    if let Some(rest) = value.strip_prefix("panic ") {
+        let whose = rest.split(' ').next().unwrap_or_default();
+        assert!(whose != "all" && whose != version, "it says panic");
+    }
+    let key = key.unwrap_or(b"none");
+    let count = cx.store::<Raw, I64>("counts")?.increment(key, 1)?;
+    let line = format!("{value} {version} {count}");
+    cx.output::<Raw, Raw>("out").send(key, line.as_bytes())
+}

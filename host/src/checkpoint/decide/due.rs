@@ -15,6 +15,8 @@ pub enum Trigger {
     Guest,
     /// An operator asked.
     Operator,
+    /// Other code takes over.
+    Swap,
     /// A reader has chosen where its input begins, which must not be chosen again.
     Start,
     /// All inputs have ended.
@@ -32,6 +34,7 @@ impl Trigger {
             Trigger::Bytes => "bytes",
             Trigger::Guest => "guest",
             Trigger::Operator => "operator",
+            Trigger::Swap => "swap",
             Trigger::Start => "start",
             Trigger::EndOfInput => "end-of-input",
             Trigger::Drain => "drain",
@@ -96,7 +99,11 @@ pub fn barrier(options: &CadenceOptions, facts: &Facts, now: Instant) -> Due {
         return Due::WhenChanged;
     }
     if let Some(
-        trigger @ (Trigger::EndOfInput | Trigger::Drain | Trigger::Operator | Trigger::Start),
+        trigger @ (Trigger::EndOfInput
+        | Trigger::Drain
+        | Trigger::Operator
+        | Trigger::Swap
+        | Trigger::Start),
     ) = facts.requested
     {
         return Due::Now(trigger);

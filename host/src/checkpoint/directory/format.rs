@@ -1,7 +1,8 @@
 //! The file `FORMAT`: the version of the layout, and whose directory it is.
 //!
-//! JSON: `{"format":3,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
-//! no segments of the log, version 2 nothing of held tasks and dead letters; the first start makes them version 3.
+//! JSON: `{"format":4,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
+//! no segments of the log, version 2 nothing of held tasks and dead letters, version 3 nothing of swaps; the first start makes them
+//! version 4.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::checkpoint::{OpenError, StateId};
 use crate::disk::{Disk, DiskError};
 
 /// The version of the directory's layout and of everything in it.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The oldest version that is read.
 const OLDEST: u32 = 1;
 

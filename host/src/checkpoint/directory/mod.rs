@@ -2,7 +2,7 @@
 //!
 //! | entry | what |
 //! | --- | --- |
-//! | `FORMAT` | JSON: `{"format":3,"job":…,"state-id":…}` |
+//! | `FORMAT` | JSON: `{"format":4,"job":…,"state-id":…}` |
 //! | `db/` | RocksDB |
 //! | `segments/` | parts of the embedded log, see [`super::logs`] |
 //! | `witness` | see [`super::witness`] |
@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use code::code_path;
+pub use code::{CodeFolder, code_path, needed};
 pub use init::move_aside;
 pub use lock::{Held, Holder, Lock};
 pub use open::{check, held, is_made, look, open, open_or_create};
@@ -64,7 +64,6 @@ pub struct Directory {
     /// The last synced write.
     pub commit: CommitKey,
     pub(super) witness: Witness,
-    disk: Disk,
 }
 
 /// An open directory without its witness.

@@ -136,7 +136,6 @@ fn open_with(
         db: Arc::new(db),
         commit,
         witness,
-        disk: options.disk.clone(),
     }))
 }
 

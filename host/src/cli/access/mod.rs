@@ -15,11 +15,12 @@ mod tend;
 use std::time::{Duration, Instant};
 
 pub(super) use letters::letters;
-pub(super) use stopped::pinned;
+pub(super) use stopped::codes;
 
 use super::{Failure, exit};
 use crate::admin::json;
 use crate::admin::letters::{Group, Letter, WholeLetter};
+use crate::admin::swaps;
 use crate::checkpoint::directory;
 use crate::checkpoint::{Held, Holder};
 use crate::config::Job;
@@ -45,6 +46,17 @@ pub(super) trait JobAccess {
 
     /// Takes a checkpoint now, and waits until it is durable. A job that does not run refuses.
     fn checkpoint(&self) -> Result<json::Taken, Failure>;
+
+    /// Begins a swap of a stage to a component, or to the one that the job names. A job that does not run refuses.
+    fn swap(
+        &self,
+        stage: &str,
+        component: Option<&[u8]>,
+        wanted: &swaps::Wanted,
+    ) -> Result<swaps::Swap, Failure>;
+
+    /// A swap, as soon as it is in another state than when this was asked, or after a while.
+    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure>;
 
     fn stores(&self) -> Result<Vec<json::Store>, Failure>;
 

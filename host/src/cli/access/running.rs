@@ -2,7 +2,7 @@
 
 use super::client::{Answer, Client, Lost};
 use super::{Append, JobAccess, TaskAccess};
-use crate::admin::json;
+use crate::admin::{json, swaps};
 use crate::checkpoint::Holder;
 use crate::cli::{Failure, exit};
 use crate::config::Job;
@@ -50,6 +50,23 @@ impl JobAccess for Running<'_> {
         self.client
             .post("/checkpoints", Vec::new(), Lost::AskAgain)?
             .parse()
+    }
+
+    fn swap(
+        &self,
+        stage: &str,
+        component: Option<&[u8]>,
+        wanted: &swaps::Wanted,
+    ) -> Result<swaps::Swap, Failure> {
+        let query = serde_urlencoded::to_string(wanted);
+        let query = query.map_err(|error| Failure::of(exit::USAGE, &error))?;
+        let path = format!("/stages/{stage}/swaps?{query}");
+        let body = component.unwrap_or_default().to_vec();
+        self.client.post(&path, body, Lost::Unknown)?.parse()
+    }
+
+    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure> {
+        self.client.get(&format!("/swaps/{id}?wait=10s"))
     }
 
     fn stores(&self) -> Result<Vec<json::Store>, Failure> {

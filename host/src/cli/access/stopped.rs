@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Append, JobAccess};
-use crate::admin::json;
+use crate::admin::{json, swaps};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
+use crate::checkpoint::decide::{Chosen, Wanted, Why, choose_code};
 use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
 use crate::checkpoint::logs::{LogStream, Retention};
 use crate::checkpoint::{Committer, CommitterOptions};
-use crate::cli::assemble::Pinned;
-use crate::cli::{Failure, exit};
+use crate::cli::assemble::{self, Codes, Recorded};
+use crate::cli::{Failure, exit, job as command};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::{Deleted, Produce, View, place};
+use crate::coordinator::{Deleted, Produce, StageRecord, View, place};
 use crate::disk::Disk;
 use crate::model::{Clock, Messages, Offset, PartitionId, SystemClock, TimestampMs};
 use crate::state::{DbOptions, Durability, StateError};
@@ -88,6 +89,33 @@ impl JobAccess for Stopped<'_> {
         ))
     }
 
+    fn swap(
+        &self,
+        stage: &str,
+        _: Option<&[u8]>,
+        _: &swaps::Wanted,
+    ) -> Result<swaps::Swap, Failure> {
+        let name = &self.job.general.name;
+        Err(Failure::new(
+            exit::USAGE,
+            format!(
+                "job {name:?} does not run, so there is nothing to swap: name the component of stage {stage:?} in the job file, and `wasm-host run` begins with it"
+            ),
+        ))
+    }
+
+    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure> {
+        let swaps = self.view.swaps().map_err(unreadable)?;
+        let found = swaps.iter().find(|(known, _)| *known == id);
+        let missing = || {
+            let why = "the job has ended before the swap: the code is the old one";
+            Failure::new(exit::USAGE, why)
+        };
+        found
+            .map(|(id, swap)| swaps::Swap::of(*id, swap))
+            .ok_or_else(missing)
+    }
+
     fn stores(&self) -> Result<Vec<json::Store>, Failure> {
         json::stores(&self.view).map_err(unreadable)
     }
@@ -124,18 +152,55 @@ impl JobAccess for Stopped<'_> {
     }
 }
 
-/// The components of the last checkpoint of a job that does not run, by stage.
-pub(in crate::cli) fn pinned(job: &Job) -> Result<BTreeMap<String, Pinned>, Failure> {
+/// Which code each stage of a job that does not run is to run.
+pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure> {
+    let mut codes = Codes {
+        wanted,
+        recorded: BTreeMap::new(),
+    };
+    if wanted == Wanted::File || (wanted == Wanted::ByRule && !command::has_state(job)) {
+        return Ok(codes);
+    }
     let stopped = Stopped::look(job)?;
     let catalog = stopped.view.catalog().map_err(unreadable)?;
-    let pinned = |sha256: String| Pinned {
-        path: directory::code_path(&stopped.inspected.path, &sha256),
-        sha256,
-    };
-    let stages = catalog.stages.into_iter();
-    Ok(stages
-        .map(|(name, stage)| (name, pinned(stage.component)))
-        .collect())
+    for stage in &job.stages {
+        let Some(record) = catalog.stages.get(&stage.name) else {
+            continue;
+        };
+        let file = match wanted {
+            Wanted::Recorded => None,
+            Wanted::ByRule | Wanted::File => Some(assemble::sha256_of_file(stage)?),
+        };
+        let chosen = choose_code(Some(record), file.as_deref().unwrap_or_default(), wanted);
+        let Chosen::Recorded(why) = chosen else {
+            continue;
+        };
+        say_why(&stage.name, record, why);
+        let sha256 = record.code.component.clone();
+        let recorded = Recorded {
+            path: directory::code_path(&stopped.inspected.path, &sha256),
+            sha256,
+            file,
+        };
+        codes.recorded.insert(stage.name.clone(), recorded);
+    }
+    Ok(codes)
+}
+
+/// Says that a stage does not run the file that the job names.
+fn say_why(stage: &str, record: &StageRecord, why: Why) {
+    let runs = &record.code.component;
+    match why {
+        Why::Asked => {}
+        Why::FileUnchanged => tracing::info!(
+            stage,
+            "it runs the recorded component {runs}, and not the file that the job names, which has not changed since: `run --from-file` runs the file"
+        ),
+        Why::FileRolledBack => tracing::warn!(
+            stage,
+            "it runs the recorded component {runs}, and not the file that the job names, which was rolled back before: `run --from-file` runs the file"
+        ),
+    }
 }
 
 /// A log stream of a job that does not run.

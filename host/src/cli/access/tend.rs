@@ -4,8 +4,9 @@
 //! sends the dead letter, and ends. No guest is called.
 
 use super::TaskAccess;
-use super::stopped::{Stopped, options, pinned, unreadable};
+use super::stopped::{Stopped, codes, options, unreadable};
 use crate::admin::json;
+use crate::checkpoint::decide::Wanted;
 use crate::checkpoint::directory;
 use crate::checkpoint::{Committer, CommitterOptions};
 use crate::cli::{Failure, assemble, exit, job as command};
@@ -58,7 +59,8 @@ impl TaskAccess for Tasks<'_> {
         let job = command::load_again(self.job)?;
         let runtime = assemble::runtime(Some(&job))?;
         // What is recorded of the stage stays as it is: no code of it runs.
-        let mut options = assemble::job(&job, &runtime, self.disk, &pinned(&job)?)?;
+        let codes = codes(&job, Wanted::Recorded)?;
+        let mut options = assemble::job(&job, &runtime, self.disk, &codes)?;
         let stream = resumed.stream.as_ref();
         let stream = stream.and_then(|name| options.streams.get(name));
         let input = stream.and_then(|stream| stream.input());

@@ -13,7 +13,7 @@ pub(super) struct Barrier {
     epoch: Epoch,
     /// The tasks that have yet to seal.
     awaited: BTreeSet<TaskIndex>,
-    /// Whether a task that has sealed has something to commit.
+    /// Whether there is something to commit: of a task that has sealed, or other code.
     has_content: bool,
 }
 
@@ -36,6 +36,14 @@ impl Machine {
         );
         barrier.has_content |= content == Content::Some;
         self.try_commit(commands, now);
+    }
+
+    /// Other code takes over at the next barrier. A drain is the end of the code that runs.
+    pub(super) fn want_cut(&mut self, tasks: &BTreeSet<TaskIndex>) {
+        if self.stopping.is_none() {
+            self.cut = Some(tasks.clone());
+            self.requested = self.requested.max(Some(Trigger::Swap));
+        }
     }
 
     fn try_commit(&mut self, commands: &mut Vec<Command>, now: Instant) {
@@ -97,22 +105,32 @@ impl Machine {
         commands: &mut Vec<Command>,
         now: Instant,
     ) {
+        let trigger = match self.cut {
+            Some(_) => Trigger::Swap,
+            None => trigger,
+        };
         let epoch = self.last_epoch.next();
         self.open_bytes_due = false;
         self.requested = None;
         self.last_barrier = now;
-        let awaited = std::mem::take(&mut self.tasks.changed);
+        let mut awaited = std::mem::take(&mut self.tasks.changed);
+        let cut = self.cut.take().map(|mut cut| {
+            cut.retain(|task| self.tasks.can_be_cut(*task));
+            cut
+        });
+        awaited.extend(cut.iter().flatten());
         assert!(self.tasks.in_flight.is_empty(), "one epoch at a time");
         self.tasks.in_flight.clone_from(&awaited);
         commands.push(Command::Seal(
             epoch,
             trigger,
             awaited.iter().copied().collect(),
+            cut.clone(),
         ));
         self.barrier = Some(Barrier {
             epoch,
             awaited,
-            has_content: false,
+            has_content: cut.is_some(),
         });
         // A barrier that no task has changes for is over at once.
         self.try_commit(commands, now);

@@ -1,5 +1,6 @@
 //! The machine's input and output: events and commands.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::checkpoint::decide::Trigger;
@@ -17,6 +18,8 @@ pub enum Event {
     Bytes,
     /// A checkpoint is wanted.
     Wanted(Trigger),
+    /// Other code takes over in these tasks, all that the next barrier can have of them, whether anything has changed or not.
+    Cut(BTreeSet<TaskIndex>),
     /// A task has sealed.
     Sealed(TaskIndex, Epoch, Content),
     /// A task's inputs have ended.
@@ -88,8 +91,8 @@ pub enum Wish {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Ask these tasks, which have changes, to seal.
-    Seal(Epoch, Trigger, Vec<TaskIndex>),
+    /// Ask these tasks, which have changes or get other code, to seal.
+    Seal(Epoch, Trigger, Vec<TaskIndex>, Option<BTreeSet<TaskIndex>>),
     /// The epoch of these tasks is committed: they give up what they have sealed.
     Release(Vec<TaskIndex>),
     /// Ask a task to process nothing any more.

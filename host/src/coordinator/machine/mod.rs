@@ -59,6 +59,8 @@ pub struct Machine {
     seen: Instant,
     open_bytes_due: bool,
     requested: Option<Trigger>,
+    /// The tasks in which other code takes over at the next barrier.
+    cut: Option<BTreeSet<TaskIndex>>,
     last_barrier: Instant,
     last_end: Instant,
     last_cost: Duration,
@@ -92,6 +94,7 @@ impl Machine {
             seen: now,
             open_bytes_due: false,
             requested: None,
+            cut: None,
             last_barrier: now,
             last_end: now,
             last_cost: decide::FIRST_COST,
@@ -117,6 +120,7 @@ impl Machine {
             // A drain takes its own checkpoints, so a request made by the last batch would never be served.
             Event::Wanted(_) if self.stopping.is_some() => {}
             Event::Wanted(trigger) => self.requested = self.requested.max(Some(*trigger)),
+            Event::Cut(tasks) => self.want_cut(tasks),
             Event::Sealed(task, epoch, content) => {
                 self.sealed(*task, *epoch, *content, &mut commands, now);
             }
@@ -281,6 +285,7 @@ impl Machine {
                     false => Ending::Failed,
                 };
                 self.reprieve = None;
+                self.cut = None;
                 self.stopping = Some((ending, now));
                 commands.push(Command::Drain);
                 let trigger = match ending {

@@ -162,6 +162,12 @@ impl Tasks {
         }
     }
 
+    /// Whether a barrier can have a task that other code takes over in. One that is away, or leaves, is made again of that code.
+    pub(super) fn can_be_cut(&self, task: TaskIndex) -> bool {
+        let phase = self.phase(task);
+        phase.is_here() && !matches!(phase, Phase::Leaving(_))
+    }
+
     /// A task that was asked to stop has.
     pub(super) fn note_stopped(&mut self, task: TaskIndex) {
         self.standings[task.0].has_stopped = true;

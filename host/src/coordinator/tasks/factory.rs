@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::readers::{Pace, Reader, ReaderFigures};
 use super::{InputEntry, TaskEntry};
-use crate::checkpoint::catalog::Catalog;
+use crate::checkpoint::catalog::{Catalog, StreamShape};
 use crate::checkpoint::logs::Logs;
 use crate::connectors::log::{LogInput, ReplayInput};
 use crate::connectors::{FetchBounds, Input, OpenAt};
-use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions};
+use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions, StreamOptions};
 use crate::crumbs::Crumbs;
 use crate::model::{OutputIndex, PartitionId, StartAt, StoreIndex, StreamId, TaskId};
-use crate::records::{self, TaskRecord};
+use crate::records::{self, StageRecord, StreamRecord, TaskRecord};
 use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::state::keys::StorePrefix;
-use crate::state::{CleanCache, Db, Family, Order, StateError, StoreHandle, StoreKind, TaskState};
-use crate::task::{Backoff, DeadLetters, Inbox, Parked, ReadAhead, Task, TaskOptions, WhenHeld};
+use crate::state::{
+    CleanCache, Db, Family, Order, Snapshot, StateError, StoreFrom, StoreHandle, StoreKind,
+    TaskState,
+};
+use crate::task::{
+    Backoff, CodeSource, DeadLetters, Inbox, NewCode, Parked, ReadAhead, Task, TaskOptions,
+};
 
 /// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
 const READ_AHEAD_MIN: usize = 16 << 20;
@@ -35,8 +40,17 @@ pub(in crate::coordinator) struct TaskSpec {
     pub(in crate::coordinator) partition: PartitionId,
 }
 
+/// A stage as its tasks are made now: it changes when other code takes over.
+pub(in crate::coordinator) struct StageNow {
+    pub(in crate::coordinator) options: StageOptions,
+    /// What is recorded of it.
+    pub(in crate::coordinator) record: StageRecord,
+}
+
 /// A task that has not yet taken its place.
 pub(in crate::coordinator) struct Made {
+    /// What it was made of.
+    pub(in crate::coordinator) stage: Arc<StageNow>,
     pub(in crate::coordinator) task: Task,
     pub(in crate::coordinator) entry: TaskEntry,
     pub(in crate::coordinator) readers: Vec<PendingReader>,
@@ -84,9 +98,11 @@ impl PendingReader {
 /// What tasks are made of.
 pub(in crate::coordinator) struct TaskFactory {
     options: Arc<JobOptions>,
+    /// In the order of the job file.
+    stages: Vec<RwLock<Arc<StageNow>>>,
     db: Arc<Db>,
     cache: Arc<CleanCache>,
-    catalog: Catalog,
+    streams: BTreeMap<String, StreamRecord>,
     logs: Arc<Logs>,
     crumbs: Arc<Crumbs>,
     metrics: BTreeMap<String, Arc<StageMetrics>>,
@@ -100,6 +116,7 @@ pub(in crate::coordinator) struct TaskFactory {
 impl TaskFactory {
     pub(in crate::coordinator) fn new(
         options: Arc<JobOptions>,
+        stages: Vec<StageOptions>,
         db: Arc<Db>,
         cache: Arc<CleanCache>,
         catalog: Catalog,
@@ -108,19 +125,27 @@ impl TaskFactory {
     ) -> TaskFactory {
         let bytes_max = options.cadence.bytes_max;
         let read_ahead = bytes_max.clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
-        let metrics = options.stages.iter().map(|stage| {
+        let metrics = stages.iter().map(|stage| {
             let figures = Arc::new(StageMetrics::default());
             (stage.name.clone(), figures)
         });
+        let fetch_bytes = fetch_bytes(&stages, read_ahead);
         TaskFactory {
             metrics: metrics.collect(),
-            fetch_bytes: fetch_bytes(&options, read_ahead),
+            fetch_bytes,
             read_ahead: Arc::new(ReadAhead::new(read_ahead)),
             paces: Mutex::default(),
+            stages: {
+                let now = |options: StageOptions| {
+                    let record = catalog.stages[&options.name].clone();
+                    RwLock::new(Arc::new(StageNow { options, record }))
+                };
+                stages.into_iter().map(now).collect()
+            },
             options,
             db,
             cache,
-            catalog,
+            streams: catalog.streams,
             logs,
             crumbs,
         }
@@ -128,34 +153,86 @@ impl TaskFactory {
 
     /// Every task of the job, or the only one that is there.
     pub(in crate::coordinator) fn specs(&self) -> impl Iterator<Item = TaskSpec> {
-        let stages = self.options.stages.iter().enumerate();
-        let specs = stages.flat_map(|(stage, options)| {
-            let partitions = (0..options.partitions).map(PartitionId);
+        let stages = self.stages().enumerate();
+        let specs = stages.flat_map(|(stage, now)| {
+            let partitions = (0..now.options.partitions).map(PartitionId);
             partitions.map(move |partition| TaskSpec { stage, partition })
         });
         specs.filter(|spec| {
-            let name = format!("{}/{}", self.stage_of(*spec), spec.partition);
+            let stage = self.stage(spec.stage);
+            let name = format!("{}/{}", stage.options.name, spec.partition);
             self.options.skips.as_ref().is_none_or(|only| *only == name)
         })
     }
 
-    /// The name of a task's stage.
-    pub(in crate::coordinator) fn stage_of(&self, spec: TaskSpec) -> &str {
-        &self.options.stages[spec.stage].name
+    /// A stage, by its place in the job file.
+    pub(in crate::coordinator) fn stage(&self, at: usize) -> Arc<StageNow> {
+        Arc::clone(&self.stages[at].read())
     }
 
-    /// Whether the others go on when a task of its stage is held.
-    pub(in crate::coordinator) fn waits(&self, spec: TaskSpec) -> bool {
-        self.options.stages[spec.stage].rules.when_held == WhenHeld::Wait
+    /// The SHA-256 of the component of a task.
+    pub(in crate::coordinator) fn component_of(&self, spec: TaskSpec) -> String {
+        self.stage(spec.stage).record.code.component.clone()
+    }
+
+    /// All stages, in the order of the job file.
+    pub(in crate::coordinator) fn stages(&self) -> impl Iterator<Item = Arc<StageNow>> {
+        self.stages.iter().map(|stage| Arc::clone(&stage.read()))
+    }
+
+    /// The streams of the job.
+    pub(in crate::coordinator) fn streams(&self) -> BTreeMap<String, StreamShape> {
+        let shape = |(name, stream): (&String, &StreamOptions)| (name.clone(), stream.shape());
+        self.options.streams.iter().map(shape).collect()
+    }
+
+    /// What a task of a stage would lend to its guest as of a snapshot. Nothing that is done to it can be committed.
+    ///
+    /// # Errors
+    /// Its state cannot be read.
+    pub(in crate::coordinator) fn trial(
+        &self,
+        now: &StageNow,
+        partition: PartitionId,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<TaskContext, StateError> {
+        let stage = now.record.id;
+        let id = TaskId { stage, partition };
+        let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
+        let info = Arc::new(self.info(&now.options, id));
+        let (ports, _) = self.ports(&now.options);
+        let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
+        let store = |(name, _): &(String, StoreKind)| {
+            let id_of_store = now.record.stores[name];
+            Arc::new(StoreHandle::as_of(Arc::clone(snapshot), id, id_of_store))
+        };
+        let state = TaskState::new(id, now.options.stores.iter().map(store).collect());
+        let metrics = TaskMetrics::new(Arc::default(), partition);
+        let mut context = TaskContext::new(info, state, metrics, round_robin);
+        let wall = self.options.clock.now_ms();
+        context.set_now(record.store_time.max(wall));
+        Ok(context)
+    }
+
+    /// Other code takes over in a stage: what is made of it from now on is of that code.
+    pub(in crate::coordinator) fn cut(
+        self: &Arc<TaskFactory>,
+        at: usize,
+        now: StageNow,
+    ) -> Arc<dyn CodeSource> {
+        let now = Arc::new(now);
+        let before = std::mem::replace(&mut *self.stages[at].write(), Arc::clone(&now));
+        let factory = Arc::clone(self);
+        Arc::new(Cut {
+            factory,
+            before,
+            now,
+        })
     }
 
     /// The process ends in good order.
     pub(in crate::coordinator) fn close(&self) {
         self.crumbs.close();
-    }
-
-    pub(in crate::coordinator) fn catalog(&self) -> &Catalog {
-        &self.catalog
     }
 
     /// What the guests of each stage report.
@@ -173,17 +250,17 @@ impl TaskFactory {
     /// # Errors
     /// Its state cannot be read.
     pub(in crate::coordinator) fn make(&self, spec: TaskSpec) -> Result<Made, StateError> {
-        let stage = &self.options.stages[spec.stage];
-        let known = &self.catalog.stages[&stage.name];
+        let now = self.stage(spec.stage);
+        let stage = &now.options;
         let id = TaskId {
-            stage: known.id,
+            stage: now.record.id,
             partition: spec.partition,
         };
         let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
         let info = Arc::new(self.info(stage, id));
         let (ports, dead_letters) = self.ports(stage);
         let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
-        let state = TaskState::new(id, self.stores(stage, id)?);
+        let state = TaskState::new(id, self.stores(&now, id)?);
         let metrics = TaskMetrics::new(Arc::clone(&self.metrics[&stage.name]), spec.partition);
         let context = TaskContext::new(Arc::clone(&info), state, metrics, round_robin);
         let read_ahead = Arc::clone(&self.read_ahead);
@@ -215,7 +292,7 @@ impl TaskFactory {
         };
         let processed_before = record.processed;
         let component = Arc::clone(&stage.component);
-        let parked = self.parked(stage, id)?;
+        let parked = self.parked(&now, id)?;
         let task = Task::new(
             options,
             component,
@@ -227,7 +304,6 @@ impl TaskFactory {
         let entry = TaskEntry {
             spec,
             name: task.name(),
-            component: stage.component.sha256().to_owned(),
             figures: task.figures(),
             inbox,
             inputs,
@@ -235,6 +311,7 @@ impl TaskFactory {
             readers: Vec::new(),
         };
         Ok(Made {
+            stage: now,
             task,
             entry,
             readers,
@@ -242,15 +319,11 @@ impl TaskFactory {
     }
 
     fn stream_id(&self, stream: &str) -> StreamId {
-        self.catalog.streams[stream].id
+        self.streams[stream].id
     }
 
-    fn stores(
-        &self,
-        stage: &StageOptions,
-        id: TaskId,
-    ) -> Result<Vec<Arc<StoreHandle>>, StateError> {
-        let known = &self.catalog.stages[&stage.name];
+    fn stores(&self, now: &StageNow, id: TaskId) -> Result<Vec<Arc<StoreHandle>>, StateError> {
+        let (stage, known) = (&now.options, &now.record);
         let open = |(name, kind): &(String, _)| {
             let (db, cache) = (Arc::clone(&self.db), Arc::clone(&self.cache));
             StoreHandle::open(db, cache, id, known.stores[name], *kind).map(Arc::new)
@@ -262,13 +335,12 @@ impl TaskFactory {
     }
 
     /// The keys of a task that wait for a letter, if the order of keys is kept.
-    fn parked(&self, stage: &StageOptions, id: TaskId) -> Result<Option<Parked>, StateError> {
-        let Some(name) = &stage.parked_store else {
+    fn parked(&self, now: &StageNow, id: TaskId) -> Result<Option<Parked>, StateError> {
+        let (Some(name), Some(at)) = (&now.options.parked_store, parked_at(&now.options)) else {
             return Ok(None);
         };
-        let store = self.catalog.stages[&stage.name].stores[name];
-        let at = u16::try_from(stage.stores.len()).unwrap_or(u16::MAX);
-        let mut parked = Parked::new(StoreIndex(at));
+        let store = now.record.stores[name];
+        let mut parked = Parked::new(at);
         let (lower, upper) = StorePrefix::new(id, store).range(None, None);
         let mut walk = self.db.walk(Family::State, lower, upper, Order::Up);
         while let Some((key, _)) = walk.entry()? {
@@ -386,6 +458,56 @@ impl TaskFactory {
     }
 }
 
+/// The code that takes over in a stage.
+struct Cut {
+    factory: Arc<TaskFactory>,
+    before: Arc<StageNow>,
+    now: Arc<StageNow>,
+}
+
+impl CodeSource for Cut {
+    fn code_of(&self, task: TaskId) -> NewCode {
+        let stage = &self.now.options;
+        let (ports, dead_letters) = self.factory.ports(stage);
+        NewCode {
+            component: Arc::clone(&stage.component),
+            info: Arc::new(self.factory.info(stage, task)),
+            ports: ports.into(),
+            dead_letters,
+            rules: stage.rules.clone(),
+            stores: self.stores(task),
+            parked: parked_at(stage),
+        }
+    }
+}
+
+impl Cut {
+    /// The stores by their names: a new one may sort in between.
+    fn stores(&self, task: TaskId) -> Vec<StoreFrom> {
+        let before = &self.before.options;
+        let kept = |index: usize| StoreFrom::Kept(StoreIndex(index.try_into().unwrap_or(u16::MAX)));
+        let store = |(name, kind): &(String, StoreKind)| {
+            let known = before.stores.iter().position(|(known, _)| known == name);
+            known.map(kept).unwrap_or_else(|| {
+                let (db, cache) = (&self.factory.db, &self.factory.cache);
+                let (db, cache) = (Arc::clone(db), Arc::clone(cache));
+                let id = self.now.record.stores[name];
+                let handle = StoreHandle::of_nothing(db, cache, task, id, *kind);
+                StoreFrom::New(Arc::new(handle))
+            })
+        };
+        let own = self.now.options.stores.iter().map(store);
+        let parked = parked_at(before).map(StoreFrom::Kept);
+        own.chain(parked).collect()
+    }
+}
+
+/// The store of the keys that wait for a letter: it comes last.
+fn parked_at(stage: &StageOptions) -> Option<StoreIndex> {
+    let at = u16::try_from(stage.stores.len()).unwrap_or(u16::MAX);
+    stage.parked_store.as_ref().map(|_| StoreIndex(at))
+}
+
 /// Where round robin goes on for each port.
 fn round_robin(record: &TaskRecord, ports: &[StreamId]) -> Vec<u64> {
     let counter = |stream: &StreamId| record.round_robin.get(stream).copied();
@@ -411,8 +533,8 @@ fn queue_of(stage: &StageOptions) -> Option<InputOptions> {
 }
 
 /// How much a reader asks for at a time, so that all together do not ask for more than half of what may be read ahead.
-fn fetch_bytes(options: &JobOptions, read_ahead: usize) -> usize {
+fn fetch_bytes(stages: &[StageOptions], read_ahead: usize) -> usize {
     let readers = |stage: &StageOptions| stage.partitions as usize * stage.inputs.len();
-    let readers: usize = options.stages.iter().map(readers).sum();
+    let readers: usize = stages.iter().map(readers).sum();
     (read_ahead / 2 / readers.max(1)).max(FETCH_BYTES_MIN)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::JoinHandle;
 
-pub(super) use factory::{Made, TaskFactory, TaskSpec};
+pub(super) use factory::{Made, StageNow, TaskFactory, TaskSpec};
 pub(super) use readers::ReaderFigures;
 
 use crate::coordinator::Reads;
@@ -22,8 +22,6 @@ pub(super) struct TaskEntry {
     pub(super) spec: TaskSpec,
     /// Its name: stage, slash, partition.
     pub(super) name: String,
-    /// The SHA-256 of its component.
-    pub(super) component: String,
     pub(super) figures: Arc<TaskFigures>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) inputs: Vec<InputEntry>,

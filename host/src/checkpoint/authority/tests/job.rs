@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::broker::{Broker, Transactions};
 use crate::checkpoint::catalog::{Catalog, Drops, JobShape, StageShape, StreamShape};
+use crate::checkpoint::decide::Wanted;
 use crate::checkpoint::directory::{self, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs, Retention};
 use crate::checkpoint::{CommitError, Committer, CommitterOptions};
@@ -131,6 +132,8 @@ fn catalog(path: &Path, db: &Db) -> Option<Catalog> {
     let stage = StageShape {
         partitions: PARTITIONS,
         component: "none".into(),
+        file: None,
+        wanted: Wanted::Recorded,
         stores: ["counts".to_owned()].into(),
     };
     let stream = |name: &str| {
@@ -221,6 +224,7 @@ impl Job {
                 began: Instant::now(),
                 time: 0,
                 tasks: self.tasks.iter_mut().map(Task::epoch).collect(),
+                records: Vec::new(),
             };
             let mut failed = 0;
             let committed = loop {

@@ -226,7 +226,7 @@ impl World {
 
     fn execute(&mut self, command: Command) {
         match command {
-            Command::Seal(epoch, _, tasks) => {
+            Command::Seal(epoch, _, tasks, _) => {
                 for task in tasks {
                     self.ask(task, Ask::Seal(epoch));
                 }

@@ -1,0 +1,213 @@
+//! Swaps: routes and their JSON. Socket only.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+
+use super::refused::Refused;
+use crate::coordinator::{Handle, SwapRequest};
+use crate::records::{StageRecord, SwapRecord, SwapState};
+
+/// The largest component that is taken.
+pub(crate) const COMPONENT_BYTES: usize = 512 << 20;
+/// The longest that an answer waits for a change.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A stage and its code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StageCode {
+    /// Its name.
+    pub stage: String,
+    /// The SHA-256 of its component.
+    pub component: String,
+    /// What a person calls that; may be empty.
+    pub label: String,
+    /// The version of its state; 0: no component has named one.
+    pub state_version: u32,
+    /// Its last swap.
+    pub swap: Option<Swap>,
+}
+
+/// A swap.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Swap {
+    /// Its number.
+    pub id: u64,
+    /// The stage.
+    pub stage: String,
+    /// The SHA-256 of the component before.
+    pub from: String,
+    /// That of the component that takes over; empty as long as it is not read.
+    pub to: String,
+    /// What a person calls that; may be empty.
+    pub label: String,
+    /// `code`, `hold-output` or `shadow`.
+    pub mode: String,
+    /// `loading`, `compiling`, `trying`, `cut`, `migrating`, `probation`, `holding`, `releasing`, `done`, `rolling-back`,
+    /// `rolled-back`, `refused` or `dropped`.
+    pub state: String,
+    /// Why it is in that state, if that needs saying.
+    pub reason: String,
+    /// The checkpoint with the last work of the old code; 0: there is none yet.
+    pub epoch: u64,
+    /// When it began, and from the cut on when that was, milliseconds since the Unix epoch.
+    pub time: i64,
+    /// Messages that the new code has processed, rejected ones included.
+    pub processed: u64,
+    /// Messages that were rejected, or found to be at fault.
+    pub failed: u64,
+    /// Messages that it failed at and the old code did not.
+    pub regressions: u64,
+    /// The longest time that a task was away, microseconds.
+    pub pause_us: u64,
+}
+
+impl Swap {
+    /// A swap and its number.
+    pub fn of(id: u64, swap: &SwapRecord) -> Swap {
+        Swap {
+            id,
+            stage: swap.stage.clone(),
+            from: swap.from.component.clone(),
+            to: swap.to.component.clone(),
+            label: swap.to.label.clone(),
+            mode: swap.mode.name().to_owned(),
+            state: swap.state.name().to_owned(),
+            reason: swap.reason.clone(),
+            epoch: swap.epoch.0,
+            time: swap.time,
+            processed: swap.counts.processed,
+            failed: swap.counts.failed,
+            regressions: swap.counts.regressions,
+            pause_us: swap.counts.pause_us,
+        }
+    }
+
+    /// Whether the old code works yet.
+    pub fn is_before_cut(&self) -> bool {
+        self.is_one_of(&[
+            SwapState::Loading,
+            SwapState::Compiling,
+            SwapState::Trying,
+            SwapState::Cut,
+        ])
+    }
+
+    /// Whether its state is one of these.
+    pub fn is_one_of(&self, states: &[SwapState]) -> bool {
+        states.iter().any(|state| state.name() == self.state)
+    }
+}
+
+/// The stages with their last swaps, by name.
+pub fn stages<'a>(
+    stages: impl IntoIterator<Item = (&'a String, &'a StageRecord)>,
+    swaps: &[(u64, SwapRecord)],
+) -> Vec<StageCode> {
+    let last_of = |name: &String| {
+        let mut newest_first = swaps.iter().rev();
+        newest_first.find(|(_, swap)| swap.stage == *name)
+    };
+    let stage = |(name, record): (&String, &StageRecord)| StageCode {
+        stage: name.clone(),
+        component: record.code.component.clone(),
+        label: record.code.label.clone(),
+        state_version: record.state_version,
+        swap: last_of(name).map(|(id, swap)| Swap::of(*id, swap)),
+    };
+    stages.into_iter().map(stage).collect()
+}
+
+/// How a swap is wanted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Wanted {
+    /// What a person calls the code.
+    pub label: String,
+    /// Also code that was rolled back before.
+    pub force: bool,
+    /// Only whether it would be refused.
+    pub dry_run: bool,
+}
+
+/// How long an answer waits.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waits {
+    /// Seconds, `30s`.
+    #[serde(default)]
+    wait: Option<String>,
+}
+
+pub(super) fn routes() -> Router<Handle> {
+    Router::new()
+        .route("/stages/{stage}/swaps", get(list).post(begin))
+        .layer(DefaultBodyLimit::max(COMPONENT_BYTES))
+        .route("/swaps/{id}", get(show))
+}
+
+async fn list(
+    State(handle): State<Handle>,
+    Path(stage): Path<String>,
+) -> Result<Json<Vec<Swap>>, Refused> {
+    let swaps = handle.swaps().list();
+    let of_stage = swaps.iter().filter(|(_, swap)| swap.stage == stage);
+    Ok(Json(
+        of_stage.map(|(id, swap)| Swap::of(*id, swap)).collect(),
+    ))
+}
+
+/// Begins a swap to the component in the body, or to the one that the job names if there is none.
+async fn begin(
+    State(handle): State<Handle>,
+    Path(stage): Path<String>,
+    Query(wanted): Query<Wanted>,
+    body: Bytes,
+) -> Result<Json<Swap>, Refused> {
+    let request = SwapRequest {
+        stage,
+        component: (!body.is_empty()).then(|| body.to_vec()),
+        label: wanted.label,
+        force: wanted.force,
+        dry_run: wanted.dry_run,
+    };
+    let begun = handle.swap(request).await?;
+    let id = begun.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
+    found(&handle, id).map(Json)
+}
+
+/// A swap; with `wait`, once its state is another than when it was asked for.
+async fn show(
+    State(handle): State<Handle>,
+    Path(id): Path<u64>,
+    Query(Waits { wait }): Query<Waits>,
+) -> Result<Json<Swap>, Refused> {
+    if let (Some(wait), Some(swap)) = (wait, handle.swaps().get(id)) {
+        let bad = || {
+            let why = format!("wait={wait}: write seconds, such as `30s`");
+            Refused::Because(StatusCode::BAD_REQUEST, why)
+        };
+        let seconds = wait.strip_suffix('s').and_then(|text| text.parse().ok());
+        let most = Duration::from_secs(seconds.ok_or_else(bad)?).min(WAIT_MAX);
+        let changed = |state| state != swap.state;
+        handle.swaps().wait(id, most, changed).await;
+    }
+    found(&handle, id).map(Json)
+}
+
+fn found(handle: &Handle, id: u64) -> Result<Swap, Refused> {
+    let found = handle.swaps().get(id);
+    let missing = || {
+        let why = format!("there is no swap {id}, or none any more");
+        Refused::Because(StatusCode::NOT_FOUND, why)
+    };
+    found.map(|swap| Swap::of(id, &swap)).ok_or_else(missing)
+}

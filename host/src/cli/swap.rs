@@ -1,0 +1,180 @@
+//! `swap`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::access::JobAccess;
+use super::{Failure, Global, access, exit, job, output};
+use crate::admin::swaps::{COMPONENT_BYTES, Swap, Wanted};
+use crate::coordinator::SwapState;
+use crate::runtime::{Limits, read_component};
+
+#[derive(Args)]
+pub(super) struct SwapArgs {
+    /// The stage
+    #[arg(value_name = "STAGE")]
+    stage: String,
+    /// The component; default: the one that the job file names
+    #[arg(value_name = "COMPONENT")]
+    component: Option<PathBuf>,
+    /// A name for the code, shown with it
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    label: String,
+    /// Also a component that was rolled back before
+    #[arg(long)]
+    force: bool,
+    /// Check everything, and swap nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Show the last swaps of the stage
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run"])]
+    status: bool,
+}
+
+/// The longest label, bytes.
+const LABEL_BYTES: usize = 200;
+
+pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
+    let job = job::load(&global.job)?;
+    let mut job = access::of(&job);
+    if args.status {
+        return list(global, args, &mut job);
+    }
+    let wanted = Wanted {
+        label: label(&args.label)?,
+        force: args.force,
+        dry_run: args.dry_run,
+    };
+    let component = args.component.as_deref().map(read).transpose()?;
+    let mut swap = job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?;
+    while swap.is_before_cut() {
+        swap = job.ask(|job| job.swap_later(swap.id))?;
+    }
+    if global.json {
+        output::json(&swap)?;
+    }
+    if swap.is_one_of(&[SwapState::Refused]) {
+        let text = match global.json {
+            true => String::new(),
+            false => format!("swap {}: {}", swap.id, swap.reason),
+        };
+        return Err(Failure::new(exit::USAGE, text));
+    }
+    match global.json {
+        true => Ok(()),
+        false => output::text(&(sentence(&swap) + "\n")),
+    }
+}
+
+fn label(label: &str) -> Result<String, Failure> {
+    let why = if label.len() > LABEL_BYTES {
+        format!(
+            "--label has {} bytes, and {LABEL_BYTES} at most",
+            label.len()
+        )
+    } else if label.chars().any(char::is_control) {
+        "--label has control characters: leave them out".to_owned()
+    } else {
+        return Ok(label.to_owned());
+    };
+    Err(Failure::new(exit::USAGE, why))
+}
+
+/// The component's bytes. What is in them is looked at by the job.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let limits = Limits {
+        component_bytes: COMPONENT_BYTES as u64,
+        ..Limits::default()
+    };
+    let bytes = read_component(path, &limits, None)?;
+    match bytes.is_empty() {
+        true => Err(Failure::new(
+            exit::USAGE,
+            format!("component {}: it is empty", path.display()),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+fn list(
+    global: &Global,
+    args: &SwapArgs,
+    job: &mut access::Access<'_, dyn JobAccess + '_>,
+) -> Result<(), Failure> {
+    let status = job.ask(|job| job.status())?;
+    if !status.stages.iter().any(|stage| stage.stage == args.stage) {
+        let why = format!("the job has no stage {:?}", args.stage);
+        return Err(Failure::new(exit::USAGE, why));
+    }
+    let swaps = status.swaps.iter();
+    let of_stage: Vec<_> = swaps.filter(|swap| swap.stage == args.stage).collect();
+    if global.json {
+        return of_stage.into_iter().try_for_each(output::json);
+    }
+    let head = [
+        "SWAP",
+        "TIME",
+        "STATE",
+        "FROM",
+        "TO",
+        "LABEL",
+        "CHECKPOINT",
+        "PAUSE",
+        "REASON",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(of_stage.into_iter().map(row));
+    output::table(&rows)
+}
+
+fn row(swap: &Swap) -> Vec<String> {
+    let or_none = |text: &str| match text.is_empty() {
+        true => "-".to_owned(),
+        false => text.to_owned(),
+    };
+    vec![
+        swap.id.to_string(),
+        output::time(swap.time),
+        swap.state.clone(),
+        short(&swap.from),
+        or_none(&short(&swap.to)),
+        or_none(&swap.label),
+        match swap.epoch {
+            0 => "-".to_owned(),
+            epoch => epoch.to_string(),
+        },
+        format!("{:.1} ms", swap.pause_us as f64 / 1e3),
+        or_none(&swap.reason),
+    ]
+}
+
+/// As much of a hash as says which one it is.
+fn short(sha256: &str) -> String {
+    sha256.chars().take(12).collect()
+}
+
+/// What became of a swap, or what it does.
+pub(super) fn sentence(swap: &Swap) -> String {
+    let label = match &*swap.label {
+        "" => String::new(),
+        label => format!(" ({label})"),
+    };
+    let (from, to) = (short(&swap.from), short(&swap.to));
+    let mut text = format!(
+        "swap {} of stage {}: {}: {from} to {to}{label}",
+        swap.id, swap.stage, swap.state
+    );
+    if swap.epoch > 0 {
+        text += &format!(", at checkpoint {}", swap.epoch);
+    }
+    if !swap.reason.is_empty() {
+        text += &format!(": {}", swap.reason);
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! Where the swaps of a job are, for those who ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::records::{SwapRecord, SwapState};
+use crate::task::TaskFigures;
+
+/// The swaps of a job: the last ones that are recorded, and those of this process.
+#[derive(Clone)]
+pub struct Swaps(Arc<Board>);
+
+struct Board {
+    /// By number.
+    swaps: Mutex<BTreeMap<u64, SwapRecord>>,
+    /// The figures of the tasks that were cut last, and the swap that did.
+    cut: Mutex<(u64, Vec<Arc<TaskFigures>>)>,
+    /// Changes whenever one of them does.
+    changes: watch::Sender<u64>,
+}
+
+impl Swaps {
+    /// Those that are recorded.
+    pub fn new(recorded: impl IntoIterator<Item = (u64, SwapRecord)>) -> Swaps {
+        Swaps(Arc::new(Board {
+            swaps: Mutex::new(recorded.into_iter().collect()),
+            cut: Mutex::default(),
+            changes: watch::channel(0).0,
+        }))
+    }
+
+    /// All of them, the oldest first.
+    pub fn list(&self) -> Vec<(u64, SwapRecord)> {
+        let (cut, pause_us) = self.pause();
+        let mut swaps = self.0.swaps.lock().clone();
+        if let Some(swap) = swaps.get_mut(&cut) {
+            swap.counts.pause_us = pause_us;
+        }
+        swaps.into_iter().collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u64) -> Option<SwapRecord> {
+        let (cut, pause_us) = self.pause();
+        let mut swap = self.0.swaps.lock().get(&id).cloned()?;
+        if id == cut {
+            swap.counts.pause_us = pause_us;
+        }
+        Some(swap)
+    }
+
+    /// The swap that was cut last in this process, and the longest time that a task was away for it, microseconds.
+    fn pause(&self) -> (u64, u64) {
+        let cut = self.0.cut.lock();
+        let pauses = cut.1.iter().map(|task| task.pause_at_swap_us());
+        (cut.0, pauses.max().unwrap_or(0))
+    }
+
+    /// These tasks are cut.
+    pub(super) fn note_cut(&self, id: u64, tasks: Vec<Arc<TaskFigures>>) {
+        *self.0.cut.lock() = (id, tasks);
+    }
+
+    /// Waits until one of them is in a state that is waited for, for so long at most. Returns it as it is then.
+    pub async fn wait(
+        &self,
+        id: u64,
+        most: Duration,
+        is_waited_for: impl Fn(SwapState) -> bool,
+    ) -> Option<SwapRecord> {
+        let mut changes = self.0.changes.subscribe();
+        let waiting = async {
+            loop {
+                match self.get(id) {
+                    Some(swap) if !is_waited_for(swap.state) => {}
+                    _ => return,
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(most, waiting).await;
+        self.get(id)
+    }
+
+    /// A new one. Returns its number.
+    pub(super) fn begin(&self, swap: SwapRecord) -> u64 {
+        let mut swaps = self.0.swaps.lock();
+        let id = swaps.last_key_value().map_or(1, |(last, _)| last + 1);
+        swaps.insert(id, swap);
+        while swaps.len() as u64 > SwapRecord::HISTORY {
+            swaps.pop_first();
+        }
+        drop(swaps);
+        self.note_change();
+        id
+    }
+
+    /// Changes one, and returns it.
+    ///
+    /// # Panics
+    /// There is none of that number.
+    pub(super) fn change(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) -> SwapRecord {
+        let mut swaps = self.0.swaps.lock();
+        let Some(swap) = swaps.get_mut(&id) else {
+            panic!("swap {id} is not known");
+        };
+        change(swap);
+        let swap = swap.clone();
+        drop(swaps);
+        self.note_change();
+        swap
+    }
+
+    fn note_change(&self) {
+        self.0.changes.send_modify(|changes| *changes += 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! A candidate: read, compiled, held against what runs, and tried, while the old code works. Whatever is wrong with it is found here,
+//! and changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+
+use super::{SwapRequest, Swaps, fit, recorded};
+use crate::checkpoint::catalog::StreamShape;
+use crate::checkpoint::directory::{self, CodeFolder};
+use crate::coordinator::tasks::{StageNow, TaskFactory};
+use crate::coordinator::{LoadedStage, StageLoader, StageOptions, View};
+use crate::model::{PartitionId, shown};
+use crate::records::{StageRecord, SwapState};
+use crate::runtime::Instance;
+
+/// Later than everything that works for its living.
+const NICE: i32 = 10;
+/// Instances are made on it, as on a worker.
+const STACK: usize = 4 << 20;
+
+/// Code that can take over, and what is recorded once it has.
+pub(in crate::coordinator) struct Candidate {
+    pub(super) options: StageOptions,
+    pub(super) record: StageRecord,
+}
+
+/// What a candidate is made of.
+pub(super) struct Making {
+    pub(super) id: u64,
+    pub(super) factory: Arc<TaskFactory>,
+    /// The place of the stage.
+    pub(super) stage: usize,
+    pub(super) request: SwapRequest,
+    pub(super) loader: Arc<dyn StageLoader>,
+    /// The tasks of the stage with an instance.
+    pub(super) live: Vec<PartitionId>,
+    pub(super) swaps: Swaps,
+    /// What is committed.
+    pub(super) view: View,
+    pub(super) code: CodeFolder,
+    pub(super) io: tokio::runtime::Handle,
+}
+
+impl Making {
+    /// Makes it on a thread of its own.
+    pub(super) fn start(self, done: impl FnOnce(Result<Candidate, String>) + Send + 'static) {
+        let done = Arc::new(parking_lot::Mutex::new(Some(done)));
+        let tell = {
+            let done = Arc::clone(&done);
+            move |made| {
+                if let Some(done) = done.lock().take() {
+                    done(made);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("candidate".into());
+        let made = thread.stack_size(STACK).spawn(move || {
+            // A thread that may not be nicer works as well.
+            let _ = rustix::process::nice(NICE);
+            let io = self.io.clone();
+            let _io = io.enter();
+            tell(self.make());
+        });
+        if let Err(error) = made
+            && let Some(done) = done.lock().take()
+        {
+            done(Err(format!("no thread can be started: {error}")));
+        }
+    }
+
+    fn make(self) -> Result<Candidate, String> {
+        let runs = self.factory.stage(self.stage);
+        let name = &runs.options.name;
+        let enter = |state| {
+            self.swaps.change(self.id, |swap| swap.state = state);
+        };
+        let component = self.request.component;
+        let LoadedStage { options, streams } = self.loader.load(name, component, &enter)?;
+        let sha256 = options.component.sha256().to_owned();
+        self.swaps
+            .change(self.id, |swap| swap.to.component.clone_from(&sha256));
+        if runs.record.rolled_back.contains(&sha256) && !self.request.force {
+            return Err(format!(
+                "component {sha256} was rolled back before: `--force` swaps it in all the same"
+            ));
+        }
+        let known: BTreeMap<String, StreamShape> = self.factory.streams();
+        let misfits = fit::misfits(&runs.options, &options, &streams, &known);
+        if !misfits.is_empty() {
+            return Err(format!(
+                "{}: that needs a restart of the job",
+                misfits.join("; ")
+            ));
+        }
+        enter(SwapState::Trying);
+        let record = recorded(&runs.record, &options, &self.request.label);
+        let now = StageNow { options, record };
+        let snapshot = self.view.snapshot();
+        let first = [PartitionId(0)];
+        let tasks = match self.live.is_empty() {
+            true => &first[..],
+            false => &self.live,
+        };
+        for partition in tasks {
+            let context = self.factory.trial(&now, *partition, &snapshot);
+            let context = context.map_err(|error| shown::chain(&error))?;
+            let task = context.info.name();
+            let (_, made) = Instance::new(&now.options.component, Box::new(context));
+            made.map_err(|fault| format!("an instance for task {task} cannot be made: {fault}"))?;
+        }
+        let StageNow { options, record } = now;
+        let stages: Vec<_> = self.factory.stages().collect();
+        let records = stages.iter().map(|stage| &stage.record).chain([&record]);
+        let needed = directory::needed(records, &self.swaps.list());
+        self.code.tidy_up(&needed);
+        self.code
+            .keep(&sha256, options.component.bytes())
+            .map_err(|error| shown::chain(&error))?;
+        Ok(Candidate { options, record })
+    }
+}
