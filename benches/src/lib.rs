@@ -140,6 +140,8 @@ pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
     let began = Instant::now();
     let (state, staged) = context.seal();
     SealedTask {
+        excused: 0,
+        failing_before: Default::default(),
         task: context.info.id,
         state,
         staged,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Epoch, Messages, PartitionId, Staged, StreamId, TaskId, TimestampMs};
-use crate::records::{Encoded, TaskRecord};
+use crate::records::{Encoded, Failing, TaskRecord};
 use crate::state::SealedState;
 
 /// An epoch that all of its tasks have sealed.
@@ -48,6 +48,10 @@ pub struct SealedTask {
     pub record: TaskRecord,
     /// Whether it did something: a task that only says that it is held did not.
     pub worked: bool,
+    /// Messages that it found to be at fault, and that the code before fails at as well.
+    pub excused: u64,
+    /// How many of the last messages had failed under the code before, if it took other code since it sealed last.
+    pub failing_before: Failing,
     /// How long it could not process because of the barrier.
     pub pause: Duration,
 }

@@ -67,6 +67,8 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
             component: component.expect("a component"),
             file: None,
             wanted: Wanted::Recorded,
+            before: None,
+            swap: Default::default(),
             partitions: PARTITIONS,
             inputs: vec![InputOptions {
                 port: "in".into(),

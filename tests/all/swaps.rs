@@ -1,5 +1,7 @@
 //! Swaps: other code takes over in a stage of a job that runs.
 
+mod probation;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -102,7 +104,8 @@ fn other_code_takes_over_and_the_state_stays() {
     out(&job, 1);
     let done = swap(&job, &second, &["--label", "the second"]).expect(0);
     assert!(
-        done.stdout.starts_with("swap 1 of stage count: done: "),
+        done.stdout
+            .starts_with("swap 1 of stage count: probation: "),
         "{}",
         done.stdout
     );
@@ -116,7 +119,10 @@ fn other_code_takes_over_and_the_state_stays() {
     assert_eq!(stage["component"], second.sha256);
     assert_eq!(stage["label"], "the second");
     let swap = &stage["swap"];
-    assert_eq!((&swap["id"], &swap["state"]), (&1.into(), &"done".into()));
+    assert_eq!(
+        (&swap["id"], &swap["state"]),
+        (&1.into(), &"probation".into())
+    );
     assert_eq!(
         (&swap["from"], &swap["to"]),
         (&(&*first.sha256).into(), &(&*second.sha256).into())
@@ -133,7 +139,7 @@ fn other_code_takes_over_and_the_state_stays() {
     assert_eq!(cut.expect("the checkpoint")["trigger"], "swap");
     // The same is known of the stopped job.
     stop(running);
-    assert_eq!(last(&job)["state"], "done");
+    assert_eq!(last(&job)["state"], "probation");
     let shown = job.call(&["swap", "count", "--status"]).expect(0);
     assert!(shown.stdout.contains("the second"), "{}", shown.stdout);
 }

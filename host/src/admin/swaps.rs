@@ -11,7 +11,7 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use super::refused::Refused;
-use crate::coordinator::{Handle, SwapRequest};
+use crate::coordinator::{Handle, SwapRequest, WantedCode};
 use crate::records::{StageRecord, SwapRecord, SwapState};
 
 /// The largest component that is taken.
@@ -62,7 +62,7 @@ pub struct Swap {
     pub time: i64,
     /// Messages that the new code has processed, rejected ones included.
     pub processed: u64,
-    /// Messages that were rejected, or found to be at fault.
+    /// Messages that were rejected, or found to be at fault and the old code did not fail at as well.
     pub failed: u64,
     /// Messages that it failed at and the old code did not.
     pub regressions: u64,
@@ -101,6 +101,16 @@ impl Swap {
         ])
     }
 
+    /// Whether nothing comes after its state.
+    pub fn is_over(&self) -> bool {
+        self.is_one_of(&[
+            SwapState::Done,
+            SwapState::RolledBack,
+            SwapState::Refused,
+            SwapState::Dropped,
+        ])
+    }
+
     /// Whether its state is one of these.
     pub fn is_one_of(&self, states: &[SwapState]) -> bool {
         states.iter().any(|state| state.name() == self.state)
@@ -136,6 +146,15 @@ pub struct Wanted {
     pub force: bool,
     /// Only whether it would be refused.
     pub dry_run: bool,
+    /// The code before that, and none in the body.
+    pub rollback: bool,
+    /// How long the new code is watched: messages (`500`), milliseconds (`30000ms`), seconds (`30s`), checkpoints (`5cp`), or `none`.
+    /// Default: as the job says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation: Option<String>,
+    /// How many times as much processor time a message may take as before, percent; 0: any. Default: as the job says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowdown_percent: Option<u32>,
 }
 
 /// How long an answer waits.
@@ -172,9 +191,25 @@ async fn begin(
     Query(wanted): Query<Wanted>,
     body: Bytes,
 ) -> Result<Json<Swap>, Refused> {
+    let bad = |why: String| Refused::Because(StatusCode::BAD_REQUEST, why);
+    let component = match (wanted.rollback, body.is_empty()) {
+        (true, true) => WantedCode::Previous,
+        (true, false) => return Err(bad("a rollback takes no component".to_owned())),
+        (false, true) => WantedCode::File,
+        (false, false) => WantedCode::Bytes(body.to_vec()),
+    };
+    let probation = wanted.probation.as_deref().map(|text| match text {
+        "none" => Ok(None),
+        text => text.parse().map(Some),
+    });
+    let probation = probation.transpose();
+    let probation =
+        probation.map_err(|()| bad("probation: write `500`, `30s`, `5cp` or `none`".to_owned()))?;
     let request = SwapRequest {
         stage,
-        component: (!body.is_empty()).then(|| body.to_vec()),
+        component,
+        probation,
+        slowdown_percent: wanted.slowdown_percent,
         label: wanted.label,
         force: wanted.force,
         dry_run: wanted.dry_run,

@@ -11,7 +11,9 @@ use std::path::Path;
 use super::OpenError;
 use super::decide::{Chosen, Wanted, choose_code};
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
-use crate::records::{self, Code, Encoded, LogRecord, StageRecord, StreamRecord, TaskRecord};
+use crate::records::{
+    self, Code, Encoded, LogRecord, Record, StageRecord, StreamRecord, TaskRecord,
+};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError, WriteSet};
 
@@ -349,6 +351,38 @@ impl Catalog {
                 ));
             }
             self.streams.insert(name.clone(), record);
+        }
+    }
+
+    /// A record becomes true with the next checkpoint in which a component has done something.
+    pub fn record_with_checkpoint<R: Record>(&mut self, key: &R::Key, record: &R) {
+        self.with_checkpoint.push(Encoded::new(key, record));
+    }
+
+    /// A record becomes true now.
+    pub fn record<R: Record>(&mut self, key: &R::Key, record: &R) {
+        self.changes.push(Change::Put(Encoded::new(key, record)));
+    }
+
+    /// All records of a kind below a key are removed with the next checkpoint in which a component has done something.
+    pub fn forget_below<R: Record>(&mut self, key: &R::Key) {
+        self.with_checkpoint.push(Encoded::none_below::<R>(key));
+    }
+
+    /// Which swap of a stage is not over: together with the component, if that is another.
+    pub fn watch(&mut self, stage: &str, swap: Option<u64>) {
+        let Some(record) = self.stages.get_mut(stage) else {
+            return;
+        };
+        record.swap = swap;
+        let new = Encoded::new(&stage.to_owned(), record);
+        match self
+            .with_checkpoint
+            .iter_mut()
+            .find(|old| new.replaces(old))
+        {
+            Some(old) => *old = new,
+            None => self.changes.push(Change::Put(new)),
         }
     }
 

@@ -8,7 +8,7 @@
 //! exactly one behind and writes it first. After that, before or within delivery: the outbox is in the write, and the sink goes
 //! back to its recorded state before it is delivered again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::epoch::SealedEpoch;
 use crate::model::{
     Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs, shown,
 };
-use crate::records::{self, CheckpointRecord, Encoded, LetterRecord, TaskRecord, Unwitnessed};
+use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};
 
 /// What a committer commits.
@@ -74,9 +74,9 @@ enum Way<'a> {
 
 /// Writes checkpoints. There is one, and it is the only writer of the database.
 pub struct Committer {
-    db: Arc<Db>,
+    pub(super) db: Arc<Db>,
     ledger: Ledger,
-    appender: LogAppender,
+    pub(super) appender: LogAppender,
     outputs: Outputs,
     stamps: BTreeMap<TaskId, Stamp>,
     read_up_to: ReadUpTo,
@@ -410,55 +410,17 @@ impl Committer {
         Ok(())
     }
 
-    /// Appends dead letters to the replay queue of their stage, in their order, and marks them as queued: all in one write. Letters
-    /// that are marked already are left out. Returns how many were appended.
+    /// Writes records that belong to no epoch.
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
-    pub fn queue_letters(
-        &mut self,
-        queue: StreamId,
-        letters: &[QueuedLetter],
-        now: TimestampMs,
-    ) -> Result<u64, CommitError> {
-        let mut appended_letters = 0;
-        let mut marked = BTreeSet::new();
-        self.write_alone(|committer, writes, appended| {
-            let logs = committer.appender.logs();
-            let mut queued: BTreeMap<PartitionId, Messages> = BTreeMap::new();
-            for letter in letters {
-                let partition = letter.partition;
-                if let Some(mark) = letter.mark {
-                    let before: Option<LetterRecord> = records::get(&committer.db, &mark)?;
-                    if before.is_some() || !marked.insert(mark) {
-                        continue;
-                    }
-                    let ahead = queued.get(&partition).map_or(0, Messages::len) as u64;
-                    let offset = logs.bounds(queue, partition).1 + ahead;
-                    let record = match letter.drops {
-                        true => LetterRecord::Dropped,
-                        false => LetterRecord::Queued {
-                            queue,
-                            partition,
-                            offset,
-                        },
-                    };
-                    records::put(writes, &mark, &record);
-                }
-                let messages = queued.entry(partition).or_default();
-                messages.push(letter.message.get(0));
-                appended_letters += 1;
-            }
-            for (partition, messages) in &queued {
-                let at = (queue, *partition);
-                let range = 0..messages.len();
-                let all = [Part { messages, range }];
-                committer.appender.append(writes, appended, at, all, now)?;
-            }
+    pub fn write_records(&mut self, records: &[Encoded]) -> Result<(), CommitError> {
+        self.components
+            .retain(|old| !records.iter().any(|new| new.replaces(old)));
+        self.write_alone(|_, writes, _| {
+            records.iter().for_each(|record| record.write_into(writes));
             Ok(())
-        })?;
-        self.appender.mark_letters(marked.iter());
-        Ok(appended_letters)
+        })
     }
 
     /// A task does not judge so many of its next messages.
@@ -471,51 +433,6 @@ impl Committer {
             let mut record = record.unwrap_or_default();
             record.failing.unjudged = messages;
             records::put(writes, &task, &record);
-            Ok(())
-        })
-    }
-
-    /// Marks dead letters as dropped, in one write. Those that are marked already are left out. Returns how many were marked.
-    ///
-    /// # Errors
-    /// What happened is unknown: the process must end.
-    pub fn drop_letters(&mut self, letters: &[LetterKey]) -> Result<u64, CommitError> {
-        let mut dropped = BTreeSet::new();
-        self.write_alone(|committer, writes, _| {
-            for letter in letters {
-                let before: Option<LetterRecord> = records::get(&committer.db, letter)?;
-                if before.is_none() && dropped.insert(*letter) {
-                    records::put(writes, letter, &LetterRecord::Dropped);
-                }
-            }
-            Ok(())
-        })?;
-        self.appender.mark_letters(dropped.iter());
-        Ok(dropped.len() as u64)
-    }
-
-    /// Counts some dead letters that were marked in former runs.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn count_letters(&mut self) -> Result<(), StateError> {
-        self.appender.count_letters()
-    }
-
-    /// Deletes the marks of letters that retention has deleted.
-    ///
-    /// # Errors
-    /// What happened is unknown: the process must end.
-    pub fn forget_letters(&mut self) -> Result<(), CommitError> {
-        self.write_alone(|committer, writes, _| {
-            for ((stream, partition), oldest) in committer.appender.logs().all_oldest() {
-                let (first, end) = ((stream, partition, 0), (stream, partition, oldest));
-                let gone: Option<(LetterKey, LetterRecord)> =
-                    records::first(&committer.db, &first, &end)?;
-                if gone.is_some() {
-                    records::delete_range::<LetterRecord>(writes, &first, &end);
-                }
-            }
             Ok(())
         })
     }
@@ -533,7 +450,7 @@ impl Committer {
     }
 
     /// A write that is not an epoch. Nothing to write: nothing happens.
-    fn write_alone(
+    pub(super) fn write_alone(
         &mut self,
         fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
     ) -> Result<(), CommitError> {
@@ -572,22 +489,6 @@ impl Committer {
             tracing::warn!("{}", shown::chain(&error));
         }
     }
-}
-
-/// A dead letter: its stream, partition and offset.
-pub type LetterKey = (StreamId, PartitionId, Offset);
-
-/// A dead letter that is to be replayed.
-#[derive(Debug, Clone)]
-pub struct QueuedLetter {
-    /// The letter in the log, if it is one.
-    pub mark: Option<LetterKey>,
-    /// The partition that it was read from first, which is that of its task.
-    pub partition: PartitionId,
-    /// The letter, as it is in the log.
-    pub message: Messages,
-    /// It is given up: its task only notes that.
-    pub drops: bool,
 }
 
 fn cannot_read(path: &Path, source: StateError) -> OpenError {

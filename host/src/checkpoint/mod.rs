@@ -20,6 +20,7 @@ pub mod decide;
 pub mod directory;
 mod epoch_write;
 mod ledger;
+mod letters;
 pub mod logs;
 mod manifest;
 pub mod outputs;
@@ -31,8 +32,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use committer::{Committed, Committer, CommitterOptions, LetterKey, QueuedLetter};
+pub use committer::{Committed, Committer, CommitterOptions};
 pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock, Opened};
+pub use letters::{LetterKey, QueuedLetter};
 
 pub use stage::{At, CommitStage, Progress};
 

@@ -19,8 +19,8 @@ use crate::connectors::generate::{Distribution, GenerateInput, GenerateOptions, 
 use crate::connectors::stdio::{StdinInput, StdinOptions, StdoutOptions, StdoutOutput};
 use crate::connectors::{Input, Output, OutputFormat};
 use crate::coordinator::{
-    InputOptions, JobOptions, Reads, StageOptions, StreamOptions, Writes, parked_store,
-    replay_queue,
+    InputOptions, JobOptions, Reads, StageOptions, StreamOptions, SwapOptions, Writes,
+    parked_store, replay_queue,
 };
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
@@ -35,6 +35,8 @@ use crate::task::{Backoff, Breaker, Policy, Rules, WhenHeld};
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
+/// Beside these, one of a candidate is tried at a time.
+const TRIALS: u32 = 1;
 /// Bytes of the database's blocks that are kept at hand at least; else a quarter of the job's cache.
 const BLOCKS_LEAST: usize = 32 << 20;
 /// Files that the host itself may have open: half of them RocksDB's.
@@ -47,6 +49,8 @@ pub(super) struct Codes {
     pub(super) wanted: Wanted,
     /// The stages that run another component than the job's file.
     pub(super) recorded: BTreeMap<String, Recorded>,
+    /// The code before, of the stages that run new code.
+    pub(super) before: BTreeMap<String, Recorded>,
 }
 
 /// The component that a stage runs instead of the one that the job file names.
@@ -70,7 +74,7 @@ pub(super) fn runtime(job: Option<&Job>) -> Result<Runtime, Failure> {
     let threads = u32::try_from(threads_max(workers)).unwrap_or(u32::MAX);
     let instances = job.map_or(INSTANCES, instances_max);
     Runtime::new(RuntimeOptions {
-        instances_max: instances.saturating_add(threads),
+        instances_max: instances.saturating_add(threads).saturating_add(TRIALS),
         memory_bytes_max: most(|limits| limits.memory_bytes),
         table_elements_max: most(|limits| limits.table_elements),
         has_fuel: limits.iter().any(|limits| limits.fuel.is_some()),
@@ -223,6 +227,28 @@ fn component(
     Component::load(runtime, path, options).map_err(|error| of_stage(declared, error))
 }
 
+/// The code before, if it is another one and can be loaded.
+fn code_before(
+    declared: &config::Stage,
+    runtime: &Runtime,
+    before: &Recorded,
+    runs: &Component,
+) -> Option<Arc<Component>> {
+    if before.sha256 == runs.sha256() {
+        return None;
+    }
+    let loaded = component(declared, runtime, Some(before));
+    loaded
+        .inspect_err(|failure| {
+            tracing::warn!(
+                stage = %declared.name,
+                "the code before cannot be loaded, so the new code is not watched: {}",
+                failure.text
+            );
+        })
+        .ok()
+}
+
 /// What the instances of a stage may use.
 pub(super) fn component_options(declared: &config::Stage) -> ComponentOptions {
     let directories = declared
@@ -327,7 +353,12 @@ fn stage(
         Some(recorded) => recorded.file.clone(),
         None => Some(component.sha256().to_owned()),
     };
-    Ok(stage_options(declared, component, file, codes.wanted))
+    let before = codes.before.get(&declared.name);
+    let before = before.and_then(|before| code_before(declared, runtime, before, &component));
+    Ok(StageOptions {
+        before,
+        ..stage_options(declared, component, file, codes.wanted)
+    })
 }
 
 pub(super) fn stage_options(
@@ -348,6 +379,11 @@ pub(super) fn stage_options(
         file,
         wanted,
         component,
+        before: None,
+        swap: SwapOptions {
+            probation: declared.swap.probation.0,
+            slowdown_percent: declared.swap.max_slowdown.0,
+        },
         partitions: declared.partitions,
         inputs: declared
             .inputs

@@ -7,6 +7,7 @@ use clap::Args;
 use super::access::JobAccess;
 use super::{Failure, Global, access, exit, job, output};
 use crate::admin::swaps::{COMPONENT_BYTES, Swap, Wanted};
+use crate::config;
 use crate::coordinator::SwapState;
 use crate::runtime::{Limits, read_component};
 
@@ -32,9 +33,33 @@ pub(super) struct SwapArgs {
     /// Check everything, and swap nothing
     #[arg(long)]
     dry_run: bool,
+    /// How long the code before is at hand: a duration, a number of messages, of checkpoints (5cp), or none; default: as the job says
+    #[arg(long, value_name = "LENGTH", value_parser = Length::parse)]
+    probation: Option<Length>,
+    /// How many times as much processor time a message may take as before (3x), or off; default: as the job says
+    #[arg(long, value_name = "FACTOR", value_parser = config::slowdown)]
+    max_slowdown: Option<u32>,
+    /// Go back to the code before
+    #[arg(long, conflicts_with_all = ["component", "dry_run"])]
+    rollback: bool,
+    /// Wait until the probation is over: then the exit code is 3 if the code before is back
+    #[arg(long)]
+    wait: bool,
     /// Show the last swaps of the stage
-    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "wait"])]
     status: bool,
+}
+
+/// A probation, or none.
+#[derive(Clone)]
+struct Length(String);
+
+impl Length {
+    fn parse(text: &str) -> Result<Length, String> {
+        let length = config::probation(text)?;
+        let text = length.map_or_else(|| "none".to_owned(), |length| length.to_string());
+        Ok(Length(text))
+    }
 }
 
 /// The longest label, bytes.
@@ -50,25 +75,40 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         label: label(&args.label)?,
         force: args.force,
         dry_run: args.dry_run,
+        rollback: args.rollback,
+        probation: args.probation.as_ref().map(|length| length.0.clone()),
+        slowdown_percent: args.max_slowdown,
     };
     let component = args.component.as_deref().map(read).transpose()?;
     let mut swap = job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?;
-    while swap.is_before_cut() {
+    let waits = |swap: &Swap| match (args.wait, args.rollback) {
+        (true, _) => !swap.is_over(),
+        (false, true) => swap.is_before_cut() || swap.is_one_of(&[SwapState::RollingBack]),
+        (false, false) => swap.is_before_cut(),
+    };
+    while waits(&swap) {
         swap = job.ask(|job| job.swap_later(swap.id))?;
     }
-    if global.json {
-        output::json(&swap)?;
-    }
-    if swap.is_one_of(&[SwapState::Refused]) {
-        let text = match global.json {
-            true => String::new(),
-            false => format!("swap {}: {}", swap.id, swap.reason),
-        };
-        return Err(Failure::new(exit::USAGE, text));
-    }
-    match global.json {
-        true => Ok(()),
-        false => output::text(&(sentence(&swap) + "\n")),
+    tell(global, args, &swap)
+}
+
+/// What became of a swap, and the exit code.
+fn tell(global: &Global, args: &SwapArgs, swap: &Swap) -> Result<(), Failure> {
+    let code = if swap.is_one_of(&[SwapState::Refused]) {
+        exit::USAGE
+    } else if swap.is_one_of(&[SwapState::RolledBack]) && !args.rollback {
+        exit::TASK
+    } else {
+        0
+    };
+    match (code, global.json) {
+        (0, true) => output::json(swap),
+        (0, false) => output::text(&(sentence(swap) + "\n")),
+        (code, true) => {
+            output::json(swap)?;
+            Err(Failure::new(code, String::new()))
+        }
+        (code, false) => Err(Failure::new(code, sentence(swap))),
     }
 }
 

@@ -24,6 +24,7 @@ mod setting;
 mod stage;
 mod stream;
 mod substitute;
+mod swap;
 mod systems;
 mod table;
 mod units;
@@ -46,6 +47,7 @@ pub use stage::{
     Store, StoreKind,
 };
 pub use stream::Stream;
+pub use swap::{probation, slowdown};
 pub use systems::{
     Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
     Stdin, Stdout, System, SystemName, TimestampField, TimestampFormat,

@@ -29,6 +29,14 @@ impl Problem {
         }
     }
 
+    /// All of it, for a command line.
+    pub(super) fn sentence(self) -> String {
+        match self.help {
+            Some(help) => format!("{}: {help}", self.message),
+            None => self.message,
+        }
+    }
+
     pub(super) fn help(self, help: impl Into<String>) -> Problem {
         Problem {
             help: Some(help.into()),

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
 use super::limits::Limits;
 use super::setting::{FromText, Problem, Setting, Written};
+use super::swap::Swap;
 use super::units::ByteSize;
 use super::words::words;
 use crate::model::{Offset, StartAt};
@@ -54,6 +55,8 @@ pub struct Stage {
     pub breaker: Breaker,
     /// How often a task that cannot go on, and no message is to blame, tries again.
     pub restart: Restart,
+    /// How new code is watched.
+    pub swap: Swap,
     /// The most messages of a batch. Default: 500, beyond which the cost of a call no longer matters.
     pub batch_messages: u32,
     /// A batch ends at this many bytes, and has at least one message. Default: 1 MiB, which fits in any guest.

@@ -17,7 +17,7 @@ use crate::checkpoint::{CommitError, Committer, decide};
 use crate::disk::Room;
 use crate::epoch::SealedEpoch;
 use crate::model::{Clock, Epoch, Messages, PartitionId, StreamId};
-use crate::records::CheckpointRecord;
+use crate::records::{CheckpointRecord, Encoded};
 
 /// How often retention runs if no checkpoint has run it.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
@@ -30,6 +30,8 @@ pub(super) enum Work {
     Epoch(Box<SealedEpoch>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
+    /// Write these records.
+    Records(Vec<Encoded>),
     /// Write what is to become of dead letters.
     Letters(LetterWrite, oneshot::Sender<u64>),
 }
@@ -124,6 +126,11 @@ fn run(
                         pending.answer(Err(format!("the outcome is unknown: {error}")));
                         return done(Done::Fatal(error));
                     }
+                }
+            }
+            Ok(Work::Records(records)) => {
+                if let Err(error) = committer.write_records(&records) {
+                    return done(Done::Fatal(error));
                 }
             }
             Ok(Work::Letters(write, reply)) => {

@@ -29,6 +29,7 @@ impl Coordinator {
         {
             by(barrier.late_at);
         }
+        self.next_look_at_watches().into_iter().for_each(&mut by);
         let draining = self.draining.is_some();
         if draining && self.machine.awaits_quiet() {
             if !self.scheduler.is_busy() {

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub use crate::checkpoint::catalog::Catalog;
-pub use crate::records::{StageRecord, SwapState};
+pub use crate::records::{Code, StageRecord, SwapState};
 pub use crate::task::{Doing, Resume};
 pub use handle::{Handle, JobEnded};
 pub use letters::{
@@ -40,12 +40,12 @@ pub use letters::{
 pub use mail::TaskChange;
 pub use options::{
     InputOptions, JobOptions, LastResort, LoadedStage, Reads, StageLoader, StageOptions,
-    StreamOptions, Writes,
+    StreamOptions, SwapOptions, Writes,
 };
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use resume::Resumed;
 pub use status::{InputStatus, Status, TaskStatus};
-pub use swap::{SwapRequest, Swaps};
+pub use swap::{SwapRequest, Swaps, Wanted as WantedCode};
 pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 
 use crate::checkpoint::decide::Trigger;
@@ -61,7 +61,7 @@ use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Ending, Event, Machine, Phase};
 use mail::Mail;
 use status::Figures;
-use swap::UnderWay;
+use swap::{UnderWay, Watch};
 use tasks::{Made, TaskEntry, TaskFactory};
 
 /// How a job ended.
@@ -145,6 +145,8 @@ pub struct Coordinator {
     swaps: Swaps,
     /// The swap that is not over.
     swap: Option<UnderWay>,
+    /// New code that is watched, by the places of the stages.
+    watches: BTreeMap<usize, Watch>,
     streams: BTreeMap<String, StreamEntry>,
     logs: Arc<Logs>,
     letters: Letters,
@@ -210,6 +212,7 @@ impl Coordinator {
             };
             ending = self.step(&event);
             self.log_late_barrier();
+            self.look_at_watches();
             if self.machine.hurried().is_some()
                 && let Some(last_resort) = self.last_resort.take()
             {
@@ -251,6 +254,7 @@ impl Coordinator {
                     self.note_failure(task, cause)
                 }
             },
+            Mail::GoBack(at, why) => self.event_of_going_back(at, why),
             Mail::Candidate(id, made) => self.event_of_candidate(id, *made),
             Mail::Stop => Event::Stop,
             Mail::Quiet => Event::Quiet,
@@ -289,9 +293,15 @@ impl Coordinator {
                 Event::Left(task)
             }
             Notice::Begun => Event::Wanted(Trigger::Start),
+            Notice::Regressed(task, failure) => self.event_of_regression(task, &failure),
             Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
-                let waits = failure.waits;
+                let goes_back = self.sends_back(task, &failure);
+                if goes_back {
+                    let at = self.tasks[task.0].spec.stage;
+                    let _ = self.sender.send(Mail::GoBack(at, failure.to_string()));
+                }
+                let waits = failure.waits || goes_back;
                 self.failures.push(*failure);
                 match waits {
                     true => Event::Held(task),
@@ -319,6 +329,7 @@ impl Coordinator {
             stream: None,
             offsets: None,
             waits,
+            blames_code: false,
             cause,
         });
         match waits {
@@ -358,9 +369,10 @@ impl Coordinator {
                 self.set_barrier(epoch, trigger, tasks, cut);
             }
             Command::Commit(epoch) => {
-                let Some(barrier) = self.barrier.take() else {
+                let Some(mut barrier) = self.barrier.take() else {
                     panic!("an epoch is committed without a barrier");
                 };
+                self.record_watches(epoch, &mut barrier);
                 self.commit.give(Work::Epoch(Box::new(SealedEpoch {
                     epoch,
                     trigger: barrier.trigger.name(),
@@ -426,10 +438,18 @@ impl Coordinator {
         };
         let waiting = &mut self.waiting;
         waiting.checkpoint.append(&mut waiting.next_checkpoint);
-        let cut = cut.map(|cut| (cut, self.cut(epoch, &mut barrier)));
-        let code = cut.as_ref().map(|(cut, source)| (cut, source));
-        self.scheduler.seal(tasks, epoch, code);
+        let sources = match &cut {
+            Some(_) => self.cut(epoch, &mut barrier),
+            None => BTreeMap::new(),
+        };
         self.barrier = Some(barrier);
+        let cut = cut.unwrap_or_default();
+        let stage_of = |task: TaskIndex| self.tasks[task.0].spec.stage;
+        let code_of = |task| {
+            let source = sources.get(&stage_of(task)).filter(|_| cut.contains(&task));
+            source.cloned()
+        };
+        self.scheduler.seal(tasks, epoch, code_of);
     }
 
     /// Whether a task was made of code that does not run any more.

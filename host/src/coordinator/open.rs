@@ -13,7 +13,7 @@ use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
 use super::options::{JobOptions, Reads, StageOptions, Writes};
 use super::status::Figures;
-use super::swap::Swaps;
+use super::swap::{Swaps, start};
 use super::tasks::{Made, TaskEntry, TaskFactory};
 use super::view::View;
 use super::{Coordinator, StreamEntry, Timeouts, Waiting};
@@ -32,31 +32,24 @@ use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::state::{CleanCache, Db, StateError};
 
 pub(super) fn open(
-    mut options: JobOptions,
+    options: JobOptions,
     io: &tokio::runtime::Handle,
     holder: Option<&Holder>,
 ) -> Result<Coordinator, OpenError> {
-    let (committer, catalog, db) = take_over(&options, holder)?;
+    let TakenOver {
+        committer,
+        catalog,
+        db,
+        swaps,
+    } = take_over(&options, holder)?;
     let cache = cache(&options);
     let logs = committer.logs();
     let letters = letters(&options, &db, &logs);
     let crumbs = crumbs(&options.state_dir)?;
     let streams = streams(&options, &catalog);
-    // The code of a stage may become another.
-    let stages = std::mem::take(&mut options.stages);
-    let options = Arc::new(options);
-    let factory = Arc::new(TaskFactory::new(
-        Arc::clone(&options),
-        stages,
-        Arc::clone(&db),
-        Arc::clone(&cache),
-        catalog,
-        Arc::clone(&logs),
-        Arc::new(crumbs),
-    ));
+    let (options, factory) = factory(options, &db, &cache, catalog, &logs, crumbs);
     let made: Result<Vec<Made>, _> = factory.specs().map(|spec| factory.make(spec)).collect();
     let made = made.map_err(unreadable(&options))?;
-    let swaps = records::list::<SwapRecord>(&db).map_err(unreadable(&options))?;
     let (sender, mail) = channel();
     let scheduler = start_scheduler(&options, interrupt(&factory), io, sender.clone());
     let machine = new_machine(&options, &committer, made.len());
@@ -64,6 +57,7 @@ pub(super) fn open(
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = start_commit(committer, &options, &hurry, sender.clone());
     let tasks = put(made, &options, &scheduler, io);
+    let watches = start::watches(&factory, &swaps, &tasks);
     Ok(Coordinator {
         machine,
         mail,
@@ -77,7 +71,8 @@ pub(super) fn open(
         made: BTreeMap::new(),
         loader: options.loader.clone(),
         code: CodeFolder::of(&options.state_dir, &options.disk),
-        swaps: Swaps::new(swaps),
+        watches,
+        swaps,
         swap: None,
         letters,
         logs,
@@ -106,6 +101,29 @@ fn unreadable(options: &JobOptions) -> impl Fn(StateError) -> OpenError + Copy +
         path: options.state_dir.clone(),
         source,
     }
+}
+
+/// What makes tasks. The stages are its own, because their code may become another.
+fn factory(
+    mut options: JobOptions,
+    db: &Arc<Db>,
+    cache: &Arc<CleanCache>,
+    catalog: Catalog,
+    logs: &Arc<Logs>,
+    crumbs: Crumbs,
+) -> (Arc<JobOptions>, Arc<TaskFactory>) {
+    let stages = std::mem::take(&mut options.stages);
+    let options = Arc::new(options);
+    let factory = TaskFactory::new(
+        Arc::clone(&options),
+        stages,
+        Arc::clone(db),
+        Arc::clone(cache),
+        catalog,
+        Arc::clone(logs),
+        Arc::new(crumbs),
+    );
+    (options, Arc::new(factory))
 }
 
 /// What is kept at hand of committed values.
@@ -144,15 +162,21 @@ fn put(
     tasks
 }
 
+/// A state directory that is this process's.
+struct TakenOver {
+    committer: Committer,
+    catalog: Catalog,
+    db: Arc<Db>,
+    swaps: Swaps,
+}
+
 /// Takes over the state directory, or makes it, and writes down what is new in the job.
-fn take_over(
-    options: &JobOptions,
-    holder: Option<&Holder>,
-) -> Result<(Committer, Catalog, Arc<Db>), OpenError> {
+fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver, OpenError> {
     let path = &options.state_dir;
     let directory = directory::open_or_create(&directory_options(options))?;
     let db = Arc::clone(&directory.db);
-    let catalog = Catalog::resolve(path, &db, &options.shape(), &options.drops)?;
+    let mut catalog = Catalog::resolve(path, &db, &options.shape(), &options.drops)?;
+    let swaps = start::swaps(options, &db, &mut catalog).map_err(unreadable(options))?;
     for (stage, before) in &catalog.components_changed {
         tracing::info!(
             stage,
@@ -178,7 +202,12 @@ fn take_over(
             path: path.clone(),
             source: Box::new(source),
         })?;
-    Ok((committer, catalog, db))
+    Ok(TakenOver {
+        committer,
+        catalog,
+        db,
+        swaps: Swaps::new(swaps),
+    })
 }
 
 /// Keeps the components of the stages, and no more of the others than can be of use.

@@ -12,7 +12,7 @@ use crate::checkpoint::logs::Retention;
 use crate::connectors::log::Unread;
 use crate::connectors::{Input, Output};
 use crate::disk::Disk;
-use crate::model::{Clock, StartAt};
+use crate::model::{Clock, ProbationLength, StartAt};
 use crate::records::{StreamRecord, SwapState};
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
@@ -162,7 +162,17 @@ pub enum Writes {
     Outbox(Arc<dyn Output>),
 }
 
+/// How new code of a stage is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SwapOptions {
+    /// How long. `None`: it is not.
+    pub probation: Option<ProbationLength>,
+    /// How many times as much processor time a message may take as before, percent; 0: any.
+    pub slowdown_percent: u32,
+}
+
 /// A stage.
+#[derive(Clone)]
 pub struct StageOptions {
     /// Its name.
     pub name: String,
@@ -172,6 +182,10 @@ pub struct StageOptions {
     pub file: Option<String>,
     /// Why this code is to run.
     pub wanted: Wanted,
+    /// The code before, which may come back: that of a probation that goes on, or the recorded one if this one is another.
+    pub before: Option<Arc<Component>>,
+    /// How new code is watched.
+    pub swap: SwapOptions,
     /// Its tasks.
     pub partitions: u32,
     /// Its inputs in order.
@@ -197,6 +211,7 @@ pub struct StageOptions {
 }
 
 /// An input of a stage.
+#[derive(Clone)]
 pub struct InputOptions {
     /// The name that guests use.
     pub port: String,

@@ -31,10 +31,7 @@ impl Coordinator {
                 self.produce(&stream, messages, reply);
                 Event::Tick
             }
-            Request::Swap(request, reply) => {
-                self.swap(request, reply);
-                Event::Tick
-            }
+            Request::Swap(request, reply) => self.event_of_swap(request, reply),
             Request::Letters(write, reply) => {
                 self.commit.give(Work::Letters(write, reply));
                 Event::Tick

@@ -11,6 +11,7 @@ pub mod letter;
 mod message;
 mod partition;
 mod position;
+mod probation;
 pub mod shown;
 mod staged;
 
@@ -24,4 +25,5 @@ pub use ids::{
 pub use message::{Batch, HeadersColumn, MessageRef, Messages, Origin};
 pub use partition::{murmur2, partition_of_key};
 pub use position::{Detail, Offset, Position, StartAt, TimestampMs};
+pub use probation::ProbationLength;
 pub use staged::{Staged, StagedMark};

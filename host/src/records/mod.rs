@@ -29,7 +29,7 @@ pub use outbox::OutboxRecord;
 pub use segment::SegmentRecord;
 pub use stage::{Code, StageRecord};
 pub use stream::StreamRecord;
-pub use swap::{Outcomes, Probation, ProbationLength, SwapCounts, SwapMode, SwapRecord, SwapState};
+pub use swap::{Outcomes, Probation, SwapCounts, SwapMode, SwapRecord, SwapState};
 pub use task::{Failing, FaultCounts, Held, TaskRecord};
 pub use unwitnessed::Unwitnessed;
 
@@ -115,7 +115,7 @@ pub trait Record: Serialize + DeserializeOwned {
 #[derive(Debug, Clone)]
 pub struct Encoded {
     key: Vec<u8>,
-    /// `None`: it is to be removed.
+    /// `None`: all of its kind below this key are to be removed.
     value: Option<Vec<u8>>,
 }
 
@@ -132,8 +132,8 @@ impl Encoded {
         }
     }
 
-    /// The removal of a record.
-    pub fn deleted<R: Record>(key: &R::Key) -> Encoded {
+    /// The removal of all records of a kind whose keys are below one.
+    pub fn none_below<R: Record>(key: &R::Key) -> Encoded {
         Encoded {
             key: stored_key::<R>(key),
             value: None,
@@ -149,7 +149,11 @@ impl Encoded {
     pub fn write_into(&self, writes: &mut WriteSet<'_>) {
         match &self.value {
             Some(value) => writes.put(Family::Meta, &self.key, value),
-            None => writes.delete(Family::Meta, &self.key),
+            None => {
+                let tag = self.key.iter().position(|byte| *byte == b'/');
+                let first = &self.key[..tag.map_or(0, |at| at + 1)];
+                writes.delete_range(Family::Meta, first, &self.key);
+            }
         }
     }
 }

@@ -63,13 +63,42 @@ impl StageRecord {
         }
     }
 
-    /// Other code takes over. The way back is from one component to another.
+    /// Other code takes over. The way back is from one component to another, and stays what it is as long as code is watched.
     pub fn take_code(&mut self, code: Code) {
         self.rolled_back.retain(|back| *back != code.component);
         let before = std::mem::replace(&mut self.code, code);
-        if before.component != self.code.component {
+        if self.swap.take().is_none() {
             self.previous = Some(before);
         }
+        let is_itself = |way: &Code| way.component == self.code.component;
+        if self.previous.as_ref().is_some_and(is_itself) {
+            self.previous = None;
+        }
+    }
+
+    /// The code that comes back if what runs next fails. `is_same`: that is the recorded code.
+    pub fn way_back(&self, is_same: bool) -> Option<&Code> {
+        match (is_same, self.swap) {
+            (true, Some(_)) => self.previous.as_ref(),
+            (true, None) => None,
+            // Code that is watched is no way back.
+            (false, Some(_)) => self.previous.as_ref(),
+            (false, None) => Some(&self.code),
+        }
+    }
+
+    /// The code before comes back, and this one is not taken again by itself.
+    pub fn go_back(&mut self, before: Code) {
+        let gone = std::mem::replace(&mut self.code, before).component;
+        self.rolled_back.retain(|back| *back != gone);
+        self.rolled_back.push(gone);
+        let more = self
+            .rolled_back
+            .len()
+            .saturating_sub(StageRecord::ROLLED_BACK_MAX);
+        self.rolled_back.drain(..more);
+        self.previous = None;
+        self.swap = None;
     }
 
     /// Gives a store a number, if it has none.

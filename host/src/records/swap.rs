@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Kind, Record};
-use crate::model::{Epoch, TimestampMs};
+use crate::model::{Epoch, ProbationLength, TimestampMs};
 
 /// A swap of the past, or one that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ pub enum SwapState {
 pub struct SwapCounts {
     /// Messages processed, rejected ones included.
     pub processed: u64,
-    /// Messages that were rejected, or found to be at fault.
+    /// Messages that were rejected, or found to be at fault and the old code did not fail at as well.
     pub failed: u64,
     /// Messages that it failed at and the old code did not.
     pub regressions: u64,
@@ -112,29 +112,15 @@ pub struct Outcomes {
     pub failed: u64,
 }
 
-/// How long new code is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ProbationLength {
-    /// So many messages.
-    Messages(u64),
-    /// So many milliseconds, and at least [`ProbationLength::LEAST_MESSAGES`].
-    Time(u64),
-    /// So many checkpoints.
-    Checkpoints(u64),
-}
-
-impl ProbationLength {
-    /// However long it is, so many messages say whether code works.
-    pub const LEAST_MESSAGES: u64 = 100;
-}
-
 impl SwapRecord {
     /// How many are remembered.
     pub const HISTORY: u64 = 100;
 
-    /// Whether it is over.
-    pub fn is_over(&self) -> bool {
-        self.state.is_over()
+    /// With a swap of this number those below that one are forgotten.
+    pub fn forgotten_below(id: u64) -> Option<u64> {
+        (id + 1)
+            .checked_sub(SwapRecord::HISTORY)
+            .filter(|below| *below > 0)
     }
 }
 

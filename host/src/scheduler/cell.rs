@@ -24,6 +24,8 @@ pub(super) enum Ask {
     Stop,
     /// Go on although it is held.
     Resume(Resume),
+    /// Go on although the code before does not come back.
+    GoOn,
     /// Leave the scheduler. Nothing is asked after that.
     Leave,
 }

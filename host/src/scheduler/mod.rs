@@ -24,7 +24,6 @@ mod worker;
 #[cfg(test)]
 mod interleavings;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -82,6 +81,8 @@ pub enum Notice {
     Stopped(TaskIndex),
     /// A task has left, and its place is empty.
     Left(TaskIndex),
+    /// A task waits for the code before, which passes what it failed at.
+    Regressed(TaskIndex, Box<TaskFailure>),
     /// A task failed.
     Failed(TaskIndex, Box<TaskFailure>, Met),
 }
@@ -193,25 +194,30 @@ impl Scheduler {
         self.shared.queue.wake(task);
     }
 
+    /// Asks a task that waits for the code before to go on without it.
+    pub fn go_on(&self, task: TaskIndex) {
+        self.ask([task], |_| Ask::GoOn);
+        self.shared.queue.wake(task);
+    }
+
     /// Asks a task that has stopped, ended or failed to leave. It reports [`Notice::Left`].
     pub fn remove(&self, task: TaskIndex) {
         self.ask([task], |_| Ask::Leave);
     }
 
-    /// Asks tasks to seal. Each reports [`Notice::Sealed`]. `code`: which of them have their next batch with other code, and with which.
+    /// Asks tasks to seal. Each reports [`Notice::Sealed`]. `code_of`: with which other code a task has its next batch.
     pub fn seal(
         &self,
         tasks: impl IntoIterator<Item = TaskIndex>,
         epoch: Epoch,
-        code: Option<(&BTreeSet<TaskIndex>, &Arc<dyn CodeSource>)>,
+        code_of: impl Fn(TaskIndex) -> Option<Arc<dyn CodeSource>>,
     ) {
         // Reported again for the next epoch, however much of it is there by the time the last task has sealed.
         self.shared.gate.begin_epoch();
         let now = Instant::now();
         self.ask(tasks, |cell| {
             cell.share.ask_to_seal();
-            let code = code.filter(|(tasks, _)| tasks.contains(&cell.index));
-            Ask::Seal(epoch, now, code.map(|(_, code)| Arc::clone(code)))
+            Ask::Seal(epoch, now, code_of(cell.index))
         });
     }
 

@@ -131,6 +131,10 @@ fn run_batches(
                 }
             }
             Outcome::Idle => return After::Idle,
+            Outcome::Regressed(failure) => {
+                shared.report(Notice::Regressed(cell.index, failure));
+                return After::Idle;
+            }
             Outcome::Waiting(until) => {
                 shared.wake_at(cell.index, until);
                 return After::Idle;
@@ -192,6 +196,7 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
                 task.resume(how);
                 report(shared, cell, task);
             }
+            Ask::GoOn => task.go_on_without(),
             Ask::Leave => {
                 assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");
                 shared.leave(cell);

@@ -1,6 +1,6 @@
 //! Other code takes over: a task at a barrier, between what it has sealed and its next batch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::isolation::Isolation;
@@ -26,6 +26,8 @@ pub struct NewCode {
     pub stores: Vec<StoreFrom>,
     /// The store of the keys that wait for a letter, if their order is kept.
     pub parked: Option<StoreIndex>,
+    /// The code before, as long as it may come back.
+    pub before: Weak<Component>,
 }
 
 /// Where the tasks of a stage find their new code.
@@ -38,7 +40,7 @@ impl Task {
     /// Before it seals for the last time under its old code: what was held against the messages counts no more.
     pub fn forget_failures(&mut self) {
         if self.record.failing != Failing::default() {
-            self.record.failing = Failing::default();
+            self.failing_before = std::mem::take(&mut self.record.failing);
             self.dirty = true;
         }
     }
@@ -59,6 +61,7 @@ impl Task {
         self.options.ports = code.ports;
         self.options.dead_letters = code.dead_letters;
         self.options.rules = code.rules;
+        self.before = code.before;
         self.forget_attempts();
         let away = pause + began.elapsed();
         self.figures.note_pause_at_swap(away);
@@ -73,7 +76,7 @@ impl Task {
         self.end_failures = 0;
         self.restarts = Default::default();
         self.not_before = None;
-        self.figures.note_waiting(false);
+        self.go_on();
         self.spares_one = true;
     }
 }

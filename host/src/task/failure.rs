@@ -111,6 +111,15 @@ impl Cause {
         }
     }
 
+    /// Whether it is of the code, where no message is to blame for it.
+    pub(super) fn may_be_of_the_code(&self) -> bool {
+        match self {
+            Cause::Fault(fault) => !matches!(fault.kind, FaultKind::Host | FaultKind::Panic),
+            Cause::OnEnd(_) => true,
+            _ => false,
+        }
+    }
+
     /// What the guest wrote and its backtrace, as lines; empty if there is nothing.
     pub fn detail(&self) -> String {
         match self {
@@ -183,6 +192,8 @@ pub struct TaskFailure {
     pub offsets: Option<(Offset, Offset)>,
     /// The others go on.
     pub waits: bool,
+    /// The code is to blame, and no message.
+    pub blames_code: bool,
     /// What stopped it.
     pub cause: Cause,
 }
@@ -217,6 +228,7 @@ mod tests {
 
     fn failure(stream: Option<&str>, offsets: Option<(u64, u64)>, cause: Cause) -> String {
         let failure = TaskFailure {
+            blames_code: false,
             stage: "s".into(),
             task: "s/0".into(),
             stream: stream.map(str::to_owned),

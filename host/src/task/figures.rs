@@ -86,6 +86,16 @@ impl TaskFigures {
         }
     }
 
+    /// Messages processed since the start of the job, kept batches only.
+    pub fn processed_now(&self) -> u64 {
+        self.processed.load(Ordering::Relaxed)
+    }
+
+    /// Messages that were rejected or condemned since the start of the job, kept batches only.
+    pub fn failed_now(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed) + self.counts.lock().condemned
+    }
+
     /// What it does.
     pub fn doing(&self) -> Doing {
         if self.held.lock().is_some() {

@@ -70,6 +70,18 @@ impl Guest {
         self.away = Some(away);
     }
 
+    /// Lets another component have the context for a while. There is no instance.
+    pub(super) fn lend_to(&mut self, component: Arc<Component>) -> Arc<Component> {
+        assert!(!self.has_instance(), "two instances share a context");
+        std::mem::replace(&mut self.component, component)
+    }
+
+    /// The end of that. What was made is dropped, and is not told.
+    pub(super) fn take_back(&mut self, component: Arc<Component>) {
+        self.instance = None;
+        self.component = component;
+    }
+
     /// What the instance is made of.
     pub(super) fn component(&self) -> &Component {
         &self.component

@@ -1,5 +1,6 @@
 //! A task that does not go on: it waits and tries again by itself, or it is held until somebody resumes it.
 
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use super::failure::{Cause, TaskFailure};
@@ -85,6 +86,7 @@ impl Task {
         let rules = &self.options.rules;
         if restarts.failures >= rules.restarts {
             restarts.failures = 0;
+            self.blames_code = cause.may_be_of_the_code();
             return self.hold(cause, input, offsets);
         }
         restarts.failures += 1;
@@ -145,8 +147,36 @@ impl Task {
                 .map(|input| self.stream_of(input).0.clone()),
             offsets: origin.map(|(_, offset)| (offset, offset)).or(offsets),
             waits: self.options.rules.when_held == WhenHeld::Wait,
+            blames_code: std::mem::take(&mut self.blames_code),
             cause,
         }))
+    }
+
+    /// Waits for the code before, which passes this message.
+    pub(super) fn regress(&mut self, cause: Cause, input: InputIndex, offset: Offset) -> Outcome {
+        self.regressed = true;
+        self.figures.note_waiting(true);
+        Outcome::Regressed(Box::new(TaskFailure {
+            stage: self.options.info.stage.clone(),
+            task: self.name(),
+            stream: Some(self.stream_of(input).0.clone()),
+            offsets: Some((offset, offset)),
+            waits: true,
+            blames_code: true,
+            cause,
+        }))
+    }
+
+    /// The code before does not come back: the message is judged without it.
+    pub fn go_on_without(&mut self) {
+        self.before = Weak::new();
+        self.go_on();
+    }
+
+    /// Waits for the code before no more.
+    pub(super) fn go_on(&mut self) {
+        self.regressed = false;
+        self.figures.note_waiting(false);
     }
 
     /// Goes on after [`Task::hold`].

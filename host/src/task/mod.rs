@@ -21,12 +21,13 @@ mod keep;
 mod parked;
 mod pending;
 mod policy;
+mod regression;
 mod rules;
 mod run;
 mod step;
 mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use careful::suspects;
@@ -49,7 +50,7 @@ use turns::Turns;
 use crate::crumbs::{Crumbs, Suspects};
 use crate::epoch::SealedTask;
 use crate::model::{Clock, InputIndex, Offset, OutputIndex, StreamId, TaskId};
-use crate::records::{Held, TaskRecord};
+use crate::records::{Failing, Held, TaskRecord};
 use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
 
 /// The stream of a stage's dead letters.
@@ -77,6 +78,8 @@ pub struct TaskOptions {
     pub batch_messages: usize,
     /// The message that it was held at is passed over, and nothing else is done before that.
     pub skips_held: bool,
+    /// The code before, as long as it may come back.
+    pub before: Weak<Component>,
     /// Where it says what it takes, so that a death of the process is understood.
     pub crumbs: Arc<Crumbs>,
     /// The wall clock.
@@ -95,6 +98,15 @@ pub struct Task {
     /// How often `on-end` has failed in a row.
     end_failures: u32,
     restarts: Restarts,
+    /// The code before, as long as it may come back.
+    before: Weak<Component>,
+    /// Its code failed at a message that the code before passes: it does nothing until that is back.
+    regressed: bool,
+    /// It is about to be held because of its code.
+    blames_code: bool,
+    /// Messages that both failed at, and how many of the last ones had failed when it took its code: since the last seal.
+    excused: u64,
+    failing_before: Failing,
     /// Nothing is done before that.
     not_before: Option<Instant>,
     /// The breaker has tripped, or may, and lets one message pass all the same: once after each start and each time the task is
@@ -188,6 +200,7 @@ impl Task {
         let figures = Arc::new(TaskFigures::new(&record, streams, options.batch_messages));
         let suspects = suspects(&options, &record);
         let attempts = options.rules.attempts;
+        let before = Weak::clone(&options.before);
         figures.note_parked(parked.as_ref().map_or(0, Parked::len));
         Task {
             options,
@@ -197,6 +210,11 @@ impl Task {
             rejected: None,
             end_failures: 0,
             restarts: Restarts::default(),
+            before,
+            regressed: false,
+            blames_code: false,
+            excused: 0,
+            failing_before: Failing::default(),
             not_before: None,
             spares_one: true,
             pending: Pending::default(),
@@ -250,7 +268,7 @@ impl Task {
     /// Whether a step has something to do that may need an instance.
     pub fn has_work(&self) -> bool {
         match self.life {
-            Life::Running if self.is_waiting() => false,
+            Life::Running if self.is_waiting() || self.regressed => false,
             Life::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),
             Life::Ended => !self.inbox.is_empty(),
             Life::Held => false,
@@ -300,6 +318,8 @@ impl Task {
             ports: Arc::clone(&self.options.ports),
             record: self.record.clone(),
             worked: std::mem::take(&mut self.worked),
+            excused: std::mem::take(&mut self.excused),
+            failing_before: std::mem::take(&mut self.failing_before),
             pause: pause(),
         })
     }

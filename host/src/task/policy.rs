@@ -27,6 +27,10 @@ pub(super) enum Answer {
     PassOver(Cause),
     /// The task is held at its first message.
     Hold(Cause),
+    /// The code before passes its first message: that code is to come back, and the message waits for it.
+    Regression(Cause),
+    /// Nothing: the drain's time was over.
+    GiveUp,
     /// No message is to blame.
     Restart(Cause),
 }

@@ -47,12 +47,14 @@ pub enum Outcome {
     Ended,
     /// The task is held.
     Failed(Box<TaskFailure>),
+    /// The task waits for the code before, which passes what it failed at.
+    Regressed(Box<TaskFailure>),
 }
 
 impl Task {
     /// Takes one arrival, and processes it.
     pub fn step(&mut self, control: &StepControl) -> Outcome {
-        if self.life == Life::Held || self.still_waits() {
+        if self.life == Life::Held || self.regressed || self.still_waits() {
             return Outcome::Idle;
         }
         if self.options.skips_held && self.skip.is_none() {
@@ -285,7 +287,10 @@ impl Task {
         let answer = match stopped {
             Stopped::GivenUp => return Outcome::Idle,
             Stopped::Unmade(cause) => Answer::Restart(cause),
-            Stopped::By(cause) => self.judge(cause, &batch, call),
+            Stopped::By(cause) => {
+                let answer = self.judge(cause, &batch, call);
+                self.unless_it_is_a_regression(answer, &batch, control)
+            }
         };
         if matches!(answer, Answer::TryAgainRenewed(_)) {
             self.guest.close(control);
@@ -401,6 +406,8 @@ impl Task {
                 self.hold(cause, Some(input), Some(first))
             }
             Answer::Restart(cause) => self.restart(cause, Some(input), Some(range)),
+            Answer::Regression(cause) => self.regress(cause, input, range.0),
+            Answer::GiveUp => Outcome::Idle,
         };
         self.put_back(batch, details);
         outcome
@@ -418,7 +425,7 @@ impl Task {
     }
 
     /// Store time moves on, and is fixed for the batch.
-    fn begin_batch(&mut self, latest: TimestampMs) {
+    pub(super) fn begin_batch(&mut self, latest: TimestampMs) {
         let wall = self.options.clock.now_ms();
         let store_time = self.record.store_time;
         let context = self.guest.context_mut();
@@ -478,7 +485,10 @@ impl Task {
         };
         match again {
             true => self.wait(self.backoff(self.end_failures)),
-            false => self.hold(cause, None, None),
+            false => {
+                self.blames_code = cause.may_be_of_the_code();
+                self.hold(cause, None, None)
+            }
         }
     }
 }

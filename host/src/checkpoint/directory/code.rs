@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::disk::{Disk, DiskError};
 use crate::records::{StageRecord, SwapRecord};
@@ -34,6 +37,20 @@ impl CodeFolder {
         }
         self.disk.before_at("code.write", "write", &path)?;
         self.disk.replace(&path, bytes)
+    }
+
+    /// The bytes of a component that is kept.
+    ///
+    /// # Errors
+    /// It is not there, or another.
+    pub fn read(&self, sha256: &str) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(code_path(&self.directory, sha256))?;
+        let hash = Sha256::digest(&bytes);
+        let found: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        match found == sha256 {
+            true => Ok(bytes),
+            false => Err(io::Error::other("what is kept of it is damaged")),
+        }
     }
 
     /// Removes the components that are not needed. One that cannot be removed stays.

@@ -1,6 +1,5 @@
 //! A job that does not run: its state directory is opened.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Append, JobAccess};
@@ -15,7 +14,7 @@ use crate::cli::{Failure, exit, job as command};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
 use crate::connectors::log::LogRead;
-use crate::coordinator::{Deleted, Produce, StageRecord, View, place};
+use crate::coordinator::{Code, Deleted, Produce, StageRecord, View, place};
 use crate::disk::Disk;
 use crate::model::{Clock, Messages, Offset, PartitionId, SystemClock, TimestampMs};
 use crate::state::{DbOptions, Durability, StateError};
@@ -156,9 +155,9 @@ impl JobAccess for Stopped<'_> {
 pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure> {
     let mut codes = Codes {
         wanted,
-        recorded: BTreeMap::new(),
+        ..Codes::default()
     };
-    if wanted == Wanted::File || (wanted == Wanted::ByRule && !command::has_state(job)) {
+    if wanted != Wanted::Recorded && !command::has_state(job) {
         return Ok(codes);
     }
     let stopped = Stopped::look(job)?;
@@ -171,27 +170,32 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
             Wanted::Recorded => None,
             Wanted::ByRule | Wanted::File => Some(assemble::sha256_of_file(stage)?),
         };
+        let kept = |code: &Code| Recorded {
+            path: directory::code_path(&stopped.inspected.path, &code.component),
+            sha256: code.component.clone(),
+            file: file.clone(),
+        };
         let chosen = choose_code(Some(record), file.as_deref().unwrap_or_default(), wanted);
-        let Chosen::Recorded(why) = chosen else {
-            continue;
-        };
-        say_why(&stage.name, record, why);
-        let sha256 = record.code.component.clone();
-        let recorded = Recorded {
-            path: directory::code_path(&stopped.inspected.path, &sha256),
-            sha256,
-            file,
-        };
-        codes.recorded.insert(stage.name.clone(), recorded);
+        if let Chosen::Recorded(why) = chosen {
+            say_why(&stage.name, record, why, file.as_deref());
+            codes
+                .recorded
+                .insert(stage.name.clone(), kept(&record.code));
+        }
+        let is_same = chosen != Chosen::File || file.as_ref() == Some(&record.code.component);
+        if let Some(before) = record.way_back(is_same) {
+            codes.before.insert(stage.name.clone(), kept(before));
+        }
     }
     Ok(codes)
 }
 
 /// Says that a stage does not run the file that the job names.
-fn say_why(stage: &str, record: &StageRecord, why: Why) {
+fn say_why(stage: &str, record: &StageRecord, why: Why, file: Option<&str>) {
     let runs = &record.code.component;
     match why {
         Why::Asked => {}
+        Why::FileUnchanged if file == Some(runs) => {}
         Why::FileUnchanged => tracing::info!(
             stage,
             "it runs the recorded component {runs}, and not the file that the job names, which has not changed since: `run --from-file` runs the file"

@@ -8,6 +8,7 @@ use crate::config::faults::{
     Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld,
 };
 use crate::config::setting::{Problem, Setting};
+use crate::config::swap::Swap;
 use crate::config::table::{Entry, Table};
 
 /// More is the same as for ever.
@@ -27,6 +28,7 @@ pub(super) struct Faults<'a> {
     pub(super) retry: Retry,
     pub(super) breaker: Breaker,
     pub(super) restart: Restart,
+    pub(super) swap: Swap,
 }
 
 /// Reads all of it.
@@ -51,6 +53,7 @@ pub(super) fn decode<'a>(table: &mut Table<'a>, declared: &[Entry<'a>]) -> Fault
         retry: retry(table),
         breaker: breaker(table),
         restart: restart(table, *when_held),
+        swap: swap(table),
         when_held,
     }
 }
@@ -167,6 +170,21 @@ fn restart(stage: &mut Table<'_>, when_held: WhenHeld) -> Restart {
         attempts: attempts.unwrap_or(default.attempts),
         backoff,
         backoff_max,
+    }
+}
+
+/// How new code is watched.
+fn swap(stage: &mut Table<'_>) -> Swap {
+    let default = Swap::default();
+    let Some(mut table) = stage.table("swap", "swap = { probation = \"1m\" }") else {
+        return default;
+    };
+    let probation = table.text("probation");
+    let max_slowdown = table.text("max-slowdown");
+    table.finish(|_| None);
+    Swap {
+        probation: probation.unwrap_or(default.probation),
+        max_slowdown: max_slowdown.unwrap_or(default.max_slowdown),
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
             retry: faults.retry,
             breaker: faults.breaker,
             restart: faults.restart,
+            swap: faults.swap,
             batch_messages: batch_messages.unwrap_or(Stage::BATCH_MESSAGES),
             batch_bytes,
             stores,

@@ -41,7 +41,7 @@ impl Machine {
     /// Other code takes over at the next barrier. A drain is the end of the code that runs.
     pub(super) fn want_cut(&mut self, tasks: &BTreeSet<TaskIndex>) {
         if self.stopping.is_none() {
-            self.cut = Some(tasks.clone());
+            self.cut.get_or_insert_default().extend(tasks);
             self.requested = self.requested.max(Some(Trigger::Swap));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
-use super::{SwapRequest, Swaps, fit, recorded};
+use super::{SwapRequest, Swaps, Wanted, fit, recorded};
 use crate::checkpoint::catalog::StreamShape;
 use crate::checkpoint::directory::{self, CodeFolder};
 use crate::coordinator::tasks::{StageNow, TaskFactory};
@@ -19,10 +19,11 @@ const NICE: i32 = 10;
 /// Instances are made on it, as on a worker.
 const STACK: usize = 4 << 20;
 
-/// Code that can take over, and what is recorded once it has.
+/// Code that can take over.
 pub(in crate::coordinator) struct Candidate {
     pub(super) options: StageOptions,
-    pub(super) record: StageRecord,
+    /// What a person calls it.
+    pub(super) label: String,
 }
 
 /// What a candidate is made of.
@@ -75,7 +76,11 @@ impl Making {
         let enter = |state| {
             self.swaps.change(self.id, |swap| swap.state = state);
         };
-        let component = self.request.component;
+        let component = match self.request.component {
+            Wanted::File => None,
+            Wanted::Bytes(bytes) => Some(bytes),
+            Wanted::Previous => Some(self.previous(&runs.record)?),
+        };
         let LoadedStage { options, streams } = self.loader.load(name, component, &enter)?;
         let sha256 = options.component.sha256().to_owned();
         self.swaps
@@ -95,7 +100,10 @@ impl Making {
         }
         enter(SwapState::Trying);
         let record = recorded(&runs.record, &options, &self.request.label);
-        let now = StageNow { options, record };
+        let now = StageNow {
+            options: Arc::new(options),
+            record,
+        };
         let snapshot = self.view.snapshot();
         let first = [PartitionId(0)];
         let tasks = match self.live.is_empty() {
@@ -110,6 +118,8 @@ impl Making {
             made.map_err(|fault| format!("an instance for task {task} cannot be made: {fault}"))?;
         }
         let StageNow { options, record } = now;
+        let label = self.request.label;
+        let options = Arc::unwrap_or_clone(options);
         let stages: Vec<_> = self.factory.stages().collect();
         let records = stages.iter().map(|stage| &stage.record).chain([&record]);
         let needed = directory::needed(records, &self.swaps.list());
@@ -117,6 +127,14 @@ impl Making {
         self.code
             .keep(&sha256, options.component.bytes())
             .map_err(|error| shown::chain(&error))?;
-        Ok(Candidate { options, record })
+        Ok(Candidate { options, label })
+    }
+
+    /// The component before the one that runs.
+    fn previous(&self, record: &StageRecord) -> Result<Vec<u8>, String> {
+        let previous = record.previous.as_ref();
+        let previous = previous.ok_or("the stage has no code to go back to")?;
+        let kept = self.code.read(&previous.component);
+        kept.map_err(|error| format!("component {}: {error}", previous.component))
     }
 }

@@ -9,20 +9,28 @@
 mod board;
 mod candidate;
 mod fit;
+mod judge;
+mod probation;
+pub(super) mod start;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 pub use board::Swaps;
 pub(super) use candidate::Candidate;
+pub(super) use probation::Watch;
+use probation::{Spent, Step};
 
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
 use super::tasks::StageNow;
-use super::{Barrier, Coordinator, StageLoader};
-use crate::model::Epoch;
-use crate::records::{Code, Encoded, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState};
+use super::{Barrier, Coordinator, StageLoader, StageOptions};
+use crate::model::{Epoch, ProbationLength};
+use crate::records::{
+    Code, Encoded, Outcomes, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
+};
 use crate::scheduler::TaskIndex;
 use crate::task::{CodeSource, Resume};
 
@@ -31,50 +39,78 @@ use crate::task::{CodeSource, Resume};
 pub struct SwapRequest {
     /// The stage.
     pub stage: String,
-    /// The component. `None`: the file that the job names.
-    pub component: Option<Vec<u8>>,
+    /// The component.
+    pub component: Wanted,
     /// What a person calls it; may be empty.
     pub label: String,
+    /// Another length of the probation than the job says; inside, `None` is none at all.
+    pub probation: Option<Option<ProbationLength>>,
+    /// Another bound of its cost than the job says, percent.
+    pub slowdown_percent: Option<u32>,
     /// Also a component that was taken back before.
     pub force: bool,
     /// Only to find out whether it would be refused.
     pub dry_run: bool,
 }
 
-/// The swap that is not over.
+/// Which component is to take over.
+#[derive(Debug, Clone, Default)]
+pub enum Wanted {
+    /// The one in the file that the job names.
+    #[default]
+    File,
+    /// This one.
+    Bytes(Vec<u8>),
+    /// The way back: the code before that.
+    Previous,
+}
+
+/// The swap that is not cut yet, or whose cut is not durable.
 pub(super) struct UnderWay {
     id: u64,
     /// The place of its stage.
     stage: usize,
     dry_run: bool,
+    probation: Option<Option<ProbationLength>>,
+    slowdown_percent: Option<u32>,
     /// What takes over at the next barrier.
     candidate: Option<Candidate>,
     /// The epoch of the cut.
     epoch: Option<Epoch>,
 }
 
+impl UnderWay {
+    /// Whether it takes over in a stage at the next barrier.
+    fn takes_over_next(&self, at: usize) -> bool {
+        self.stage == at && self.candidate.is_some()
+    }
+}
+
 impl Coordinator {
-    /// Begins a swap, and answers with its number.
-    pub(super) fn swap(
+    /// Begins a swap, and answers with its number. What comes of it is an event.
+    pub(super) fn event_of_swap(
         &mut self,
         request: SwapRequest,
         reply: oneshot::Sender<Result<u64, String>>,
-    ) {
-        let begun = self.begin_swap(request);
+    ) -> Event {
+        let (begun, event) = match self.begin_swap(request) {
+            Ok((id, event)) => (Ok(id), event),
+            Err(why) => (Err(why), Event::Tick),
+        };
         let _ = reply.send(begun);
+        event
     }
 
-    fn begin_swap(&mut self, request: SwapRequest) -> Result<u64, String> {
+    fn begin_swap(&mut self, request: SwapRequest) -> Result<(u64, Event), String> {
         let name = &request.stage;
-        let mut stages = self.factory.stages().enumerate();
-        let found = stages.find(|(_, stage)| stage.options.name == *name);
+        let found = {
+            let mut stages = self.factory.stages().enumerate();
+            stages.find(|(_, stage)| stage.options.name == *name)
+        };
         let (at, now) = found.ok_or_else(|| format!("the job has no stage {name:?}"))?;
-        drop(stages);
         if let Some(why) = self.refuses_swaps() {
             return Err(why);
         }
-        let loader = self.loader.clone();
-        let loader = loader.ok_or("this process does not swap code")?;
         if let Some(other) = &self.swap {
             let stage = self.factory.stage(other.stage);
             let (id, stage) = (other.id, &stage.options.name);
@@ -82,6 +118,17 @@ impl Coordinator {
                 "swap {id} of stage {stage:?} is under way: `wasm-host swap {stage} --status` shows it"
             ));
         }
+        if matches!(request.component, Wanted::Previous) {
+            if let Some(watch) = self.watches.get(&at) {
+                let (id, why) = (watch.id, "somebody asked for it".to_owned());
+                return Ok((id, self.event_of_going_back(at, why)));
+            }
+            if now.record.previous.is_none() {
+                return Err(format!("stage {name:?} has no code to go back to"));
+            }
+        }
+        let loader = self.loader.clone();
+        let loader = loader.ok_or("this process does not swap code")?;
         let id = self.swaps.begin(SwapRecord {
             stage: name.clone(),
             from: now.record.code.clone(),
@@ -101,12 +148,14 @@ impl Coordinator {
             id,
             stage: at,
             dry_run: request.dry_run,
+            probation: request.probation,
+            slowdown_percent: request.slowdown_percent,
             candidate: None,
             epoch: None,
         });
         tracing::info!(stage = %name, swap = id, "a swap begins");
         self.make_candidate(id, at, request, loader);
-        Ok(id)
+        Ok((id, Event::Tick))
     }
 
     /// Why no swap can begin, or go on before its cut.
@@ -170,46 +219,139 @@ impl Coordinator {
         swap.candidate = Some(candidate);
         let at = swap.stage;
         self.swaps.change(id, |swap| swap.state = SwapState::Cut);
-        let tasks = self.tasks.iter().enumerate();
-        let of_stage = tasks.filter(|(_, entry)| entry.spec.stage == at);
-        Event::Cut(of_stage.map(|(index, _)| TaskIndex(index)).collect())
+        Event::Cut(self.places_of_stage(at).collect())
     }
 
-    /// The barrier with the cut is set: from here on everything that is made in the stage is of the new code.
-    pub(super) fn cut(&mut self, epoch: Epoch, barrier: &mut Barrier) -> Arc<dyn CodeSource> {
-        let Some((swap, candidate)) = self
-            .swap
-            .as_mut()
-            .and_then(|swap| Some((swap.candidate.take()?, swap)))
-            .map(|(candidate, swap)| (swap, candidate))
-        else {
-            panic!("a cut without a candidate");
-        };
-        swap.epoch = Some(epoch);
+    /// The barrier with the cut is set: from here on everything that is made in these stages is of other code. Returns where their tasks
+    /// find it, by the places of the stages.
+    pub(super) fn cut(
+        &mut self,
+        epoch: Epoch,
+        barrier: &mut Barrier,
+    ) -> BTreeMap<usize, Arc<dyn CodeSource>> {
+        let mut sources = BTreeMap::new();
+        if let Some(mut swap) = self.swap.take() {
+            if let Some(candidate) = swap.candidate.take() {
+                swap.epoch = Some(epoch);
+                let source = self.cut_to_candidate(&swap, candidate, epoch, barrier);
+                sources.insert(swap.stage, source);
+            }
+            self.swap = Some(swap);
+        }
+        let goes_back = |watch: &Watch| watch.step == Step::GoesBack(None);
+        let back = self.watches.iter().filter(|(_, watch)| goes_back(watch));
+        for at in back.map(|(at, _)| *at).collect::<Vec<_>>() {
+            let source = self.cut_back(at, epoch, barrier);
+            sources.insert(at, source);
+        }
+        sources.keys().for_each(|at| self.resume_stage(*at));
+        sources
+    }
+
+    fn cut_to_candidate(
+        &mut self,
+        swap: &UnderWay,
+        candidate: Candidate,
+        epoch: Epoch,
+        barrier: &mut Barrier,
+    ) -> Arc<dyn CodeSource> {
         let (id, at) = (swap.id, swap.stage);
-        let Candidate { options, record } = candidate;
+        let now = self.factory.stage(at);
+        let Candidate { options, label } = candidate;
+        let wanted = swap.probation.unwrap_or(options.swap.probation);
+        let slowdown = swap.slowdown_percent;
+        let slowdown_percent = slowdown.unwrap_or(options.swap.slowdown_percent);
+        let replaced = self.watches.remove(&at);
+        let before = match &replaced {
+            Some(watch) => Arc::clone(&watch.before),
+            None => Arc::clone(&now),
+        };
+        let mut record = recorded(&now.record, &options, &label);
+        // The way back is the code that runs again.
+        let is_back = replaced.is_some() && before.record.code.component == record.code.component;
+        let probation = wanted.filter(|_| !is_back).map(|length| Probation {
+            length,
+            elapsed_ms: 0,
+            checkpoints: 0,
+            slowdown_percent,
+            before: Outcomes::default(),
+            cost_before_ns: Spent::by(self.of_stage(at)).each(),
+        });
+        record.swap = probation.as_ref().map(|_| id);
         let time = barrier.time;
-        let changed = self.swaps.change(id, |swap| {
+        let mut swap = self.swaps.change(id, |swap| {
+            swap.from.clone_from(&now.record.code);
             swap.to.clone_from(&record.code);
             swap.time = time;
             swap.epoch = epoch;
+            swap.probation = probation;
         });
-        let recorded = SwapRecord {
-            state: SwapState::Done,
-            ..changed
-        };
-        let records = &mut barrier.records;
-        records.push(Encoded::new(&options.name, &record));
-        records.push(Encoded::new(&id, &recorded));
-        if let Some(old) = id.checked_sub(SwapRecord::HISTORY) {
-            records.push(Encoded::deleted::<SwapRecord>(&old));
+        if let Some(watch) = replaced {
+            barrier.records.push(self.replaced(watch, id));
         }
-        let tasks = self.tasks.iter().filter(|entry| entry.spec.stage == at);
-        let figures = tasks.map(|entry| Arc::clone(&entry.figures)).collect();
-        self.swaps.note_cut(id, figures);
-        let source = self.factory.cut(at, StageNow { options, record });
-        self.resume_stage(at);
-        source
+        barrier
+            .records
+            .push(Encoded::new(&now.options.name, &record));
+        let forgotten = SwapRecord::forgotten_below(id);
+        let forgotten = forgotten.map(|below| Encoded::none_below::<SwapRecord>(&below));
+        barrier.records.extend(forgotten);
+        let way_back = Arc::clone(&before.options.component);
+        let options = Arc::new(StageOptions {
+            before: record.swap.map(|_| way_back),
+            ..options
+        });
+        match record.swap {
+            Some(_) => {
+                swap.state = SwapState::Probation;
+                // What it has done, and the code before, is recorded once all have sealed.
+                let watch = Watch::new(id, swap, before, Step::Cut(epoch), self.of_stage(at));
+                self.watches.insert(at, watch);
+            }
+            None => {
+                swap.state = SwapState::Done;
+                barrier.records.push(Encoded::new(&id, &swap));
+            }
+        }
+        let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
+        self.swaps.note_cut(id, figures.collect());
+        self.factory.cut(at, StageNow { options, record })
+    }
+
+    /// New code that is watched gives way to other new code.
+    fn replaced(&self, watch: Watch, by: u64) -> Encoded {
+        let reason = format!("swap {by} has taken its place");
+        self.swaps.change(watch.id, |swap| {
+            swap.state = SwapState::Dropped;
+            swap.reason.clone_from(&reason);
+        });
+        let swap = SwapRecord {
+            state: SwapState::Dropped,
+            reason,
+            ..watch.record
+        };
+        Encoded::new(&watch.id, &swap)
+    }
+
+    /// The code before comes back.
+    fn cut_back(&mut self, at: usize, epoch: Epoch, barrier: &mut Barrier) -> Arc<dyn CodeSource> {
+        let now = self.factory.stage(at);
+        let Some(watch) = self.watches.get_mut(&at) else {
+            unreachable!("only code that is watched goes back");
+        };
+        watch.step = Step::GoesBack(Some(epoch));
+        let mut record = now.record.clone();
+        record.go_back(watch.before.record.code.clone());
+        barrier
+            .records
+            .push(Encoded::new(&now.options.name, &record));
+        let options = StageOptions {
+            // Stores that came with the new code stay.
+            stores: now.options.stores.clone(),
+            before: None,
+            ..(*watch.before.options).clone()
+        };
+        let options = Arc::new(options);
+        self.factory.cut(at, StageNow { options, record })
     }
 
     /// Held tasks go on: with the new code they may do what the old one could not.
@@ -228,9 +370,16 @@ impl Coordinator {
 
     /// A checkpoint is durable.
     pub(super) fn note_cut_committed(&mut self, epoch: Epoch) {
-        if self.swap.as_ref().and_then(|swap| swap.epoch) == Some(epoch) {
-            self.end_swap(SwapState::Done, "");
+        if let Some(swap) = &self.swap
+            && swap.epoch == Some(epoch)
+        {
+            let state = match self.watches.contains_key(&swap.stage) {
+                true => SwapState::Probation,
+                false => SwapState::Done,
+            };
+            self.end_swap(state, "");
         }
+        self.note_watches_committed(epoch);
     }
 
     /// A drain has begun: what has not been cut never is.
@@ -255,13 +404,16 @@ impl Coordinator {
             SwapState::Refused => {
                 tracing::warn!(%stage, swap = id, "the swap is refused, and the code stays: {reason}");
             }
-            _ => tracing::info!(%stage, swap = id, %component, "the swap is {}", state.name()),
+            SwapState::Dropped => {
+                tracing::info!(%stage, swap = id, %component, "nothing is swapped: {reason}");
+            }
+            _ => tracing::info!(%stage, swap = id, %component, "the new code has taken over"),
         }
     }
 }
 
 /// What is recorded of a stage once a candidate has taken over.
-fn recorded(before: &StageRecord, options: &super::StageOptions, label: &str) -> StageRecord {
+fn recorded(before: &StageRecord, options: &StageOptions, label: &str) -> StageRecord {
     let mut record = before.clone();
     for (store, _) in &options.stores {
         record.add_store(store);

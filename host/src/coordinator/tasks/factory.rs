@@ -1,7 +1,7 @@
 //! Makes a task from what is committed of it, at any time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -15,7 +15,7 @@ use crate::coordinator::options::{InputOptions, JobOptions, Reads, StageOptions,
 use crate::crumbs::Crumbs;
 use crate::model::{OutputIndex, PartitionId, StartAt, StoreIndex, StreamId, TaskId};
 use crate::records::{self, StageRecord, StreamRecord, TaskRecord};
-use crate::runtime::{OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
+use crate::runtime::{Component, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::state::keys::StorePrefix;
 use crate::state::{
@@ -42,7 +42,7 @@ pub(in crate::coordinator) struct TaskSpec {
 
 /// A stage as its tasks are made now: it changes when other code takes over.
 pub(in crate::coordinator) struct StageNow {
-    pub(in crate::coordinator) options: StageOptions,
+    pub(in crate::coordinator) options: Arc<StageOptions>,
     /// What is recorded of it.
     pub(in crate::coordinator) record: StageRecord,
 }
@@ -138,6 +138,11 @@ impl TaskFactory {
             stages: {
                 let now = |options: StageOptions| {
                     let record = catalog.stages[&options.name].clone();
+                    let options = Arc::new(StageOptions {
+                        // It comes back only while the code is watched.
+                        before: options.before.filter(|_| record.swap.is_some()),
+                        ..options
+                    });
                     RwLock::new(Arc::new(StageNow { options, record }))
                 };
                 stages.into_iter().map(now).collect()
@@ -230,6 +235,33 @@ impl TaskFactory {
         })
     }
 
+    /// The code of a stage stays: there is no way back any more.
+    pub(in crate::coordinator) fn keep_code(&self, at: usize, record: StageRecord) {
+        let mut stage = self.stages[at].write();
+        let options = Arc::new(StageOptions {
+            before: None,
+            ..(*stage.options).clone()
+        });
+        *stage = Arc::new(StageNow { options, record });
+    }
+
+    /// The code before, which may come back in a stage that has new code since the start.
+    pub(in crate::coordinator) fn way_back(&self, at: usize) -> Option<Arc<StageNow>> {
+        let now = self.stage(at);
+        let before = now.options.before.clone()?;
+        let mut record = now.record.clone();
+        record.code = record.previous.clone()?;
+        let options = StageOptions {
+            component: before,
+            before: None,
+            ..(*now.options).clone()
+        };
+        Some(Arc::new(StageNow {
+            options: Arc::new(options),
+            record,
+        }))
+    }
+
     /// The process ends in good order.
     pub(in crate::coordinator) fn close(&self) {
         self.crumbs.close();
@@ -287,6 +319,7 @@ impl TaskFactory {
             dead_letters,
             batch_messages: stage.batch_messages,
             skips_held: self.options.skips.is_some(),
+            before: way_back(stage),
             crumbs: Arc::clone(&self.crumbs),
             clock: Arc::clone(&self.options.clock),
         };
@@ -477,6 +510,7 @@ impl CodeSource for Cut {
             rules: stage.rules.clone(),
             stores: self.stores(task),
             parked: parked_at(stage),
+            before: way_back(stage),
         }
     }
 }
@@ -500,6 +534,11 @@ impl Cut {
         let parked = parked_at(before).map(StoreFrom::Kept);
         own.chain(parked).collect()
     }
+}
+
+/// The code before, as long as it may come back.
+fn way_back(stage: &StageOptions) -> Weak<Component> {
+    stage.before.as_ref().map_or_else(Weak::new, Arc::downgrade)
 }
 
 /// The store of the keys that wait for a letter: it comes last.

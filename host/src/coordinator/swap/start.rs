@@ -1,0 +1,145 @@
+//! Swaps that a start makes, because a component is another than the recorded one, and probations that a start goes on with.
+
+use std::collections::BTreeMap;
+
+use super::Swaps;
+use super::probation::{Step, Watch};
+use crate::checkpoint::catalog::Catalog;
+use crate::coordinator::tasks::{TaskEntry, TaskFactory};
+use crate::coordinator::{JobOptions, StageOptions};
+use crate::model::{Epoch, TimestampMs};
+use crate::records::{
+    self, Code, Outcomes, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
+    TaskRecord,
+};
+use crate::state::{Db, StateError};
+
+/// Adds to what is to be recorded which stages begin with other code, and ends probations that have no way back any more. Returns the
+/// swaps as they are then.
+///
+/// # Errors
+/// The database cannot be read.
+pub(in crate::coordinator) fn swaps(
+    options: &JobOptions,
+    db: &Db,
+    catalog: &mut Catalog,
+) -> Result<BTreeMap<u64, SwapRecord>, StateError> {
+    let mut swaps: BTreeMap<u64, SwapRecord> = records::list(db)?.into_iter().collect();
+    for stage in &options.stages {
+        let known: Option<StageRecord> = records::get(db, &stage.name)?;
+        // A stage that is new has nothing to go back to.
+        let Some(known) = known else { continue };
+        let record = catalog.stages[&stage.name].clone();
+        let is_changed = known.code.component != record.code.component;
+        let watched = known
+            .swap
+            .and_then(|id| Some((id, swaps.get(&id)?.clone())));
+        match (is_changed, watched) {
+            (true, watched) => {
+                if let Some((id, swap)) = watched {
+                    let reason = "the job was started with other code".to_owned();
+                    let swap = ended(swap, SwapState::Dropped, reason);
+                    catalog.record_with_checkpoint(&id, &swap);
+                    swaps.insert(id, swap);
+                }
+                let id = swaps.last_key_value().map_or(1, |(last, _)| last + 1);
+                let before = outcomes(db, &known)?;
+                let swap = begun(stage, &record, known.code, before, options.clock.now_ms());
+                if swap.probation.is_some() {
+                    catalog.watch(&stage.name, Some(id));
+                }
+                catalog.record_with_checkpoint(&id, &swap);
+                if let Some(below) = SwapRecord::forgotten_below(id) {
+                    catalog.forget_below::<SwapRecord>(&below);
+                    swaps = swaps.split_off(&below);
+                }
+                swaps.insert(id, swap);
+            }
+            (false, Some((id, swap))) if stage.before.is_none() => {
+                let reason = "the code before could not be loaded any more".to_owned();
+                let swap = ended(swap, SwapState::Done, reason);
+                catalog.watch(&stage.name, None);
+                catalog.record(&id, &swap);
+                swaps.insert(id, swap);
+            }
+            (false, _) => {}
+        }
+    }
+    Ok(swaps)
+}
+
+fn ended(swap: SwapRecord, state: SwapState, reason: String) -> SwapRecord {
+    SwapRecord {
+        state,
+        reason,
+        ..swap
+    }
+}
+
+/// A stage begins with other code.
+fn begun(
+    stage: &StageOptions,
+    record: &StageRecord,
+    from: Code,
+    before: Outcomes,
+    now: TimestampMs,
+) -> SwapRecord {
+    let length = stage.swap.probation.filter(|_| stage.before.is_some());
+    SwapRecord {
+        stage: stage.name.clone(),
+        from,
+        to: record.code.clone(),
+        mode: SwapMode::Code,
+        time: now,
+        epoch: Epoch(0),
+        state: match length {
+            Some(_) => SwapState::Probation,
+            None => SwapState::Done,
+        },
+        reason: String::new(),
+        counts: SwapCounts::default(),
+        probation: length.map(|length| Probation {
+            length,
+            elapsed_ms: 0,
+            checkpoints: 0,
+            slowdown_percent: stage.swap.slowdown_percent,
+            before,
+            cost_before_ns: 0,
+        }),
+    }
+}
+
+/// How many of the last messages had failed under the code before.
+fn outcomes(db: &Db, stage: &StageRecord) -> Result<Outcomes, StateError> {
+    let tasks = records::list::<TaskRecord>(db)?.into_iter();
+    let of_stage = tasks.filter(|(task, _)| task.stage == stage.id);
+    Ok(
+        of_stage.fold(Outcomes::default(), |sum, (_, task)| Outcomes {
+            processed: sum.processed
+                + u64::from(task.failing.passed)
+                + u64::from(task.failing.failed),
+            failed: sum.failed + u64::from(task.failing.failed),
+        }),
+    )
+}
+
+/// The new code that is watched.
+pub(in crate::coordinator) fn watches(
+    factory: &TaskFactory,
+    swaps: &Swaps,
+    tasks: &[TaskEntry],
+) -> BTreeMap<usize, Watch> {
+    let mut watches = BTreeMap::new();
+    for (at, now) in factory.stages().enumerate() {
+        let (Some(id), Some(before)) = (now.record.swap, factory.way_back(at)) else {
+            continue;
+        };
+        let Some(swap) = swaps.get(id) else { continue };
+        // A way back that was decided and not made is decided again.
+        let swap = ended(swap, SwapState::Probation, String::new());
+        let of_stage = tasks.iter().filter(|task| task.spec.stage == at);
+        let watch = Watch::new(id, swap, before, Step::Watched, of_stage);
+        watches.insert(at, watch);
+    }
+    watches
+}
