@@ -140,7 +140,7 @@ pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
     let began = Instant::now();
     let (state, staged) = context.seal();
     SealedTask {
-        excused: 0,
+        failed: 0,
         failing_before: Default::default(),
         task: context.info.id,
         state,

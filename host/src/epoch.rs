@@ -48,8 +48,8 @@ pub struct SealedTask {
     pub record: TaskRecord,
     /// Whether it did something: a task that only says that it is held did not.
     pub worked: bool,
-    /// Messages that it found to be at fault, and that the code before fails at as well.
-    pub excused: u64,
+    /// Messages that failed, as the breaker counts them, and that the code before does not fail at as well.
+    pub failed: u64,
     /// How many of the last messages had failed under the code before, if it took other code since it sealed last.
     pub failing_before: Failing,
     /// How long it could not process because of the barrier.

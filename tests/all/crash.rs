@@ -2,7 +2,7 @@
 //! process is ended by `abort`, started again, and what comes of it is what comes of a run without crashes.
 
 mod asked;
-mod case;
+pub mod case;
 mod failing_disk;
 mod in_a_row;
 

@@ -1,5 +1,6 @@
 //! Swaps: other code takes over in a stage of a job that runs.
 
+mod crashes;
 mod probation;
 
 use std::collections::BTreeMap;
@@ -478,5 +479,28 @@ fn components_of_the_past_are_kept_for_ten_swaps() {
     // The first one is that of the file.
     assert!(is_kept(&versions[0]) && is_kept(&versions[last]));
     assert!(!is_kept(&versions[1]) && is_kept(&versions[last - 9]));
+    stop(running);
+}
+
+#[test]
+fn a_component_whose_file_changes_is_swapped_in_where_that_is_wanted() {
+    let (first, second) = (Version::of("versions", 62), Version::of("versions", 63));
+    let job = job_of(&first);
+    let text = job.text("job.toml");
+    job.write_job(&text.replace(
+        "name = \"count\"\n[ch",
+        "name = \"count\"\nwatch = true\n[ch",
+    ));
+    let running = job.answering();
+    feed(&job, one("a"));
+    out(&job, 1);
+    // Half of it is no component, and is not taken for one for long.
+    job.write("task.wasm", &second.bytes[..1_000]);
+    second.put(&job, "task.wasm");
+    wait_until("it is swapped in", || {
+        stage(&job)["component"] == second.sha256
+    });
+    feed(&job, one("b"));
+    assert_eq!(out(&job, 2)[1], format!("b {} 2", second.short()));
     stop(running);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::coordinator::{Doing, InputStatus, Status, TaskStatus};
-use crate::records::CheckpointRecord;
+use crate::records::{CheckpointRecord, StageRecord, SwapRecord};
 use crate::runtime::MetricValue;
 
 const COUNTER: &str = "counter";
@@ -29,12 +29,19 @@ enum Of {
     Faults,
     /// A stream with dead letters, if the value is known.
     Letters(fn(Option<u64>, u64) -> Option<u64>),
+    /// What a stage records, and its last swap: more labels, and the value.
+    Stages(fn(&StageRecord, Option<&SwapRecord>) -> Values),
+    /// Swaps by stage and end.
+    Swaps,
     /// An input of a task, if the value is known.
     Input(fn(&InputStatus) -> Option<u64>),
 }
 
+/// Labels, and the value with each.
+type Values = Vec<(String, String)>;
+
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 35] = [
+const FIGURES: [Figure; 38] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -130,6 +137,34 @@ const FIGURES: [Figure; 35] = [
         COUNTER,
         "How often a task tried again to go on because of `restart`, since the start of the process.",
         Of::Task(|task| task.restarts),
+    ),
+    figure(
+        "component_info",
+        GAUGE,
+        "1, with the component that a stage runs.",
+        Of::Stages(|stage, _| {
+            let code = &stage.code;
+            let component = label("component", &code.component);
+            vec![(
+                format!("{component},{}", label("label", &code.label)),
+                "1".to_owned(),
+            )]
+        }),
+    ),
+    figure(
+        "swaps_total",
+        COUNTER,
+        "Swaps by their end since the start of the process.",
+        Of::Swaps,
+    ),
+    figure(
+        "swap_pause_seconds",
+        GAUGE,
+        "The longest time that a task was away for the last swap of its stage.",
+        Of::Stages(|_, last| {
+            let pause = last.map(|last| (String::new(), seconds(last.counts.pause_us)));
+            pause.into_iter().collect()
+        }),
     ),
     figure(
         "tasks_held",
@@ -294,6 +329,25 @@ pub(super) fn render(status: &Status) -> String {
     text
 }
 
+/// The values of a figure of each stage.
+fn of_stages(
+    status: &Status,
+    job: &str,
+    value: fn(&StageRecord, Option<&SwapRecord>) -> Values,
+) -> Values {
+    let mut values = Vec::new();
+    for (stage, record) in &status.stages {
+        let mut newest_first = status.swaps.iter().rev();
+        let last = newest_first.find(|(_, swap)| swap.stage == *stage);
+        for (more, value) in value(record, last.map(|(_, swap)| swap)) {
+            let labels = format!("{job},{}", label("stage", stage));
+            let comma = if more.is_empty() { "" } else { "," };
+            values.push((format!("{labels}{comma}{more}"), value));
+        }
+    }
+    values
+}
+
 impl Of {
     /// The values with their labels.
     fn values(&self, status: &Status) -> Vec<(String, String)> {
@@ -334,6 +388,15 @@ impl Of {
                     Some((labels, value(*open, *expired)?.to_string()))
                 });
                 known.collect()
+            }
+            Of::Stages(value) => of_stages(status, &job, *value),
+            Of::Swaps => {
+                let outcomes = status.swap_outcomes.iter();
+                let value = |((stage, outcome), count): (&(String, &str), &u64)| {
+                    let (stage, outcome) = (label("stage", stage), label("outcome", outcome));
+                    (format!("{job},{stage},{outcome}"), count.to_string())
+                };
+                outcomes.map(value).collect()
             }
             Of::Input(value) => {
                 let mut values = Vec::new();

@@ -16,6 +16,8 @@ use crate::records::{StageRecord, SwapRecord, SwapState};
 
 /// The largest component that is taken.
 pub(crate) const COMPONENT_BYTES: usize = 512 << 20;
+/// The longest label, bytes.
+const LABEL_BYTES: usize = 200;
 /// The longest that an answer waits for a change.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -157,6 +159,25 @@ pub struct Wanted {
     pub slowdown_percent: Option<u32>,
 }
 
+impl Wanted {
+    /// What is wrong with it, if something is.
+    pub fn wrong(&self) -> Option<String> {
+        let label = &self.label;
+        if label.len() > LABEL_BYTES {
+            let bytes = label.len();
+            Some(format!(
+                "the label has {bytes} bytes, and may have {LABEL_BYTES}"
+            ))
+        } else if label.chars().any(char::is_control) {
+            Some("the label has control characters: leave them out".to_owned())
+        } else if self.rollback && self.dry_run {
+            Some("a rollback cannot be tried: leave `dry-run` out".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
 /// How long an answer waits.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,11 +213,14 @@ async fn begin(
     body: Bytes,
 ) -> Result<Json<Swap>, Refused> {
     let bad = |why: String| Refused::Because(StatusCode::BAD_REQUEST, why);
+    if let Some(why) = wanted.wrong() {
+        return Err(bad(why));
+    }
     let component = match (wanted.rollback, body.is_empty()) {
         (true, true) => WantedCode::Previous,
         (true, false) => return Err(bad("a rollback takes no component".to_owned())),
         (false, true) => WantedCode::File,
-        (false, false) => WantedCode::Bytes(body.to_vec()),
+        (false, false) => WantedCode::Bytes(body.into()),
     };
     let probation = wanted.probation.as_deref().map(|text| match text {
         "none" => Ok(None),

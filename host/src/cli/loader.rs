@@ -53,6 +53,12 @@ impl StageLoader for Loader {
         }
         let path = &**declared.component;
         let (bytes, file) = match component {
+            Some(bytes) if bytes.len() as u64 > limits.component_bytes => {
+                return Err(format!(
+                    "the component has more than `component-bytes` = {}",
+                    limits.component_bytes
+                ));
+            }
             Some(bytes) => (bytes, sha256_of_file(declared).ok()),
             None => {
                 let pin = demanded(declared);
@@ -76,14 +82,19 @@ impl StageLoader for Loader {
 
 impl Loader {
     /// For a job that runs within `policy`.
-    pub(super) fn new(job: &Job, policy: Option<&Path>, runtime: &Runtime, disk: &Disk) -> Loader {
-        Loader {
+    pub(super) fn shared(
+        job: &Job,
+        policy: Option<&Path>,
+        runtime: &Runtime,
+        disk: &Disk,
+    ) -> Arc<Loader> {
+        Arc::new(Loader {
             file: job.file.clone(),
             policy: policy.map(Path::to_owned),
             runtime: runtime.clone(),
             disk: disk.clone(),
             folders: most_folders(job),
-        }
+        })
     }
 
     /// The streams that a stage uses.

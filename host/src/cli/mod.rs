@@ -21,6 +21,7 @@ mod stderr;
 mod swap;
 mod task;
 mod validate;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

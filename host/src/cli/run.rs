@@ -11,16 +11,17 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::loader::Loader;
+use super::watch::Watch;
 use super::{Failure, Global, access, assemble, display, exit, job, stderr};
 use crate::admin::{self, Serving, SocketPlace};
 use crate::checkpoint::Holder;
 use crate::checkpoint::decide::Wanted;
 use crate::config::{Job, Look};
 use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
-use crate::coordinator::{Coordinator, Handle, Report};
+use crate::coordinator::{Coordinator, Handle, JobOptions, Report};
 use crate::crumbs;
 use crate::disk::Disk;
-use crate::runtime::is_in_call;
+use crate::runtime::{self as wasm, is_in_call};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -86,16 +87,8 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     };
     control.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
-    let codes = access::codes(&job, args.wanted())?;
-    let mut options = assemble::job(&job, &runtime, &disk, &codes)?;
-    let loader = Loader::new(&job, args.policy.as_deref(), &runtime, &disk);
-    options.loader = Some(Arc::new(loader));
-    options.until_idle = args.until_idle;
-    options.drops.stages.extend(args.drop_stage);
-    for store in &args.drop_store {
-        options.drops.stores.insert(stage_and_store(store)?);
-    }
-    assemble::check_components(&options)?;
+    let watch = job.general.watch.then(|| Watch::new(&job));
+    let options = options(&job, args, &runtime, &disk)?;
     abort_on_panic();
     let listener = listen(&job, &control)?;
     let socket = bind_socket();
@@ -113,6 +106,7 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     if let Some(listener) = listener {
         control.spawn(admin::serve_tcp(listener, handle.clone()));
     }
+    control.spawn(Watch::run(watch, handle.clone()));
     let shown = display::start(&control, handle, &job);
     let report = coordinator.run();
     shown.finish(&report);
@@ -126,6 +120,25 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     io.shutdown_background();
     control.shutdown_background();
     end(&job, report)
+}
+
+/// The job with what was typed.
+fn options(
+    job: &Job,
+    args: RunArgs,
+    runtime: &wasm::Runtime,
+    disk: &Disk,
+) -> Result<JobOptions, Failure> {
+    let codes = access::codes(job, args.wanted())?;
+    let mut options = assemble::job(job, runtime, disk, &codes)?;
+    options.loader = Some(Loader::shared(job, args.policy.as_deref(), runtime, disk));
+    options.until_idle = args.until_idle;
+    options.drops.stages.extend(args.drop_stage);
+    for store in &args.drop_store {
+        options.drops.stores.insert(stage_and_store(store)?);
+    }
+    assemble::check_components(&options)?;
+    Ok(options)
 }
 
 /// The listener for `listen`, if the job has one.

@@ -8,7 +8,7 @@ use super::access::JobAccess;
 use super::{Failure, Global, access, exit, job, output};
 use crate::admin::swaps::{COMPONENT_BYTES, Swap, Wanted};
 use crate::config;
-use crate::coordinator::SwapState;
+use crate::coordinator::{ASKED_FOR, SwapState};
 use crate::runtime::{Limits, read_component};
 
 #[derive(Args)]
@@ -62,9 +62,6 @@ impl Length {
     }
 }
 
-/// The longest label, bytes.
-const LABEL_BYTES: usize = 200;
-
 pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
     let job = job::load(&global.job)?;
     let mut job = access::of(&job);
@@ -72,13 +69,16 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         return list(global, args, &mut job);
     }
     let wanted = Wanted {
-        label: label(&args.label)?,
+        label: args.label.clone(),
         force: args.force,
         dry_run: args.dry_run,
         rollback: args.rollback,
         probation: args.probation.as_ref().map(|length| length.0.clone()),
         slowdown_percent: args.max_slowdown,
     };
+    if let Some(why) = wanted.wrong() {
+        return Err(Failure::new(exit::USAGE, why));
+    }
     let component = args.component.as_deref().map(read).transpose()?;
     let mut swap = job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?;
     let waits = |swap: &Swap| match (args.wait, args.rollback) {
@@ -87,7 +87,15 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         (false, false) => swap.is_before_cut(),
     };
     while waits(&swap) {
-        swap = job.ask(|job| job.swap_later(swap.id))?;
+        let (later, runs) = job.ask(|job| Ok((job.swap_later(swap.id)?, job.is_running())))?;
+        swap = later;
+        if !runs && waits(&swap) {
+            let state = sentence(&swap);
+            let why = format!(
+                "the job has stopped meanwhile, and goes on with this at its next start: {state}"
+            );
+            return Err(Failure::new(exit::HOST, why));
+        }
     }
     tell(global, args, &swap)
 }
@@ -96,7 +104,9 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
 fn tell(global: &Global, args: &SwapArgs, swap: &Swap) -> Result<(), Failure> {
     let code = if swap.is_one_of(&[SwapState::Refused]) {
         exit::USAGE
-    } else if swap.is_one_of(&[SwapState::RolledBack]) && !args.rollback {
+    } else if swap.is_one_of(&[SwapState::RolledBack]) && !is_meant(args, swap)
+        || swap.is_one_of(&[SwapState::Dropped]) && !args.dry_run
+    {
         exit::TASK
     } else {
         0
@@ -112,18 +122,9 @@ fn tell(global: &Global, args: &SwapArgs, swap: &Swap) -> Result<(), Failure> {
     }
 }
 
-fn label(label: &str) -> Result<String, Failure> {
-    let why = if label.len() > LABEL_BYTES {
-        format!(
-            "--label has {} bytes, and {LABEL_BYTES} at most",
-            label.len()
-        )
-    } else if label.chars().any(char::is_control) {
-        "--label has control characters: leave them out".to_owned()
-    } else {
-        return Ok(label.to_owned());
-    };
-    Err(Failure::new(exit::USAGE, why))
+/// Whether a way back is what was asked for: that of a probation, and not the end of one that a way back had itself.
+fn is_meant(args: &SwapArgs, swap: &Swap) -> bool {
+    args.rollback && swap.regressions == 0 && swap.reason == ASKED_FOR
 }
 
 /// The component's bytes. What is in them is looked at by the job.

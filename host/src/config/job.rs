@@ -75,7 +75,7 @@ pub struct General {
     /// Where metrics and the read-only status are served. Default: nowhere, because opening a port must be asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<Setting<SocketAddr>>,
-    /// Swap a component when its file changes; always `false` for now.
+    /// Swap a component in when its file changes. Default: `false`, because a deploy should be meant.
     pub watch: bool,
 }
 

@@ -24,8 +24,8 @@ pub(super) enum Mail {
     Made(TaskIndex, Box<Result<Made, StateError>>),
     /// The candidate of a swap was made, or refused.
     Candidate(u64, Box<Result<Candidate, String>>),
-    /// The code before is to come back in the stage at this place, for this reason.
-    GoBack(usize, String),
+    /// The code of the stage at this place, of this generation, is to go back, for this reason.
+    GoBack(usize, u64, String),
     /// Stop in good order.
     Stop,
     /// After a drain began, no task runs any more.

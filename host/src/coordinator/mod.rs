@@ -45,7 +45,7 @@ pub use options::{
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use resume::Resumed;
 pub use status::{InputStatus, Status, TaskStatus};
-pub use swap::{SwapRequest, Swaps, Wanted as WantedCode};
+pub use swap::{ASKED_FOR, SwapRequest, Swaps, Wanted as WantedCode};
 pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 
 use crate::checkpoint::decide::Trigger;
@@ -54,7 +54,7 @@ use crate::checkpoint::logs::Logs;
 use crate::checkpoint::{CommitError, Holder, OpenError};
 use crate::epoch::{SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StreamId};
-use crate::records::Encoded;
+use crate::records::{Encoded, Outcomes};
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
 use crate::task::{Cause, TaskFailure, WhenHeld};
 use commit::{CommitThread, Done, Work};
@@ -147,6 +147,8 @@ pub struct Coordinator {
     swap: Option<UnderWay>,
     /// New code that is watched, by the places of the stages.
     watches: BTreeMap<usize, Watch>,
+    /// What the code that came back last had failed at, by the places of the stages.
+    lately: BTreeMap<usize, Outcomes>,
     streams: BTreeMap<String, StreamEntry>,
     logs: Arc<Logs>,
     letters: Letters,
@@ -254,7 +256,7 @@ impl Coordinator {
                     self.note_failure(task, cause)
                 }
             },
-            Mail::GoBack(at, why) => self.event_of_going_back(at, why),
+            Mail::GoBack(at, generation, why) => self.event_of_going_back(at, generation, why),
             Mail::Candidate(id, made) => self.event_of_candidate(id, *made),
             Mail::Stop => Event::Stop,
             Mail::Quiet => Event::Quiet,
@@ -296,12 +298,7 @@ impl Coordinator {
             Notice::Regressed(task, failure) => self.event_of_regression(task, &failure),
             Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
-                let goes_back = self.sends_back(task, &failure);
-                if goes_back {
-                    let at = self.tasks[task.0].spec.stage;
-                    let _ = self.sender.send(Mail::GoBack(at, failure.to_string()));
-                }
-                let waits = failure.waits || goes_back;
+                let waits = failure.waits || self.is_for_other_code(task, &failure);
                 self.failures.push(*failure);
                 match waits {
                     true => Event::Held(task),
@@ -330,6 +327,7 @@ impl Coordinator {
             offsets: None,
             waits,
             blames_code: false,
+            generation: stage.generation,
             cause,
         });
         match waits {

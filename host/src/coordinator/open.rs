@@ -72,6 +72,7 @@ pub(super) fn open(
         loader: options.loader.clone(),
         code: CodeFolder::of(&options.state_dir, &options.disk),
         watches,
+        lately: BTreeMap::new(),
         swaps,
         swap: None,
         letters,
@@ -364,10 +365,7 @@ fn external_streams(options: &JobOptions, catalog: &Catalog) -> Vec<ExternalStre
 /// What ends the running calls of every stage.
 fn interrupt(factory: &Arc<TaskFactory>) -> Arc<dyn Fn() + Send + Sync> {
     let factory = Arc::clone(factory);
-    Arc::new(move || {
-        let stages = factory.stages();
-        stages.for_each(|stage| stage.options.component.interrupt());
-    })
+    Arc::new(move || factory.interrupt())
 }
 
 fn open_committer(

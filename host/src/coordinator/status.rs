@@ -49,6 +49,8 @@ pub struct Status {
     pub stages: Vec<(String, StageRecord)>,
     /// Its last swaps and those of this process, by number.
     pub swaps: Vec<(u64, SwapRecord)>,
+    /// How many swaps of this process came to which end, by stage and end.
+    pub swap_outcomes: BTreeMap<(String, &'static str), u64>,
     /// Its tasks.
     pub tasks: Vec<TaskStatus>,
     /// Why tasks stopped.
@@ -196,6 +198,7 @@ impl Coordinator {
                 named.collect()
             },
             swaps: self.swaps.list(),
+            swap_outcomes: self.swaps.outcomes(),
             tasks: self
                 .tasks
                 .iter()

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::InstancePre;
@@ -130,9 +131,9 @@ impl Component {
         }))
     }
 
-    /// Ends every call of its instances that runs, as the deadline would.
-    pub fn interrupt(&self) {
-        self.runtime.interrupt(self.limits().call_deadline);
+    /// Ends every call that runs, as its deadline would. `longest`: no call of any component has a longer one.
+    pub fn interrupt(&self, longest: Duration) {
+        self.runtime.interrupt(longest);
     }
 
     /// The component itself.

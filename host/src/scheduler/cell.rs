@@ -24,8 +24,8 @@ pub(super) enum Ask {
     Stop,
     /// Go on although it is held.
     Resume(Resume),
-    /// Go on although the code before does not come back.
-    GoOn,
+    /// Go on although the code before does not come back, if it has this code.
+    GoOn(u64),
     /// Leave the scheduler. Nothing is asked after that.
     Leave,
 }

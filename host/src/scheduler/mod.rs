@@ -195,8 +195,8 @@ impl Scheduler {
     }
 
     /// Asks a task that waits for the code before to go on without it.
-    pub fn go_on(&self, task: TaskIndex) {
-        self.ask([task], |_| Ask::GoOn);
+    pub fn go_on(&self, task: TaskIndex, generation: u64) {
+        self.ask([task], |_| Ask::GoOn(generation));
         self.shared.queue.wake(task);
     }
 

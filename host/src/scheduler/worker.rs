@@ -196,7 +196,7 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
                 task.resume(how);
                 report(shared, cell, task);
             }
-            Ask::GoOn => task.go_on_without(),
+            Ask::GoOn(generation) => task.go_on_without(generation),
             Ask::Leave => {
                 assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");
                 shared.leave(cell);

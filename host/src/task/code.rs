@@ -28,6 +28,8 @@ pub struct NewCode {
     pub parked: Option<StoreIndex>,
     /// The code before, as long as it may come back.
     pub before: Weak<Component>,
+    /// Which of the codes of its stage in this process it is: one more with each.
+    pub generation: u64,
 }
 
 /// Where the tasks of a stage find their new code.
@@ -62,6 +64,7 @@ impl Task {
         self.options.dead_letters = code.dead_letters;
         self.options.rules = code.rules;
         self.before = code.before;
+        self.options.generation = code.generation;
         self.forget_attempts();
         let away = pause + began.elapsed();
         self.figures.note_pause_at_swap(away);

@@ -194,6 +194,8 @@ pub struct TaskFailure {
     pub waits: bool,
     /// The code is to blame, and no message.
     pub blames_code: bool,
+    /// Which of the codes of its stage it had.
+    pub generation: u64,
     /// What stopped it.
     pub cause: Cause,
 }
@@ -229,6 +231,7 @@ mod tests {
     fn failure(stream: Option<&str>, offsets: Option<(u64, u64)>, cause: Cause) -> String {
         let failure = TaskFailure {
             blames_code: false,
+            generation: 0,
             stage: "s".into(),
             task: "s/0".into(),
             stream: stream.map(str::to_owned),

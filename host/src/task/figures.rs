@@ -91,11 +91,6 @@ impl TaskFigures {
         self.processed.load(Ordering::Relaxed)
     }
 
-    /// Messages that were rejected or condemned since the start of the job, kept batches only.
-    pub fn failed_now(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed) + self.counts.lock().condemned
-    }
-
     /// What it does.
     pub fn doing(&self) -> Doing {
         if self.held.lock().is_some() {

@@ -148,6 +148,7 @@ impl Task {
             offsets: origin.map(|(_, offset)| (offset, offset)).or(offsets),
             waits: self.options.rules.when_held == WhenHeld::Wait,
             blames_code: std::mem::take(&mut self.blames_code),
+            generation: self.options.generation,
             cause,
         }))
     }
@@ -163,14 +164,18 @@ impl Task {
             offsets: Some((offset, offset)),
             waits: true,
             blames_code: true,
+            generation: self.options.generation,
             cause,
         }))
     }
 
     /// The code before does not come back: the message is judged without it.
-    pub fn go_on_without(&mut self) {
-        self.before = Weak::new();
-        self.go_on();
+    pub fn go_on_without(&mut self, generation: u64) {
+        // Of other code it is not said.
+        if generation == self.options.generation {
+            self.before = Weak::new();
+            self.go_on();
+        }
     }
 
     /// Waits for the code before no more.

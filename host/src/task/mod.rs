@@ -80,6 +80,8 @@ pub struct TaskOptions {
     pub skips_held: bool,
     /// The code before, as long as it may come back.
     pub before: Weak<Component>,
+    /// Which of the codes of its stage in this process it has: one more with each.
+    pub generation: u64,
     /// Where it says what it takes, so that a death of the process is understood.
     pub crumbs: Arc<Crumbs>,
     /// The wall clock.
@@ -104,8 +106,11 @@ pub struct Task {
     regressed: bool,
     /// It is about to be held because of its code.
     blames_code: bool,
-    /// Messages that both failed at, and how many of the last ones had failed when it took its code: since the last seal.
-    excused: u64,
+    /// The code before fails at the message as well that is about to be passed over.
+    fails_before_too: bool,
+    /// Messages that failed and that the code before does not fail at as well, and how many of the last ones had failed when it took its
+    /// code: since the last seal.
+    failed: u64,
     failing_before: Failing,
     /// Nothing is done before that.
     not_before: Option<Instant>,
@@ -213,7 +218,8 @@ impl Task {
             before,
             regressed: false,
             blames_code: false,
-            excused: 0,
+            fails_before_too: false,
+            failed: 0,
             failing_before: Failing::default(),
             not_before: None,
             spares_one: true,
@@ -318,7 +324,7 @@ impl Task {
             ports: Arc::clone(&self.options.ports),
             record: self.record.clone(),
             worked: std::mem::take(&mut self.worked),
-            excused: std::mem::take(&mut self.excused),
+            failed: std::mem::take(&mut self.failed),
             failing_before: std::mem::take(&mut self.failing_before),
             pause: pause(),
         })

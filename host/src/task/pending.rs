@@ -11,6 +11,8 @@ pub(super) struct Pending {
     failing: Failing,
     counts: FaultCounts,
     rejected: u64,
+    /// Messages that failed, as the breaker counts them.
+    failed: u64,
     /// So many messages of the batch, from the first on, are in `failing`.
     through: usize,
     /// The breaker has tripped and lets one message pass all the same.
@@ -28,6 +30,7 @@ impl Pending {
             failing: record.failing,
             counts: record.counts,
             rejected: 0,
+            failed: 0,
             through: 0,
             spares_one,
             letters: Vec::new(),
@@ -58,6 +61,7 @@ impl Pending {
             self.spares_one = false;
         }
         breaker.failed(&mut self.failing);
+        self.failed += 1;
         self.through += 1;
     }
 
@@ -114,6 +118,7 @@ impl Task {
             self.figures.note_counts(counts);
         }
         self.record.rejected += pending.rejected;
+        self.failed += pending.failed;
         self.spares_one = pending.spares_one;
         if let Some(parked) = &mut self.parked
             && !pending.parked.is_empty()

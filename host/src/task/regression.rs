@@ -7,6 +7,7 @@ use super::failure::Cause;
 use super::guest::Stopped;
 use super::keep::latest;
 use super::policy::Answer;
+use super::rules::Policy;
 use super::{StepControl, Task};
 use crate::model::Batch;
 use crate::runtime::{Component, World};
@@ -27,6 +28,7 @@ impl Task {
         batch: &Batch,
         control: &StepControl,
     ) -> Answer {
+        self.fails_before_too = false;
         let (Answer::PassOver(cause) | Answer::Hold(cause)) = &answer else {
             return answer;
         };
@@ -42,7 +44,7 @@ impl Task {
             Tried::Passes => Answer::Regression(cause.clone()),
             Tried::GivenUp => Answer::GiveUp,
             Tried::Fails => {
-                self.excused += u64::from(matches!(answer, Answer::PassOver(_)));
+                self.fails_before_too = true;
                 answer
             }
         }
@@ -56,6 +58,8 @@ impl Task {
         control: &StepControl,
     ) -> Tried {
         let one = batch.slice(0..1);
+        // What it rejects and the job leaves out is done with.
+        let may_reject = self.options.rules.on_rejected == Policy::Skip;
         self.guest.close(control);
         let code = self.guest.lend_to(component);
         self.begin_batch(latest(&one.messages.timestamps));
@@ -65,13 +69,13 @@ impl Task {
                 let answer = self.guest.call(control, |instance, context| {
                     instance.process_batch(context, &one)
                 })?;
-                Ok(answer.is_ok_and(|rejections| rejections.is_empty()))
+                Ok(may_reject || answer.is_ok_and(|rejections| rejections.is_empty()))
             }
             World::Message => {
                 let answer = self.guest.call(control, |instance, context| {
                     instance.process_message(context, &one, 0)
                 })?;
-                Ok(answer.is_ok())
+                Ok(may_reject || answer.is_ok())
             }
         });
         self.guest.context_mut().undo_batch();

@@ -380,6 +380,9 @@ impl Task {
             Answer::PassOver(cause) => match self.pass_over(&cause, &batch) {
                 Ok(()) => {
                     self.keep_batch(&batch, 1, details);
+                    if std::mem::take(&mut self.fails_before_too) {
+                        self.failed -= 1;
+                    }
                     self.note_isolation();
                     return Outcome::Worked;
                 }

@@ -190,11 +190,7 @@ pub(super) fn crash_in(job: &mut Job, arguments: &[&str], before: &str) -> Optio
     }
 }
 
-pub(super) fn watched<R>(
-    job: &mut Job,
-    abort: &str,
-    run: impl FnOnce(&Job) -> R,
-) -> (R, Vec<String>) {
+pub fn watched<R>(job: &mut Job, abort: &str, run: impl FnOnce(&Job) -> R) -> (R, Vec<String>) {
     let log = job.path("steps.log");
     let _ = fs::remove_file(&log);
     job.env("STEPS_LOG", log.to_str().expect("UTF-8"));

@@ -238,3 +238,93 @@ fn waiting_for_a_probation_says_how_it_ended() {
     back.expect(3).says("which the code before passes");
     stop(running);
 }
+
+#[test]
+fn messages_that_the_job_leaves_out_say_nothing_about_code() {
+    let versions = [54, 55].map(|number| Version::of("script", number));
+    let job = job_of(&versions[0]);
+    let text = job.text("job.toml");
+    job.write_job(&text.replace(
+        "[stage.stores.counts]",
+        "on-rejected = \"skip\"\nswap = { probation = \"150\" }\n[stage.stores.last]\ntype = \"rocksdb\"\n[stage.stores.counts]",
+    ));
+    let running = job.answering();
+    let half = |from: usize| {
+        (from..from + 200).map(|number| {
+            let word = if number % 2 == 0 { "reject" } else { "pass" };
+            (format!("k{number}"), format!("{number} {word}"))
+        })
+    };
+    feed(&job, half(0));
+    out(&job, 100);
+    swap(&job, &versions[1], &[]).expect(0);
+    feed(&job, half(200));
+    wait_until("it is over", || swap_state(&job) != "probation");
+    assert_eq!(
+        (swap_state(&job), &last(&job)["failed"]),
+        ("done".to_owned(), &0.into())
+    );
+    stop(running);
+}
+
+#[test]
+fn a_probation_outlives_more_refusals_than_are_remembered() {
+    let versions = [56, 57].map(|number| Version::of("versions", number));
+    let job = with(&versions[0], "");
+    let running = job.answering();
+    feed(&job, one("a"));
+    out(&job, 1);
+    swap(&job, &versions[1], &["--probation", "1h"]).expect(0);
+    job.write("bad.wasm", b"no wasm");
+    let bad = job.path("bad.wasm");
+    for _ in 0..110 {
+        job.call(&["swap", "count", bad.to_str().expect("UTF-8")])
+            .expect(2);
+    }
+    let poison = format!("panic {} x", versions[1].short());
+    feed(&job, one(&poison));
+    assert_eq!(
+        out(&job, 2)[1],
+        format!("{poison} {} 2", versions[0].short())
+    );
+    wait_until("it is back", || {
+        stage(&job)["component"] == versions[0].sha256
+    });
+    stop(running);
+}
+
+#[test]
+fn who_waits_for_a_probation_is_told_that_the_job_has_stopped() {
+    let versions = [58, 59].map(|number| Version::of("versions", number));
+    let job = with(&versions[0], "");
+    let running = job.answering();
+    feed(&job, one("a"));
+    out(&job, 1);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| swap(&job, &versions[1], &["--wait", "--probation", "1h"]));
+        wait_until("it is watched", || swap_state(&job) == "probation");
+        stop(running);
+        let told = waiting.join().expect("the command");
+        told.expect(1).says("goes on with this at its next start");
+    });
+    // Nobody holds the directory.
+    job.call(&["run", "--until-idle"]).expect(0);
+}
+
+#[test]
+fn other_settings_of_the_same_component_have_no_probation() {
+    let version = Version::of("versions", 64);
+    let job = with(&version, "");
+    let running = job.answering();
+    feed(&job, one("a"));
+    out(&job, 1);
+    let text = job.text("job.toml");
+    job.write_job(&text.replace(
+        "[stage.stores.counts]",
+        "[stage.config]\nx = \"1\"\n[stage.stores.counts]",
+    ));
+    let done = swap(&job, &version, &["--label", "again"]).expect(0);
+    assert!(done.stdout.contains("done"), "{}", done.stdout);
+    assert_eq!(stage(&job)["label"], "again");
+    stop(running);
+}

@@ -34,25 +34,31 @@ impl Stopped<'_> {
     }
 
     pub(super) fn look(job: &Job) -> Result<Stopped<'_>, Failure> {
-        let inspected = directory::look(&options(job, Disk::default(), 0))?;
-        let inspected = inspected.ok_or_else(|| {
-            Failure::new(
-                exit::USAGE,
-                format!(
-                    "job {:?} has no state yet: there is none in {}; `wasm-host run` makes it",
-                    job.general.name,
-                    job.general.state_dir.display()
-                ),
-            )
-        })?;
+        Stopped::find(job)?.ok_or_else(|| no_state(job))
+    }
+
+    /// `None`: the job has no state.
+    fn find(job: &Job) -> Result<Option<Stopped<'_>>, Failure> {
+        let Some(inspected) = directory::look(&options(job, Disk::default(), 0))? else {
+            return Ok(None);
+        };
         let view =
             View::of_stopped(Arc::clone(&inspected.db), &inspected.path).map_err(unreadable)?;
-        Ok(Stopped {
+        Ok(Some(Stopped {
             job,
             view,
             inspected,
-        })
+        }))
     }
+}
+
+fn no_state(job: &Job) -> Failure {
+    let why = format!(
+        "job {:?} has no state yet: there is none in {}; `wasm-host run` makes it",
+        job.general.name,
+        job.general.state_dir.display()
+    );
+    Failure::new(exit::USAGE, why)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
@@ -160,7 +166,11 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
     if wanted != Wanted::Recorded && !command::has_state(job) {
         return Ok(codes);
     }
-    let stopped = Stopped::look(job)?;
+    let stopped = match Stopped::find(job)? {
+        // Somebody has moved it aside meanwhile.
+        None if wanted != Wanted::Recorded => return Ok(codes),
+        found => found.ok_or_else(|| no_state(job))?,
+    };
     let catalog = stopped.view.catalog().map_err(unreadable)?;
     for stage in &job.stages {
         let Some(record) = catalog.stages.get(&stage.name) else {

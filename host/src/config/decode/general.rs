@@ -42,7 +42,7 @@ pub(super) fn job(root: &mut Table<'_>) -> Option<General> {
     let disk_reserve = table.text("disk-reserve");
     let drain_timeout = table.text("drain-timeout");
     let listen = table.text("listen");
-    let watch = only_default_bool(&mut table, "watch", false);
+    let watch = table.bool("watch");
     let cx = table.cx;
     table.finish(|key| at_home(key, "[job]"));
 
@@ -55,7 +55,7 @@ pub(super) fn job(root: &mut Table<'_>) -> Option<General> {
         disk_reserve: disk_reserve.unwrap_or(General::DISK_RESERVE.into()),
         drain_timeout: drain_timeout.unwrap_or(General::DRAIN_TIMEOUT.into()),
         listen,
-        watch,
+        watch: watch.unwrap_or(false),
         name,
     })
 }
@@ -64,20 +64,6 @@ fn cores() -> u32 {
     u32::try_from(machine::cores())
         .unwrap_or(WORKERS_MAX)
         .min(WORKERS_MAX)
-}
-
-/// A key of a later version, accepted with its default value only.
-fn only_default_bool(table: &mut Table<'_>, key: &'static str, default: bool) -> bool {
-    if let Some(entry) = table.entry(key)
-        && let Some(value) = entry.bool()
-        && value != default
-    {
-        entry.error(
-            Problem::new(format!("`{key} = {value}` is not supported yet"))
-                .help(format!("only {key} = {default} is")),
-        );
-    }
-    default
 }
 
 /// `[checkpoint]`, and the place of its timeout in the file, if it is set.

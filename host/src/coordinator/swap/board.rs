@@ -19,6 +19,8 @@ struct Board {
     swaps: Mutex<BTreeMap<u64, SwapRecord>>,
     /// The figures of the tasks that were cut last, and the swap that did.
     cut: Mutex<(u64, Vec<Arc<TaskFigures>>)>,
+    /// How many of this process came to which end, by stage and end.
+    outcomes: Mutex<BTreeMap<(String, &'static str), u64>>,
     /// Changes whenever one of them does.
     changes: watch::Sender<u64>,
 }
@@ -29,6 +31,7 @@ impl Swaps {
         Swaps(Arc::new(Board {
             swaps: Mutex::new(recorded.into_iter().collect()),
             cut: Mutex::default(),
+            outcomes: Mutex::default(),
             changes: watch::channel(0).0,
         }))
     }
@@ -58,6 +61,11 @@ impl Swaps {
         let cut = self.0.cut.lock();
         let pauses = cut.1.iter().map(|task| task.pause_at_swap_us());
         (cut.0, pauses.max().unwrap_or(0))
+    }
+
+    /// How many of this process came to which end, by stage and end.
+    pub fn outcomes(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.0.outcomes.lock().clone()
     }
 
     /// These tasks are cut.
@@ -94,11 +102,24 @@ impl Swaps {
         let id = swaps.last_key_value().map_or(1, |(last, _)| last + 1);
         swaps.insert(id, swap);
         while swaps.len() as u64 > SwapRecord::HISTORY {
-            swaps.pop_first();
+            let mut over = swaps.iter().filter(|(_, swap)| swap.state.is_over());
+            let Some(oldest) = over.next().map(|(id, _)| *id) else {
+                break;
+            };
+            swaps.remove(&oldest);
         }
         drop(swaps);
         self.note_change();
         id
+    }
+
+    /// The candidate of one has come so far. Whether that matters to anybody: it may have been given up.
+    pub(super) fn come_to(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) -> bool {
+        let is_over = self.get(id).is_none_or(|swap| swap.state.is_over());
+        if !is_over {
+            self.change(id, change);
+        }
+        !is_over
     }
 
     /// Changes one, and returns it.
@@ -110,9 +131,14 @@ impl Swaps {
         let Some(swap) = swaps.get_mut(&id) else {
             panic!("swap {id} is not known");
         };
+        let was_over = swap.state.is_over();
         change(swap);
         let swap = swap.clone();
         drop(swaps);
+        if swap.state.is_over() && !was_over {
+            let outcome = (swap.stage.clone(), swap.state.name());
+            *self.0.outcomes.lock().entry(outcome).or_default() += 1;
+        }
         self.note_change();
         swap
     }

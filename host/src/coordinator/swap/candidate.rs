@@ -11,8 +11,8 @@ use crate::checkpoint::directory::{self, CodeFolder};
 use crate::coordinator::tasks::{StageNow, TaskFactory};
 use crate::coordinator::{LoadedStage, StageLoader, StageOptions, View};
 use crate::model::{PartitionId, shown};
-use crate::records::{StageRecord, SwapState};
-use crate::runtime::Instance;
+use crate::records::{StageRecord, SwapRecord, SwapState};
+use crate::runtime::{Component, Instance};
 
 /// Later than everything that works for its living.
 const NICE: i32 = 10;
@@ -74,8 +74,9 @@ impl Making {
         let runs = self.factory.stage(self.stage);
         let name = &runs.options.name;
         let enter = |state| {
-            self.swaps.change(self.id, |swap| swap.state = state);
+            self.swaps.come_to(self.id, |swap| swap.state = state);
         };
+        let is_previous = matches!(self.request.component, Wanted::Previous);
         let component = match self.request.component {
             Wanted::File => None,
             Wanted::Bytes(bytes) => Some(bytes),
@@ -83,8 +84,8 @@ impl Making {
         };
         let LoadedStage { options, streams } = self.loader.load(name, component, &enter)?;
         let sha256 = options.component.sha256().to_owned();
-        self.swaps
-            .change(self.id, |swap| swap.to.component.clone_from(&sha256));
+        let named = |swap: &mut SwapRecord| swap.to.component.clone_from(&sha256);
+        self.swaps.come_to(self.id, named);
         if runs.record.rolled_back.contains(&sha256) && !self.request.force {
             return Err(format!(
                 "component {sha256} was rolled back before: `--force` swaps it in all the same"
@@ -103,6 +104,7 @@ impl Making {
         let now = StageNow {
             options: Arc::new(options),
             record,
+            generation: 0,
         };
         let snapshot = self.view.snapshot();
         let first = [PartitionId(0)];
@@ -117,16 +119,26 @@ impl Making {
             let (_, made) = Instance::new(&now.options.component, Box::new(context));
             made.map_err(|fault| format!("an instance for task {task} cannot be made: {fault}"))?;
         }
-        let StageNow { options, record } = now;
-        let label = self.request.label;
+        let StageNow {
+            options, record, ..
+        } = now;
+        // What follows is for a swap that nobody has given up: another process may have the directory then.
+        if !self.swaps.come_to(self.id, |_| {}) {
+            return Err("it was given up".to_owned());
+        }
+        let previous = runs.record.previous.as_ref().filter(|_| is_previous);
+        let label = match previous {
+            Some(previous) if self.request.label.is_empty() => previous.label.clone(),
+            _ => self.request.label,
+        };
         let options = Arc::unwrap_or_clone(options);
-        let stages: Vec<_> = self.factory.stages().collect();
-        let records = stages.iter().map(|stage| &stage.record).chain([&record]);
-        let needed = directory::needed(records, &self.swaps.list());
-        self.code.tidy_up(&needed);
-        self.code
-            .keep(&sha256, options.component.bytes())
-            .map_err(|error| shown::chain(&error))?;
+        keep_code(
+            &self.factory,
+            &self.code,
+            &self.swaps,
+            &record,
+            &options.component,
+        )?;
         Ok(Candidate { options, label })
     }
 
@@ -137,4 +149,19 @@ impl Making {
         let kept = self.code.read(&previous.component);
         kept.map_err(|error| format!("component {}: {error}", previous.component))
     }
+}
+
+/// Keeps the bytes of a component, and no more of the others than can be of use.
+fn keep_code(
+    factory: &TaskFactory,
+    code: &CodeFolder,
+    swaps: &Swaps,
+    record: &StageRecord,
+    component: &Component,
+) -> Result<(), String> {
+    let stages: Vec<_> = factory.stages().collect();
+    let records = stages.iter().map(|stage| &stage.record).chain([record]);
+    code.tidy_up(&directory::needed(records, &swaps.list()));
+    let kept = code.keep(component.sha256(), component.bytes());
+    kept.map_err(|error| shown::chain(&error))
 }

@@ -5,10 +5,12 @@ use crate::records::{Outcomes, Probation, SwapCounts};
 
 /// So many messages must have failed before their share says anything.
 const FAILED_LEAST: u64 = 20;
+/// Of the code before so many must be known.
+pub(super) const BEFORE_LEAST: u64 = 100;
 /// The share of messages that may fail more often than under the old code, in 100.
 const SHARE_MORE: u64 = 1;
-/// So many messages must have been processed before their cost says anything.
-const COST_LEAST: u64 = 1_000;
+/// So many messages must have been measured before their cost says anything.
+pub(super) const COST_LEAST: u64 = 1_000;
 
 /// What is known of new code.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(super) struct Facts {
     pub(super) counts: SwapCounts,
     /// What a message costs it, nanoseconds of processor time; 0: not known.
     pub(super) cost_ns: u64,
+    /// So many messages were measured for that.
+    pub(super) measured: u64,
 }
 
 /// What becomes of it.
@@ -59,11 +63,10 @@ fn fails_more(facts: &Facts) -> Option<String> {
         processed: before,
         failed: failed_before,
     } = facts.probation.before;
-    if failed < FAILED_LEAST {
+    if failed < FAILED_LEAST || before < BEFORE_LEAST {
         return None;
     }
     // failed / processed > failed_before / before + SHARE_MORE / 100, in whole numbers.
-    let before = before.max(1);
     let product = |factors: [u64; 3]| factors.map(u128::from).iter().product::<u128>();
     let now = product([100, failed, before]);
     let allowed =
@@ -80,7 +83,7 @@ fn is_slow(facts: &Facts) -> Option<String> {
     let probation = &facts.probation;
     let (now, before) = (facts.cost_ns, probation.cost_before_ns);
     let percent = probation.slowdown_percent;
-    let is_known = percent > 0 && before > 0 && facts.counts.processed >= COST_LEAST;
+    let is_known = percent > 0 && before > 0 && facts.measured >= COST_LEAST;
     let allowed = u128::from(before) * u128::from(percent) / 100;
     (is_known && u128::from(now) > allowed).then(|| {
         format!(
@@ -115,6 +118,7 @@ mod tests {
                 ..SwapCounts::default()
             },
             cost_ns: 0,
+            measured: 1_000,
         }
     }
 
@@ -129,6 +133,9 @@ mod tests {
         assert!(goes_back(&facts(1_000, 31)), "3.1 %");
         assert!(!goes_back(&facts(19, 19)), "too few");
         assert!(goes_back(&facts(20, 20)));
+        let mut unknown = facts(1_000, 1_000);
+        unknown.probation.before.processed = 99;
+        assert!(!goes_back(&unknown), "what it was before is not known");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 pub use board::Swaps;
 pub(super) use candidate::Candidate;
 pub(super) use probation::Watch;
-use probation::{Spent, Step};
+use probation::{Back, Spent};
 
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
@@ -29,10 +29,13 @@ use super::tasks::StageNow;
 use super::{Barrier, Coordinator, StageLoader, StageOptions};
 use crate::model::{Epoch, ProbationLength};
 use crate::records::{
-    Code, Encoded, Outcomes, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
+    Code, Encoded, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
 };
 use crate::scheduler::TaskIndex;
 use crate::task::{CodeSource, Resume};
+
+/// Why code goes back that somebody wants to.
+pub const ASKED_FOR: &str = "somebody asked for it";
 
 /// Other code for a stage.
 #[derive(Debug, Clone, Default)]
@@ -120,8 +123,8 @@ impl Coordinator {
         }
         if matches!(request.component, Wanted::Previous) {
             if let Some(watch) = self.watches.get(&at) {
-                let (id, why) = (watch.id, "somebody asked for it".to_owned());
-                return Ok((id, self.event_of_going_back(at, why)));
+                let (id, why) = (watch.id, ASKED_FOR.to_owned());
+                return Ok((id, self.event_of_going_back(at, now.generation, why)));
             }
             if now.record.previous.is_none() {
                 return Err(format!("stage {name:?} has no code to go back to"));
@@ -238,7 +241,7 @@ impl Coordinator {
             }
             self.swap = Some(swap);
         }
-        let goes_back = |watch: &Watch| watch.step == Step::GoesBack(None);
+        let goes_back = |watch: &Watch| watch.back == Some(Back::Wanted);
         let back = self.watches.iter().filter(|(_, watch)| goes_back(watch));
         for at in back.map(|(at, _)| *at).collect::<Vec<_>>() {
             let source = self.cut_back(at, epoch, barrier);
@@ -258,25 +261,16 @@ impl Coordinator {
         let (id, at) = (swap.id, swap.stage);
         let now = self.factory.stage(at);
         let Candidate { options, label } = candidate;
-        let wanted = swap.probation.unwrap_or(options.swap.probation);
-        let slowdown = swap.slowdown_percent;
-        let slowdown_percent = slowdown.unwrap_or(options.swap.slowdown_percent);
         let replaced = self.watches.remove(&at);
         let before = match &replaced {
             Some(watch) => Arc::clone(&watch.before),
             None => Arc::clone(&now),
         };
         let mut record = recorded(&now.record, &options, &label);
-        // The way back is the code that runs again.
-        let is_back = replaced.is_some() && before.record.code.component == record.code.component;
-        let probation = wanted.filter(|_| !is_back).map(|length| Probation {
-            length,
-            elapsed_ms: 0,
-            checkpoints: 0,
-            slowdown_percent,
-            before: Outcomes::default(),
-            cost_before_ns: Spent::by(self.of_stage(at)).each(),
-        });
+        let probation = self.probation(swap, &options, replaced.as_ref());
+        // From a component to itself there is no way back; the settings alone change.
+        let is_back = before.record.code.component == record.code.component;
+        let probation = probation.filter(|_| !is_back);
         record.swap = probation.as_ref().map(|_| id);
         let time = barrier.time;
         let mut swap = self.swaps.change(id, |swap| {
@@ -304,7 +298,7 @@ impl Coordinator {
             Some(_) => {
                 swap.state = SwapState::Probation;
                 // What it has done, and the code before, is recorded once all have sealed.
-                let watch = Watch::new(id, swap, before, Step::Cut(epoch), self.of_stage(at));
+                let watch = Watch::new(id, swap, before, Some(epoch), self.of_stage(at));
                 self.watches.insert(at, watch);
             }
             None => {
@@ -314,7 +308,41 @@ impl Coordinator {
         }
         let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
         self.swaps.note_cut(id, figures.collect());
-        self.factory.cut(at, StageNow { options, record })
+        let generation = now.generation + 1;
+        let now = StageNow {
+            options,
+            record,
+            generation,
+        };
+        self.factory.cut(at, now)
+    }
+
+    /// How the code of a swap is watched. `replaced`: the new code that gives way to it.
+    fn probation(
+        &mut self,
+        swap: &UnderWay,
+        options: &StageOptions,
+        replaced: Option<&Watch>,
+    ) -> Option<Probation> {
+        let length = swap.probation.unwrap_or(options.swap.probation)?;
+        let slowdown = swap.slowdown_percent;
+        let known = replaced.and_then(|watch| watch.record.probation.clone());
+        let (before, cost_before_ns) = match known {
+            // Of the code that the way back leads to, and not of the one that gives way.
+            Some(known) => (known.before, known.cost_before_ns),
+            None => {
+                let lately = self.lately.remove(&swap.stage).unwrap_or_default();
+                (lately, Spent::by(self.of_stage(swap.stage)).each())
+            }
+        };
+        Some(Probation {
+            length,
+            elapsed_ms: 0,
+            checkpoints: 0,
+            slowdown_percent: slowdown.unwrap_or(options.swap.slowdown_percent),
+            before,
+            cost_before_ns,
+        })
     }
 
     /// New code that is watched gives way to other new code.
@@ -338,7 +366,7 @@ impl Coordinator {
         let Some(watch) = self.watches.get_mut(&at) else {
             unreachable!("only code that is watched goes back");
         };
-        watch.step = Step::GoesBack(Some(epoch));
+        watch.back = Some(Back::Cut(epoch));
         let mut record = now.record.clone();
         record.go_back(watch.before.record.code.clone());
         barrier
@@ -351,21 +379,32 @@ impl Coordinator {
             ..(*watch.before.options).clone()
         };
         let options = Arc::new(options);
-        self.factory.cut(at, StageNow { options, record })
+        let generation = now.generation + 1;
+        let now = StageNow {
+            options,
+            record,
+            generation,
+        };
+        self.factory.cut(at, now)
     }
 
     /// Held tasks go on: with the new code they may do what the old one could not.
     fn resume_stage(&self, at: usize) {
-        for (index, entry) in self.tasks.iter().enumerate() {
-            let phase = self.machine.phase(TaskIndex(index));
-            let is_held = matches!(phase, Phase::Held | Phase::Suspended);
-            if entry.spec.stage == at && is_held {
-                let again = Resume::Retry { unjudged: 0 };
-                let (reply, _) = oneshot::channel();
-                let request = Request::Resume(entry.name.clone(), again, reply);
-                let _ = self.sender.send(Mail::Request(request));
-            }
-        }
+        let places = self.places_of_stage(at);
+        let is_held =
+            |task: &TaskIndex| matches!(self.machine.phase(*task), Phase::Held | Phase::Suspended);
+        places
+            .filter(is_held)
+            .for_each(|task| self.resume_later(task));
+    }
+
+    /// A task that is held goes on, as soon as what is asked of it before is done.
+    fn resume_later(&self, task: TaskIndex) {
+        let again = Resume::Retry { unjudged: 0 };
+        let (reply, _) = oneshot::channel();
+        let name = self.tasks[task.0].name.clone();
+        let request = Request::Resume(name, again, reply);
+        let _ = self.sender.send(Mail::Request(request));
     }
 
     /// A checkpoint is durable.
@@ -373,11 +412,12 @@ impl Coordinator {
         if let Some(swap) = &self.swap
             && swap.epoch == Some(epoch)
         {
-            let state = match self.watches.contains_key(&swap.stage) {
-                true => SwapState::Probation,
-                false => SwapState::Done,
-            };
-            self.end_swap(state, "");
+            match self.watches.get(&swap.stage).map(|watch| watch.back) {
+                // It may fail before that is durable.
+                Some(Some(_)) => self.swap = None,
+                Some(None) => self.end_swap(SwapState::Probation, ""),
+                None => self.end_swap(SwapState::Done, ""),
+            }
         }
         self.note_watches_committed(epoch);
     }

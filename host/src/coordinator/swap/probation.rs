@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::judge::{Facts, Verdict, judge};
+use super::judge::{BEFORE_LEAST, COST_LEAST, Facts, Verdict, judge};
 use crate::coordinator::commit::Work;
 use crate::coordinator::machine::Event;
 use crate::coordinator::mail::Mail;
@@ -13,7 +13,7 @@ use crate::coordinator::tasks::{StageNow, TaskEntry};
 use crate::coordinator::{Barrier, Coordinator};
 use crate::epoch::SealedTask;
 use crate::model::{Epoch, PartitionId, StageId};
-use crate::records::{Encoded, SwapRecord, SwapState};
+use crate::records::{Encoded, Outcomes, SwapRecord, SwapState};
 use crate::scheduler::TaskIndex;
 use crate::task::TaskFailure;
 
@@ -27,24 +27,23 @@ pub(in crate::coordinator) struct Watch {
     pub(super) before: Arc<StageNow>,
     /// As it is recorded next.
     pub(super) record: SwapRecord,
-    pub(super) step: Step,
-    /// What each task had processed, and how many of that failed, when it sealed last.
-    known: BTreeMap<PartitionId, (u64, u64)>,
+    /// Its cut is in this epoch, which is not durable yet.
+    cut: Option<Epoch>,
+    /// The code before is to come back.
+    pub(super) back: Option<Back>,
+    /// What each task had processed when it sealed last.
+    known: BTreeMap<PartitionId, u64>,
     /// What the tasks had spent and processed in this process when this began.
     spent: Spent,
     /// Until when its time is counted.
     counted: Instant,
 }
 
-/// Where it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Its cut is in this epoch, which is not durable yet.
+/// The code before is to come back: at the next barrier, or in this epoch, which is not durable yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    Wanted,
     Cut(Epoch),
-    /// It is watched.
-    Watched,
-    /// The code before is to come back at the next barrier, or has in this epoch, which is not durable yet.
-    GoesBack(Option<Epoch>),
 }
 
 /// What tasks have spent in calls, nanoseconds, and how many messages they have processed.
@@ -65,9 +64,12 @@ impl Spent {
         })
     }
 
-    /// Nanoseconds a message.
+    /// Nanoseconds a message; 0 if too few were measured.
     pub(super) fn each(self) -> u64 {
-        self.ns.checked_div(self.processed).unwrap_or(0)
+        match self.processed {
+            0..COST_LEAST => 0,
+            processed => self.ns / processed,
+        }
     }
 
     fn since(self, before: Spent) -> Spent {
@@ -84,19 +86,18 @@ impl Watch {
         id: u64,
         record: SwapRecord,
         before: Arc<StageNow>,
-        step: Step,
+        cut: Option<Epoch>,
         tasks: impl Iterator<Item = &'a TaskEntry> + Clone,
     ) -> Watch {
-        let known = tasks.clone().map(|task| {
-            let figures = &task.figures;
-            let of = (figures.processed_now(), figures.failed_now());
-            (task.spec.partition, of)
-        });
+        let known = tasks
+            .clone()
+            .map(|task| (task.spec.partition, task.figures.processed_now()));
         Watch {
             id,
             record,
             before,
-            step,
+            cut,
+            back: None,
             known: known.collect(),
             spent: Spent::by(tasks),
             counted: Instant::now(),
@@ -105,35 +106,41 @@ impl Watch {
 
     /// An epoch is about to be committed with these tasks of its stage.
     fn note_sealed<'a>(&mut self, epoch: Epoch, sealed: impl Iterator<Item = &'a SealedTask>) {
-        let is_cut = self.step == Step::Cut(epoch);
+        let is_cut = self.cut == Some(epoch);
+        // What failed under the code before is not known if that ran for a short time only.
+        let mut before = Outcomes::default();
         for task in sealed {
-            let record = &task.record;
-            let failed = record.rejected + record.counts.condemned;
-            let now = (record.processed, failed);
+            let now = task.record.processed;
             let known = self.known.insert(task.task.partition, now);
-            let (processed, failed) = known.unwrap_or_default();
-            if is_cut {
-                // The last work of the code before.
-                let failing = task.failing_before;
-                if let Some(probation) = &mut self.record.probation {
-                    probation.before.failed += u64::from(failing.failed);
-                    probation.before.processed +=
-                        u64::from(failing.failed) + u64::from(failing.passed);
-                }
-                continue;
+            let failing = task.failing_before;
+            before.failed += u64::from(failing.failed);
+            before.processed += u64::from(failing.failed) + u64::from(failing.passed);
+            if !is_cut {
+                let counts = &mut self.record.counts;
+                counts.processed += now.saturating_sub(known.unwrap_or_default());
+                counts.failed += task.failed;
             }
-            let counts = &mut self.record.counts;
-            counts.processed += now.0.saturating_sub(processed);
-            // What the code before fails at as well says nothing.
-            let failed = now.1.saturating_sub(failed);
-            counts.failed += failed.saturating_sub(task.excused);
         }
-        if let Some(probation) = self.record.probation.as_mut().filter(|_| !is_cut) {
-            probation.checkpoints += 1;
+        if let Some(probation) = &mut self.record.probation {
+            match is_cut {
+                true if probation.before.processed < BEFORE_LEAST => probation.before = before,
+                true => {}
+                false => probation.checkpoints += 1,
+            }
         }
-        if self.step == Step::GoesBack(Some(epoch)) {
+        if self.back == Some(Back::Cut(epoch)) {
             self.record.state = SwapState::RolledBack;
         }
+    }
+
+    /// Whether its record belongs to an epoch, whatever else is in it.
+    fn is_of(&self, epoch: Epoch) -> bool {
+        self.cut == Some(epoch) || self.back == Some(Back::Cut(epoch))
+    }
+
+    /// Whether it is judged.
+    fn is_watched(&self) -> bool {
+        self.cut.is_none() && self.back.is_none()
     }
 
     fn facts<'a>(&mut self, tasks: impl Iterator<Item = &'a TaskEntry>) -> Option<Facts> {
@@ -142,10 +149,13 @@ impl Watch {
         self.counted = now;
         let probation = self.record.probation.as_mut()?;
         probation.elapsed_ms += u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let probation = probation.clone();
+        let spent = Spent::by(tasks).since(self.spent);
         Some(Facts {
-            probation: probation.clone(),
+            probation,
             counts: self.record.counts,
-            cost_ns: Spent::by(tasks).since(self.spent).each(),
+            cost_ns: spent.each(),
+            measured: spent.processed,
         })
     }
 }
@@ -174,8 +184,10 @@ impl Coordinator {
                 .filter(of_stage)
                 .any(|task| task.worked);
             watch.note_sealed(epoch, barrier.sealed.iter().filter(of_stage));
-            let ends = [Step::Cut(epoch), Step::GoesBack(Some(epoch))].contains(&watch.step);
-            if has_worked || ends {
+            if let Some(swap) = self.swaps.get(watch.id) {
+                watch.record.counts.pause_us = swap.counts.pause_us;
+            }
+            if has_worked || watch.is_of(epoch) {
                 barrier.records.push(Encoded::new(&watch.id, &watch.record));
             }
             let record = &watch.record;
@@ -189,12 +201,12 @@ impl Coordinator {
     /// An epoch is durable.
     pub(super) fn note_watches_committed(&mut self, epoch: Epoch) {
         for watch in self.watches.values_mut() {
-            if watch.step == Step::Cut(epoch) {
-                watch.step = Step::Watched;
+            if watch.cut == Some(epoch) {
+                watch.cut = None;
                 watch.counted = Instant::now();
             }
         }
-        let is_back = |watch: &Watch| watch.step == Step::GoesBack(Some(epoch));
+        let is_back = |watch: &Watch| watch.back == Some(Back::Cut(epoch));
         let back: Vec<usize> = self
             .watches
             .iter()
@@ -206,6 +218,9 @@ impl Coordinator {
                 continue;
             };
             let Watch { id, record, .. } = watch;
+            if let Some(probation) = record.probation {
+                self.lately.insert(at, probation.before);
+            }
             self.swaps
                 .change(id, |swap| swap.state = SwapState::RolledBack);
             tracing::warn!(
@@ -221,7 +236,7 @@ impl Coordinator {
     pub(in crate::coordinator) fn look_at_watches(&mut self) {
         let now = Instant::now();
         let due = |watch: &Watch| {
-            watch.step == Step::Watched && now.saturating_duration_since(watch.counted) >= LOOK
+            watch.is_watched() && now.saturating_duration_since(watch.counted) >= LOOK
         };
         let due: Vec<usize> = self
             .watches
@@ -238,17 +253,17 @@ impl Coordinator {
             match verdict {
                 None | Some(Verdict::Watch) => {}
                 Some(Verdict::Stays) => self.end_probation(at),
-                Some(Verdict::GoesBack(why)) => _ = self.sender.send(Mail::GoBack(at, why)),
+                Some(Verdict::GoesBack(why)) => {
+                    let generation = self.factory.stage(at).generation;
+                    let _ = self.sender.send(Mail::GoBack(at, generation, why));
+                }
             }
         }
     }
 
     /// When new code is judged next.
     pub(in crate::coordinator) fn next_look_at_watches(&self) -> Option<Instant> {
-        let watched = self
-            .watches
-            .values()
-            .filter(|watch| watch.step == Step::Watched);
+        let watched = self.watches.values().filter(|watch| watch.is_watched());
         watched.map(|watch| watch.counted + LOOK).min()
     }
 
@@ -288,8 +303,10 @@ impl Coordinator {
         failure: &TaskFailure,
     ) -> Event {
         let at = self.tasks[task.0].spec.stage;
-        let Some(watch) = self.watches.get_mut(&at) else {
-            self.scheduler.go_on(task);
+        let is_other = failure.generation != self.factory.stage(at).generation;
+        // A task that failed under other code takes this one, and tries again.
+        let Some(watch) = self.watches.get_mut(&at).filter(|_| !is_other) else {
+            self.scheduler.go_on(task, failure.generation);
             return Event::Tick;
         };
         watch.record.counts.regressions += 1;
@@ -304,36 +321,53 @@ impl Coordinator {
             failure.offsets.map_or(0, |(first, _)| first),
             failure.cause.sentence()
         );
-        self.event_of_going_back(at, why)
+        self.event_of_going_back(at, failure.generation, why)
     }
 
-    /// Whether a failure of a task sends its new code back, and does not end the job.
-    pub(in crate::coordinator) fn sends_back(
-        &self,
+    /// Whether a task that has failed waits for other code, which it gets or has got already: then it goes on with that.
+    pub(in crate::coordinator) fn is_for_other_code(
+        &mut self,
         task: TaskIndex,
         failure: &TaskFailure,
     ) -> bool {
-        let at = self.tasks[task.0].spec.stage;
-        failure.blames_code && self.draining.is_none() && self.watches.contains_key(&at)
+        let spec = self.tasks[task.0].spec;
+        let generation = self.factory.stage(spec.stage).generation;
+        if self.draining.is_some() {
+            return false;
+        }
+        if failure.generation != generation && !failure.cause.needs_making() {
+            self.resume_later(task);
+            return true;
+        }
+        let goes_back = failure.blames_code && self.watches.contains_key(&spec.stage);
+        if goes_back {
+            let why = failure.to_string();
+            let _ = self.sender.send(Mail::GoBack(spec.stage, generation, why));
+        }
+        goes_back
     }
 
     /// The code before is to come back at the next barrier.
-    pub(in crate::coordinator) fn event_of_going_back(&mut self, at: usize, why: String) -> Event {
+    pub(in crate::coordinator) fn event_of_going_back(
+        &mut self,
+        at: usize,
+        generation: u64,
+        why: String,
+    ) -> Event {
+        let is_other = generation != self.factory.stage(at).generation;
         // What takes over next is another component anyway.
         let is_replaced = self
             .swap
             .as_ref()
             .is_some_and(|swap| swap.takes_over_next(at));
-        if is_replaced || self.draining.is_some() {
+        if is_other || is_replaced || self.draining.is_some() {
             return Event::Tick;
         }
-        let Some(watch) = self.watches.get_mut(&at) else {
+        let watch = self.watches.get_mut(&at);
+        let Some(watch) = watch.filter(|watch| watch.back.is_none()) else {
             return Event::Tick;
         };
-        if matches!(watch.step, Step::GoesBack(_)) {
-            return Event::Tick;
-        }
-        watch.step = Step::GoesBack(None);
+        watch.back = Some(Back::Wanted);
         watch.record.state = SwapState::RollingBack;
         watch.record.reason.clone_from(&why);
         let (id, stage) = (watch.id, watch.record.stage.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Swaps;
-use super::probation::{Step, Watch};
+use super::probation::Watch;
 use crate::checkpoint::catalog::Catalog;
 use crate::coordinator::tasks::{TaskEntry, TaskFactory};
 use crate::coordinator::{JobOptions, StageOptions};
@@ -138,7 +138,7 @@ pub(in crate::coordinator) fn watches(
         // A way back that was decided and not made is decided again.
         let swap = ended(swap, SwapState::Probation, String::new());
         let of_stage = tasks.iter().filter(|task| task.spec.stage == at);
-        let watch = Watch::new(id, swap, before, Step::Watched, of_stage);
+        let watch = Watch::new(id, swap, before, None, of_stage);
         watches.insert(at, watch);
     }
     watches

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::cut::Cut;
 use super::readers::{Pace, Reader, ReaderFigures};
 use super::{InputEntry, TaskEntry};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
@@ -19,12 +21,9 @@ use crate::runtime::{Component, OutputPort, StageMetrics, TaskContext, TaskInfo,
 use crate::scheduler::{TaskIndex, Waker};
 use crate::state::keys::StorePrefix;
 use crate::state::{
-    CleanCache, Db, Family, Order, Snapshot, StateError, StoreFrom, StoreHandle, StoreKind,
-    TaskState,
+    CleanCache, Db, Family, Order, Snapshot, StateError, StoreHandle, StoreKind, TaskState,
 };
-use crate::task::{
-    Backoff, CodeSource, DeadLetters, Inbox, NewCode, Parked, ReadAhead, Task, TaskOptions,
-};
+use crate::task::{Backoff, CodeSource, DeadLetters, Inbox, Parked, ReadAhead, Task, TaskOptions};
 
 /// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
 const READ_AHEAD_MIN: usize = 16 << 20;
@@ -45,6 +44,8 @@ pub(in crate::coordinator) struct StageNow {
     pub(in crate::coordinator) options: Arc<StageOptions>,
     /// What is recorded of it.
     pub(in crate::coordinator) record: StageRecord,
+    /// Which of its codes in this process this is: one more with each.
+    pub(in crate::coordinator) generation: u64,
 }
 
 /// A task that has not yet taken its place.
@@ -100,8 +101,8 @@ pub(in crate::coordinator) struct TaskFactory {
     options: Arc<JobOptions>,
     /// In the order of the job file.
     stages: Vec<RwLock<Arc<StageNow>>>,
-    db: Arc<Db>,
-    cache: Arc<CleanCache>,
+    pub(super) db: Arc<Db>,
+    pub(super) cache: Arc<CleanCache>,
     streams: BTreeMap<String, StreamRecord>,
     logs: Arc<Logs>,
     crumbs: Arc<Crumbs>,
@@ -109,6 +110,8 @@ pub(in crate::coordinator) struct TaskFactory {
     read_ahead: Arc<ReadAhead>,
     /// What a reader asks for at a time, at most.
     fetch_bytes: usize,
+    /// The longest deadline that a call has had.
+    deadline: Mutex<Duration>,
     /// The pace of each stream that has one.
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
 }
@@ -135,6 +138,12 @@ impl TaskFactory {
             fetch_bytes,
             read_ahead: Arc::new(ReadAhead::new(read_ahead)),
             paces: Mutex::default(),
+            deadline: {
+                let deadlines = stages
+                    .iter()
+                    .map(|stage| stage.component.limits().call_deadline);
+                Mutex::new(deadlines.max().unwrap_or_default())
+            },
             stages: {
                 let now = |options: StageOptions| {
                     let record = catalog.stages[&options.name].clone();
@@ -143,7 +152,12 @@ impl TaskFactory {
                         before: options.before.filter(|_| record.swap.is_some()),
                         ..options
                     });
-                    RwLock::new(Arc::new(StageNow { options, record }))
+                    let now = StageNow {
+                        options,
+                        record,
+                        generation: 0,
+                    };
+                    RwLock::new(Arc::new(now))
                 };
                 stages.into_iter().map(now).collect()
             },
@@ -173,6 +187,14 @@ impl TaskFactory {
     /// A stage, by its place in the job file.
     pub(in crate::coordinator) fn stage(&self, at: usize) -> Arc<StageNow> {
         Arc::clone(&self.stages[at].read())
+    }
+
+    /// Ends every call that runs, as its deadline would.
+    pub(in crate::coordinator) fn interrupt(&self) {
+        let longest = *self.deadline.lock();
+        if let Some(stage) = self.stages().next() {
+            stage.options.component.interrupt(longest);
+        }
     }
 
     /// The SHA-256 of the component of a task.
@@ -226,13 +248,12 @@ impl TaskFactory {
         now: StageNow,
     ) -> Arc<dyn CodeSource> {
         let now = Arc::new(now);
+        let mut deadline = self.deadline.lock();
+        *deadline = deadline.max(now.options.component.limits().call_deadline);
+        drop(deadline);
         let before = std::mem::replace(&mut *self.stages[at].write(), Arc::clone(&now));
         let factory = Arc::clone(self);
-        Arc::new(Cut {
-            factory,
-            before,
-            now,
-        })
+        Arc::new(Cut::new(factory, before, now))
     }
 
     /// The code of a stage stays: there is no way back any more.
@@ -242,7 +263,12 @@ impl TaskFactory {
             before: None,
             ..(*stage.options).clone()
         });
-        *stage = Arc::new(StageNow { options, record });
+        let generation = stage.generation;
+        *stage = Arc::new(StageNow {
+            options,
+            record,
+            generation,
+        });
     }
 
     /// The code before, which may come back in a stage that has new code since the start.
@@ -259,6 +285,7 @@ impl TaskFactory {
         Some(Arc::new(StageNow {
             options: Arc::new(options),
             record,
+            generation: 0,
         }))
     }
 
@@ -320,6 +347,7 @@ impl TaskFactory {
             batch_messages: stage.batch_messages,
             skips_held: self.options.skips.is_some(),
             before: way_back(stage),
+            generation: now.generation,
             crumbs: Arc::clone(&self.crumbs),
             clock: Arc::clone(&self.options.clock),
         };
@@ -383,7 +411,7 @@ impl TaskFactory {
         Ok(Some(parked))
     }
 
-    fn info(&self, stage: &StageOptions, id: TaskId) -> TaskInfo {
+    pub(super) fn info(&self, stage: &StageOptions, id: TaskId) -> TaskInfo {
         let output = |(port, stream): &(String, String)| {
             let first = stage.outputs.iter().position(|(_, other)| other == stream);
             OutputPort {
@@ -409,7 +437,7 @@ impl TaskFactory {
     }
 
     /// The stream of each output port and, last, of the dead letters.
-    fn ports(&self, stage: &StageOptions) -> (Vec<StreamId>, Option<DeadLetters>) {
+    pub(super) fn ports(&self, stage: &StageOptions) -> (Vec<StreamId>, Option<DeadLetters>) {
         let streams = stage.outputs.iter().map(|(_, stream)| stream);
         let mut ports: Vec<StreamId> = streams.map(|stream| self.stream_id(stream)).collect();
         let dead_letters = stage.dead_letters.as_ref().map(|stream| {
@@ -491,58 +519,13 @@ impl TaskFactory {
     }
 }
 
-/// The code that takes over in a stage.
-struct Cut {
-    factory: Arc<TaskFactory>,
-    before: Arc<StageNow>,
-    now: Arc<StageNow>,
-}
-
-impl CodeSource for Cut {
-    fn code_of(&self, task: TaskId) -> NewCode {
-        let stage = &self.now.options;
-        let (ports, dead_letters) = self.factory.ports(stage);
-        NewCode {
-            component: Arc::clone(&stage.component),
-            info: Arc::new(self.factory.info(stage, task)),
-            ports: ports.into(),
-            dead_letters,
-            rules: stage.rules.clone(),
-            stores: self.stores(task),
-            parked: parked_at(stage),
-            before: way_back(stage),
-        }
-    }
-}
-
-impl Cut {
-    /// The stores by their names: a new one may sort in between.
-    fn stores(&self, task: TaskId) -> Vec<StoreFrom> {
-        let before = &self.before.options;
-        let kept = |index: usize| StoreFrom::Kept(StoreIndex(index.try_into().unwrap_or(u16::MAX)));
-        let store = |(name, kind): &(String, StoreKind)| {
-            let known = before.stores.iter().position(|(known, _)| known == name);
-            known.map(kept).unwrap_or_else(|| {
-                let (db, cache) = (&self.factory.db, &self.factory.cache);
-                let (db, cache) = (Arc::clone(db), Arc::clone(cache));
-                let id = self.now.record.stores[name];
-                let handle = StoreHandle::of_nothing(db, cache, task, id, *kind);
-                StoreFrom::New(Arc::new(handle))
-            })
-        };
-        let own = self.now.options.stores.iter().map(store);
-        let parked = parked_at(before).map(StoreFrom::Kept);
-        own.chain(parked).collect()
-    }
-}
-
 /// The code before, as long as it may come back.
-fn way_back(stage: &StageOptions) -> Weak<Component> {
+pub(super) fn way_back(stage: &StageOptions) -> Weak<Component> {
     stage.before.as_ref().map_or_else(Weak::new, Arc::downgrade)
 }
 
 /// The store of the keys that wait for a letter: it comes last.
-fn parked_at(stage: &StageOptions) -> Option<StoreIndex> {
+pub(super) fn parked_at(stage: &StageOptions) -> Option<StoreIndex> {
     let at = u16::try_from(stage.stores.len()).unwrap_or(u16::MAX);
     stage.parked_store.as_ref().map(|_| StoreIndex(at))
 }

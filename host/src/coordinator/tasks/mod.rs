@@ -1,5 +1,6 @@
 //! The tasks of a job as the coordinator sees them: which there are, how one is made, who reads for it.
 
+mod cut;
 mod factory;
 mod readers;
 

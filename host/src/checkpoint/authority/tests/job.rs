@@ -280,7 +280,7 @@ impl Task {
         };
         self.record.positions.insert(self.input, position);
         SealedTask {
-            excused: 0,
+            failed: 0,
             failing_before: Default::default(),
             task: self.id,
             state: self.state.seal(),
