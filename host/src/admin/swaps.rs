@@ -185,6 +185,9 @@ struct Waits {
     /// Seconds, `30s`.
     #[serde(default)]
     wait: Option<String>,
+    /// The state that is known already. Default: the one when this is asked.
+    #[serde(default)]
+    state: Option<String>,
 }
 
 pub(super) fn routes() -> Router<Handle> {
@@ -243,11 +246,11 @@ async fn begin(
     found(&handle, id).map(Json)
 }
 
-/// A swap; with `wait`, once its state is another than when it was asked for.
+/// A swap; with `wait`, once its state is another than the one that is known.
 async fn show(
     State(handle): State<Handle>,
     Path(id): Path<u64>,
-    Query(Waits { wait }): Query<Waits>,
+    Query(Waits { wait, state }): Query<Waits>,
 ) -> Result<Json<Swap>, Refused> {
     if let (Some(wait), Some(swap)) = (wait, handle.swaps().get(id)) {
         let bad = || {
@@ -256,7 +259,8 @@ async fn show(
         };
         let seconds = wait.strip_suffix('s').and_then(|text| text.parse().ok());
         let most = Duration::from_secs(seconds.ok_or_else(bad)?).min(WAIT_MAX);
-        let changed = |state| state != swap.state;
+        let known = state.unwrap_or_else(|| swap.state.name().to_owned());
+        let changed = |state: SwapState| state.name() != known || state.is_over();
         handle.swaps().wait(id, most, changed).await;
     }
     found(&handle, id).map(Json)

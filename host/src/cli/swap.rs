@@ -87,7 +87,7 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         (false, false) => swap.is_before_cut(),
     };
     while waits(&swap) {
-        let (later, runs) = job.ask(|job| Ok((job.swap_later(swap.id)?, job.is_running())))?;
+        let (later, runs) = job.ask(|job| Ok((job.swap_later(&swap)?, job.is_running())))?;
         swap = later;
         if !runs && waits(&swap) {
             let state = sentence(&swap);

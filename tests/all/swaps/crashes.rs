@@ -79,7 +79,7 @@ fn a_crash_in_a_swap_or_a_way_back_loses_and_repeats_nothing() {
         "commit.witness",
         "commit.publish",
     ] {
-        for which in 1..8 {
+        for which in 1..5 {
             let mut job = job_of(&versions[0]).with_steps();
             let at = format!("{step}:{which}");
             let ((), steps) = watched(&mut job, &at, |job| scene(job, &versions));
@@ -91,13 +91,8 @@ fn a_crash_in_a_swap_or_a_way_back_loses_and_repeats_nothing() {
                 &versions,
                 &format!("a crash before {at}, of {steps:?}"),
             );
-            if !is_hit {
-                break;
-            }
         }
     }
-    assert!(
-        times["code.write"] == 2 && times["commit.write"] >= 3,
-        "{times:?}"
-    );
+    let all: u32 = times.values().sum();
+    assert!(times["code.write"] == 2 && all >= 8, "{times:?}");
 }

@@ -55,8 +55,8 @@ pub(super) trait JobAccess {
         wanted: &swaps::Wanted,
     ) -> Result<swaps::Swap, Failure>;
 
-    /// A swap, as soon as it is in another state than when this was asked, or after a while.
-    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure>;
+    /// A swap, as soon as it is in another state than this one, or after a while.
+    fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure>;
 
     fn stores(&self) -> Result<Vec<json::Store>, Failure>;
 

@@ -65,8 +65,10 @@ impl JobAccess for Running<'_> {
         self.client.post(&path, body, Lost::Unknown)?.parse()
     }
 
-    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure> {
-        self.client.get(&format!("/swaps/{id}?wait=10s"))
+    fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
+        let (id, state) = (known.id, &known.state);
+        self.client
+            .get(&format!("/swaps/{id}?wait=10s&state={state}"))
     }
 
     fn stores(&self) -> Result<Vec<json::Store>, Failure> {

@@ -109,9 +109,9 @@ impl JobAccess for Stopped<'_> {
         ))
     }
 
-    fn swap_later(&self, id: u64) -> Result<swaps::Swap, Failure> {
+    fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
         let swaps = self.view.swaps().map_err(unreadable)?;
-        let found = swaps.iter().find(|(known, _)| *known == id);
+        let found = swaps.iter().find(|(id, _)| *id == known.id);
         let missing = || {
             let why = "the job has ended before the swap: the code is the old one";
             Failure::new(exit::USAGE, why)

@@ -107,9 +107,8 @@ impl Making {
             generation: 0,
         };
         let snapshot = self.view.snapshot();
-        let first = [PartitionId(0)];
         let tasks = match self.live.is_empty() {
-            true => &first[..],
+            true => &[PartitionId(0)][..],
             false => &self.live,
         };
         for partition in tasks {
