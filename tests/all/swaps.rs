@@ -76,6 +76,14 @@ fn one(value: &str) -> [(String, String); 1] {
     [("k".to_owned(), value.to_owned())]
 }
 
+/// A job that runs, and has processed a first message.
+pub fn begun(job: Job) -> (Job, Running) {
+    let running = job.answering();
+    feed(&job, one("a"));
+    out(&job, 1);
+    (job, running)
+}
+
 /// What came out, once there is as much as that.
 fn out(job: &Job, messages: usize) -> Vec<String> {
     wait_until("everything came out", || {
@@ -99,10 +107,7 @@ fn stop(running: Running) {
 #[test]
 fn other_code_takes_over_and_the_state_stays() {
     let (first, second) = (Version::of("versions", 1), Version::of("versions", 2));
-    let job = job_of(&first);
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(job_of(&first));
     let done = swap(&job, &second, &["--label", "the second"]).expect(0);
     assert!(
         done.stdout
@@ -148,10 +153,7 @@ fn other_code_takes_over_and_the_state_stays() {
 #[test]
 fn a_kill_after_a_swap_goes_on_with_the_swapped_code() {
     let (first, second) = (Version::of("versions", 3), Version::of("versions", 4));
-    let job = job_of(&first);
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(job_of(&first));
     swap(&job, &second, &[]).expect(0);
     running.kill();
     let running = job.answering();
@@ -207,10 +209,7 @@ fn a_start_runs_what_follows_from_the_directory_and_the_job_file() {
 #[test]
 fn a_file_that_was_made_the_swapped_one_and_then_put_back_wins() {
     let (first, second) = (Version::of("versions", 5), Version::of("versions", 6));
-    let job = job_of(&first);
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(job_of(&first));
     swap(&job, &second, &[]).expect(0);
     stop(running);
     // Whoever deploys makes the file what runs; a start notes that, and nothing else is to be done.
@@ -225,10 +224,7 @@ fn a_file_that_was_made_the_swapped_one_and_then_put_back_wins() {
 #[test]
 fn a_candidate_that_does_not_fit_is_refused_and_the_old_code_goes_on() {
     let first = Version::of("versions", 7);
-    let job = job_of(&first);
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(job_of(&first));
     let text = job.text("job.toml");
     let refused = |change: &str, component: &[u8], says: &str| {
         job.write_job(change);

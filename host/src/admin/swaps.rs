@@ -64,7 +64,7 @@ pub struct Swap {
     pub time: i64,
     /// Messages that the new code has processed, rejected ones included.
     pub processed: u64,
-    /// Messages that were rejected, or found to be at fault and the old code did not fail at as well.
+    /// Messages that failed, as the breaker counts them, and that the old code does not fail at as well.
     pub failed: u64,
     /// Messages that it failed at and the old code did not.
     pub regressions: u64,

@@ -272,7 +272,7 @@ fn groups(global: &Global, groups: &[Group]) -> Result<(), Failure> {
             group.stage.clone(),
             output::time(group.first),
             output::time(group.last),
-            group.component.chars().take(12).collect(),
+            output::short(&group.component),
             group.example.clone(),
             short(&group.reason),
         ]

@@ -31,7 +31,7 @@ pub(super) fn load_again(job: &Job) -> Result<Job, Failure> {
     Ok(config::load(&job.file, &variable, Look::Folders, None)?)
 }
 
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -8,6 +8,7 @@ use super::assemble::{
     component_options, demanded, limits_of, most_folders, sha256_of_file, stage_options, stream,
 };
 use super::exit;
+use super::job::variable;
 use crate::checkpoint::catalog::StreamShape;
 use crate::checkpoint::decide::Wanted;
 use crate::config::{self, Job, Look};
@@ -37,7 +38,6 @@ impl StageLoader for Loader {
             Some(_) => Look::Folders,
             None => Look::Components,
         };
-        let variable = |name: &str| std::env::var(name).ok();
         let job = config::load(&self.file, &variable, look, self.policy.as_deref())
             .map_err(|wrong| format!("the job file cannot be used\n{wrong}"))?;
         let declared = job.stages.iter().find(|declared| declared.name == stage);

@@ -153,6 +153,11 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), Failure> {
     self::text(&text)
 }
 
+/// As much of a hash as says which one it is.
+pub(super) fn short(sha256: &str) -> String {
+    sha256.chars().take(12).collect()
+}
+
 /// A time as a person reads it, UTC.
 pub(super) fn time(ms: i64) -> String {
     match jiff::Timestamp::from_millisecond(ms) {

@@ -76,7 +76,7 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
                 task.processed.to_string(),
                 task.rejected.to_string(),
                 task.undone.to_string(),
-                task.component.chars().take(12).collect(),
+                output::short(&task.component),
             ]);
         }
     }

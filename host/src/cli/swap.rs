@@ -183,8 +183,8 @@ fn row(swap: &Swap) -> Vec<String> {
         swap.id.to_string(),
         output::time(swap.time),
         swap.state.clone(),
-        short(&swap.from),
-        or_none(&short(&swap.to)),
+        output::short(&swap.from),
+        or_none(&output::short(&swap.to)),
         or_none(&swap.label),
         match swap.epoch {
             0 => "-".to_owned(),
@@ -195,18 +195,13 @@ fn row(swap: &Swap) -> Vec<String> {
     ]
 }
 
-/// As much of a hash as says which one it is.
-fn short(sha256: &str) -> String {
-    sha256.chars().take(12).collect()
-}
-
 /// What became of a swap, or what it does.
 pub(super) fn sentence(swap: &Swap) -> String {
     let label = match &*swap.label {
         "" => String::new(),
         label => format!(" ({label})"),
     };
-    let (from, to) = (short(&swap.from), short(&swap.to));
+    let (from, to) = (output::short(&swap.from), output::short(&swap.to));
     let mut text = format!(
         "swap {} of stage {}: {}: {from} to {to}{label}",
         swap.id, swap.stage, swap.state

@@ -21,7 +21,7 @@ mod swap;
 mod tasks;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -58,7 +58,7 @@ use crate::records::{Encoded, Outcomes};
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
 use crate::task::{Cause, TaskFailure, WhenHeld};
 use commit::{CommitThread, Done, Work};
-use machine::{Command, Content, Ending, Event, Machine, Phase};
+use machine::{Command, Content, Cut, Ending, Event, Machine, Phase};
 use mail::Mail;
 use status::Figures;
 use swap::{UnderWay, Watch};
@@ -418,13 +418,7 @@ impl Coordinator {
         None
     }
 
-    fn set_barrier(
-        &mut self,
-        epoch: Epoch,
-        trigger: Trigger,
-        tasks: Vec<TaskIndex>,
-        cut: Option<BTreeSet<TaskIndex>>,
-    ) {
+    fn set_barrier(&mut self, epoch: Epoch, trigger: Trigger, tasks: Vec<TaskIndex>, cut: Cut) {
         let now = Instant::now();
         let mut barrier = Barrier {
             trigger,
@@ -436,17 +430,12 @@ impl Coordinator {
         };
         let waiting = &mut self.waiting;
         waiting.checkpoint.append(&mut waiting.next_checkpoint);
-        let sources = match &cut {
-            Some(_) => self.cut(epoch, &mut barrier),
-            None => BTreeMap::new(),
+        let sources = match cut {
+            Cut::Some => self.cut(epoch, &mut barrier),
+            Cut::None => BTreeMap::new(),
         };
         self.barrier = Some(barrier);
-        let cut = cut.unwrap_or_default();
-        let stage_of = |task: TaskIndex| self.tasks[task.0].spec.stage;
-        let code_of = |task| {
-            let source = sources.get(&stage_of(task)).filter(|_| cut.contains(&task));
-            source.cloned()
-        };
+        let code_of = |task: TaskIndex| sources.get(&self.tasks[task.0].spec.stage).cloned();
         self.scheduler.seal(tasks, epoch, code_of);
     }
 

@@ -190,7 +190,7 @@ fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver,
             "letters wait to be processed again, and the stage declares no `dead-letters` any more: they wait until it does"
         );
     }
-    keep_code(options, &db, &catalog)?;
+    keep_code(options, &db, &catalog, swaps.values())?;
     let mut committer = open_committer(directory, options, &catalog)?;
     if let Some(holder) = holder {
         let announced = committer.lock_mut().announce(holder);
@@ -212,15 +212,17 @@ fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver,
 }
 
 /// Keeps the components of the stages, and no more of the others than can be of use.
-fn keep_code(options: &JobOptions, db: &Db, catalog: &Catalog) -> Result<(), OpenError> {
-    let path = &options.state_dir;
-    let state = unreadable(options);
-    let swaps = records::list::<SwapRecord>(db).map_err(state)?;
-    let recorded = records::list::<StageRecord>(db).map_err(state)?;
+fn keep_code<'a>(
+    options: &JobOptions,
+    db: &Db,
+    catalog: &'a Catalog,
+    swaps: impl DoubleEndedIterator<Item = &'a SwapRecord>,
+) -> Result<(), OpenError> {
+    let recorded = records::list::<StageRecord>(db).map_err(unreadable(options))?;
     let recorded = recorded.iter().map(|(_, stage)| stage);
-    let code = CodeFolder::of(path, &options.disk);
+    let code = CodeFolder::of(&options.state_dir, &options.disk);
     let stages = catalog.stages.values().chain(recorded);
-    code.tidy_up(&directory::needed(stages, &swaps));
+    code.tidy_up(&directory::needed(stages, swaps));
     for stage in &options.stages {
         code.keep(stage.component.sha256(), stage.component.bytes())?;
     }

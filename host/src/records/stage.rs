@@ -78,12 +78,10 @@ impl StageRecord {
 
     /// The code that comes back if what runs next fails. `is_same`: that is the recorded code.
     pub fn way_back(&self, is_same: bool) -> Option<&Code> {
-        match (is_same, self.swap) {
-            (true, Some(_)) => self.previous.as_ref(),
-            (true, None) => None,
+        match self.swap {
             // Code that is watched is no way back.
-            (false, Some(_)) => self.previous.as_ref(),
-            (false, None) => Some(&self.code),
+            Some(_) => self.previous.as_ref(),
+            None => (!is_same).then_some(&self.code),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Kind, Record};
+use super::{Code, Failing, Kind, Record};
 use crate::model::{Epoch, ProbationLength, TimestampMs};
 
 /// A swap of the past, or one that is not over.
@@ -78,7 +78,7 @@ pub enum SwapState {
 pub struct SwapCounts {
     /// Messages processed, rejected ones included.
     pub processed: u64,
-    /// Messages that were rejected, or found to be at fault and the old code did not fail at as well.
+    /// Messages that failed, as the breaker counts them, and that the old code does not fail at as well.
     pub failed: u64,
     /// Messages that it failed at and the old code did not.
     pub regressions: u64,
@@ -110,6 +110,28 @@ pub struct Outcomes {
     pub processed: u64,
     /// Messages that failed.
     pub failed: u64,
+}
+
+impl Probation {
+    /// One that begins.
+    pub fn new(length: ProbationLength, before: Outcomes) -> Probation {
+        Probation {
+            length,
+            elapsed_ms: 0,
+            checkpoints: 0,
+            slowdown_percent: 0,
+            before,
+            cost_before_ns: 0,
+        }
+    }
+}
+
+impl Outcomes {
+    /// Adds what the breaker has counted of a task.
+    pub fn add(&mut self, failing: &Failing) {
+        self.failed += u64::from(failing.failed);
+        self.processed += u64::from(failing.failed) + u64::from(failing.passed);
+    }
 }
 
 impl SwapRecord {

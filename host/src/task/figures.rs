@@ -86,11 +86,6 @@ impl TaskFigures {
         }
     }
 
-    /// Messages processed since the start of the job, kept batches only.
-    pub fn processed_now(&self) -> u64 {
-        self.processed.load(Ordering::Relaxed)
-    }
-
     /// What it does.
     pub fn doing(&self) -> Doing {
         if self.held.lock().is_some() {

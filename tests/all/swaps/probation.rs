@@ -1,6 +1,6 @@
 //! Probations: new code stays, or the code before comes back.
 
-use super::{Version, feed, job_of, last, one, out, stage, stop, swap};
+use super::{Version, begun, feed, job_of, last, one, out, stage, stop, swap};
 use crate::harness::{Job, wait_until};
 use crate::jobs::with_dead;
 
@@ -25,10 +25,7 @@ fn code_that_fails_at_a_message_that_the_old_code_passes_goes_back_and_loses_not
     for more in ["dead-letters = \"dead\"", "", "when-held = \"wait\""] {
         for guest_name in ["versions", "versions_message"] {
             let (first, second) = (Version::of(guest_name, 40), Version::of("versions", 41));
-            let job = with(&first, more);
-            let running = job.answering();
-            feed(&job, one("a"));
-            out(&job, 1);
+            let (job, running) = begun(with(&first, more));
             let done = swap(&job, &second, &[]).expect(0);
             assert!(done.stdout.contains("probation"), "{}", done.stdout);
             let poison = format!("panic {} x", second.short());
@@ -81,13 +78,10 @@ fn code_that_fails_at_a_message_that_the_old_code_passes_goes_back_and_loses_not
 #[test]
 fn poison_for_both_is_a_letter_and_the_new_code_stays() {
     let (first, second) = (Version::of("versions", 42), Version::of("versions", 43));
-    let job = with(
+    let (job, running) = begun(with(
         &first,
         "dead-letters = \"dead\"\nbreaker = { share = \"100%\" }\nswap = { probation = \"40\" }",
-    );
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    ));
     swap(&job, &second, &[]).expect(0);
     for _ in 0..30 {
         feed(&job, one("panic all x"));
@@ -111,10 +105,7 @@ fn poison_for_both_is_a_letter_and_the_new_code_stays() {
 #[test]
 fn a_probation_goes_on_after_a_kill() {
     let (first, second) = (Version::of("versions", 44), Version::of("versions", 45));
-    let job = with(&first, "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&first, ""));
     swap(&job, &second, &[]).expect(0);
     feed(&job, one("b"));
     out(&job, 2);
@@ -194,10 +185,7 @@ fn code_of_which_too_many_messages_fail_or_that_cannot_be_opened_goes_back() {
 #[test]
 fn a_person_goes_back_in_a_probation_and_after_it() {
     let (first, second) = (Version::of("versions", 49), Version::of("versions", 50));
-    let job = with(&first, "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&first, ""));
     job.call(&["swap", "count", "--rollback"])
         .expect(2)
         .says("no code to go back to");
@@ -217,10 +205,7 @@ fn a_person_goes_back_in_a_probation_and_after_it() {
 #[test]
 fn waiting_for_a_probation_says_how_it_ended() {
     let versions = [51, 52, 53].map(|number| Version::of("versions", number));
-    let job = with(&versions[0], "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&versions[0], ""));
     let fed = |value: &str, swapped: &Version, options: &[&str]| {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| swap(&job, swapped, options));
@@ -270,10 +255,7 @@ fn messages_that_the_job_leaves_out_say_nothing_about_code() {
 #[test]
 fn a_probation_outlives_more_refusals_than_are_remembered() {
     let versions = [56, 57].map(|number| Version::of("versions", number));
-    let job = with(&versions[0], "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&versions[0], ""));
     swap(&job, &versions[1], &["--probation", "1h"]).expect(0);
     job.write("bad.wasm", b"no wasm");
     let bad = job.path("bad.wasm");
@@ -296,10 +278,7 @@ fn a_probation_outlives_more_refusals_than_are_remembered() {
 #[test]
 fn who_waits_for_a_probation_is_told_that_the_job_has_stopped() {
     let versions = [58, 59].map(|number| Version::of("versions", number));
-    let job = with(&versions[0], "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&versions[0], ""));
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| swap(&job, &versions[1], &["--wait", "--probation", "1h"]));
         wait_until("it is watched", || swap_state(&job) == "probation");
@@ -314,10 +293,7 @@ fn who_waits_for_a_probation_is_told_that_the_job_has_stopped() {
 #[test]
 fn other_settings_of_the_same_component_have_no_probation() {
     let version = Version::of("versions", 64);
-    let job = with(&version, "");
-    let running = job.answering();
-    feed(&job, one("a"));
-    out(&job, 1);
+    let (job, running) = begun(with(&version, ""));
     let text = job.text("job.toml");
     job.write_job(&text.replace(
         "[stage.stores.counts]",

@@ -5,8 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::disk::{Disk, DiskError};
 use crate::records::{StageRecord, SwapRecord};
 
@@ -39,18 +37,12 @@ impl CodeFolder {
         self.disk.replace(&path, bytes)
     }
 
-    /// The bytes of a component that is kept.
+    /// The bytes that are kept of a component.
     ///
     /// # Errors
-    /// It is not there, or another.
+    /// They cannot be read.
     pub fn read(&self, sha256: &str) -> io::Result<Vec<u8>> {
-        let bytes = fs::read(code_path(&self.directory, sha256))?;
-        let hash = Sha256::digest(&bytes);
-        let found: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        match found == sha256 {
-            true => Ok(bytes),
-            false => Err(io::Error::other("what is kept of it is damaged")),
-        }
+        fs::read(code_path(&self.directory, sha256))
     }
 
     /// Removes the components that are not needed. One that cannot be removed stays.
@@ -75,9 +67,9 @@ impl CodeFolder {
 }
 
 /// The components that a directory needs, or may soon: those that records of stages name, and those of the last swaps.
-pub fn needed<'a>(
+pub fn needed<'a, 'b>(
     stages: impl IntoIterator<Item = &'a StageRecord>,
-    swaps: &[(u64, SwapRecord)],
+    swaps: impl DoubleEndedIterator<Item = &'b SwapRecord>,
 ) -> BTreeSet<String> {
     /// So many components of the past can be swapped in again.
     const LAST: usize = 10;
@@ -87,8 +79,8 @@ pub fn needed<'a>(
         needed.insert(stage.code.component.clone());
         needed.extend(previous.chain([&stage.file]).cloned());
     }
-    let newest_first = swaps.iter().rev().take(LAST);
-    needed.extend(newest_first.map(|(_, swap)| swap.to.component.clone()));
+    let newest_first = swaps.rev().take(LAST);
+    needed.extend(newest_first.map(|swap| swap.to.component.clone()));
     needed
 }
 

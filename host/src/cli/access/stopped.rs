@@ -187,7 +187,7 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
         };
         let chosen = choose_code(Some(record), file.as_deref().unwrap_or_default(), wanted);
         if let Chosen::Recorded(why) = chosen {
-            say_why(&stage.name, record, why, file.as_deref());
+            say_why(&stage.name, record, why);
             codes
                 .recorded
                 .insert(stage.name.clone(), kept(&record.code));
@@ -201,11 +201,10 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
 }
 
 /// Says that a stage does not run the file that the job names.
-fn say_why(stage: &str, record: &StageRecord, why: Why, file: Option<&str>) {
+fn say_why(stage: &str, record: &StageRecord, why: Why) {
     let runs = &record.code.component;
     match why {
         Why::Asked => {}
-        Why::FileUnchanged if file == Some(runs) => {}
         Why::FileUnchanged => tracing::info!(
             stage,
             "it runs the recorded component {runs}, and not the file that the job names, which has not changed since: `run --from-file` runs the file"

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Command, Content, Deliveries, Machine};
+use super::{Command, Content, Cut, Deliveries, Machine};
 use crate::checkpoint::decide::Trigger;
 use crate::model::Epoch;
 use crate::scheduler::TaskIndex;
@@ -114,23 +114,26 @@ impl Machine {
         self.requested = None;
         self.last_barrier = now;
         let mut awaited = std::mem::take(&mut self.tasks.changed);
-        let cut = self.cut.take().map(|mut cut| {
-            cut.retain(|task| self.tasks.can_be_cut(*task));
-            cut
-        });
-        awaited.extend(cut.iter().flatten());
+        let cut = match self.cut.take() {
+            None => Cut::None,
+            Some(tasks) => {
+                let can_be_cut = |task: &TaskIndex| self.tasks.can_be_cut(*task);
+                awaited.extend(tasks.into_iter().filter(can_be_cut));
+                Cut::Some
+            }
+        };
         assert!(self.tasks.in_flight.is_empty(), "one epoch at a time");
         self.tasks.in_flight.clone_from(&awaited);
         commands.push(Command::Seal(
             epoch,
             trigger,
             awaited.iter().copied().collect(),
-            cut.clone(),
+            cut,
         ));
         self.barrier = Some(Barrier {
             epoch,
             awaited,
-            has_content: cut.is_some(),
+            has_content: cut == Cut::Some,
         });
         // A barrier that no task has changes for is over at once.
         self.try_commit(commands, now);

@@ -92,7 +92,7 @@ pub enum Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Ask these tasks, which have changes or get other code, to seal.
-    Seal(Epoch, Trigger, Vec<TaskIndex>, Option<BTreeSet<TaskIndex>>),
+    Seal(Epoch, Trigger, Vec<TaskIndex>, Cut),
     /// The epoch of these tasks is committed: they give up what they have sealed.
     Release(Vec<TaskIndex>),
     /// Ask a task to process nothing any more.
@@ -117,6 +117,15 @@ pub enum Command {
     Answer(Epoch),
     /// End, for this reason.
     Exit(Ending),
+}
+
+/// Whether other code takes over with a barrier: then all tasks are asked to seal that [`Event::Cut`] named and that are here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It does.
+    Some,
+    /// It does not.
+    None,
 }
 
 /// Why the job ends.

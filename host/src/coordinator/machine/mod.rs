@@ -11,7 +11,7 @@ mod tasks;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-pub use events::{Command, Content, Deliveries, Ending, Event, Wish};
+pub use events::{Command, Content, Cut, Deliveries, Ending, Event, Wish};
 pub use tasks::{Phase, Then};
 
 use barrier::Barrier;

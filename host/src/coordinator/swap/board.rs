@@ -115,11 +115,14 @@ impl Swaps {
 
     /// The candidate of one has come so far. Whether that matters to anybody: it may have been given up.
     pub(super) fn come_to(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) -> bool {
-        let is_over = self.get(id).is_none_or(|swap| swap.state.is_over());
-        if !is_over {
-            self.change(id, change);
-        }
-        !is_over
+        let mut matters = false;
+        self.edit(id, |swap| {
+            matters = !swap.state.is_over();
+            if matters {
+                change(swap);
+            }
+        });
+        matters
     }
 
     /// Changes one, and returns it.
@@ -127,12 +130,17 @@ impl Swaps {
     /// # Panics
     /// There is none of that number.
     pub(super) fn change(&self, id: u64, change: impl FnOnce(&mut SwapRecord)) -> SwapRecord {
+        match self.edit(id, change) {
+            Some(swap) => swap,
+            None => panic!("swap {id} is not known"),
+        }
+    }
+
+    fn edit(&self, id: u64, edit: impl FnOnce(&mut SwapRecord)) -> Option<SwapRecord> {
         let mut swaps = self.0.swaps.lock();
-        let Some(swap) = swaps.get_mut(&id) else {
-            panic!("swap {id} is not known");
-        };
+        let swap = swaps.get_mut(&id)?;
         let was_over = swap.state.is_over();
-        change(swap);
+        edit(swap);
         let swap = swap.clone();
         drop(swaps);
         if swap.state.is_over() && !was_over {
@@ -140,7 +148,7 @@ impl Swaps {
             *self.0.outcomes.lock().entry(outcome).or_default() += 1;
         }
         self.note_change();
-        swap
+        Some(swap)
     }
 
     fn note_change(&self) {

@@ -12,7 +12,7 @@ use crate::coordinator::tasks::{StageNow, TaskFactory};
 use crate::coordinator::{LoadedStage, StageLoader, StageOptions, View};
 use crate::model::{PartitionId, shown};
 use crate::records::{StageRecord, SwapRecord, SwapState};
-use crate::runtime::{Component, Instance};
+use crate::runtime::{Component, Instance, sha256};
 
 /// Later than everything that works for its living.
 const NICE: i32 = 10;
@@ -45,27 +45,17 @@ pub(super) struct Making {
 
 impl Making {
     /// Makes it on a thread of its own.
-    pub(super) fn start(self, done: impl FnOnce(Result<Candidate, String>) + Send + 'static) {
-        let done = Arc::new(parking_lot::Mutex::new(Some(done)));
-        let tell = {
-            let done = Arc::clone(&done);
-            move |made| {
-                if let Some(done) = done.lock().take() {
-                    done(made);
-                }
-            }
-        };
+    pub(super) fn start(self, done: impl Fn(Result<Candidate, String>) + Clone + Send + 'static) {
+        let tell = done.clone();
         let thread = thread::Builder::new().name("candidate".into());
-        let made = thread.stack_size(STACK).spawn(move || {
+        let started = thread.stack_size(STACK).spawn(move || {
             // A thread that may not be nicer works as well.
             let _ = rustix::process::nice(NICE);
             let io = self.io.clone();
             let _io = io.enter();
             tell(self.make());
         });
-        if let Err(error) = made
-            && let Some(done) = done.lock().take()
-        {
+        if let Err(error) = started {
             done(Err(format!("no thread can be started: {error}")));
         }
     }
@@ -145,8 +135,13 @@ impl Making {
     fn previous(&self, record: &StageRecord) -> Result<Vec<u8>, String> {
         let previous = record.previous.as_ref();
         let previous = previous.ok_or("the stage has no code to go back to")?;
-        let kept = self.code.read(&previous.component);
-        kept.map_err(|error| format!("component {}: {error}", previous.component))
+        let name = &previous.component;
+        let kept = self.code.read(name);
+        let kept = kept.map_err(|error| format!("component {name}: {error}"))?;
+        match sha256(&kept) == *name {
+            true => Ok(kept),
+            false => Err(format!("component {name}: what is kept of it is damaged")),
+        }
     }
 }
 
@@ -160,7 +155,9 @@ fn keep_code(
 ) -> Result<(), String> {
     let stages: Vec<_> = factory.stages().collect();
     let records = stages.iter().map(|stage| &stage.record).chain([record]);
-    code.tidy_up(&directory::needed(records, &swaps.list()));
+    let swaps = swaps.list();
+    let swaps = swaps.iter().map(|(_, swap)| swap);
+    code.tidy_up(&directory::needed(records, swaps));
     let kept = code.keep(component.sha256(), component.bytes());
     kept.map_err(|error| shown::chain(&error))
 }

@@ -25,7 +25,6 @@ use probation::{Back, Spent};
 
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
-use super::tasks::StageNow;
 use super::{Barrier, Coordinator, StageLoader, StageOptions};
 use crate::model::{Epoch, ProbationLength};
 use crate::records::{
@@ -241,9 +240,7 @@ impl Coordinator {
             }
             self.swap = Some(swap);
         }
-        let goes_back = |watch: &Watch| watch.back == Some(Back::Wanted);
-        let back = self.watches.iter().filter(|(_, watch)| goes_back(watch));
-        for at in back.map(|(at, _)| *at).collect::<Vec<_>>() {
+        for at in self.watched_that(|watch| watch.back == Some(Back::Wanted)) {
             let source = self.cut_back(at, epoch, barrier);
             sources.insert(at, source);
         }
@@ -290,10 +287,10 @@ impl Coordinator {
         let forgotten = forgotten.map(|below| Encoded::none_below::<SwapRecord>(&below));
         barrier.records.extend(forgotten);
         let way_back = Arc::clone(&before.options.component);
-        let options = Arc::new(StageOptions {
+        let options = StageOptions {
             before: record.swap.map(|_| way_back),
             ..options
-        });
+        };
         match record.swap {
             Some(_) => {
                 swap.state = SwapState::Probation;
@@ -308,13 +305,7 @@ impl Coordinator {
         }
         let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
         self.swaps.note_cut(id, figures.collect());
-        let generation = now.generation + 1;
-        let now = StageNow {
-            options,
-            record,
-            generation,
-        };
-        self.factory.cut(at, now)
+        self.factory.cut(at, options, record)
     }
 
     /// How the code of a swap is watched. `replaced`: the new code that gives way to it.
@@ -336,12 +327,9 @@ impl Coordinator {
             }
         };
         Some(Probation {
-            length,
-            elapsed_ms: 0,
-            checkpoints: 0,
             slowdown_percent: slowdown.unwrap_or(options.swap.slowdown_percent),
-            before,
             cost_before_ns,
+            ..Probation::new(length, before)
         })
     }
 
@@ -378,14 +366,7 @@ impl Coordinator {
             before: None,
             ..(*watch.before.options).clone()
         };
-        let options = Arc::new(options);
-        let generation = now.generation + 1;
-        let now = StageNow {
-            options,
-            record,
-            generation,
-        };
-        self.factory.cut(at, now)
+        self.factory.cut(at, options, record)
     }
 
     /// Held tasks go on: with the new code they may do what the old one could not.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::judge::{BEFORE_LEAST, COST_LEAST, Facts, Verdict, judge};
@@ -89,9 +90,9 @@ impl Watch {
         cut: Option<Epoch>,
         tasks: impl Iterator<Item = &'a TaskEntry> + Clone,
     ) -> Watch {
-        let known = tasks
-            .clone()
-            .map(|task| (task.spec.partition, task.figures.processed_now()));
+        let processed = |task: &TaskEntry| task.figures.processed.load(Ordering::Relaxed);
+        let known = tasks.clone();
+        let known = known.map(|task| (task.spec.partition, processed(task)));
         Watch {
             id,
             record,
@@ -112,9 +113,7 @@ impl Watch {
         for task in sealed {
             let now = task.record.processed;
             let known = self.known.insert(task.task.partition, now);
-            let failing = task.failing_before;
-            before.failed += u64::from(failing.failed);
-            before.processed += u64::from(failing.failed) + u64::from(failing.passed);
+            before.add(&task.failing_before);
             if !is_cut {
                 let counts = &mut self.record.counts;
                 counts.processed += now.saturating_sub(known.unwrap_or_default());
@@ -173,6 +172,13 @@ impl Coordinator {
         of_stage.map(|(index, _)| TaskIndex(index))
     }
 
+    /// The places of the stages whose new code is so.
+    pub(super) fn watched_that(&self, is_so: impl Fn(&Watch) -> bool) -> Vec<usize> {
+        let watches = self.watches.iter();
+        let so = watches.filter(|(_, watch)| is_so(watch));
+        so.map(|(at, _)| *at).collect()
+    }
+
     /// An epoch is about to be committed: what new code has done in it is recorded with it.
     pub(in crate::coordinator) fn record_watches(&mut self, epoch: Epoch, barrier: &mut Barrier) {
         for (at, watch) in &mut self.watches {
@@ -206,14 +212,7 @@ impl Coordinator {
                 watch.counted = Instant::now();
             }
         }
-        let is_back = |watch: &Watch| watch.back == Some(Back::Cut(epoch));
-        let back: Vec<usize> = self
-            .watches
-            .iter()
-            .filter(|(_, watch)| is_back(watch))
-            .map(|(at, _)| *at)
-            .collect();
-        for at in back {
+        for at in self.watched_that(|watch| watch.back == Some(Back::Cut(epoch))) {
             let Some(watch) = self.watches.remove(&at) else {
                 continue;
             };
@@ -238,13 +237,7 @@ impl Coordinator {
         let due = |watch: &Watch| {
             watch.is_watched() && now.saturating_duration_since(watch.counted) >= LOOK
         };
-        let due: Vec<usize> = self
-            .watches
-            .iter()
-            .filter(|(_, watch)| due(watch))
-            .map(|(at, _)| *at)
-            .collect();
-        for at in due {
+        for at in self.watched_that(due) {
             let tasks = self.tasks.iter().filter(|task| task.spec.stage == at);
             let watch = self.watches.get_mut(&at);
             let verdict = watch

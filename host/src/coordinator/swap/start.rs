@@ -99,12 +99,8 @@ fn begun(
         reason: String::new(),
         counts: SwapCounts::default(),
         probation: length.map(|length| Probation {
-            length,
-            elapsed_ms: 0,
-            checkpoints: 0,
             slowdown_percent: stage.swap.slowdown_percent,
-            before,
-            cost_before_ns: 0,
+            ..Probation::new(length, before)
         }),
     }
 }
@@ -113,14 +109,9 @@ fn begun(
 fn outcomes(db: &Db, stage: &StageRecord) -> Result<Outcomes, StateError> {
     let tasks = records::list::<TaskRecord>(db)?.into_iter();
     let of_stage = tasks.filter(|(task, _)| task.stage == stage.id);
-    Ok(
-        of_stage.fold(Outcomes::default(), |sum, (_, task)| Outcomes {
-            processed: sum.processed
-                + u64::from(task.failing.passed)
-                + u64::from(task.failing.failed),
-            failed: sum.failed + u64::from(task.failing.failed),
-        }),
-    )
+    let mut outcomes = Outcomes::default();
+    of_stage.for_each(|(_, task)| outcomes.add(&task.failing));
+    Ok(outcomes)
 }
 
 /// The new code that is watched.

@@ -245,15 +245,20 @@ impl TaskFactory {
     pub(in crate::coordinator) fn cut(
         self: &Arc<TaskFactory>,
         at: usize,
-        now: StageNow,
+        options: StageOptions,
+        record: StageRecord,
     ) -> Arc<dyn CodeSource> {
-        let now = Arc::new(now);
         let mut deadline = self.deadline.lock();
-        *deadline = deadline.max(now.options.component.limits().call_deadline);
+        *deadline = deadline.max(options.component.limits().call_deadline);
         drop(deadline);
-        let before = std::mem::replace(&mut *self.stages[at].write(), Arc::clone(&now));
-        let factory = Arc::clone(self);
-        Arc::new(Cut::new(factory, before, now))
+        let mut stage = self.stages[at].write();
+        let now = Arc::new(StageNow {
+            options: Arc::new(options),
+            record,
+            generation: stage.generation + 1,
+        });
+        let before = std::mem::replace(&mut *stage, Arc::clone(&now));
+        Arc::new(Cut::new(Arc::clone(self), before, now))
     }
 
     /// The code of a stage stays: there is no way back any more.

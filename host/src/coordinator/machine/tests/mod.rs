@@ -75,7 +75,7 @@ impl Script {
 }
 
 fn seal(epoch: u64, trigger: Trigger, tasks: &[TaskIndex]) -> Command {
-    Command::Seal(Epoch(epoch), trigger, tasks.to_vec(), None)
+    Command::Seal(Epoch(epoch), trigger, tasks.to_vec(), Cut::None)
 }
 
 fn release(tasks: &[TaskIndex]) -> Command {
