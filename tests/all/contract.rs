@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -255,14 +256,21 @@ pub const FROZEN_SCRIPTS: &str = "tests/fixtures/contract-0.1.0/scripts";
 /// What JavaScript lacks: numbers above 2^53.
 const NARROW: [&str; 2] = ["--without", "wide"];
 
-/// A conformance guest that was built against 0.1.0.
+/// The bytes of a conformance guest that was built against 0.1.0.
+pub fn frozen_component(name: &str) -> Vec<u8> {
+    let packed = in_repository("tests/fixtures/contract-0.1.0/components");
+    let packed = File::open(packed.join(format!("{name}.wasm.gz"))).expect("a component");
+    let mut unpacked = Vec::new();
+    let mut reader = flate2::read::GzDecoder::new(packed);
+    reader.read_to_end(&mut unpacked).expect("whole");
+    unpacked
+}
+
+/// A conformance guest that was built against 0.1.0 still conforms.
 fn still_conforms(name: &str, without: &[&str]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let component = folder.path().join(format!("{name}.wasm"));
-    let packed = in_repository("tests/fixtures/contract-0.1.0/components");
-    let packed = File::open(packed.join(format!("{name}.wasm.gz"))).expect("a component");
-    let mut unpacked = File::create(&component).expect("a file");
-    std::io::copy(&mut flate2::read::GzDecoder::new(packed), &mut unpacked).expect("whole");
+    fs::write(&component, frozen_component(name)).expect("a file");
     let options = [&["--batch", "500"], without].concat();
     check_conformance(&component, FROZEN_SCRIPTS, &options);
 }

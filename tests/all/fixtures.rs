@@ -1,7 +1,9 @@
 //! Directories of formats that landed: every later host opens them, reads what is in them, and goes on.
 
-use crate::harness::{Job, copy, in_repository};
+use crate::contract::frozen_component;
+use crate::harness::{Job, copy, in_repository, wait_until};
 use crate::jobs::{COUNT_LOG, with_dead};
+use crate::swaps::{Version, feed, stage};
 
 #[test]
 fn a_state_directory_of_format_1_is_continued() {
@@ -104,3 +106,51 @@ const LETTERS_OF_FORMAT_3: [&str; 5] = [
     "count/1 behind dropped",
     "count/0 trap queued",
 ];
+
+/// Of format 4: a swap that is done, one that was rolled back, and one in its probation.
+#[test]
+fn a_state_directory_of_format_4_is_continued() {
+    let text = COUNT_LOG
+        .replace("partitions = 2", "partitions = 1")
+        .replace("streams.out", "streams.results")
+        .replace("{guest:counter}", "task.wasm")
+        .replace("outputs = [\"out\"]", "outputs = [\"results\"]")
+        .replace("stores.counts", "stores.a");
+    let job = Job::new(&text);
+    let versions = [1, 2].map(|number| Version::made(frozen_component("c-message"), number));
+    versions[0].put(&job, "task.wasm");
+    let state = ".wasm-host/count";
+    copy(&in_repository("tests/fixtures/state-4"), &job.path(state));
+    for version in &versions {
+        version.put(&job, &format!("{state}/code/{}.wasm", version.sha256));
+    }
+    let swaps = |job: &Job| -> Vec<String> {
+        let swaps = job.json(&["swap", "count", "--status"]);
+        let shown = |swap: &serde_json::Value| {
+            let (state, label) = (swap["state"].as_str(), swap["label"].as_str());
+            format!("{} {}", label.expect("a label"), state.expect("a state"))
+        };
+        swaps.iter().map(shown).collect()
+    };
+    assert_eq!(
+        swaps(&job),
+        ["two done", "one rolled-back", "again probation"]
+    );
+    let running = job.answering();
+    feed(&job, (0..4).map(|_| ("k".into(), "get a 6b".into())));
+    wait_until("the probation is over", || swaps(&job)[2] == "again done");
+    running.terminate().expect(0);
+    assert_eq!(stage(&job)["component"], versions[0].sha256);
+    assert_eq!(swaps(&job), ["two done", "one rolled-back", "again done"]);
+    let expected = [
+        "put; get 31",
+        "put; get 32",
+        "get 32",
+        "put; get 33",
+        "get 33",
+        "get 33",
+        "get 33",
+        "get 33",
+    ];
+    assert_eq!(job.values("results"), expected);
+}
