@@ -176,6 +176,7 @@ impl Commits {
                     began: Instant::now(),
                     time: 0,
                     records: Vec::new(),
+                    holds: Vec::new(),
                     tasks,
                 };
                 let committed = committer

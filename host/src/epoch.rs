@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Epoch, Messages, PartitionId, Staged, StreamId, TaskId, TimestampMs};
+use crate::model::{
+    Epoch, Messages, PartitionId, StageId, Staged, StoreId, StreamId, TaskId, TimestampMs,
+};
 use crate::records::{Encoded, Failing, TaskRecord};
 use crate::state::SealedState;
 
@@ -22,6 +24,17 @@ pub struct SealedEpoch {
     pub tasks: Vec<SealedTask>,
     /// Other records that are written with it.
     pub records: Vec<Encoded>,
+    /// Stages that hold what they do after it.
+    pub holds: Vec<HoldBegin>,
+}
+
+/// A stage is to be able to take back what it does after an epoch, and its output is held.
+#[derive(Debug, Clone)]
+pub struct HoldBegin {
+    /// The stage.
+    pub stage: StageId,
+    /// Its stores, by name.
+    pub stores: BTreeMap<String, StoreId>,
 }
 
 impl SealedEpoch {

@@ -29,7 +29,7 @@ fn a_state_directory_of_format_1_is_continued() {
         "{appended}"
     );
     let format = job.text(".wasm-host/count/FORMAT");
-    assert!(format.starts_with("{\"format\":4,"), "{format}");
+    assert!(format.starts_with("{\"format\":5,"), "{format}");
 }
 
 #[test]

@@ -115,11 +115,11 @@ fn a_link_to_nothing_is_no_place_for_state() {
 
 #[test]
 fn a_newer_format_is_refused() {
-    refused("it has format 5, this wasm-host knows 1 to 4", |state| {
+    refused("it has format 6, this wasm-host knows 1 to 5", |state| {
         let text = fs::read_to_string(state.join("FORMAT")).expect("FORMAT");
         fs::write(
             state.join("FORMAT"),
-            text.replace("\"format\":4", "\"format\":5"),
+            text.replace("\"format\":5", "\"format\":6"),
         )
         .expect("FORMAT");
     });

@@ -22,6 +22,7 @@ mod options;
 mod run;
 mod seal;
 mod snapshot;
+mod undone;
 mod wrong;
 
 use wasm_host::model::{PartitionId, StageId, StoreId, TaskId};

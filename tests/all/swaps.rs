@@ -1,6 +1,7 @@
 //! Swaps: other code takes over in a stage of a job that runs.
 
 mod crashes;
+mod holding;
 mod probation;
 
 use std::collections::BTreeMap;

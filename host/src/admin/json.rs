@@ -290,6 +290,7 @@ impl From<&coordinator::Status> for Status {
             stages: swaps::stages(
                 status.stages.iter().map(|(name, record)| (name, record)),
                 &status.swaps,
+                &status.holds,
             ),
             swaps: swaps_of(&status.swaps),
             tasks: status.tasks.iter().map(Task::from).collect(),
@@ -432,7 +433,7 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         cache_bytes_max: 0,
         instances: 0,
         started: None,
-        stages: swaps::stages(&catalog.stages, &swaps),
+        stages: swaps::stages(&catalog.stages, &swaps, &view.holds()?),
         swaps: swaps_of(&swaps),
         tasks,
         failures: Vec::new(),

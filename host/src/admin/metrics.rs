@@ -29,6 +29,8 @@ enum Of {
     Faults,
     /// A stream with dead letters, if the value is known.
     Letters(fn(Option<u64>, u64) -> Option<u64>),
+    /// What stages hold.
+    Holds,
     /// What a stage records, and its last swap: more labels, and the value.
     Stages(fn(&StageRecord, Option<&SwapRecord>) -> Values),
     /// Swaps by stage and end.
@@ -41,7 +43,7 @@ enum Of {
 type Values = Vec<(String, String)>;
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 38] = [
+const FIGURES: [Figure; 39] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -165,6 +167,12 @@ const FIGURES: [Figure; 38] = [
             let pause = last.map(|last| (String::new(), seconds(last.counts.pause_us)));
             pause.into_iter().collect()
         }),
+    ),
+    figure(
+        "hold_bytes",
+        GAUGE,
+        "Bytes of output that waits, and of the old state that would come back with a way back.",
+        Of::Holds,
     ),
     figure(
         "tasks_held",
@@ -348,12 +356,24 @@ fn of_stages(
     values
 }
 
+/// The bytes that stages hold.
+fn of_holds(status: &Status, job: &str) -> Values {
+    let stages = status.stages.iter();
+    let held = stages.filter_map(|(stage, record)| {
+        let bytes = status.holds.get(&record.id)?.bytes();
+        let labels = format!("{job},{}", label("stage", stage));
+        Some((labels, bytes.to_string()))
+    });
+    held.collect()
+}
+
 impl Of {
     /// The values with their labels.
     fn values(&self, status: &Status) -> Vec<(String, String)> {
         let job = label("job", &status.job);
         let labels = |task: &TaskStatus| format!("{job},{}", label("task", &task.task));
         match self {
+            Of::Holds => of_holds(status, &job),
             Of::Job(value) => vec![(job, value(status).to_string())],
             Of::Last(value) => {
                 let last = status.last_checkpoint.iter();

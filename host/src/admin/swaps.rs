@@ -1,5 +1,6 @@
 //! Swaps: routes and their JSON. Socket only.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -7,12 +8,13 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::refused::Refused;
 use crate::coordinator::{Handle, SwapRequest, WantedCode};
-use crate::records::{StageRecord, SwapRecord, SwapState};
+use crate::model::StageId;
+use crate::records::{HoldRecord, StageRecord, SwapRecord, SwapState};
 
 /// The largest component that is taken.
 pub(crate) const COMPONENT_BYTES: usize = 512 << 20;
@@ -35,6 +37,30 @@ pub struct StageCode {
     pub state_version: u32,
     /// Its last swap.
     pub swap: Option<Swap>,
+    /// What is held of what its new code has done.
+    pub hold: Option<Hold>,
+}
+
+/// What is held of what new code has done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Hold {
+    /// Bytes of the output that waits.
+    pub output_bytes: u64,
+    /// Keys whose old values are kept.
+    pub state_keys: u64,
+    /// Bytes of these.
+    pub state_bytes: u64,
+}
+
+impl From<&HoldRecord> for Hold {
+    fn from(hold: &HoldRecord) -> Hold {
+        Hold {
+            output_bytes: hold.output_bytes,
+            state_keys: hold.undo_keys,
+            state_bytes: hold.undo_bytes,
+        }
+    }
 }
 
 /// A swap.
@@ -123,6 +149,7 @@ impl Swap {
 pub fn stages<'a>(
     stages: impl IntoIterator<Item = (&'a String, &'a StageRecord)>,
     swaps: &[(u64, SwapRecord)],
+    holds: &BTreeMap<StageId, HoldRecord>,
 ) -> Vec<StageCode> {
     let last_of = |name: &String| {
         let mut newest_first = swaps.iter().rev();
@@ -134,6 +161,7 @@ pub fn stages<'a>(
         label: record.code.label.clone(),
         state_version: record.state_version,
         swap: last_of(name).map(|(id, swap)| Swap::of(*id, swap)),
+        hold: holds.get(&record.id).map(Hold::from),
     };
     stages.into_iter().map(stage).collect()
 }
@@ -150,6 +178,8 @@ pub struct Wanted {
     pub dry_run: bool,
     /// The code before that, and none in the body.
     pub rollback: bool,
+    /// The output of the new code waits until its probation is over, so that all it does can be taken back.
+    pub hold_output: bool,
     /// How long the new code is watched: messages (`500`), milliseconds (`30000ms`), seconds (`30s`), checkpoints (`5cp`), or `none`.
     /// Default: as the job says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,6 +202,8 @@ impl Wanted {
             Some("the label has control characters: leave them out".to_owned())
         } else if self.rollback && self.dry_run {
             Some("a rollback cannot be tried: leave `dry-run` out".to_owned())
+        } else if self.hold_output && self.probation.as_deref() == Some("none") {
+            Some("output is held as long as the probation lasts: leave `hold-output` or `probation` out".to_owned())
         } else {
             None
         }
@@ -195,6 +227,7 @@ pub(super) fn routes() -> Router<Handle> {
         .route("/stages/{stage}/swaps", get(list).post(begin))
         .layer(DefaultBodyLimit::max(COMPONENT_BYTES))
         .route("/swaps/{id}", get(show))
+        .route("/stages/{stage}/promote", post(promote))
 }
 
 async fn list(
@@ -240,9 +273,20 @@ async fn begin(
         label: wanted.label,
         force: wanted.force,
         dry_run: wanted.dry_run,
+        hold_output: wanted.hold_output,
     };
     let begun = handle.swap(request).await?;
     let id = begun.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
+    found(&handle, id).map(Json)
+}
+
+/// New code stays, and what it has held goes out.
+async fn promote(
+    State(handle): State<Handle>,
+    Path(stage): Path<String>,
+) -> Result<Json<Swap>, Refused> {
+    let promoted = handle.promote(stage).await?;
+    let id = promoted.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
     found(&handle, id).map(Json)
 }
 

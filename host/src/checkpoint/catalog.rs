@@ -12,7 +12,7 @@ use super::OpenError;
 use super::decide::{Chosen, Wanted, choose_code};
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
 use crate::records::{
-    self, Code, Encoded, LogRecord, Record, StageRecord, StreamRecord, TaskRecord,
+    self, Code, Encoded, HoldRecord, LogRecord, Record, StageRecord, StreamRecord, TaskRecord,
 };
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError, WriteSet};
@@ -135,10 +135,12 @@ impl Catalog {
         let mut catalog = Catalog::default();
         catalog.resolve_stages(&known, shape, drops, &mut differences);
         let waiting = keys_that_wait(&known, db, shape);
-        differences.extend(waiting.map_err(|source| OpenError::State {
+        let state = |source| OpenError::State {
             path: path.to_owned(),
             source,
-        })?);
+        };
+        differences.extend(waiting.map_err(state)?);
+        differences.extend(known.held_and_dropped(db, shape, drops).map_err(state)?);
         catalog.resolve_streams(&known, &shape.streams, &mut differences);
         catalog.queues_that_wait =
             queues_that_wait(&known, db, shape).map_err(|source| OpenError::State {
@@ -181,6 +183,27 @@ impl Catalog {
             path: path.to_owned(),
             why: format!("it does not fit the job file: {}", differences.join("; ")),
         })
+    }
+
+    /// What would be dropped of stages that hold what they have done.
+    fn held_and_dropped(
+        &self,
+        db: &Db,
+        shape: &JobShape,
+        drops: &Drops,
+    ) -> Result<Vec<String>, StateError> {
+        let holds = records::list::<HoldRecord>(db)?;
+        let mut differences = Vec::new();
+        for (name, record) in &self.stages {
+            let is_dropped = !shape.stages.contains_key(name)
+                || drops.stores.iter().any(|(stage, _)| stage == name);
+            if is_dropped && holds.iter().any(|(stage, _)| *stage == record.id) {
+                differences.push(format!(
+                    "stage {name:?} holds its output, so nothing of it can be dropped: run it, and decide with `wasm-host swap {name} --promote` or `--rollback`"
+                ));
+            }
+        }
+        Ok(differences)
     }
 
     fn resolve_stages(

@@ -16,6 +16,7 @@ use super::authority::{Authority, Deciding, Local};
 use super::catalog::Catalog;
 use super::directory::{Directory, Lock, Opened};
 use super::epoch_write::{self, Consequences, EpochWrite, Parts, micros};
+use super::hold::{Holds, kept_positions};
 use super::ledger::{Ledger, Unconfirmed, Written};
 use super::logs::{Appended, LogAppender, LogStream, Logs, Part};
 use super::outputs::{ExternalStream, Outgoing, Outputs};
@@ -77,13 +78,14 @@ pub struct Committer {
     pub(super) db: Arc<Db>,
     ledger: Ledger,
     pub(super) appender: LogAppender,
-    outputs: Outputs,
-    stamps: BTreeMap<TaskId, Stamp>,
-    read_up_to: ReadUpTo,
+    pub(super) outputs: Outputs,
+    pub(super) stamps: BTreeMap<TaskId, Stamp>,
+    pub(super) read_up_to: ReadUpTo,
+    pub(super) holds: Holds,
     /// Records that become true with the next checkpoint.
     with_checkpoint: Vec<Encoded>,
     /// Stages with another component than at the last checkpoint of its work.
-    components: Vec<Encoded>,
+    pub(super) components: Vec<Encoded>,
     progress: Progress,
 }
 
@@ -128,6 +130,11 @@ impl Committer {
         for (task, stream) in &options.reads {
             read_up_to.add_reader(*task, *stream);
         }
+        let holds = Holds::open(&db).map_err(state)?;
+        for (task, stream, next) in kept_positions(&db, &holds).map_err(state)? {
+            read_up_to.note(task, stream, next);
+        }
+        holds.stages().for_each(|stage| read_up_to.freeze(stage));
         for (task, record) in records::list::<TaskRecord>(&db).map_err(state)? {
             stamps.insert(task, record.stamp);
             for (stream, at) in &record.positions {
@@ -147,6 +154,7 @@ impl Committer {
             outputs,
             stamps,
             read_up_to,
+            holds,
             with_checkpoint: Vec::new(),
             components: Vec::new(),
             progress: Progress::default(),
@@ -299,6 +307,8 @@ impl Committer {
             outputs: &self.outputs,
             stamps: &self.stamps,
             read_up_to: &self.read_up_to,
+            holds: &self.holds,
+            write_ahead: &|writes| self.ledger.write_ahead(writes),
             with_checkpoint: &self.with_checkpoint,
             components: &self.components,
             carries: &|stream| self.ledger.carries(stream),
@@ -333,6 +343,11 @@ impl Committer {
         self.stamps.extend(then.stamps.iter().copied());
         for (task, stream, next) in then.positions {
             self.read_up_to.note(task, stream, next);
+        }
+        for (stage, record) in then.holds.into_records() {
+            // What its tasks are now, with the last work before it.
+            self.read_up_to.freeze(stage);
+            self.holds.set(stage, Some(record));
         }
         // The record is inside the write, so the write's own duration can only be recorded by the next checkpoint.
         let mut record = then.record;
@@ -403,11 +418,15 @@ impl Committer {
             Ok(())
         })?;
         for (task, record) in begins {
-            for (stream, at) in &record.positions {
-                self.read_up_to.note(*task, *stream, at.next);
-            }
+            self.note_positions(*task, record);
         }
         Ok(())
+    }
+
+    pub(super) fn note_positions(&mut self, task: TaskId, record: &TaskRecord) {
+        for (stream, at) in &record.positions {
+            self.read_up_to.note(task, *stream, at.next);
+        }
     }
 
     /// Writes records that belong to no epoch.
@@ -454,6 +473,15 @@ impl Committer {
         &mut self,
         fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
     ) -> Result<(), CommitError> {
+        self.write_step("append.write", fill).map(drop)
+    }
+
+    /// The same, as a step of this name. Returns the proof of the write.
+    pub(super) fn write_step(
+        &mut self,
+        step: &'static str,
+        fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
+    ) -> Result<Option<Written>, CommitError> {
         self.ledger.check_directory()?;
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
@@ -461,17 +489,17 @@ impl Committer {
         fill(self, &mut writes, &mut appended)?;
         self.appender.finish(&mut writes, &mut appended)?;
         if writes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         appended.sync().map_err(CommitError::Log)?;
         let key = self.ledger.next(self.ledger.last().epoch);
-        self.ledger.before("append.write")?;
+        self.ledger.before(step)?;
         let unconfirmed = self.ledger.write(writes, key)?;
         let written = self.ledger.confirm(unconfirmed)?;
         self.ledger.before("commit.publish")?;
         self.appender.publish(appended, &written);
         self.clear_away(false);
-        Ok(())
+        Ok(Some(written))
     }
 
     /// Gives back the room of what is deleted. `all`: also where it is little, because the process ends.

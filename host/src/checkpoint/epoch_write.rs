@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use super::BuildError;
+use super::hold::{HeldOutput, HoldChanges, Holds, hold_output};
 use super::logs::{Appended, LogAppender, Part};
 use super::outputs::{Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
@@ -12,8 +13,8 @@ use crate::epoch::{SealedEpoch, SealedTask, Sent};
 use crate::model::{
     CommitKey, Epoch, Messages, Offset, PartitionId, Stamp, StreamId, TaskId, TimestampMs,
 };
-use crate::records::{self, CheckpointRecord, Encoded, TaskRecord};
-use crate::state::{Db, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
+use crate::records::{self, CheckpointRecord, Encoded, HoldPhase, TaskRecord};
+use crate::state::{Db, Flush, LISTED_KEYS_MAX, ResolvedRanges, StateError, Undo, WriteSet};
 
 /// How many checkpoints are remembered.
 const HISTORY: u64 = 100;
@@ -36,6 +37,7 @@ pub(super) struct Consequences {
     pub(super) stamps: Vec<(TaskId, Stamp)>,
     pub(super) record: CheckpointRecord,
     pub(super) positions: Vec<(TaskId, StreamId, Offset)>,
+    pub(super) holds: HoldChanges,
 }
 
 /// What a write is built from, in addition to the epoch.
@@ -44,6 +46,9 @@ pub(super) struct Parts<'a> {
     pub(super) outputs: &'a Outputs,
     pub(super) stamps: &'a BTreeMap<TaskId, Stamp>,
     pub(super) read_up_to: &'a ReadUpTo,
+    pub(super) holds: &'a Holds,
+    /// Makes a write that means nothing without the next.
+    pub(super) write_ahead: &'a Flush<'a>,
     /// Records that become true with the next checkpoint.
     pub(super) with_checkpoint: &'a [Encoded],
     /// The same, for the next epoch in which a component has done something.
@@ -75,7 +80,12 @@ pub(super) fn build<'a>(
     key: CommitKey,
 ) -> Result<EpochWrite<'a>, BuildError> {
     let mut writes = db.write_set();
-    let (logged, mut sent) = sort_out(parts, sealed);
+    let mut holds = HoldChanges::default();
+    let SortedOut {
+        logged,
+        held,
+        mut sent,
+    } = sort_out(parts, sealed);
     let carries =
         |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
     let carried = sent.extract_if(.., carries).collect();
@@ -84,18 +94,20 @@ pub(super) fn build<'a>(
         sent.is_empty(),
         "each message goes to a log or to an outbox"
     );
-    let appended = append(&mut writes, parts, logged, sealed.time)?;
-    // The disk is busy with the log while the state is put in order.
-    let tasks = std::thread::scope(|scope| {
-        let syncs = appended.bytes_beside() > 0;
-        let sync = syncs.then(|| scope.spawn(|| appended.sync()));
-        let tasks = gather(&mut writes, parts, sealed, &key);
-        if let Some(sync) = sync {
-            let synced = sync.join().unwrap_or_else(|panic| resume_unwind(panic));
-            synced.map_err(BuildError::Sync)?;
-        }
-        tasks.map_err(BuildError::State)
+    let mut appended = Appended::default();
+    hold_output(
+        &mut writes,
+        &mut appended,
+        parts,
+        &mut holds,
+        held,
+        sealed.time,
+    )?;
+    append(&mut writes, &mut appended, parts, logged, sealed.time)?;
+    let tasks = while_synced(&appended, || {
+        gather(db, &mut writes, parts, sealed, &key, &mut holds)
     })?;
+    holds.write_into(db, parts, sealed, &mut writes)?;
     let record = CheckpointRecord {
         epoch: sealed.epoch,
         trigger: sealed.trigger.to_owned(),
@@ -109,17 +121,7 @@ pub(super) fn build<'a>(
         failed_attempts: parts.failed_attempts,
     };
     records::put(&mut writes, &sealed.epoch, &record);
-    let components = parts.components.iter().filter(|_| sealed.has_work());
-    for record in parts.with_checkpoint.iter().chain(components) {
-        record.write_into(&mut writes);
-    }
-    // What is newer comes last.
-    for record in &sealed.records {
-        record.write_into(&mut writes);
-    }
-    if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
-        records::delete::<CheckpointRecord>(&mut writes, &Epoch(old));
-    }
+    write_records(&mut writes, parts, sealed);
     Ok(EpochWrite {
         writes,
         carried,
@@ -131,23 +133,67 @@ pub(super) fn build<'a>(
             stamps: tasks.stamps,
             record,
             positions: tasks.positions,
+            holds,
         },
     })
 }
 
+/// Gathers the tasks. The disk is busy with the log while the state is put in order.
+fn while_synced(
+    appended: &Appended,
+    gather: impl FnOnce() -> Result<Gathered, StateError>,
+) -> Result<Gathered, BuildError> {
+    std::thread::scope(|scope| {
+        let syncs = appended.bytes_beside() > 0;
+        let sync = syncs.then(|| scope.spawn(|| appended.sync()));
+        let tasks = gather();
+        if let Some(sync) = sync {
+            let synced = sync.join().unwrap_or_else(|panic| resume_unwind(panic));
+            synced.map_err(BuildError::Sync)?;
+        }
+        tasks.map_err(BuildError::State)
+    })
+}
+
+/// Adds what becomes true with the epoch, and removes what is forgotten.
+fn write_records(writes: &mut WriteSet<'_>, parts: &Parts<'_>, sealed: &SealedEpoch) {
+    let components = parts.components.iter().filter(|_| sealed.has_work());
+    for record in parts.with_checkpoint.iter().chain(components) {
+        record.write_into(writes);
+    }
+    // What is newer comes last.
+    for record in &sealed.records {
+        record.write_into(writes);
+    }
+    if let Some(old) = sealed.epoch.0.checked_sub(HISTORY) {
+        records::delete::<CheckpointRecord>(writes, &Epoch(old));
+    }
+}
+
 /// Adds the changes and the record of each task.
 fn gather(
+    db: &Db,
     writes: &mut WriteSet<'_>,
     parts: &Parts<'_>,
     sealed: &SealedEpoch,
     key: &CommitKey,
+    holds: &mut HoldChanges,
 ) -> Result<Gathered, StateError> {
     let mut gathered = Gathered::default();
     let mut listed = LISTED_KEYS_MAX;
     for task in &sealed.tasks {
         if let Some(state) = &task.state {
             let ranges = state.resolve_ranges(&mut listed)?;
-            state.write_into(writes, &ranges)?;
+            match holds.of(task.task.stage, parts.holds) {
+                Some(hold) if hold.phase == HoldPhase::Holding => {
+                    let mut undo = Undo::new(db, parts.write_ahead);
+                    state.write_saving(writes, &ranges, &mut undo)?;
+                    let (keys, bytes) = undo.finish()?;
+                    hold.undo_keys += keys;
+                    hold.undo_bytes += bytes;
+                }
+                _ => state.write_into(writes, &ranges)?,
+            }
             gathered.removed.push(ranges);
             gathered.entries += state.size().0 as u64;
         }
@@ -168,18 +214,18 @@ fn gather(
 /// Appends messages to logs, and deletes what retention does not keep.
 fn append(
     writes: &mut WriteSet<'_>,
+    appended: &mut Appended,
     parts: &Parts<'_>,
     logged: Logged<'_>,
     time: TimestampMs,
-) -> Result<Appended, BuildError> {
-    let (appender, mut appended) = (parts.appender, Appended::default());
+) -> Result<(), BuildError> {
+    let appender = parts.appender;
     for (at, parts) in logged {
-        appender.append(writes, &mut appended, at, parts, time)?;
+        appender.append(writes, appended, at, parts, time)?;
     }
     let unread = |stream, partition| parts.read_up_to.unread_from(stream, partition);
-    appender.retain(writes, &mut appended, &unread, time)?;
-    appender.finish(writes, &mut appended)?;
-    Ok(appended)
+    appender.retain(writes, appended, &unread, time)?;
+    appender.finish(writes, appended)
 }
 
 /// A task's record, with the stamp of this write.
@@ -196,18 +242,39 @@ fn record_of(task: &SealedTask, stamps: &BTreeMap<TaskId, Stamp>, key: &CommitKe
     }
 }
 
-/// Gives each message to its partition, in the order in which the task sent them: those for logs as they lie, the others as copies.
-fn sort_out<'a>(parts: &Parts<'_>, sealed: &'a SealedEpoch) -> (Logged<'a>, Sent) {
-    let (mut logged, mut sent) = (Logged::default(), Sent::default());
+/// The messages of an epoch, by where they go.
+#[derive(Default)]
+struct SortedOut<'a> {
+    logged: Logged<'a>,
+    /// Of stages that hold.
+    held: HeldOutput<'a>,
+    sent: Sent,
+}
+
+/// Gives each message to its partition, in the order in which the task sent them: those for logs, and those that are held, as they lie,
+/// the others as copies.
+fn sort_out<'a>(parts: &Parts<'_>, sealed: &'a SealedEpoch) -> SortedOut<'a> {
+    let SortedOut {
+        mut logged,
+        mut held,
+        mut sent,
+    } = SortedOut::default();
     for task in &sealed.tasks {
         let (routes, messages) = (&task.staged.routes, &task.staged.messages);
+        let stage = task.task.stage;
+        let mut held = parts
+            .holds
+            .get(stage)
+            .map(|_| held.entry(stage).or_default());
         let mut from = 0;
         while from < routes.len() {
             let (port, partition) = routes[from];
             let same = |route: &&_| **route == (port, partition);
             let to = from + routes[from..].iter().take_while(same).count();
             let (at, range) = ((task.ports[port.index()], partition), from..to);
-            if let Some(logged) = logged.get_mut(&at) {
+            if let Some(held) = &mut held {
+                held.entry(at).or_default().push(Part { messages, range });
+            } else if let Some(logged) = logged.get_mut(&at) {
                 logged.push(Part { messages, range });
             } else if parts.appender.holds(at) && !(parts.carries)(at.0) {
                 logged.insert(at, vec![Part { messages, range }]);
@@ -217,7 +284,7 @@ fn sort_out<'a>(parts: &Parts<'_>, sealed: &'a SealedEpoch) -> (Logged<'a>, Sent
             from = to;
         }
     }
-    (logged, sent)
+    SortedOut { logged, held, sent }
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {

@@ -12,7 +12,7 @@ use super::directory::Lock;
 use crate::disk::Disk;
 use crate::model::{CommitKey, Epoch, Nonce, StreamId};
 use crate::records;
-use crate::state::{Db, DbError, Durability, WriteSet};
+use crate::state::{Db, DbError, Durability, StateError, WriteSet};
 
 /// Makes the writes. There is one ledger, and nothing else writes to the database.
 pub(super) struct Ledger {
@@ -139,6 +139,16 @@ impl Ledger {
             Undecided::Again(why) => CommitError::NotPrepared { epoch: number, why },
             Undecided::Unknown(why) => CommitError::Undecided { epoch: number, why },
         })
+    }
+
+    /// Makes a write that means nothing unless the next one follows, which makes it durable.
+    ///
+    /// # Errors
+    /// What happened is unknown: the process must end.
+    pub(super) fn write_ahead(&self, writes: WriteSet<'_>) -> Result<(), StateError> {
+        let refused = |source| StateError::Db(DbError::Disk(source));
+        self.disk.before("undo.write").map_err(refused)?;
+        Ok(writes.commit(Durability::Process)?)
     }
 
     /// Makes a write.

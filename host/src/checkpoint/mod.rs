@@ -19,6 +19,7 @@ mod committer;
 pub mod decide;
 pub mod directory;
 mod epoch_write;
+mod hold;
 mod ledger;
 mod letters;
 pub mod logs;
@@ -34,6 +35,7 @@ use std::str::FromStr;
 
 pub use committer::{Committed, Committer, CommitterOptions};
 pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock, Opened};
+pub use hold::{HoldEnd, HoldFigures, Progressed};
 pub use letters::{LetterKey, QueuedLetter};
 
 pub use stage::{At, CommitStage, Progress};

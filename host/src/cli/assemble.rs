@@ -383,6 +383,7 @@ pub(super) fn stage_options(
         swap: SwapOptions {
             probation: declared.swap.probation.0,
             slowdown_percent: declared.swap.max_slowdown.0,
+            hold_bytes: declared.swap.hold_bytes.0,
         },
         partitions: declared.partitions,
         inputs: declared

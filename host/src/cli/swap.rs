@@ -39,14 +39,20 @@ pub(super) struct SwapArgs {
     /// How many times as much processor time a message may take as before (3x), or off; default: as the job says
     #[arg(long, value_name = "FACTOR", value_parser = config::slowdown)]
     max_slowdown: Option<u32>,
-    /// Go back to the code before
+    /// Go back to the code before; where output is held, with all that the new code has done
     #[arg(long, conflicts_with_all = ["component", "dry_run"])]
     rollback: bool,
+    /// Hold the output until the probation is over: what the new code does can then be taken back, with its state
+    #[arg(long, conflicts_with = "rollback")]
+    hold_output: bool,
+    /// Let the new code stay now, and what it has held go out
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "hold_output"])]
+    promote: bool,
     /// Wait until the probation is over: then the exit code is 3 if the code before is back
     #[arg(long)]
     wait: bool,
     /// Show the last swaps of the stage
-    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "wait"])]
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "wait", "hold_output", "promote"])]
     status: bool,
 }
 
@@ -73,6 +79,7 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         force: args.force,
         dry_run: args.dry_run,
         rollback: args.rollback,
+        hold_output: args.hold_output,
         probation: args.probation.as_ref().map(|length| length.0.clone()),
         slowdown_percent: args.max_slowdown,
     };
@@ -80,8 +87,11 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         return Err(Failure::new(exit::USAGE, why));
     }
     let component = args.component.as_deref().map(read).transpose()?;
-    let mut swap = job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?;
-    let waits = |swap: &Swap| match (args.wait, args.rollback) {
+    let mut swap = match args.promote {
+        true => job.ask(|job| job.promote(&args.stage))?,
+        false => job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?,
+    };
+    let waits = |swap: &Swap| match (args.wait || args.promote, args.rollback) {
         (true, _) => !swap.is_over(),
         (false, true) => swap.is_before_cut() || swap.is_one_of(&[SwapState::RollingBack]),
         (false, false) => swap.is_before_cut(),

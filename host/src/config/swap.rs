@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::setting::{FromText, Problem, Setting, Written};
+use super::units::ByteSize;
 use crate::model::ProbationLength;
 
 /// `swap`: how new code of a stage is watched.
@@ -16,6 +17,9 @@ pub struct Swap {
     /// How many times as much processor time a message may take as before. Default: `off`, because a machine that does other work
     /// too says little.
     pub max_slowdown: Setting<Slowdown>,
+    /// How many bytes of output and of old state may be held, where new code begins with its output held: beyond that the code before
+    /// comes back. Default: 1 GiB.
+    pub hold_bytes: Setting<ByteSize>,
 }
 
 impl Default for Swap {
@@ -23,6 +27,7 @@ impl Default for Swap {
         Swap {
             probation: ProbationText(Some(ProbationLength::Time(60_000))).into(),
             max_slowdown: Slowdown(0).into(),
+            hold_bytes: ByteSize::mib(1024).into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The commit's own thread: one epoch after the other, and writes on behalf of others between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use super::produce::PendingAppend;
 use tokio::sync::oneshot;
 
 use super::letters::LetterWrite;
-use crate::checkpoint::{CommitError, Committer, decide};
-use crate::disk::Room;
+use crate::checkpoint::{CommitError, Committer, HoldEnd, Progressed, decide};
+use crate::disk::{Room, free_bytes};
 use crate::epoch::SealedEpoch;
-use crate::model::{Clock, Epoch, Messages, PartitionId, StreamId};
+use crate::model::{Clock, Epoch, Messages, PartitionId, StageId, StreamId};
 use crate::records::{CheckpointRecord, Encoded};
 
 /// How often retention runs if no checkpoint has run it.
@@ -34,6 +34,10 @@ pub(super) enum Work {
     Records(Vec<Encoded>),
     /// Write what is to become of dead letters.
     Letters(LetterWrite, oneshot::Sender<u64>),
+    /// Let what a stage holds go out.
+    Release(HoldEnd),
+    /// Take back what a stage has done since it holds.
+    TakeBack(HoldEnd),
 }
 
 /// What the commit thread reports.
@@ -44,8 +48,20 @@ pub(super) enum Done {
     Delivered(Epoch, Deliveries),
     /// An attempt failed before the decision point. The number counts consecutive failures.
     AttemptFailed(u32, CommitError),
+    /// The disk has less than the reserve, and a stage holds what it does.
+    DiskShort,
+    /// A stage holds nothing any more: everything has gone out.
+    Released(StageId),
+    /// A stage holds nothing any more: everything is taken back.
+    TakenBack(StageId),
     /// The outcome is unknown.
     Fatal(CommitError),
+}
+
+/// Work that is done a part at a time, between other work.
+enum Long {
+    Release(HoldEnd),
+    TakeBack(HoldEnd),
 }
 
 /// Settings of the commit thread.
@@ -102,65 +118,117 @@ impl CommitThread {
     }
 }
 
-fn run(
-    mut committer: Committer,
-    options: &CommitOptions,
-    work: &Receiver<Work>,
-    done: &dyn Fn(Done),
-) {
-    let mut retained = Instant::now();
-    let mut forgotten = Instant::now();
+fn run(committer: Committer, options: &CommitOptions, work: &Receiver<Work>, done: &dyn Fn(Done)) {
+    let mut commits = Commits {
+        committer,
+        options,
+        done,
+        long: VecDeque::new(),
+        retained: Instant::now(),
+        forgotten: Instant::now(),
+    };
     loop {
-        match work.recv_timeout(LOOK_EVERY) {
-            Ok(Work::Epoch(mut sealed)) => {
-                match commit(&mut committer, options, &mut sealed, done) {
-                    Ok(()) => retained = Instant::now(),
-                    Err(error) => return done(Done::Fatal(error)),
+        match commits.turn(work) {
+            Ok(Turn::More) => {}
+            Ok(Turn::Last) => return commits.committer.close(),
+            Err(error) => return done(Done::Fatal(error)),
+        }
+    }
+}
+
+/// What the commit thread does.
+struct Commits<'a> {
+    committer: Committer,
+    options: &'a CommitOptions,
+    done: &'a dyn Fn(Done),
+    /// What is done a part at a time.
+    long: VecDeque<Long>,
+    /// When retention ran.
+    retained: Instant,
+    /// When marks of letters that are gone were looked for.
+    forgotten: Instant,
+}
+
+/// Whether there is more to do.
+enum Turn {
+    More,
+    Last,
+}
+
+impl Commits<'_> {
+    /// Does what comes next, and a part of what is long.
+    fn turn(&mut self, work: &Receiver<Work>) -> Result<Turn, CommitError> {
+        let wait = match self.long.is_empty() {
+            true => LOOK_EVERY,
+            false => Duration::ZERO,
+        };
+        match work.recv_timeout(wait) {
+            Ok(work) => self.execute(work)?,
+            Err(RecvTimeoutError::Timeout) if !self.long.is_empty() => {}
+            Err(RecvTimeoutError::Timeout) => self.committer.check_background()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                // What goes out should be out when the job has ended; what is left, the next start does.
+                self.long.retain(|long| matches!(long, Long::Release(_)));
+                if self.long.is_empty() || self.options.hurry.load(Ordering::Acquire) {
+                    return Ok(Turn::Last);
                 }
             }
-            Ok(Work::Append(stream, partitions, pending)) => {
+        }
+        if let Some(next) = self.long.pop_front() {
+            self.proceed(next)?;
+        }
+        self.committer.count_letters()?;
+        if self.forgotten.elapsed() >= RETAIN_EVERY {
+            self.forgotten = Instant::now();
+            self.committer.forget_letters()?;
+        }
+        if self.retained.elapsed() >= RETAIN_EVERY {
+            self.retained = Instant::now();
+            self.committer.retain(self.options.clock.now_ms())?;
+        }
+        Ok(Turn::More)
+    }
+
+    fn execute(&mut self, work: Work) -> Result<(), CommitError> {
+        let now = self.options.clock.now_ms();
+        match work {
+            Work::Epoch(mut sealed) => {
+                commit(&mut self.committer, self.options, &mut sealed, self.done)?;
+                self.retained = Instant::now();
+            }
+            Work::Append(stream, partitions, pending) => {
                 let pending = pending.begin();
-                match committer.append(stream, &partitions, options.clock.now_ms()) {
+                match self.committer.append(stream, &partitions, now) {
                     Ok(offsets) => pending.answer(Ok(offsets)),
                     Err(error) => {
                         pending.answer(Err(format!("the outcome is unknown: {error}")));
-                        return done(Done::Fatal(error));
+                        return Err(error);
                     }
                 }
             }
-            Ok(Work::Records(records)) => {
-                if let Err(error) = committer.write_records(&records) {
-                    return done(Done::Fatal(error));
-                }
+            Work::Records(records) => self.committer.write_records(&records)?,
+            Work::Letters(write, reply) => {
+                let marked = write.execute(&mut self.committer, now)?;
+                let _ = reply.send(marked);
             }
-            Ok(Work::Letters(write, reply)) => {
-                match write.execute(&mut committer, options.clock.now_ms()) {
-                    Ok(marked) => _ = reply.send(marked),
-                    Err(error) => return done(Done::Fatal(error)),
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = committer.check_background() {
-                    return done(Done::Fatal(error));
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return committer.close(),
+            Work::Release(end) => self.long.push_back(Long::Release(end)),
+            Work::TakeBack(end) => self.long.push_back(Long::TakeBack(end)),
         }
-        if let Err(error) = committer.count_letters() {
-            return done(Done::Fatal(error.into()));
+        Ok(())
+    }
+
+    /// Does a part of long work.
+    fn proceed(&mut self, mut next: Long) -> Result<(), CommitError> {
+        let progressed = match &mut next {
+            Long::Release(end) => self.committer.release(end, self.options.clock.now_ms())?,
+            Long::TakeBack(end) => self.committer.take_back(end)?,
+        };
+        match (progressed, next) {
+            (Progressed::Partly, next) => self.long.push_back(next),
+            (Progressed::Entirely, Long::Release(end)) => (self.done)(Done::Released(end.stage)),
+            (Progressed::Entirely, Long::TakeBack(end)) => (self.done)(Done::TakenBack(end.stage)),
         }
-        if forgotten.elapsed() >= RETAIN_EVERY {
-            forgotten = Instant::now();
-            if let Err(error) = committer.forget_letters() {
-                return done(Done::Fatal(error));
-            }
-        }
-        if retained.elapsed() >= RETAIN_EVERY {
-            retained = Instant::now();
-            if let Err(error) = committer.retain(options.clock.now_ms()) {
-                return done(Done::Fatal(error));
-            }
-        }
+        Ok(())
     }
 }
 
@@ -172,9 +240,15 @@ fn commit(
 ) -> Result<(), CommitError> {
     let mut failed = 0;
     let committed = loop {
-        let attempt =
-            await_reserve(options, sealed.epoch).and_then(|()| committer.commit(sealed, failed));
-        match attempt {
+        let has_room = match committer.is_holding() && is_short(options) {
+            // A way back makes room, and waits for this.
+            true => {
+                done(Done::DiskShort);
+                Ok(())
+            }
+            false => await_reserve(options, sealed.epoch),
+        };
+        match has_room.and_then(|()| committer.commit(sealed, failed)) {
             Ok(committed) => break committed,
             Err(error @ (CommitError::NotPrepared { .. } | CommitError::NoRoom { .. }))
                 if !options.hurry.load(Ordering::Acquire) =>
@@ -202,6 +276,11 @@ pub(super) fn deliveries(committer: &Committer) -> Deliveries {
         true => Deliveries::Unrecorded,
         false => Deliveries::Recorded,
     }
+}
+
+/// Whether the disk has less than the reserve.
+fn is_short(options: &CommitOptions) -> bool {
+    free_bytes(&options.directory).is_ok_and(|free| free < options.disk_reserve)
 }
 
 /// Waits until the disk has the reserve.

@@ -93,6 +93,14 @@ impl Handle {
         self.ask(|reply| Request::Swap(request, reply)).await
     }
 
+    /// New code of a stage stays, and what it has held goes out. Returns the number of its swap.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, why not.
+    pub async fn promote(&self, stage: String) -> Result<Result<u64, String>, JobEnded> {
+        self.ask(|reply| Request::Promote(stage, reply)).await
+    }
+
     /// The dead letters of the job.
     pub fn letters(&self) -> &Letters {
         &self.letters

@@ -55,6 +55,7 @@ impl Coordinator {
     pub(super) fn is_read(&self) -> bool {
         // What is read arrives, is taken, and is worked on: whether it still is anywhere is asked in that order.
         !self.machine.is_committing()
+            && !self.ends_holds()
             && self.tasks.iter().enumerate().all(|(index, task)| {
                 match self.machine.phase(TaskIndex(index)) {
                     Phase::Failed

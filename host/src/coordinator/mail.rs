@@ -44,6 +44,7 @@ pub(super) enum Request {
     Checkpoint(oneshot::Sender<Epoch>),
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
     Swap(SwapRequest, oneshot::Sender<Result<u64, String>>),
+    Promote(String, oneshot::Sender<Result<u64, String>>),
     Letters(LetterWrite, oneshot::Sender<u64>),
     Resume(String, Resume, oneshot::Sender<Result<Resumed, String>>),
     Change(String, TaskChange, oneshot::Sender<Result<(), String>>),

@@ -51,9 +51,9 @@ pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
 use crate::checkpoint::decide::Trigger;
 use crate::checkpoint::directory::CodeFolder;
 use crate::checkpoint::logs::Logs;
-use crate::checkpoint::{CommitError, Holder, OpenError};
-use crate::epoch::{SealedEpoch, SealedTask};
-use crate::model::{Clock, Epoch, StreamId};
+use crate::checkpoint::{CommitError, HoldFigures, Holder, OpenError};
+use crate::epoch::{HoldBegin, SealedEpoch, SealedTask};
+use crate::model::{Clock, Epoch, StageId, StreamId};
 use crate::records::{Encoded, Outcomes};
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
 use crate::task::{Cause, TaskFailure, WhenHeld};
@@ -98,6 +98,8 @@ struct Barrier {
     sealed: Vec<SealedTask>,
     /// Other records of the epoch.
     records: Vec<Encoded>,
+    /// Stages that hold what they do after it.
+    holds: Vec<HoldBegin>,
     /// Later than this it is late, which is logged.
     late_at: Instant,
 }
@@ -147,6 +149,10 @@ pub struct Coordinator {
     swap: Option<UnderWay>,
     /// New code that is watched, by the places of the stages.
     watches: BTreeMap<usize, Watch>,
+    /// What stages hold.
+    holds: HoldFigures,
+    /// The swaps of stages whose held output goes out.
+    releasing: BTreeMap<StageId, u64>,
     /// What the code that came back last had failed at, by the places of the stages.
     lately: BTreeMap<usize, Outcomes>,
     streams: BTreeMap<String, StreamEntry>,
@@ -215,6 +221,7 @@ impl Coordinator {
             ending = self.step(&event);
             self.log_late_barrier();
             self.look_at_watches();
+            self.take_back();
             if self.machine.hurried().is_some()
                 && let Some(last_resort) = self.last_resort.take()
             {
@@ -242,6 +249,7 @@ impl Coordinator {
             Mail::Notice(notice) => self.event_of_notice(notice),
             Mail::Done(done) => self.event_of_done(done),
             Mail::Made(task, made) => match *made {
+                Ok(_) if self.is_leaving(task) => Event::NotNeeded(task),
                 // Other code has taken over meanwhile.
                 Ok(made) if self.is_outdated(&made) => {
                     self.make(task);
@@ -344,6 +352,7 @@ impl Coordinator {
                 self.error = None;
                 self.figures.note_committed(epoch, *record);
                 self.note_cut_committed(epoch);
+                self.look_at_holds(false);
                 Event::Committed(epoch)
             }
             Done::Delivered(epoch, deliveries) => Event::Delivered(epoch, deliveries),
@@ -353,6 +362,15 @@ impl Coordinator {
                 self.error = Some(error);
                 Event::AttemptFailed(failed)
             }
+            Done::DiskShort => {
+                self.look_at_holds(true);
+                Event::Tick
+            }
+            Done::Released(stage) => {
+                self.note_released(stage);
+                Event::Tick
+            }
+            Done::TakenBack(stage) => self.event_of_taken_back(stage),
             Done::Fatal(error) => {
                 self.error = Some(error);
                 Event::CommitFailed
@@ -378,6 +396,7 @@ impl Coordinator {
                     time: barrier.time,
                     tasks: barrier.sealed,
                     records: barrier.records,
+                    holds: barrier.holds,
                 })));
             }
             Command::Release(tasks) => self.scheduler.release(tasks),
@@ -426,6 +445,7 @@ impl Coordinator {
             time: self.clock.now_ms(),
             sealed: Vec::with_capacity(tasks.len()),
             records: Vec::new(),
+            holds: Vec::new(),
             late_at: now + self.timeouts.checkpoint,
         };
         let waiting = &mut self.waiting;
@@ -479,7 +499,7 @@ impl Coordinator {
         self.failures.retain(|failure| failure.task != *name);
     }
 
-    fn close(self, ending: Ending) -> Report {
+    fn close(mut self, ending: Ending) -> Report {
         let processed = self.tasks.iter().map(TaskEntry::processed).sum();
         let hangs = ending == Ending::Stuck || ending == Ending::Host && self.error.is_none();
         let stuck = hangs.then(|| self.what_is_stuck());
@@ -488,6 +508,9 @@ impl Coordinator {
             std::mem::forget(self.scheduler);
         } else {
             let began = self.draining.unwrap_or_else(Instant::now);
+            if ending == Ending::Finished {
+                self.release_all();
+            }
             self.scheduler.stop(began + self.timeouts.drain);
             self.commit.stop();
             self.factory.close();

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
-use super::commit::{self, CommitOptions, CommitThread};
+use super::commit::{self, CommitOptions, CommitThread, Work};
 use super::letters::Letters;
 use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
@@ -22,11 +22,13 @@ use crate::checkpoint::check;
 use crate::checkpoint::directory::{self, CodeFolder, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::outputs::{self, ExternalStream};
-use crate::checkpoint::{Committer, CommitterOptions, Holder, OpenError};
+use crate::checkpoint::{
+    CommitError, Committer, CommitterOptions, HoldEnd, Holder, OpenError, Progressed,
+};
 use crate::connectors::log::start_of;
 use crate::crumbs::Crumbs;
 use crate::disk::DiskError;
-use crate::model::{PartitionId, Position, StartAt, TaskId};
+use crate::model::{PartitionId, Position, StageId, StartAt, TaskId};
 use crate::records::{self, OutboxRecord, StageRecord, SwapRecord, TaskRecord};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::state::{CleanCache, Db, StateError};
@@ -41,7 +43,9 @@ pub(super) fn open(
         catalog,
         db,
         swaps,
+        released,
     } = take_over(&options, holder)?;
+    let holds = committer.hold_figures();
     let cache = cache(&options);
     let logs = committer.logs();
     let letters = letters(&options, &db, &logs);
@@ -58,6 +62,7 @@ pub(super) fn open(
     let commit = start_commit(committer, &options, &hurry, sender.clone());
     let tasks = put(made, &options, &scheduler, io);
     let watches = start::watches(&factory, &swaps, &tasks);
+    let releasing = release(released, &commit);
     Ok(Coordinator {
         machine,
         mail,
@@ -73,6 +78,8 @@ pub(super) fn open(
         code: CodeFolder::of(&options.state_dir, &options.disk),
         watches,
         lately: BTreeMap::new(),
+        holds,
+        releasing,
         swaps,
         swap: None,
         letters,
@@ -94,6 +101,16 @@ pub(super) fn open(
         hurry,
         round_robin: 0,
     })
+}
+
+/// Goes on with what goes out. Returns the swaps of the stages.
+fn release(released: Vec<(u64, HoldEnd)>, commit: &CommitThread) -> BTreeMap<StageId, u64> {
+    let mut releasing = BTreeMap::new();
+    for (swap, end) in released {
+        releasing.insert(end.stage, swap);
+        commit.give(Work::Release(end));
+    }
+    releasing
 }
 
 /// State could not be read.
@@ -169,6 +186,8 @@ struct TakenOver {
     catalog: Catalog,
     db: Arc<Db>,
     swaps: Swaps,
+    /// Held output that goes out, and the swaps that it is of.
+    released: Vec<(u64, HoldEnd)>,
 }
 
 /// Takes over the state directory, or makes it, and writes down what is new in the job.
@@ -177,7 +196,9 @@ fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver,
     let directory = directory::open_or_create(&directory_options(options))?;
     let db = Arc::clone(&directory.db);
     let mut catalog = Catalog::resolve(path, &db, &options.shape(), &options.drops)?;
-    let swaps = start::swaps(options, &db, &mut catalog).map_err(unreadable(options))?;
+    let swaps = start::swaps(options, &db, &mut catalog);
+    let mut swaps = swaps.map_err(unreadable(options))?;
+    let ends = start::ends(&db, &mut catalog, &mut swaps).map_err(unreadable(options))?;
     for (stage, before) in &catalog.components_changed {
         tracing::info!(
             stage,
@@ -196,19 +217,29 @@ fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver,
         let announced = committer.lock_mut().announce(holder);
         announced.map_err(DiskError::of("write the lock file of", path))?;
     }
+    let failed = |source| OpenError::Begin {
+        path: path.clone(),
+        source: Box::new(source),
+    };
+    for end in ends.taken_back {
+        take_back(&mut committer, end).map_err(failed)?;
+    }
     let begins = begins(options, &db, &catalog, &committer.logs())?;
-    committer
-        .register(&catalog, &begins)
-        .map_err(|source| OpenError::Begin {
-            path: path.clone(),
-            source: Box::new(source),
-        })?;
+    committer.register(&catalog, &begins).map_err(failed)?;
     Ok(TakenOver {
         committer,
         catalog,
         db,
         swaps: Swaps::new(swaps),
+        released: ends.released,
     })
+}
+
+/// Finishes a way back that the last process has begun.
+fn take_back(committer: &mut Committer, mut end: HoldEnd) -> Result<(), CommitError> {
+    tracing::info!("what new code has done is taken back");
+    while committer.take_back(&mut end)? == Progressed::Partly {}
+    Ok(())
 }
 
 /// Keeps the components of the stages, and no more of the others than can be of use.

@@ -169,6 +169,8 @@ pub struct SwapOptions {
     pub probation: Option<ProbationLength>,
     /// How many times as much processor time a message may take as before, percent; 0: any.
     pub slowdown_percent: u32,
+    /// How many bytes of output and of old state may be held.
+    pub hold_bytes: u64,
 }
 
 /// A stage.

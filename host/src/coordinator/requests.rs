@@ -32,6 +32,10 @@ impl Coordinator {
                 Event::Tick
             }
             Request::Swap(request, reply) => self.event_of_swap(request, reply),
+            Request::Promote(stage, reply) => {
+                let _ = reply.send(self.promote(&stage));
+                Event::Tick
+            }
             Request::Letters(write, reply) => {
                 self.commit.give(Work::Letters(write, reply));
                 Event::Tick
@@ -93,6 +97,7 @@ impl Coordinator {
         let once = entry.inputs.iter().find(|input| !input.rewindable);
         match once {
             _ if self.draining.is_some() => Some("the job is being stopped".into()),
+            _ if self.is_leaving(task) => Some("what its stage has done is taken back".into()),
             Some(input) if change != TaskChange::Start => Some(format!(
                 "task {} reads stream {:?}, which cannot be read again",
                 entry.name, input.stream

@@ -48,6 +48,12 @@ impl Coordinator {
             return Err("the job is being stopped".into());
         }
         let failure = self.failures.iter().find(|failure| failure.task == *name);
+        if self.is_leaving(task) {
+            return Err(format!(
+                "what stage {:?} has done is taken back: its tasks go on by themselves",
+                self.factory.stage(entry.spec.stage).options.name
+            ));
+        }
         let phase = self.machine.phase(task);
         let (Phase::Held | Phase::Suspended, Some(failure)) = (phase, failure) else {
             return Err(format!("task {name} is not held"));

@@ -10,8 +10,10 @@ use super::Reads;
 use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
-use crate::model::{Epoch, Offset, TimestampMs};
-use crate::records::{CheckpointRecord, FaultCounts, Held, StageRecord, StreamRecord, SwapRecord};
+use crate::model::{Epoch, Offset, StageId, TimestampMs};
+use crate::records::{
+    CheckpointRecord, FaultCounts, Held, HoldRecord, StageRecord, StreamRecord, SwapRecord,
+};
 use crate::runtime::{FaultKind, MetricSnapshot, StageMetrics};
 use crate::state::{CleanCache, Db, Family};
 use crate::task::{Doing, TaskFailure};
@@ -49,6 +51,8 @@ pub struct Status {
     pub stages: Vec<(String, StageRecord)>,
     /// Its last swaps and those of this process, by number.
     pub swaps: Vec<(u64, SwapRecord)>,
+    /// What stages hold of what their new code has done.
+    pub holds: BTreeMap<StageId, HoldRecord>,
     /// How many swaps of this process came to which end, by stage and end.
     pub swap_outcomes: BTreeMap<(String, &'static str), u64>,
     /// Its tasks.
@@ -198,6 +202,7 @@ impl Coordinator {
                 named.collect()
             },
             swaps: self.swaps.list(),
+            holds: self.holds.all(),
             swap_outcomes: self.swaps.outcomes(),
             tasks: self
                 .tasks

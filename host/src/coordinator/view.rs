@@ -9,8 +9,8 @@ use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::logs::Logs;
 use crate::connectors::SourceError;
 use crate::connectors::log::{LogRead, LogReader};
-use crate::model::{CommitKey, Offset, PartitionId, StreamId, TaskId, TimestampMs};
-use crate::records::{self, CheckpointRecord, LetterRecord, SwapRecord, TaskRecord};
+use crate::model::{CommitKey, Offset, PartitionId, StageId, StreamId, TaskId, TimestampMs};
+use crate::records::{self, CheckpointRecord, HoldRecord, LetterRecord, SwapRecord, TaskRecord};
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, Snapshot, StateError};
 
@@ -154,6 +154,14 @@ impl View {
     /// The database cannot be read.
     pub fn swaps(&self) -> Result<Vec<(u64, SwapRecord)>, StateError> {
         records::list(&self.db)
+    }
+
+    /// What stages hold.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn holds(&self) -> Result<BTreeMap<StageId, HoldRecord>, StateError> {
+        Ok(records::list(&self.db)?.into_iter().collect())
     }
 
     /// Every task that a checkpoint has contained, in order of stage and partition.

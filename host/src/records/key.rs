@@ -67,6 +67,16 @@ impl RecordKey for (StreamId, PartitionId, Offset) {
     }
 }
 
+impl RecordKey for StageId {
+    fn write(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.0.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<StageId> {
+        Some(StageId(u16::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
 impl RecordKey for Epoch {
     fn write(&self, into: &mut Vec<u8>) {
         into.extend_from_slice(&self.0.to_be_bytes());

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod commit;
+mod hold;
 mod key;
 mod letter;
 mod log;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use checkpoint::CheckpointRecord;
+pub use hold::{HeldTask, HoldPhase, HoldRecord};
 pub use key::RecordKey;
 pub use letter::LetterRecord;
 pub use log::LogRecord;
@@ -60,11 +62,15 @@ pub enum Kind {
     Letter,
     /// [`SwapRecord`], by number; the last 100.
     Swap,
+    /// [`HoldRecord`], by stage.
+    Hold,
+    /// [`HeldTask`], by task.
+    HeldTask,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Commit,
         Kind::Unwitnessed,
         Kind::Stage,
@@ -76,6 +82,8 @@ impl Kind {
         Kind::Checkpoint,
         Kind::Letter,
         Kind::Swap,
+        Kind::Hold,
+        Kind::HeldTask,
     ];
 
     /// What the keys of its records begin with.
@@ -92,6 +100,8 @@ impl Kind {
             Kind::Checkpoint => "checkpoint/",
             Kind::Letter => "letter/",
             Kind::Swap => "swap/",
+            Kind::Hold => "hold/",
+            Kind::HeldTask => "held/",
         }
     }
 }

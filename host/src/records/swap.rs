@@ -147,6 +147,14 @@ impl SwapRecord {
 }
 
 impl SwapState {
+    /// Where a swap of this mode is while its code is watched.
+    pub fn of_watched(mode: SwapMode) -> SwapState {
+        match mode {
+            SwapMode::Code | SwapMode::Shadow => SwapState::Probation,
+            SwapMode::HoldOutput => SwapState::Holding,
+        }
+    }
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {

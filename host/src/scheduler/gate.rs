@@ -147,6 +147,15 @@ impl Gate {
         }
     }
 
+    /// A task leaves, and drops its open epoch. `changed`: it had reported changes.
+    pub(super) fn forget(&self, share: &Share, changed: bool) {
+        let bytes = share.open.swap(0, Ordering::Relaxed);
+        self.open.fetch_sub(bytes, Ordering::SeqCst);
+        if changed {
+            self.open_tasks.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     /// The sealed epoch is committed, of all tasks.
     pub(super) fn release(&self) {
         self.sealed.store(0, Ordering::SeqCst);

@@ -199,6 +199,8 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
             Ask::GoOn(generation) => task.go_on_without(generation),
             Ask::Leave => {
                 assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");
+                let changed = cell.changed.swap(false, Ordering::AcqRel);
+                shared.gate.forget(&cell.share, changed);
                 shared.leave(cell);
                 return true;
             }

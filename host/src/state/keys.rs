@@ -2,14 +2,14 @@
 //!
 //! | column family | key |
 //! | --- | --- |
-//! | `state` | stage (2) task (4) store (2) key |
-//! | `log` | `L` stream (2) partition (4) base offset (8), or `O` stream (2) partition (4) number (8) for outboxes |
+//! | `state` | stage (2) task (4) store (2) key; of an undo record the same, with the top bit of the stage set |
+//! | `log` | `L` stream (2) partition (4) base offset (8), or `O` stream (2) partition (4) number (8) for outboxes, or `H` stage (2) number (8) stream (2) partition (4) for held output |
 //! | `meta` | the tag of a kind and a key; see the module `records` |
 //!
 //! Numbers are big-endian, so that the order of bytes is the order of numbers. A prefix has a fixed length, so any key of a
 //! guest stays within the store's range.
 
-use crate::model::{Offset, PartitionId, StoreId, StreamId, TaskId};
+use crate::model::{Offset, PartitionId, StageId, StoreId, StreamId, TaskId};
 
 /// The order of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,33 @@ impl StorePrefix {
     }
 }
 
+/// The number of a stage in the keys of undo records has this bit. No stage has it in its own.
+const UNDO: u8 = 0x80;
+
+/// What every key of a stage's stores begins with.
+///
+/// # Panics
+/// There are 32,768 stages or more.
+pub fn stage_start(stage: StageId) -> Vec<u8> {
+    let start = stage.0.to_be_bytes();
+    assert!(start[0] & UNDO == 0, "there are too many stages");
+    start.to_vec()
+}
+
+/// The key of the undo record of an entry.
+pub fn undo_key(key: &[u8]) -> Vec<u8> {
+    let mut undo = key.to_vec();
+    undo[0] |= UNDO;
+    undo
+}
+
+/// The key of the entry that an undo record is of.
+pub fn undone_key(undo: &[u8]) -> Vec<u8> {
+    let mut key = undo.to_vec();
+    key[0] &= !UNDO;
+    key
+}
+
 /// The first key after all that begin with `prefix`. A prefix of 0xFF bytes only has no such key; no
 /// prefix of ours is like that, because ids stop short of it.
 pub fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
@@ -101,6 +128,34 @@ pub fn outbox_chunk(stream: StreamId, partition: PartitionId, number: u64) -> Ve
     key
 }
 
+/// The key of a chunk of output that a stage holds: its number, and where it is to go.
+pub fn held_chunk(stage: StageId, number: u64, at: (StreamId, PartitionId)) -> Vec<u8> {
+    let mut key = held_chunks_from(stage, number);
+    key.extend_from_slice(&at.0.0.to_be_bytes());
+    key.extend_from_slice(&at.1.0.to_be_bytes());
+    key
+}
+
+/// What is before the keys of the held chunks of a stage from a number on, and behind those before.
+pub fn held_chunks_from(stage: StageId, number: u64) -> Vec<u8> {
+    let mut key = vec![b'H'];
+    key.extend_from_slice(&stage.0.to_be_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number of a held chunk, and where it is to go.
+pub fn of_held_chunk(key: &[u8]) -> Option<(u64, (StreamId, PartitionId))> {
+    let (number, at) = key.get(3..)?.split_first_chunk::<8>()?;
+    let (stream, partition) = at.split_first_chunk::<2>()?;
+    let partition = u32::from_be_bytes(partition.try_into().ok()?);
+    let at = (
+        StreamId(u16::from_be_bytes(*stream)),
+        PartitionId(partition),
+    );
+    Some((u64::from_be_bytes(*number), at))
+}
+
 /// The number at the end of a key of [`log_chunk`] or [`outbox_chunk`].
 pub fn trailing_number(key: &[u8]) -> Option<u64> {
     key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes))
@@ -120,6 +175,32 @@ mod tests {
                 assert!(key < end, "{key:?} {end:?}");
             }
         }
+    }
+
+    #[test]
+    fn held_chunks_come_in_the_order_of_their_numbers_and_say_where_they_go() {
+        let at = (StreamId(700), PartitionId(1 << 20));
+        let key = held_chunk(StageId(3), 258, at);
+        assert_eq!(of_held_chunk(&key), Some((258, at)));
+        assert!(held_chunks_from(StageId(3), 258) < key);
+        assert!(key < held_chunks_from(StageId(3), 259));
+        assert!(key < held_chunks_from(StageId(4), 0));
+        assert_eq!(of_held_chunk(&key[..key.len() - 1]), None);
+    }
+
+    #[test]
+    fn an_undo_record_is_outside_of_every_stage() {
+        let start = stage_start(StageId(0x7fff));
+        let task = TaskId {
+            stage: StageId(0x7fff),
+            partition: PartitionId(7),
+        };
+        let key = StorePrefix::new(task, StoreId(1)).key(b"key");
+        let first_undo = undo_key(&stage_start(StageId(0)));
+        assert!(start < key && key < end_of_prefix(&start) && end_of_prefix(&start) <= first_undo);
+        let (undo, start) = (undo_key(&key), undo_key(&start));
+        assert!(start < undo && undo < end_of_prefix(&start));
+        assert_eq!(undone_key(&undo), key);
     }
 
     #[test]

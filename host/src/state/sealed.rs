@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use super::db::{Family, SteppedWalk, WriteSet};
-use super::frozen::{Frozen, Listed};
+use super::frozen::{Entry, Frozen, Listed};
 use super::keys::{Order, StorePrefix};
 use super::store::StoreHandle;
+use super::undo::Undo;
 use super::{StateError, runs, value};
 use crate::model::{StoreId, TaskId};
 
@@ -89,7 +90,23 @@ impl SealedState {
         ranges: &ResolvedRanges,
     ) -> Result<(), StateError> {
         for (store, ranges) in self.stores.iter().zip(&ranges.0) {
-            store.write_into(writes, ranges)?;
+            store.write_into(writes, ranges, None)?;
+        }
+        Ok(())
+    }
+
+    /// The same, and saves what is overwritten so that it can be taken back.
+    ///
+    /// # Errors
+    /// The database cannot be read, or what was saved cannot be written.
+    pub fn write_saving(
+        &self,
+        writes: &mut WriteSet<'_>,
+        ranges: &ResolvedRanges,
+        undo: &mut Undo<'_>,
+    ) -> Result<(), StateError> {
+        for (store, ranges) in self.stores.iter().zip(&ranges.0) {
+            store.write_into(writes, ranges, Some(undo))?;
         }
         Ok(())
     }
@@ -121,17 +138,34 @@ impl SealedState {
 
 impl SealedStore {
     fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        // In the order of keys: each insert into the memtable then goes next to the last one.
+        self.changes_of(self.frozen.entries_sorted())
+    }
+
+    /// `entries`: the single keys.
+    fn changes_of<'a>(&'a self, entries: Vec<Entry<'a>>) -> impl Iterator<Item = Change<'a>> {
         let ranges = self.frozen.ranges();
         let ranges = ranges.map(|(start, end)| Change::DeleteRange { start, end });
-        // In the order of keys: each insert into the memtable then goes next to the last one.
-        let entries = self.frozen.entries_sorted().into_iter();
-        ranges.chain(entries.map(|(key, value)| match value {
+        ranges.chain(entries.into_iter().map(|(key, value)| match value {
             Some(value) => Change::Put(key, value),
             None => Change::Delete(key),
         }))
     }
 
-    fn write_into(&self, writes: &mut WriteSet<'_>, ranges: &[Listed]) -> Result<(), StateError> {
+    fn write_into(
+        &self,
+        writes: &mut WriteSet<'_>,
+        ranges: &[Listed],
+        undo: Option<&mut Undo<'_>>,
+    ) -> Result<(), StateError> {
+        let entries = self.frozen.entries_sorted();
+        if let Some(undo) = undo {
+            let prefix = self.handle.prefix();
+            for (start, end) in self.frozen.ranges() {
+                undo.save_range(prefix, start, end)?;
+            }
+            undo.save_keys(prefix, entries.iter().map(|(key, _)| *key))?;
+        }
         let mut writer = Writer {
             store: &self.handle,
             writes,
@@ -140,7 +174,7 @@ impl SealedStore {
             stored: Vec::new(),
         };
         let mut ranges = ranges.iter();
-        for change in self.changes() {
+        for change in self.changes_of(entries) {
             match change {
                 Change::DeleteRange { start, end } => {
                     let keys = ranges.next().and_then(Option::as_deref);

@@ -1,8 +1,8 @@
 //! The file `FORMAT`: the version of the layout, and whose directory it is.
 //!
-//! JSON: `{"format":4,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
-//! no segments of the log, version 2 nothing of held tasks and dead letters, version 3 nothing of swaps; the first start makes them
-//! version 4.
+//! JSON: `{"format":5,"job":…,"state-id":…}`. A version that is not known is refused, whatever else the file holds. Version 1 has
+//! no segments of the log, version 2 nothing of held tasks and dead letters, version 3 nothing of swaps, version 4 nothing of holds; the first
+//! start makes them version 5.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::checkpoint::{OpenError, StateId};
 use crate::disk::{Disk, DiskError};
 
 /// The version of the directory's layout and of everything in it.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The oldest version that is read.
 const OLDEST: u32 = 1;
 

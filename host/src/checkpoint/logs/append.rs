@@ -145,27 +145,13 @@ impl LogAppender {
     ) -> Result<(), BuildError> {
         let before = self.current(appended, at);
         let (mut record, mut all) = (before, 0);
-        // Filled again and again, so that it stays in the processor's caches.
-        let (mut open, mut open_bytes) = (Messages::default(), 0);
-        for Part { messages, range } in parts {
-            let mut from = range.start;
-            for index in range.clone() {
-                let bytes = message_bytes(messages, index);
-                let is_first = open.is_empty() && index == from;
-                if !is_first && open_bytes + bytes > CHUNK_BYTES {
-                    open.extend_from(messages, from..index);
-                    self.close(writes, appended, at, &mut record, &open, now)?;
-                    open.clear();
-                    (from, open_bytes) = (index, 0);
-                }
-                open_bytes += bytes;
-            }
-            open.extend_from(messages, from..range.end);
-            all += range.len();
-        }
-        if !open.is_empty() {
-            self.close(writes, appended, at, &mut record, &open, now)?;
-        }
+        let parts = parts.into_iter().inspect(|part| all += part.range.len());
+        self.cut(writes, appended, parts, now, |count, len| {
+            let key = keys::log_chunk(at.0, at.1, record.end);
+            record.end += u64::from(count);
+            record.bytes += len;
+            key
+        })?;
         assert_eq!(
             record.end - before.end,
             all as u64,
@@ -175,24 +161,53 @@ impl LogAppender {
         Ok(())
     }
 
-    /// Adds a chunk to the end of a partition.
+    /// Cuts messages into chunks. `key_of`: the key of the next one, from the number of its messages and its bytes.
+    pub(super) fn cut<'a>(
+        &self,
+        writes: &mut WriteSet<'_>,
+        appended: &mut Appended,
+        parts: impl IntoIterator<Item = Part<'a>>,
+        now: TimestampMs,
+        mut key_of: impl FnMut(u32, u64) -> Vec<u8>,
+    ) -> Result<(), BuildError> {
+        // Filled again and again, so that it stays in the processor's caches.
+        let (mut open, mut open_bytes) = (Messages::default(), 0);
+        for Part { messages, range } in parts {
+            let mut from = range.start;
+            for index in range.clone() {
+                let bytes = message_bytes(messages, index);
+                let is_first = open.is_empty() && index == from;
+                if !is_first && open_bytes + bytes > CHUNK_BYTES {
+                    open.extend_from(messages, from..index);
+                    self.close(writes, appended, &open, now, &mut key_of)?;
+                    open.clear();
+                    (from, open_bytes) = (index, 0);
+                }
+                open_bytes += bytes;
+            }
+            open.extend_from(messages, from..range.end);
+        }
+        match open.is_empty() {
+            true => Ok(()),
+            false => self.close(writes, appended, &open, now, &mut key_of),
+        }
+    }
+
+    /// Adds a chunk.
     fn close(
         &self,
         writes: &mut WriteSet<'_>,
         appended: &mut Appended,
-        at: (StreamId, PartitionId),
-        record: &mut LogRecord,
         messages: &Messages,
         now: TimestampMs,
+        key_of: &mut impl FnMut(u32, u64) -> Vec<u8>,
     ) -> Result<(), BuildError> {
         let waiting = &mut appended.waiting;
         let begin = waiting.bytes.len();
         chunk::encode_into(&mut waiting.bytes, now, messages);
         let len = waiting.bytes.len() - begin;
-        let key = keys::log_chunk(at.0, at.1, record.end);
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        record.end += u64::from(count);
-        record.bytes += len as u64;
+        let key = key_of(count, len as u64);
         if len < self.sync_bytes / SMALL || self.durability == Durability::Process {
             writes.put(Family::Log, &key, &waiting.bytes[begin..]);
             waiting.bytes.truncate(begin);

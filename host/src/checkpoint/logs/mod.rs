@@ -4,6 +4,7 @@
 
 mod append;
 mod grow;
+mod held;
 mod letters;
 mod retain;
 mod segments;

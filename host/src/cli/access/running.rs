@@ -65,6 +65,11 @@ impl JobAccess for Running<'_> {
         self.client.post(&path, body, Lost::Unknown)?.parse()
     }
 
+    fn promote(&self, stage: &str) -> Result<swaps::Swap, Failure> {
+        let path = format!("/stages/{stage}/promote");
+        self.client.post(&path, Vec::new(), Lost::Unknown)?.parse()
+    }
+
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
         let (id, state) = (known.id, &known.state);
         self.client

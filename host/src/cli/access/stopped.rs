@@ -109,6 +109,14 @@ impl JobAccess for Stopped<'_> {
         ))
     }
 
+    fn promote(&self, stage: &str) -> Result<swaps::Swap, Failure> {
+        let name = &self.job.general.name;
+        Err(Failure::new(
+            exit::USAGE,
+            format!("job {name:?} does not run: start it, and ask again for stage {stage:?}"),
+        ))
+    }
+
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
         let swaps = self.view.swaps().map_err(unreadable)?;
         let found = swaps.iter().find(|(id, _)| *id == known.id);

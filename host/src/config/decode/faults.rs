@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::general::size_in;
 use super::ports::{self, StreamRef};
 use crate::config::faults::{
     Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld,
@@ -10,6 +11,7 @@ use crate::config::faults::{
 use crate::config::setting::{Problem, Setting};
 use crate::config::swap::Swap;
 use crate::config::table::{Entry, Table};
+use crate::config::units::ByteSize;
 
 /// More is the same as for ever.
 const ATTEMPTS_MAX: u32 = 1_000_000;
@@ -181,10 +183,12 @@ fn swap(stage: &mut Table<'_>) -> Swap {
     };
     let probation = table.text("probation");
     let max_slowdown = table.text("max-slowdown");
+    let hold_bytes = size_in(&mut table, "hold-bytes", ByteSize::mib(1), ByteSize::MAX);
     table.finish(|_| None);
     Swap {
         probation: probation.unwrap_or(default.probation),
         max_slowdown: max_slowdown.unwrap_or(default.max_slowdown),
+        hold_bytes: hold_bytes.unwrap_or(default.hold_bytes),
     }
 }
 

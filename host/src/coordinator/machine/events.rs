@@ -31,6 +31,10 @@ pub enum Event {
     Held(TaskIndex),
     /// Something is wanted of a task.
     Wish(TaskIndex, Wish),
+    /// The same is wanted of several.
+    Wishes(Vec<TaskIndex>, Wish),
+    /// A task that was made is not needed any more, and is away.
+    NotNeeded(TaskIndex),
     /// A task that was asked to stop has.
     Stopped(TaskIndex),
     /// A task has left the scheduler.
@@ -82,6 +86,8 @@ pub enum Wish {
     Retire,
     /// To be made again from what is committed of it, not before this time.
     Restart(Instant),
+    /// To leave at once, until it is wanted again: what it has in the open epoch is dropped.
+    Abandon,
     /// To come back.
     Start,
     /// To go on although it is held.

@@ -50,6 +50,7 @@ impl Machine {
         }
         let phase = self.tasks.phase(task);
         let away = match wish {
+            Wish::Abandon => return self.abandon(task, commands),
             Wish::Suspend => Phase::Suspended,
             Wish::Retire => Phase::Retired,
             Wish::Restart(_) | Wish::Start => Phase::Restoring,
@@ -66,7 +67,7 @@ impl Machine {
             Wish::Suspend => Some(Then::Suspend),
             Wish::Retire => Some(Then::Retire),
             Wish::Restart(until) => Some(Then::Restart(until)),
-            Wish::Start | Wish::Resume => None,
+            Wish::Start | Wish::Resume | Wish::Abandon => None,
         };
         if let Some(then) = then
             && phase.may_become(Phase::Stopping(then))
@@ -83,9 +84,27 @@ impl Machine {
         }
     }
 
+    /// A task leaves, and drops what it has in the open epoch. One that is being made is not needed once it is.
+    fn abandon(&mut self, task: TaskIndex, commands: &mut Vec<Command>) {
+        match self.tasks.phase(task) {
+            Phase::Running | Phase::Ended | Phase::Failed | Phase::Held => {
+                self.tasks.set(task, Phase::Stopping(Then::Abandon));
+                commands.push(Command::StopTask(task));
+            }
+            Phase::Stopping(Then::Restart(_) | Then::Suspend) => {
+                self.tasks.redirect(task);
+                self.settle(task, commands);
+            }
+            Phase::Leaving(Then::Restart(_)) => self.tasks.redirect(task),
+            Phase::BackingOff(_) => self.tasks.set(task, Phase::Suspended),
+            _ => {}
+        }
+    }
+
     /// Goes on with a task that has stopped: its last changes are committed, then it leaves.
     pub(super) fn settle(&mut self, task: TaskIndex, commands: &mut Vec<Command>) {
         if let Some(then) = self.tasks.settled(task) {
+            self.tasks.changed.remove(&task);
             self.tasks.set(task, Phase::Leaving(then));
             commands.push(Command::Remove(task));
         } else if self.tasks.wants_checkpoint(task) && self.stopping.is_none() {
@@ -98,7 +117,7 @@ impl Machine {
             panic!("task {task:?} has left unasked");
         };
         let next = match then {
-            Then::Suspend => Phase::Suspended,
+            Then::Suspend | Then::Abandon => Phase::Suspended,
             Then::Retire => Phase::Retired,
             Then::Restart(until) => Phase::BackingOff(until),
         };

@@ -133,6 +133,12 @@ impl Machine {
             Event::Failed(task, met) => self.failed(*task, *met, &mut commands, now),
             Event::Held(task) => self.held(*task),
             Event::Wish(task, wish) => self.wish(*task, *wish, &mut commands),
+            Event::Wishes(tasks, wish) => {
+                for task in tasks {
+                    self.wish(*task, *wish, &mut commands);
+                }
+            }
+            Event::NotNeeded(task) => self.tasks.set(*task, Phase::Suspended),
             Event::Stopped(task) => {
                 self.tasks.note_stopped(*task);
                 self.settle(*task, &mut commands);
@@ -148,14 +154,7 @@ impl Machine {
             Event::Delivered(epoch, deliveries) => {
                 self.delivered(*epoch, *deliveries, &mut commands, now);
             }
-            Event::AttemptFailed(failed) => {
-                if let Some((_, began)) = &mut self.committing {
-                    *began = now;
-                }
-                if *failed > self.options.tolerate_failures {
-                    self.exit(Ending::Host, &mut commands);
-                }
-            }
+            Event::AttemptFailed(failed) => self.attempt_failed(*failed, &mut commands, now),
             Event::CommitFailed => self.exit(Ending::Host, &mut commands),
             Event::Quiet => self.quiet = true,
             Event::Stop => {
@@ -297,6 +296,15 @@ impl Machine {
             // A failure is the reason to tell, before a drain as during it.
             Some((current, _)) if ending == Ending::Failed => *current = ending,
             Some(_) => {}
+        }
+    }
+
+    fn attempt_failed(&mut self, failed: u32, commands: &mut Vec<Command>, now: Instant) {
+        if let Some((_, began)) = &mut self.committing {
+            *began = now;
+        }
+        if failed > self.options.tolerate_failures {
+            self.exit(Ending::Host, commands);
         }
     }
 

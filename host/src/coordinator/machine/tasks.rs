@@ -49,6 +49,8 @@ pub enum Phase {
 pub enum Then {
     /// [`Phase::Suspended`].
     Suspend,
+    /// The same, and what it has in the open epoch is dropped.
+    Abandon,
     /// [`Phase::Retired`].
     Retire,
     /// It is made again, at this time or later.
@@ -71,7 +73,10 @@ impl Phase {
             | (BackingOff(_) | Suspended, Retired)
             | (BackingOff(_), Suspended) => true,
             (Stopping(then), Leaving(also)) => then == also,
-            (Leaving(then), Suspended) => then == Then::Suspend,
+            (Stopping(then), Stopping(Then::Abandon)) | (Leaving(then), Leaving(Then::Abandon)) => {
+                then != Then::Retire
+            }
+            (Leaving(then), Suspended) => matches!(then, Then::Suspend | Then::Abandon),
             (Leaving(then), Retired) => then == Then::Retire,
             (Leaving(then), BackingOff(until)) => then == Then::Restart(until),
             _ => false,
@@ -101,7 +106,7 @@ impl Phase {
 }
 
 /// A task as the machine sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Standing {
     phase: Phase,
     /// It was asked to stop and has.
@@ -162,6 +167,19 @@ impl Tasks {
         }
     }
 
+    /// A task that is on its way out drops what it has in the open epoch, and stays away.
+    pub(super) fn redirect(&mut self, task: TaskIndex) {
+        let Standing { phase, has_stopped } = self.standings[task.0];
+        self.set(
+            task,
+            match phase {
+                Phase::Leaving(_) => Phase::Leaving(Then::Abandon),
+                _ => Phase::Stopping(Then::Abandon),
+            },
+        );
+        self.standings[task.0].has_stopped = has_stopped;
+    }
+
     /// Whether a barrier can have a task that other code takes over in. One that is away, or leaves, is made again of that code.
     pub(super) fn can_be_cut(&self, task: TaskIndex) -> bool {
         let phase = self.phase(task);
@@ -179,7 +197,7 @@ impl Tasks {
         match standing.phase {
             Phase::Stopping(then)
                 if standing.has_stopped
-                    && !self.changed.contains(&task)
+                    && (then == Then::Abandon || !self.changed.contains(&task))
                     && !self.in_flight.contains(&task) =>
             {
                 Some(then)

@@ -9,6 +9,7 @@
 mod board;
 mod candidate;
 mod fit;
+mod hold;
 mod judge;
 mod probation;
 pub(super) mod start;
@@ -53,6 +54,8 @@ pub struct SwapRequest {
     pub force: bool,
     /// Only to find out whether it would be refused.
     pub dry_run: bool,
+    /// Hold the output of the new code, so that all it does can be taken back.
+    pub hold_output: bool,
 }
 
 /// Which component is to take over.
@@ -75,6 +78,7 @@ pub(super) struct UnderWay {
     dry_run: bool,
     probation: Option<Option<ProbationLength>>,
     slowdown_percent: Option<u32>,
+    holds: bool,
     /// What takes over at the next barrier.
     candidate: Option<Candidate>,
     /// The epoch of the cut.
@@ -129,6 +133,13 @@ impl Coordinator {
                 return Err(format!("stage {name:?} has no code to go back to"));
             }
         }
+        if request.hold_output
+            && let Some(why) = self.refuses_to_hold(at)
+        {
+            return Err(format!(
+                "the output of stage {name:?} cannot be held: {why}"
+            ));
+        }
         let loader = self.loader.clone();
         let loader = loader.ok_or("this process does not swap code")?;
         let id = self.swaps.begin(SwapRecord {
@@ -138,7 +149,10 @@ impl Coordinator {
                 component: String::new(),
                 label: request.label.clone(),
             },
-            mode: SwapMode::Code,
+            mode: match request.hold_output {
+                true => SwapMode::HoldOutput,
+                false => SwapMode::Code,
+            },
             time: self.clock.now_ms(),
             epoch: Epoch(0),
             state: SwapState::Loading,
@@ -152,6 +166,7 @@ impl Coordinator {
             dry_run: request.dry_run,
             probation: request.probation,
             slowdown_percent: request.slowdown_percent,
+            holds: request.hold_output,
             candidate: None,
             epoch: None,
         });
@@ -214,6 +229,18 @@ impl Coordinator {
                 return Event::Tick;
             }
         };
+        if swap.holds {
+            let (at, length) = (swap.stage, swap.probation);
+            let length = length.unwrap_or(candidate.options.swap.probation);
+            let why = self.misfit_of_hold(at, &candidate.options, length.is_some());
+            if let Some(why) = why {
+                self.refuse_swap(why);
+                return Event::Tick;
+            }
+        }
+        let Some(swap) = &mut self.swap else {
+            return Event::Tick;
+        };
         if swap.dry_run {
             self.end_swap(SwapState::Dropped, "it fits, and was only to be checked");
             return Event::Tick;
@@ -255,8 +282,11 @@ impl Coordinator {
         epoch: Epoch,
         barrier: &mut Barrier,
     ) -> Arc<dyn CodeSource> {
-        let (id, at) = (swap.id, swap.stage);
+        let (id, at, holds) = (swap.id, swap.stage, swap.holds);
         let now = self.factory.stage(at);
+        if holds {
+            barrier.holds.push(self.hold(at));
+        }
         let Candidate { options, label } = candidate;
         let replaced = self.watches.remove(&at);
         let before = match &replaced {
@@ -293,7 +323,7 @@ impl Coordinator {
         };
         match record.swap {
             Some(_) => {
-                swap.state = SwapState::Probation;
+                swap.state = SwapState::of_watched(swap.mode);
                 // What it has done, and the code before, is recorded once all have sealed.
                 let watch = Watch::new(id, swap, before, Some(epoch), self.of_stage(at));
                 self.watches.insert(at, watch);
@@ -396,6 +426,7 @@ impl Coordinator {
             match self.watches.get(&swap.stage).map(|watch| watch.back) {
                 // It may fail before that is durable.
                 Some(Some(_)) => self.swap = None,
+                Some(None) if swap.holds => self.end_swap(SwapState::Holding, ""),
                 Some(None) => self.end_swap(SwapState::Probation, ""),
                 None => self.end_swap(SwapState::Done, ""),
             }

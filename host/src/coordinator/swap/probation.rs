@@ -1,7 +1,7 @@
 //! Probation: new code runs, and the code before is at hand. What it does is counted in the swap's record, in the epochs that contain
 //! it; [`judge`](super::judge) says whether it stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::coordinator::commit::Work;
 use crate::coordinator::machine::Event;
 use crate::coordinator::mail::Mail;
 use crate::coordinator::tasks::{StageNow, TaskEntry};
-use crate::coordinator::{Barrier, Coordinator};
+use crate::coordinator::{Barrier, Coordinator, StageOptions};
 use crate::epoch::SealedTask;
 use crate::model::{Epoch, PartitionId, StageId};
-use crate::records::{Encoded, Outcomes, SwapRecord, SwapState};
+use crate::records::{Encoded, Outcomes, StageRecord, SwapRecord, SwapState};
 use crate::scheduler::TaskIndex;
 use crate::task::TaskFailure;
 
@@ -38,13 +38,21 @@ pub(in crate::coordinator) struct Watch {
     spent: Spent,
     /// Until when its time is counted.
     counted: Instant,
+    /// Tasks that were away before those of the stage were taken away.
+    pub(super) stay_away: BTreeSet<TaskIndex>,
+    /// What runs once everything is taken back.
+    pub(super) returns: Option<(StageOptions, StageRecord)>,
 }
 
-/// The code before is to come back: at the next barrier, or in this epoch, which is not durable yet.
+/// The code before is to come back. At the next barrier, or in this epoch, which is not durable yet:
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Back {
     Wanted,
     Cut(Epoch),
+    /// With all that the new code has done: its tasks are taken away.
+    Leaving,
+    /// They are away, and what they have done is taken back.
+    Undoing,
 }
 
 /// What tasks have spent in calls, nanoseconds, and how many messages they have processed.
@@ -102,6 +110,8 @@ impl Watch {
             known: known.collect(),
             spent: Spent::by(tasks),
             counted: Instant::now(),
+            stay_away: BTreeSet::new(),
+            returns: None,
         }
     }
 
@@ -138,7 +148,7 @@ impl Watch {
     }
 
     /// Whether it is judged.
-    fn is_watched(&self) -> bool {
+    pub(super) fn is_watched(&self) -> bool {
         self.cut.is_none() && self.back.is_none()
     }
 
@@ -213,22 +223,26 @@ impl Coordinator {
             }
         }
         for at in self.watched_that(|watch| watch.back == Some(Back::Cut(epoch))) {
-            let Some(watch) = self.watches.remove(&at) else {
-                continue;
-            };
-            let Watch { id, record, .. } = watch;
-            if let Some(probation) = record.probation {
-                self.lately.insert(at, probation.before);
+            if let Some(watch) = self.watches.remove(&at) {
+                self.note_back(at, watch);
             }
-            self.swaps
-                .change(id, |swap| swap.state = SwapState::RolledBack);
-            tracing::warn!(
-                stage = %record.stage,
-                swap = id,
-                "the code before is back: {}",
-                record.reason
-            );
         }
+    }
+
+    /// The code before is back.
+    pub(super) fn note_back(&mut self, at: usize, watch: Watch) {
+        let Watch { id, record, .. } = watch;
+        if let Some(probation) = record.probation {
+            self.lately.insert(at, probation.before);
+        }
+        self.swaps
+            .change(id, |swap| swap.state = SwapState::RolledBack);
+        tracing::warn!(
+            stage = %record.stage,
+            swap = id,
+            "the code before is back: {}",
+            record.reason
+        );
     }
 
     /// Judges new code from time to time.
@@ -261,25 +275,34 @@ impl Coordinator {
     }
 
     /// New code stays.
-    fn end_probation(&mut self, at: usize) {
+    pub(super) fn end_probation(&mut self, at: usize) {
         let Some(watch) = self.watches.remove(&at) else {
             return;
         };
         let (id, now) = (watch.id, self.factory.stage(at));
         let mut record = now.record.clone();
         record.swap = None;
-        let swap = SwapRecord {
-            state: SwapState::Done,
-            ..watch.record
+        let counts = watch.record.counts;
+        let state = match watch.holds() {
+            true => {
+                self.release(at, id, &record, &watch.record);
+                SwapState::Releasing
+            }
+            false => {
+                let swap = SwapRecord {
+                    state: SwapState::Done,
+                    ..watch.record
+                };
+                let records = vec![
+                    Encoded::new(&now.options.name, &record),
+                    Encoded::new(&id, &swap),
+                ];
+                self.commit.give(Work::Records(records));
+                SwapState::Done
+            }
         };
-        let counts = swap.counts;
-        let records = vec![
-            Encoded::new(&now.options.name, &record),
-            Encoded::new(&id, &swap),
-        ];
-        self.commit.give(Work::Records(records));
         self.factory.keep_code(at, record);
-        self.swaps.change(id, |swap| swap.state = SwapState::Done);
+        self.swaps.change(id, |swap| swap.state = state);
         tracing::info!(
             stage = %now.options.name,
             swap = id,
@@ -360,7 +383,8 @@ impl Coordinator {
         let Some(watch) = watch.filter(|watch| watch.back.is_none()) else {
             return Event::Tick;
         };
-        watch.back = Some(Back::Wanted);
+        let holds = watch.holds();
+        watch.back = Some(if holds { Back::Leaving } else { Back::Wanted });
         watch.record.state = SwapState::RollingBack;
         watch.record.reason.clone_from(&why);
         let (id, stage) = (watch.id, watch.record.stage.clone());
@@ -369,6 +393,9 @@ impl Coordinator {
             swap.state = SwapState::RollingBack;
             swap.reason = why;
         });
-        Event::Cut(self.places_of_stage(at).collect())
+        match holds {
+            true => self.leave(at),
+            false => Event::Cut(self.places_of_stage(at).collect()),
+        }
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::Swaps;
 use super::probation::Watch;
+use crate::checkpoint::HoldEnd;
 use crate::checkpoint::catalog::Catalog;
 use crate::coordinator::tasks::{TaskEntry, TaskFactory};
 use crate::coordinator::{JobOptions, StageOptions};
 use crate::model::{Epoch, TimestampMs};
 use crate::records::{
-    self, Code, Outcomes, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
-    TaskRecord,
+    self, Code, Encoded, HoldPhase, HoldRecord, Outcomes, Probation, StageRecord, SwapCounts,
+    SwapMode, SwapRecord, SwapState, TaskRecord,
 };
 use crate::state::{Db, StateError};
 
@@ -36,6 +37,9 @@ pub(in crate::coordinator) fn swaps(
             .and_then(|id| Some((id, swaps.get(&id)?.clone())));
         match (is_changed, watched) {
             (true, watched) => {
+                let mode = watched
+                    .as_ref()
+                    .map_or(SwapMode::Code, |(_, swap)| swap.mode);
                 if let Some((id, swap)) = watched {
                     let reason = "the job was started with other code".to_owned();
                     let swap = ended(swap, SwapState::Dropped, reason);
@@ -44,7 +48,14 @@ pub(in crate::coordinator) fn swaps(
                 }
                 let id = swaps.last_key_value().map_or(1, |(last, _)| last + 1);
                 let before = outcomes(db, &known)?;
-                let swap = begun(stage, &record, known.code, before, options.clock.now_ms());
+                let mut swap = begun(stage, &record, known.code, before, options.clock.now_ms());
+                if mode == SwapMode::HoldOutput {
+                    // What it does is held with what the code before it has done.
+                    swap.mode = mode;
+                    if swap.probation.is_some() {
+                        swap.state = SwapState::of_watched(mode);
+                    }
+                }
                 if swap.probation.is_some() {
                     catalog.watch(&stage.name, Some(id));
                 }
@@ -66,6 +77,59 @@ pub(in crate::coordinator) fn swaps(
         }
     }
     Ok(swaps)
+}
+
+/// What a start goes on with of what stages hold.
+#[derive(Default)]
+pub(in crate::coordinator) struct Ends {
+    /// What is taken back before a task runs.
+    pub(in crate::coordinator) taken_back: Vec<HoldEnd>,
+    /// What goes out while the job runs, and the swaps that end with it.
+    pub(in crate::coordinator) released: Vec<(u64, HoldEnd)>,
+}
+
+/// Finds the holds that have come to their ends. `swaps`: what [`swaps`] has returned.
+///
+/// # Errors
+/// The database cannot be read.
+pub(in crate::coordinator) fn ends(
+    db: &Db,
+    catalog: &mut Catalog,
+    swaps: &mut BTreeMap<u64, SwapRecord>,
+) -> Result<Ends, StateError> {
+    let mut ends = Ends::default();
+    for (id, hold) in records::list::<HoldRecord>(db)? {
+        let stage = catalog.stages.iter().find(|(_, record)| record.id == id);
+        let Some((stage, is_watched)) =
+            stage.map(|(name, record)| (name.clone(), record.swap.is_some()))
+        else {
+            continue;
+        };
+        let mut newest_first = swaps.iter_mut().rev();
+        let swap =
+            newest_first.find(|(_, swap)| swap.stage == stage && swap.mode == SwapMode::HoldOutput);
+        let Some((swap_id, swap)) = swap else {
+            continue;
+        };
+        match hold.phase {
+            HoldPhase::Holding if is_watched => {}
+            HoldPhase::Holding | HoldPhase::Releasing => {
+                swap.state = SwapState::Releasing;
+                catalog.record(swap_id, swap);
+                let last = ended(swap.clone(), SwapState::Done, swap.reason.clone());
+                let last = vec![Encoded::new(swap_id, &last)];
+                let end = HoldEnd::new(id, Vec::new(), last);
+                ends.released.push((*swap_id, end));
+            }
+            HoldPhase::RollingBack => {
+                swap.state = SwapState::RolledBack;
+                let last = vec![Encoded::new(swap_id, swap)];
+                let end = HoldEnd::new(id, Vec::new(), last);
+                ends.taken_back.push(end);
+            }
+        }
+    }
+    Ok(ends)
 }
 
 fn ended(swap: SwapRecord, state: SwapState, reason: String) -> SwapRecord {
@@ -127,7 +191,8 @@ pub(in crate::coordinator) fn watches(
         };
         let Some(swap) = swaps.get(id) else { continue };
         // A way back that was decided and not made is decided again.
-        let swap = ended(swap, SwapState::Probation, String::new());
+        let state = SwapState::of_watched(swap.mode);
+        let swap = ended(swap, state, String::new());
         let of_stage = tasks.iter().filter(|task| task.spec.stage == at);
         let watch = Watch::new(id, swap, before, None, of_stage);
         watches.insert(at, watch);

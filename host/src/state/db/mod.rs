@@ -228,6 +228,25 @@ impl Db {
         self.get_with(family, key, |value| value.map(<[u8]>::to_vec))
     }
 
+    /// Reads keys, which are in order, and hands the value of each to `read`, with its place.
+    ///
+    /// # Errors
+    /// RocksDB's reason; `read` may have been called for some.
+    pub fn get_each<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), DbError> {
+        let found = self
+            .db
+            .batched_multi_get_cf(self.family(family), keys, true);
+        for (index, value) in found.into_iter().enumerate() {
+            read(index, value.map_err(DbError::Read)?.as_deref());
+        }
+        Ok(())
+    }
+
     /// An empty set of writes.
     pub fn write_set(&self) -> WriteSet<'_> {
         WriteSet {

@@ -225,6 +225,7 @@ impl Job {
                 time: 0,
                 tasks: self.tasks.iter_mut().map(Task::epoch).collect(),
                 records: Vec::new(),
+                holds: Vec::new(),
             };
             let mut failed = 0;
             let committed = loop {

@@ -1,0 +1,279 @@
+//! Holding: what new code does can be taken back, with its output, until it has passed its probation.
+//!
+//! The way back takes every task of the stage away, and what it has not committed with it. Then the commit thread takes back what is
+//! committed, and the tasks are made anew, of the code before. The other stages go on.
+
+use std::collections::BTreeSet;
+
+use super::probation::{Back, Watch};
+use crate::checkpoint::HoldEnd;
+use crate::checkpoint::logs::Retention;
+use crate::coordinator::commit::Work;
+use crate::coordinator::machine::{Event, Phase, Wish};
+use crate::coordinator::mail::Mail;
+use crate::coordinator::{Coordinator, StageOptions, Writes};
+use crate::epoch::HoldBegin;
+use crate::model::StageId;
+use crate::records::{Encoded, HoldRecord, StageRecord, SwapMode, SwapRecord, SwapState};
+use crate::scheduler::TaskIndex;
+
+impl Watch {
+    /// Whether what the new code does can be taken back.
+    pub(in crate::coordinator) fn holds(&self) -> bool {
+        self.record.mode == SwapMode::HoldOutput
+    }
+
+    /// Whether its tasks are taken away, or what they have done is taken back.
+    pub(in crate::coordinator) fn is_leaving(&self) -> bool {
+        matches!(self.back, Some(Back::Leaving | Back::Undoing))
+    }
+}
+
+impl Coordinator {
+    /// Why a stage cannot hold what it does.
+    pub(super) fn refuses_to_hold(&self, at: usize) -> Option<String> {
+        let now = self.factory.stage(at);
+        if self.holds.of(now.record.id).is_some() {
+            return Some("what the stage has held is not released yet".to_owned());
+        }
+        if self.watches.contains_key(&at) {
+            return Some(
+                "the code that runs is in its probation itself: wait for its end, or go back first"
+                    .to_owned(),
+            );
+        }
+        let mut inputs = self.of_stage(at).flat_map(|task| &task.inputs);
+        if let Some(input) = inputs.find(|input| !input.rewindable) {
+            return Some(format!(
+                "stream {:?} cannot be read again, which a way back needs",
+                input.stream
+            ));
+        }
+        let drops_unread = |stream: &String| {
+            let known = self.streams.get(stream);
+            let writes = known.and_then(|stream| stream.writes.as_ref());
+            matches!(
+                writes,
+                Some(Writes::Log(Retention {
+                    drop_unread: true,
+                    ..
+                }))
+            )
+        };
+        let mut inputs = now.options.inputs.iter().map(|input| &input.stream);
+        let dropping = inputs.find(|stream| drops_unread(stream));
+        dropping.map(|stream| {
+            format!(
+                "stream {stream:?} may be deleted before it is read (`drop-unread`), and a way back would not find it again"
+            )
+        })
+    }
+
+    /// What a stage does after the cut can be taken back.
+    pub(super) fn hold(&self, at: usize) -> HoldBegin {
+        let record = &self.factory.stage(at).record;
+        HoldBegin {
+            stage: record.id,
+            stores: record.stores.clone(),
+        }
+    }
+
+    /// Why this new code cannot be held, if it is to be.
+    pub(super) fn misfit_of_hold(
+        &self,
+        at: usize,
+        options: &StageOptions,
+        is_watched: bool,
+    ) -> Option<&'static str> {
+        let runs = &self.factory.stage(at).record.code.component;
+        if !is_watched {
+            Some("output is held as long as the probation lasts, and there is none")
+        } else if options.component.sha256() == runs {
+            Some("that component runs already, so there is no code to go back to")
+        } else {
+            None
+        }
+    }
+
+    /// The tasks of a stage are taken away, because everything that they did since the cut is to be taken back.
+    pub(super) fn leave(&mut self, at: usize) -> Event {
+        let tasks: Vec<TaskIndex> = self.places_of_stage(at).collect();
+        let is_away_by_itself = |task: &TaskIndex| {
+            let is_away = matches!(self.machine.phase(*task), Phase::Suspended | Phase::Retired);
+            let name = &self.tasks[task.0].name;
+            is_away && !self.failures.iter().any(|failure| failure.task == *name)
+        };
+        let stay_away: BTreeSet<TaskIndex> =
+            tasks.iter().copied().filter(is_away_by_itself).collect();
+        if let Some(watch) = self.watches.get_mut(&at) {
+            watch.stay_away = stay_away;
+        }
+        Event::Wishes(tasks, Wish::Abandon)
+    }
+
+    /// Whether a task was made in vain, because what its stage has done is taken back.
+    pub(in crate::coordinator) fn is_leaving(&self, task: TaskIndex) -> bool {
+        let at = self.tasks[task.0].spec.stage;
+        self.watches.get(&at).is_some_and(Watch::is_leaving)
+    }
+
+    /// Whether something is released or taken back.
+    pub(in crate::coordinator) fn ends_holds(&self) -> bool {
+        !self.releasing.is_empty() || self.watches.values().any(Watch::is_leaving)
+    }
+
+    /// Has taken back what stages have done whose tasks are all away.
+    pub(in crate::coordinator) fn take_back(&mut self) {
+        if self.draining.is_some() {
+            return;
+        }
+        for at in self.watched_that(|watch| watch.back == Some(Back::Leaving)) {
+            let is_away = |task: TaskIndex| {
+                matches!(
+                    self.machine.phase(task),
+                    Phase::Suspended | Phase::Retired | Phase::NotMade
+                )
+            };
+            if !self.places_of_stage(at).all(is_away) {
+                continue;
+            }
+            let now = self.factory.stage(at);
+            let Some(watch) = self.watches.get_mut(&at) else {
+                continue;
+            };
+            watch.back = Some(Back::Undoing);
+            let held = self.holds.of(now.record.id).unwrap_or_default();
+            let (options, record) = watch.code_before(&now.record, &held);
+            let swap = |state| SwapRecord {
+                state,
+                ..watch.record.clone()
+            };
+            let first = vec![
+                Encoded::new(&now.options.name, &record),
+                Encoded::new(&watch.id, &swap(SwapState::RollingBack)),
+            ];
+            let last = vec![Encoded::new(&watch.id, &swap(SwapState::RolledBack))];
+            watch.returns = Some((options, record));
+            let end = HoldEnd::new(now.record.id, first, last);
+            self.commit.give(Work::TakeBack(end));
+        }
+    }
+
+    /// All that a stage has done since the cut is taken back.
+    pub(in crate::coordinator) fn event_of_taken_back(&mut self, stage: StageId) -> Event {
+        let Some(at) = self.place_of_stage(stage) else {
+            return Event::Tick;
+        };
+        let Some(mut watch) = self.watches.remove(&at) else {
+            return Event::Tick;
+        };
+        if let Some((options, record)) = watch.returns.take() {
+            self.factory.cut(at, options, record);
+        }
+        let stay_away = std::mem::take(&mut watch.stay_away);
+        self.note_back(at, watch);
+        let tasks = self.places_of_stage(at);
+        let comes = |task: &TaskIndex| {
+            self.machine.phase(*task) != Phase::Retired && !stay_away.contains(task)
+        };
+        Event::Wishes(tasks.filter(comes).collect(), Wish::Start)
+    }
+
+    /// What a stage holds goes out: new code stays.
+    pub(super) fn release(&mut self, at: usize, id: u64, record: &StageRecord, swap: &SwapRecord) {
+        let now = self.factory.stage(at);
+        let swap = |state| SwapRecord {
+            state,
+            ..swap.clone()
+        };
+        let first = vec![
+            Encoded::new(&now.options.name, record),
+            Encoded::new(&id, &swap(SwapState::Releasing)),
+        ];
+        let last = vec![Encoded::new(&id, &swap(SwapState::Done))];
+        self.releasing.insert(record.id, id);
+        let end = HoldEnd::new(record.id, first, last);
+        self.commit.give(Work::Release(end));
+    }
+
+    /// All that a stage has held is out.
+    pub(in crate::coordinator) fn note_released(&mut self, stage: StageId) {
+        let Some(id) = self.releasing.remove(&stage) else {
+            return;
+        };
+        let swap = self.swaps.change(id, |swap| swap.state = SwapState::Done);
+        tracing::info!(stage = %swap.stage, swap = id, "everything that was held is released");
+    }
+
+    /// All inputs have ended: nothing will tell any more about what is held.
+    pub(in crate::coordinator) fn release_all(&mut self) {
+        for at in self.watched_that(|watch| watch.holds() && watch.is_watched()) {
+            self.end_probation(at);
+        }
+    }
+
+    /// A stage that holds more than it may goes back, because nothing may become final that nobody has judged.
+    pub(in crate::coordinator) fn look_at_holds(&mut self, is_disk_short: bool) {
+        let at_work = |watch: &Watch| watch.holds() && watch.back.is_none();
+        for at in self.watched_that(at_work) {
+            let now = self.factory.stage(at);
+            let most = now.options.swap.hold_bytes;
+            let held = self.holds.of(now.record.id);
+            let bytes = held.map_or(0, |held| held.bytes());
+            let why = match (is_disk_short, bytes > most) {
+                (true, _) => "the disk has less room than `disk-reserve`".to_owned(),
+                (false, true) => format!(
+                    "output and old state take {bytes} bytes, more than `hold-bytes` = {most} bytes"
+                ),
+                (false, false) => continue,
+            };
+            let _ = self.sender.send(Mail::GoBack(at, now.generation, why));
+        }
+    }
+
+    fn place_of_stage(&self, id: StageId) -> Option<usize> {
+        let mut stages = self.factory.stages();
+        stages.position(|stage| stage.record.id == id)
+    }
+
+    /// A person wants what a stage holds to go out, or code that is watched to stay.
+    pub(in crate::coordinator) fn promote(&mut self, stage: &str) -> Result<u64, String> {
+        let at = {
+            let mut stages = self.factory.stages();
+            stages.position(|now| now.options.name == stage)
+        };
+        let at = at.ok_or_else(|| format!("the job has no stage {stage:?}"))?;
+        if self.draining.is_some() {
+            return Err("the job is being stopped".to_owned());
+        }
+        match self.watches.get(&at) {
+            Some(watch) if watch.is_watched() => {
+                let id = watch.id;
+                self.end_probation(at);
+                Ok(id)
+            }
+            Some(_) => Err(format!(
+                "the code of stage {stage:?} is about to go back, or has not taken over yet"
+            )),
+            None => Err(format!("stage {stage:?} has no code in a probation")),
+        }
+    }
+}
+
+impl Watch {
+    /// The code that comes back, and what is recorded of the stage then.
+    fn code_before(&self, now: &StageRecord, held: &HoldRecord) -> (StageOptions, StageRecord) {
+        let options = StageOptions {
+            before: None,
+            ..(*self.before.options).clone()
+        };
+        let mut record = now.clone();
+        record.go_back(self.before.record.code.clone());
+        // What came with the new code has nothing any more.
+        record.stores.retain(|store, _| {
+            let is_declared = options.stores.iter().any(|(name, _)| name == store);
+            is_declared || held.stores.contains_key(store)
+        });
+        (options, record)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a stage has done since a moment, and can take back: its output waits, and what its tasks were then is kept.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Record, TaskRecord};
+use crate::model::{StageId, StoreId, TaskId};
+
+/// What a stage holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// What becomes of it.
+    pub phase: HoldPhase,
+    /// The stores of the stage when it began, by name.
+    pub stores: BTreeMap<String, StoreId>,
+    /// The number of the first chunk of output that is held.
+    pub first: u64,
+    /// The number of the next chunk.
+    pub next: u64,
+    /// Bytes of the chunks that are held.
+    pub output_bytes: u64,
+    /// Keys with an undo record.
+    pub undo_keys: u64,
+    /// Bytes of the undo records.
+    pub undo_bytes: u64,
+}
+
+/// What becomes of what is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum HoldPhase {
+    /// It is held.
+    #[default]
+    Holding,
+    /// It goes out, and new output behind it. Nothing can be taken back any more.
+    Releasing,
+    /// It is taken back, and no task of the stage runs before it is.
+    RollingBack,
+}
+
+impl HoldRecord {
+    /// Nothing is held yet.
+    pub fn begin(stores: BTreeMap<String, StoreId>) -> HoldRecord {
+        HoldRecord {
+            stores,
+            ..HoldRecord::default()
+        }
+    }
+
+    /// What it takes: output and undo records.
+    pub fn bytes(&self) -> u64 {
+        self.output_bytes + self.undo_bytes
+    }
+}
+
+impl Record for HoldRecord {
+    type Key = StageId;
+    const KIND: Kind = Kind::Hold;
+    const VERSION: u8 = 1;
+}
+
+/// What a task was when its stage began to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTask(pub TaskRecord);
+
+impl Record for HeldTask {
+    type Key = TaskId;
+    const KIND: Kind = Kind::HeldTask;
+    const VERSION: u8 = TaskRecord::VERSION;
+
+    fn upgrade(version: u8, fields: &[u8]) -> Option<Result<HeldTask, postcard::Error>> {
+        TaskRecord::upgrade(version, fields).map(|read| read.map(HeldTask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PartitionId;
+    use crate::records::testing::assert_stored_as;
+
+    #[test]
+    fn its_bytes_are_frozen() {
+        let record = HoldRecord {
+            phase: HoldPhase::Releasing,
+            stores: BTreeMap::from([("counts".to_owned(), StoreId(1))]),
+            first: 2,
+            next: 130,
+            output_bytes: 1_000,
+            undo_keys: 5,
+            undo_bytes: 400,
+        };
+        let stored_as = ("686f6c642f0102", "01010106636f756e747301028201e807059003");
+        assert_stored_as(&StageId(0x0102), &record, stored_as);
+    }
+
+    #[test]
+    fn a_kept_task_is_stored_as_a_task_is() {
+        let task = TaskId {
+            stage: StageId(1),
+            partition: PartitionId(2),
+        };
+        let record = TaskRecord {
+            processed: 5,
+            ..TaskRecord::default()
+        };
+        let stored = postcard::to_stdvec(&HeldTask(record.clone())).expect("it can be encoded");
+        assert_eq!(
+            stored,
+            postcard::to_stdvec(&record).expect("it can be encoded")
+        );
+        let value: String = stored.iter().map(|byte| format!("{byte:02x}")).collect();
+        let stored_as = ("68656c642f000100000002", format!("02{value}"));
+        assert_stored_as(&task, &HeldTask(record), (stored_as.0, &stored_as.1));
+    }
+}
