@@ -3,6 +3,7 @@
 mod crashes;
 mod holding;
 mod probation;
+mod undone;
 
 use std::collections::BTreeMap;
 use std::fs;

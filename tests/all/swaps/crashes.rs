@@ -7,92 +7,139 @@ use super::{Version, feed, job_of, one, out, stop, swap};
 use crate::crash::case::watched;
 use crate::harness::{Job, Running, wait_until};
 
-/// Each message has its number, and the third is one that the second version fails at.
-fn message(number: usize, versions: &[Version; 2]) -> String {
-    match number {
-        3 => format!("panic {} 3", versions[1].short()),
-        number => number.to_string(),
-    }
+/// What happens until the crash.
+struct Scene {
+    /// How other code takes over.
+    options: &'static [&'static str],
+    /// Whether the third message is one that it fails at.
+    is_faulty: bool,
+    /// How the swap ends.
+    end: &'static str,
 }
 
 const MESSAGES: usize = 6;
 
-/// Swaps, feeds what makes the new code go back, and waits until it is, or the process has crashed.
-fn scene(job: &Job, versions: &[Version; 2]) {
-    let mut running = job.start_with(&["run"]);
-    let fed = |number: usize| {
-        let line = serde_json::json!({"key": "k", "value": message(number, versions)});
-        let line = line.to_string() + "\n";
-        job.feed(&["log", "produce", "in", "--jsonl"], line.as_bytes())
-            .code
-            == 0
-    };
-    let is_over = |running: &mut Running| {
-        !running.is_running()
-            || job
-                .call(&["status", "--json"])
-                .stdout
-                .contains("rolled-back")
-    };
-    wait_until("it answers, or has crashed", || {
-        !running.is_running() || job.call(&["status"]).code == 0
-    });
-    if running.is_running() && fed(1) && swap(job, &versions[1], &[]).code == 0 && fed(2) && fed(3)
-    {
-        wait_until("it is back, or has crashed", || is_over(&mut running));
-    }
-    running.kill();
-}
-
-/// What was fed comes out once, in its order, and what the second version fails at was processed by the first.
-fn finish(job: &Job, versions: &[Version; 2], what: &str) {
-    let logs = job.json(&["log", "list"]);
-    let fed = logs.iter().filter(|log| log["stream"] == "in");
-    let fed: u64 = fed.map(|log| log["end"].as_u64().expect("an offset")).sum();
-    let fed = usize::try_from(fed).expect("few");
-    for number in fed + 1..=MESSAGES {
-        feed(job, one(&message(number, versions)));
-    }
-    let running = job.answering();
-    let values = out(job, MESSAGES);
-    stop(running);
-    assert_eq!(values.len(), MESSAGES, "{what}: {values:?}");
-    for (at, value) in values.iter().enumerate() {
-        let (rest, count) = value.rsplit_once(' ').expect("a count");
-        let (message_of, version) = rest.rsplit_once(' ').expect("a version");
-        assert_eq!(message_of, message(at + 1, versions), "{what}: {values:?}");
-        assert_eq!(count, (at + 1).to_string(), "{what}: {values:?}");
-        if at + 1 == 3 {
-            assert_eq!(version, versions[0].short(), "{what}: {values:?}");
+impl Scene {
+    /// Each message has its number.
+    fn message(&self, number: usize, versions: &[Version; 2]) -> String {
+        match (number, self.is_faulty) {
+            (3, true) => format!("panic {} 3", versions[1].short()),
+            _ => number.to_string(),
         }
+    }
+
+    /// Swaps, feeds what makes the new code go back, or stay, and waits until it has, or the process has crashed.
+    fn play(&self, job: &Job, versions: &[Version; 2]) {
+        let mut running = job.start_with(&["run"]);
+        let fed = |number: usize| {
+            let line = serde_json::json!({"key": "k", "value": self.message(number, versions)});
+            let line = line.to_string() + "\n";
+            job.feed(&["log", "produce", "in", "--jsonl"], line.as_bytes())
+                .code
+                == 0
+        };
+        let is_over = |running: &mut Running| {
+            let end = format!("\"state\":\"{}\"", self.end);
+            !running.is_running() || job.call(&["status", "--json"]).stdout.contains(&end)
+        };
+        wait_until("it answers, or has crashed", || {
+            !running.is_running() || job.call(&["status"]).code == 0
+        });
+        if running.is_running()
+            && fed(1)
+            && swap(job, &versions[1], self.options).code == 0
+            && fed(2)
+            && fed(3)
+        {
+            wait_until("it is over, or has crashed", || is_over(&mut running));
+        }
+        running.kill();
+    }
+
+    /// What was fed comes out once, in its order, and what the second version fails at was processed by the first.
+    fn finish(&self, job: &Job, versions: &[Version; 2], what: &str) {
+        let logs = job.json(&["log", "list"]);
+        let fed = logs.iter().filter(|log| log["stream"] == "in");
+        let fed: u64 = fed.map(|log| log["end"].as_u64().expect("an offset")).sum();
+        let fed = usize::try_from(fed).expect("few");
+        for number in fed + 1..=MESSAGES {
+            feed(job, one(&self.message(number, versions)));
+        }
+        let running = job.answering();
+        let values = out(job, MESSAGES);
+        stop(running);
+        assert_eq!(values.len(), MESSAGES, "{what}: {values:?}");
+        for (at, value) in values.iter().enumerate() {
+            let (rest, count) = value.rsplit_once(' ').expect("a count");
+            let (message_of, version) = rest.rsplit_once(' ').expect("a version");
+            assert_eq!(message_of, self.message(at + 1, versions), "{what}: {values:?}");
+            assert_eq!(count, (at + 1).to_string(), "{what}: {values:?}");
+            if at + 1 == 3 && self.is_faulty {
+                assert_eq!(version, versions[0].short(), "{what}: {values:?}");
+            }
+        }
+    }
+
+    /// Crashes before each of these steps, as often as they come. How often each was hit.
+    fn crash_before(&self, steps: &[&'static str]) -> BTreeMap<&'static str, u32> {
+        let versions = [60, 61].map(|number| Version::of("versions", number));
+        let mut times: BTreeMap<&str, u32> = BTreeMap::new();
+        for step in steps {
+            for which in 1..8 {
+                let mut job = job_of(&versions[0]).with_steps();
+                let at = format!("{step}:{which}");
+                let ((), seen) = watched(&mut job, &at, |job| self.play(job, &versions));
+                let is_hit = seen.last().is_some_and(|last| last == step)
+                    && seen.iter().filter(|other| *other == step).count() == which;
+                self.finish(&job, &versions, &format!("a crash before {at}, of {seen:?}"));
+                if !is_hit {
+                    break;
+                }
+                *times.entry(step).or_default() += 1;
+            }
+        }
+        times
     }
 }
 
 #[test]
 fn a_crash_in_a_swap_or_a_way_back_loses_and_repeats_nothing() {
-    let versions = [60, 61].map(|number| Version::of("versions", number));
-    let mut times: BTreeMap<&str, u32> = BTreeMap::new();
-    for step in [
+    let scene = Scene {
+        options: &[],
+        is_faulty: true,
+        end: "rolled-back",
+    };
+    let times = scene.crash_before(&[
         "code.write",
         "append.write",
         "commit.write",
         "commit.witness",
         "commit.publish",
-    ] {
-        for which in 1..5 {
-            let mut job = job_of(&versions[0]).with_steps();
-            let at = format!("{step}:{which}");
-            let ((), steps) = watched(&mut job, &at, |job| scene(job, &versions));
-            let is_hit = steps.last().is_some_and(|last| last == step)
-                && steps.iter().filter(|other| *other == step).count() == which;
-            *times.entry(step).or_default() += u32::from(is_hit);
-            finish(
-                &job,
-                &versions,
-                &format!("a crash before {at}, of {steps:?}"),
-            );
-        }
-    }
+    ]);
     let all: u32 = times.values().sum();
     assert!(times["code.write"] == 2 && all >= 8, "{times:?}");
+}
+
+#[test]
+fn a_crash_where_output_is_held_or_taken_back_loses_and_repeats_nothing() {
+    let scene = Scene {
+        options: &["--hold-output"],
+        is_faulty: true,
+        end: "rolled-back",
+    };
+    let steps = ["commit.write", "undo.write", "rollback.write", "rollback.last"];
+    let times = scene.crash_before(&steps);
+    assert!(steps.iter().all(|step| times.contains_key(step)), "{times:?}");
+}
+
+#[test]
+fn a_crash_where_held_output_is_released_loses_and_repeats_nothing() {
+    let scene = Scene {
+        options: &["--hold-output", "--probation", "2"],
+        is_faulty: false,
+        end: "done",
+    };
+    let steps = ["commit.write", "undo.write", "release.write", "release.last"];
+    let times = scene.crash_before(&steps);
+    assert!(steps.iter().all(|step| times.contains_key(step)), "{times:?}");
 }

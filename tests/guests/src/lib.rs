@@ -57,6 +57,7 @@ pub fn follow_script(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(
             .from(key)
             .until(&[key, &[0]].concat())
             .delete()?,
+        "clear" => last.range().delete()?,
         "scan" => {
             for entry in last.range().scan()? {
                 entry?;
