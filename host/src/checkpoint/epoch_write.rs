@@ -14,7 +14,7 @@ use crate::model::{
     CommitKey, Epoch, Messages, Offset, PartitionId, Stamp, StreamId, TaskId, TimestampMs,
 };
 use crate::records::{self, CheckpointRecord, Encoded, HoldPhase, TaskRecord};
-use crate::state::{Db, Flush, LISTED_KEYS_MAX, ResolvedRanges, StateError, Undo, WriteSet};
+use crate::state::{Db, Flush, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
 
 /// How many checkpoints are remembered.
 const HISTORY: u64 = 100;
@@ -186,9 +186,10 @@ fn gather(
             let ranges = state.resolve_ranges(&mut listed)?;
             match holds.of(task.task.stage, parts.holds) {
                 Some(hold) if hold.phase == HoldPhase::Holding => {
-                    let mut undo = Undo::new(db, parts.write_ahead);
-                    state.write_saving(writes, &ranges, &mut undo)?;
-                    let (keys, bytes) = undo.finish()?;
+                    let (keys, bytes) =
+                        parts
+                            .holds
+                            .write_saving(db, state, &ranges, writes, parts.write_ahead)?;
                     hold.undo_keys += keys;
                     hold.undo_bytes += bytes;
                 }

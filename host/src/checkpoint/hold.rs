@@ -7,6 +7,7 @@
 //! Either end takes several writes. The first says which end it is, and from then on a start goes on with it: a release while the stage
 //! works, with new output behind, and a way back before any task of the stage runs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -21,12 +22,17 @@ use super::{BuildError, CommitError};
 use crate::epoch::{HoldBegin, SealedEpoch};
 use crate::model::{Offset, PartitionId, StageId, StreamId, TaskId};
 use crate::records::{self, Encoded, HeldTask, HoldPhase, HoldRecord, TaskRecord};
-use crate::state::{Db, StateError, WriteSet, forget_undo, take_back};
+use crate::state::{
+    Db, Flush, ResolvedRanges, Saved, SealedState, StateError, Undo, WriteSet, forget_undo,
+    take_back,
+};
 
 /// What every stage holds.
 #[derive(Default)]
 pub(super) struct Holds {
     records: BTreeMap<StageId, HoldRecord>,
+    /// What is known of the undo records of each.
+    saved: RefCell<BTreeMap<StageId, Saved>>,
     figures: HoldFigures,
 }
 
@@ -84,7 +90,30 @@ impl Holds {
     pub(super) fn open(db: &Db) -> Result<Holds, StateError> {
         let records: BTreeMap<_, _> = records::list::<HoldRecord>(db)?.into_iter().collect();
         let figures = HoldFigures(Arc::new(Mutex::new(records.clone())));
-        Ok(Holds { records, figures })
+        let saved = records.keys().map(|stage| (*stage, Saved::of_some()));
+        Ok(Holds {
+            saved: RefCell::new(saved.collect()),
+            records,
+            figures,
+        })
+    }
+
+    /// Adds the changes of a task to a write, after what a stage that holds needs to take them back. How many keys that are, and bytes.
+    pub(super) fn write_saving(
+        &self,
+        db: &Db,
+        state: &SealedState,
+        ranges: &ResolvedRanges,
+        writes: &mut WriteSet<'_>,
+        write_ahead: &Flush<'_>,
+    ) -> Result<(u64, u64), StateError> {
+        let mut saved = self.saved.borrow_mut();
+        let saved = saved
+            .entry(state.task().stage)
+            .or_insert_with(Saved::of_some);
+        let mut undo = Undo::new(db, write_ahead, saved);
+        state.write_saving(writes, ranges, &mut undo)?;
+        undo.finish()
     }
 
     pub(super) fn get(&self, stage: StageId) -> Option<&HoldRecord> {
@@ -103,10 +132,15 @@ impl Holds {
     pub(super) fn set(&mut self, stage: StageId, record: Option<HoldRecord>) {
         match record {
             Some(record) => {
+                let mut saved = self.saved.borrow_mut();
+                // One that begins has nothing yet.
+                saved.entry(stage).or_insert_with(Saved::of_none);
+                drop(saved);
                 self.figures.0.lock().insert(stage, record.clone());
                 self.records.insert(stage, record);
             }
             None => {
+                self.saved.borrow_mut().remove(&stage);
                 self.figures.0.lock().remove(&stage);
                 self.records.remove(&stage);
             }

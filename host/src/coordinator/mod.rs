@@ -511,6 +511,7 @@ impl Coordinator {
             if ending == Ending::Finished {
                 self.release_all();
             }
+            self.warn_of_holds();
             self.scheduler.stop(began + self.timeouts.drain);
             self.commit.stop();
             self.factory.close();

@@ -40,7 +40,7 @@ pub use scan::{CursorId, Entries, ScanOptions};
 pub use sealed::{Change, LISTED_KEYS_MAX, ResolvedRanges, SealedState};
 pub use store::{StoreHandle, StoreKind};
 pub use task::{IncrementError, StoreFrom, TaskState};
-pub use undo::{Flush, Undo, forget_undo, take_back};
+pub use undo::{Flush, Saved, Undo, forget_undo, take_back};
 pub use value::{decode as decode_value, encode_into as encode_value_into};
 
 /// State could not be read. The task stops rather than give a wrong answer.

@@ -1,8 +1,9 @@
 //! Undo records: what keys had at one moment, so that everything that a stage has written since can be taken back.
 //!
-//! The first write of a key after that moment also saves the value that it had. Whether it is the first is asked of the database, which
-//! has the undo record of every key that was written since. So neither a restart nor an attempt that is made again makes a difference,
-//! and reads, scans and caches know nothing of it. A range delete saves every key that it deletes.
+//! The first write of a key after that moment also saves the value that it had. Whether it is the first, the database knows, which has the
+//! undo record of every key that was written since: neither a restart nor an attempt that is made again makes a difference, and reads,
+//! scans and caches know nothing of it. What it knows is at hand in [`Saved`], as far as that has room. A range delete saves every key
+//! that it deletes.
 //!
 //! An undo record is an entry of the family `state`. Its key is that of the entry with the top bit of the stage's number set, and its
 //! value is one byte and what follows:
@@ -13,6 +14,9 @@
 //! | 1 | it had the value that follows, as it was stored |
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
 
 use super::StateError;
 use super::db::{Db, Family, Walk, WriteSet};
@@ -27,6 +31,49 @@ const UNDO_BYTES: usize = 64 << 20;
 /// Keys that are asked for together.
 const TOGETHER: usize = 512;
 
+/// Bytes of keys that are at hand.
+const AT_HAND: usize = 64 << 20;
+
+/// Keys that have undo records, at hand: so the database need not be asked for each write.
+pub struct Saved {
+    keys: HashSet<Box<[u8]>, RandomState>,
+    bytes: usize,
+    /// All keys with undo records are here.
+    is_complete: bool,
+}
+
+impl Saved {
+    /// There are no undo records yet.
+    pub fn of_none() -> Saved {
+        Saved {
+            keys: HashSet::default(),
+            bytes: 0,
+            is_complete: true,
+        }
+    }
+
+    /// There may be some.
+    pub fn of_some() -> Saved {
+        Saved {
+            is_complete: false,
+            ..Saved::of_none()
+        }
+    }
+
+    /// A key has an undo record.
+    fn note(&mut self, key: Box<[u8]>) {
+        // With the table's part, and what an allocation takes.
+        let bytes = key.len() + 48;
+        match self.bytes + bytes > AT_HAND {
+            true => self.is_complete = false,
+            false => {
+                self.bytes += bytes;
+                self.keys.insert(key);
+            }
+        }
+    }
+}
+
 /// Makes a write.
 pub type Flush<'a> = dyn Fn(WriteSet<'_>) -> Result<(), StateError> + 'a;
 
@@ -36,37 +83,36 @@ pub struct Undo<'a> {
     saved: WriteSet<'a>,
     /// Makes a write of its own, where there is too much for one. What it writes means nothing without what follows.
     flush: &'a Flush<'a>,
+    known: &'a mut Saved,
+    /// Keys whose records are not written yet.
+    unwritten: Vec<Box<[u8]>>,
     bytes: u64,
     keys: u64,
 }
 
 impl<'a> Undo<'a> {
     /// Nothing is saved yet.
-    pub fn new(db: &'a Db, flush: &'a Flush<'a>) -> Undo<'a> {
+    pub fn new(db: &'a Db, flush: &'a Flush<'a>, known: &'a mut Saved) -> Undo<'a> {
         Undo {
             db,
             saved: db.write_set(),
             flush,
+            known,
+            unwritten: Vec::new(),
             bytes: 0,
             keys: 0,
         }
-    }
-
-    /// How many keys were saved, and bytes.
-    pub fn size(&self) -> (u64, u64) {
-        (self.keys, self.bytes)
     }
 
     /// Writes what is saved and not yet written: before what overwrites it. How many keys were saved, and bytes.
     ///
     /// # Errors
     /// What the write says.
-    pub fn finish(self) -> Result<(u64, u64), StateError> {
-        let size = self.size();
-        match self.saved.is_empty() {
-            true => Ok(size),
-            false => (self.flush)(self.saved).map(|()| size),
+    pub fn finish(mut self) -> Result<(u64, u64), StateError> {
+        if !self.saved.is_empty() {
+            self.write()?;
         }
+        Ok((self.keys, self.bytes))
     }
 
     /// These keys of a store, which are in order, are about to be written.
@@ -75,28 +121,38 @@ impl<'a> Undo<'a> {
         prefix: StorePrefix,
         keys: impl Iterator<Item = &'k [u8]>,
     ) -> Result<(), StateError> {
-        let mut keys = keys.map(|key| prefix.key(key)).peekable();
-        while keys.peek().is_some() {
-            let together: Vec<Vec<u8>> = keys.by_ref().take(TOGETHER).collect();
-            self.save_together(&together)?;
+        let (mut together, mut key) = (Vec::new(), Vec::new());
+        for of_store in keys {
+            prefix.key_into(of_store, &mut key);
+            if self.known.keys.contains(&*key) {
+                continue;
+            }
+            together.push(key.clone());
+            if together.len() == TOGETHER {
+                self.save_together(&mut together)?;
+            }
         }
-        Ok(())
+        self.save_together(&mut together)
     }
 
-    fn save_together(&mut self, keys: &[Vec<u8>]) -> Result<(), StateError> {
+    /// Saves the keys that have no undo record.
+    fn save_together(&mut self, keys: &mut Vec<Vec<u8>>) -> Result<(), StateError> {
         let db = self.db;
-        let undo: Vec<Vec<u8>> = keys.iter().map(|key| undo_key(key)).collect();
-        let mut first: Vec<usize> = Vec::new();
-        db.get_each(Family::State, &undo, |index, found| {
-            if found.is_none() {
-                first.push(index);
-            }
+        if !self.known.is_complete {
+            let undo: Vec<Vec<u8>> = keys.iter().map(|key| undo_key(key)).collect();
+            let mut is_saved = vec![false; keys.len()];
+            db.get_each(Family::State, &undo, |index, found| {
+                is_saved[index] = found.is_some();
+            })?;
+            let mut is_saved = is_saved.into_iter();
+            let known = keys.extract_if(.., |_| is_saved.next().unwrap_or_default());
+            known.for_each(|key| self.known.note(key.into()));
+        }
+        db.get_each(Family::State, keys, |index, stored| {
+            self.save(&keys[index], stored);
         })?;
-        let unsaved: Vec<&[u8]> = first.iter().map(|index| &*keys[*index]).collect();
-        db.get_each(Family::State, &unsaved, |index, stored| {
-            self.save(&undo[first[index]], stored);
-        })?;
-        self.flush_if_large()
+        keys.clear();
+        self.write_if_large()
     }
 
     /// All that a store has in a range is about to be deleted.
@@ -112,31 +168,40 @@ impl<'a> Undo<'a> {
         let mut saved = walk(undo_key(&lower), undo_key(&upper));
         let mut entries = walk(lower, upper);
         while let Some((key, stored)) = entries.entry()? {
-            let undo = undo_key(key);
-            if !is_at(&mut saved, &undo)? {
-                self.save(&undo, Some(stored));
-                self.flush_if_large()?;
+            if !is_at(&mut saved, &undo_key(key))? {
+                self.save(key, Some(stored));
+                self.write_if_large()?;
             }
             entries.advance();
         }
         Ok(())
     }
 
-    fn save(&mut self, undo_key: &[u8], stored: Option<&[u8]>) {
+    fn save(&mut self, key: &[u8], stored: Option<&[u8]>) {
+        let undo = undo_key(key);
         let mut value = Vec::with_capacity(1 + stored.map_or(0, <[u8]>::len));
         value.push(if stored.is_some() { PRESENT } else { ABSENT });
         value.extend_from_slice(stored.unwrap_or_default());
         self.keys += 1;
-        self.bytes += (undo_key.len() + value.len()) as u64;
-        self.saved.put(Family::State, undo_key, &value);
+        self.bytes += (undo.len() + value.len()) as u64;
+        self.saved.put(Family::State, &undo, &value);
+        self.unwritten.push(key.into());
     }
 
-    fn flush_if_large(&mut self) -> Result<(), StateError> {
-        if self.saved.bytes() < UNDO_BYTES {
-            return Ok(());
+    fn write_if_large(&mut self) -> Result<(), StateError> {
+        match self.saved.bytes() < UNDO_BYTES {
+            true => Ok(()),
+            false => self.write(),
         }
+    }
+
+    /// Writes what is saved: from then on it is known.
+    fn write(&mut self) -> Result<(), StateError> {
         let saved = std::mem::replace(&mut self.saved, self.db.write_set());
-        (self.flush)(saved)
+        (self.flush)(saved)?;
+        let written = self.unwritten.drain(..);
+        written.for_each(|key| self.known.note(key));
+        Ok(())
     }
 }
 

@@ -120,7 +120,9 @@ impl Guest {
         self.context = Lend::Here(context);
         self.figures.instances.fetch_add(1, Ordering::Relaxed);
         if let (Some(away), Some(began)) = (self.away.take(), began) {
-            self.figures.note_pause_at_swap(away + began.elapsed());
+            let (closed, made) = (away, began.elapsed());
+            self.figures.note_pause_at_swap(closed + made);
+            tracing::debug!(task = %self.context().info.name(), ?closed, ?made, "other code");
         }
         let unmade = |fault| match stopped(fault, control) {
             Stopped::By(cause) => Stopped::Unmade(cause),

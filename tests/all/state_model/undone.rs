@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use wasm_host::model::{StageId, StoreId, StoreIndex, TaskId};
 use wasm_host::state::{
-    CleanCache, Db, DbOptions, Durability, Family, LISTED_KEYS_MAX, Order, StoreHandle, StoreKind,
-    TaskState, Undo, WriteSet, forget_undo, take_back,
+    CleanCache, Db, DbOptions, Durability, Family, LISTED_KEYS_MAX, Order, Saved, StoreHandle,
+    StoreKind, TaskState, Undo, WriteSet, forget_undo, take_back,
 };
 
 use super::{seed, tasks};
@@ -17,6 +17,7 @@ use super::{seed, tasks};
 struct Stages {
     db: Arc<Db>,
     states: Vec<TaskState>,
+    saved: Saved,
     _folder: tempfile::TempDir,
 }
 
@@ -43,6 +44,7 @@ impl Stages {
         Stages {
             db,
             states,
+            saved: Saved::of_none(),
             _folder: folder,
         }
     }
@@ -65,7 +67,7 @@ impl Stages {
             return 0;
         };
         let flush = |saved: WriteSet<'_>| Ok(saved.commit(Durability::Process)?);
-        let mut undo = Undo::new(db, &flush);
+        let mut undo = Undo::new(db, &flush, &mut self.saved);
         let mut writes = db.write_set();
         let ranges = sealed.resolve_ranges(&mut { LISTED_KEYS_MAX });
         let ranges = ranges.expect("the ranges");
@@ -181,6 +183,10 @@ fn any_writes_of_any_epochs_are_taken_back() {
                         stages.put(task, store, &key, Some(&value));
                     }
                 }
+            }
+            if random.random_range(0..5) == 0 {
+                // As after a restart.
+                stages.saved = Saved::of_some();
             }
             for task in 0..2 {
                 stages.commit(task, epoch >= moment);

@@ -80,3 +80,181 @@ fn what_was_held_is_taken_back_and_done_again_by_the_code_before() {
         stop(running);
     }
 }
+
+/// A job whose new code holds its output, and has processed a message.
+fn held(first: &Version, second: &Version, more: &str) -> (Job, crate::harness::Running) {
+    let job = job_of(first);
+    let text = job.text("job.toml").replace(
+        "[stage.stores.counts]",
+        &format!("{more}\n[stage.stores.counts]"),
+    );
+    job.write_job(&text);
+    let (job, running) = begun(job);
+    swap(&job, second, &["--hold-output"]).expect(0);
+    feed(&job, one("b"));
+    processed(&job, 2);
+    (job, running)
+}
+
+/// What came out, all by one version.
+fn lines(version: &Version, values: &[&str]) -> Vec<String> {
+    let numbered = values.iter().zip(1..);
+    let line = |(value, count)| format!("{value} {} {count}", version.short());
+    numbered.map(line).collect()
+}
+
+#[test]
+fn a_stage_that_holds_more_than_it_may_goes_back() {
+    let (first, second) = (Version::of("versions", 66), Version::of("versions", 67));
+    let (job, running) = held(&first, &second, "swap = { hold-bytes = \"1MiB\" }");
+    let large = "x".repeat(600_000);
+    feed(&job, one(&large));
+    feed(&job, one(&large));
+    is(&job, "rolled-back");
+    let reason = last(&job)["reason"].to_string();
+    assert!(
+        reason.contains("more than `hold-bytes` = 1048576"),
+        "{reason}"
+    );
+    assert_eq!(out(&job, 4), lines(&first, &["a", "b", &large, &large]));
+    stop(running);
+}
+
+#[test]
+fn a_hold_goes_on_at_the_next_start_whatever_code_runs_then() {
+    let [first, second, third] = [68, 69, 70].map(|number| Version::of("versions", number));
+    let (job, running) = held(&first, &second, "");
+    let ended = running.terminate().expect(0);
+    ended.says("the output of its new code is still held");
+    let running = job.answering();
+    assert_eq!(state(&job), "holding");
+    stop(running);
+    // What takes its place at a start is held with it, and goes back with it.
+    third.put(&job, "task.wasm");
+    let running = job.answering();
+    feed(&job, one("c"));
+    processed(&job, 1);
+    assert_eq!(stage(&job)["component"], third.sha256);
+    assert_eq!(
+        (&last(&job)["state"], &last(&job)["mode"]),
+        (&"holding".into(), &"hold-output".into())
+    );
+    assert_eq!(job.values("out").len(), 1);
+    job.call(&["swap", "count", "--rollback"]).expect(0);
+    assert_eq!(out(&job, 3), lines(&first, &["a", "b", "c"]));
+    assert_eq!(stage(&job)["component"], first.sha256);
+    stop(running);
+}
+
+#[test]
+fn a_store_that_came_with_code_that_went_back_with_its_state_is_gone() {
+    let (first, second) = (Version::of("versions", 71), Version::of("versions", 72));
+    let (job, running) = begun(job_of(&first));
+    let before = job.text("job.toml");
+    job.write_job(&(before.clone() + "[stage.stores.between]\n"));
+    swap(&job, &second, &["--hold-output"]).expect(0);
+    feed(&job, one("b"));
+    processed(&job, 2);
+    job.call(&["swap", "count", "--rollback"]).expect(0);
+    assert_eq!(out(&job, 2), lines(&first, &["a", "b"]));
+    stop(running);
+    // Nobody has to drop it.
+    job.write_job(&before);
+    let running = job.answering();
+    feed(&job, one("c"));
+    assert_eq!(out(&job, 3), lines(&first, &["a", "b", "c"]));
+    stop(running);
+}
+
+#[test]
+fn a_job_that_comes_to_its_end_releases_what_it_holds() {
+    let [first, second] = [73, 74].map(|number| Version::of("versions", number));
+    let job = job_of(&first);
+    let log = "[streams.in]\nsystem = \"log\"\npartitions = 2";
+    let file = "[streams.in]\nsystem = \"file\"\npath = \"in.txt\"\nformat = \"lines\"\nmax-rate = \"100/s\"";
+    assert!(job.text("job.toml").contains(log));
+    job.write_job(&job.text("job.toml").replace(log, file));
+    let values: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    job.write("in.txt", (values.join("\n") + "\n").as_bytes());
+    let running = job.answering();
+    swap(&job, &second, &["--hold-output", "--probation", "1h"]).expect(0);
+    running.wait().expect(0);
+    let values = job.values("out");
+    assert_eq!(values.len(), 300);
+    assert!(
+        values[299].starts_with(&format!("299 {} ", second.short())),
+        "{}",
+        values[299]
+    );
+    assert_eq!(last(&job)["state"], "done");
+}
+
+#[test]
+fn what_cannot_be_held_is_refused_and_the_old_code_goes_on() {
+    let [first, second] = [75, 76].map(|number| Version::of("versions", number));
+    let (job, running) = begun(job_of(&first));
+    let refused = |options: &[&str], version: &Version, says: &str| {
+        let done = swap(&job, version, options).expect(2);
+        assert!(done.stderr.contains(says), "{}", done.stderr);
+    };
+    refused(
+        &["--hold-output", "--probation", "none"],
+        &second,
+        "leave `hold-output` or `probation` out",
+    );
+    refused(
+        &["--hold-output"],
+        &first,
+        "runs already, so there is no code to go back to",
+    );
+    let promoted = job.call(&["swap", "count", "--promote"]).expect(2);
+    assert!(
+        promoted.stderr.contains("has no code in a probation"),
+        "{}",
+        promoted.stderr
+    );
+    swap(&job, &second, &[]).expect(0);
+    let third = Version::of("versions", 77);
+    refused(&["--hold-output"], &third, "is in its probation itself");
+    job.call(&["swap", "count", "--promote"]).expect(0);
+    swap(&job, &third, &["--hold-output"]).expect(0);
+    refused(
+        &[],
+        &first,
+        "holds its output: `wasm-host swap count --promote` releases it",
+    );
+    refused(
+        &["--hold-output"],
+        &first,
+        "holds its output: `wasm-host swap count --promote` releases it",
+    );
+    stop(running);
+    // Nothing of what it holds may be dropped.
+    let before = job.text("job.toml");
+    job.write_job(&before.replace("name = \"count\"\ncomponent", "name = \"other\"\ncomponent"));
+    let done = job.call(&["run", "--drop-stage", "count"]).expect(4);
+    assert!(
+        done.stderr
+            .contains("stage \"count\" holds its output, so nothing of it can be dropped"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn an_input_that_cannot_be_read_again_is_refused() {
+    let [first, second] = [78, 79].map(|number| Version::of("versions", number));
+    let job = job_of(&first);
+    let keeps = "[streams.in]\nsystem = \"log\"\n";
+    let drops = format!("{keeps}retention = {{ bytes = \"1kB\" }}\ndrop-unread = true\n");
+    job.write_job(&job.text("job.toml").replace(keeps, &drops));
+    let (job, running) = begun(job);
+    let done = swap(&job, &second, &["--hold-output"]).expect(2);
+    assert!(
+        done.stderr
+            .contains("may be deleted before it is read (`drop-unread`)"),
+        "{}",
+        done.stderr
+    );
+    stop(running);
+}

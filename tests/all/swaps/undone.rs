@@ -175,7 +175,14 @@ impl Case {
         letters.sort();
         let status = &job.json(&["status"])[0];
         let task = |task: &Value| {
-            let fields = ["task", "processed", "rejected", "dead-lettered", "skipped", "parked"];
+            let fields = [
+                "task",
+                "processed",
+                "rejected",
+                "dead-lettered",
+                "skipped",
+                "parked",
+            ];
             let fields = fields.map(|field| &task[field]);
             let inputs = task["inputs"].as_array().expect("inputs");
             let positions = inputs.iter().map(|input| &input["position"]);
@@ -235,7 +242,11 @@ fn check_nothing_is_left(job: &Job) {
         };
         let walk = db.walk(family, lower.clone(), upper, Order::Up);
         let left = walk.entry().expect("it can be read");
-        assert!(left.is_none(), "{:?}: {left:?}", lower.escape_ascii().to_string());
+        assert!(
+            left.is_none(),
+            "{:?}: {left:?}",
+            lower.escape_ascii().to_string()
+        );
     }
 }
 

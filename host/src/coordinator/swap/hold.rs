@@ -30,8 +30,20 @@ impl Watch {
 }
 
 impl Coordinator {
+    /// Why a stage cannot be swapped because of what it holds, or is to hold.
+    pub(super) fn refuses_for_holds(&self, at: usize, is_to_hold: bool) -> Option<String> {
+        if self.is_holding(at) {
+            let stage = &self.factory.stage(at).options.name;
+            return Some(format!(
+                "holds its output: `wasm-host swap {stage} --promote` releases it, and `--rollback` takes it back"
+            ));
+        }
+        let why = is_to_hold.then(|| self.refuses_to_hold(at)).flatten();
+        why.map(|why| format!("cannot hold its output: {why}"))
+    }
+
     /// Why a stage cannot hold what it does.
-    pub(super) fn refuses_to_hold(&self, at: usize) -> Option<String> {
+    fn refuses_to_hold(&self, at: usize) -> Option<String> {
         let now = self.factory.stage(at);
         if self.holds.of(now.record.id).is_some() {
             return Some("what the stage has held is not released yet".to_owned());
@@ -67,6 +79,23 @@ impl Coordinator {
                 "stream {stream:?} may be deleted before it is read (`drop-unread`), and a way back would not find it again"
             )
         })
+    }
+
+    /// Whether what a stage does can be taken back.
+    fn is_holding(&self, at: usize) -> bool {
+        self.watches.get(&at).is_some_and(Watch::holds)
+    }
+
+    /// Says which stages hold their output beyond the end of the process.
+    pub(in crate::coordinator) fn warn_of_holds(&self) {
+        for watch in self.watches.values().filter(|watch| watch.holds()) {
+            let stage = &watch.record.stage;
+            tracing::warn!(
+                %stage,
+                swap = watch.id,
+                "the output of its new code is still held: the next start goes on with that, and `wasm-host swap {stage} --promote` releases it then"
+            );
+        }
     }
 
     /// What a stage does after the cut can be taken back.

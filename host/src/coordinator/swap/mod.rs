@@ -133,12 +133,8 @@ impl Coordinator {
                 return Err(format!("stage {name:?} has no code to go back to"));
             }
         }
-        if request.hold_output
-            && let Some(why) = self.refuses_to_hold(at)
-        {
-            return Err(format!(
-                "the output of stage {name:?} cannot be held: {why}"
-            ));
+        if let Some(why) = self.refuses_for_holds(at, request.hold_output) {
+            return Err(format!("stage {name:?} {why}"));
         }
         let loader = self.loader.clone();
         let loader = loader.ok_or("this process does not swap code")?;
