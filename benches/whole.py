@@ -47,8 +47,8 @@ class Job:
     def arguments(self, *arguments):
         return [self.host, *arguments, "--job", str(self.folder)]
 
-    def start(self, *arguments, **options):
-        environment = {**os.environ, "RUST_LOG": "warn", "XDG_CACHE_HOME": str(self.bench.work / "cache")}
+    def start(self, *arguments, log="warn", **options):
+        environment = {**os.environ, "RUST_LOG": log, "XDG_CACHE_HOME": str(self.bench.work / "cache")}
         return subprocess.Popen(self.arguments(*arguments), env=environment, **options)
 
     def run(self, *arguments, seconds=None):

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod holding;
+mod moments;
 mod probation;
 mod undone;
 

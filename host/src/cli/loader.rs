@@ -51,7 +51,10 @@ impl StageLoader for Loader {
                 self.folders
             ));
         }
-        let path = &**declared.component;
+        let path = match component {
+            Some(_) => Path::new("of the swap"),
+            None => &declared.component,
+        };
         let (bytes, file) = match component {
             Some(bytes) if bytes.len() as u64 > limits.component_bytes => {
                 return Err(format!(

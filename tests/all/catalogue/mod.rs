@@ -2,6 +2,7 @@
 //! four, next to ticks on a second input. Whatever it does, the process ends by itself, every tick comes through once, memory stays
 //! bounded, and the message that attacks becomes what the file says.
 
+mod candidates;
 mod components;
 
 use std::collections::{BTreeMap, BTreeSet};

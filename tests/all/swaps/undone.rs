@@ -1,7 +1,7 @@
-//! Random scripts for guests, with new code in the middle whose output is held: once it is taken back, or released, everything is as in a
-//! run without it. The process is killed at any time meanwhile.
+//! Random scripts for guests, with new code in the middle that does the same. Whether it stays or goes back, and whether its output is held
+//! meanwhile or not, everything is as in a run without it, although the process is killed at any time.
 //!
-//! `HOLD_SEED=N` replays a case, `HOLD_CASES=N` runs more of them.
+//! `SWAP_SEED=N` replays a case, `SWAP_CASES=N` runs more of them.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use wasm_host::state::{Db, DbOptions, Family, Order};
 use super::{Version, last, stage};
 use crate::harness::{Job, Running, wait_until};
 
-/// What becomes of what is held.
+/// What becomes of the new code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    TakenBack,
-    Released,
+    GoesBack,
+    Stays,
 }
 
 struct Case {
@@ -28,6 +28,7 @@ struct Case {
     /// The system of the output.
     out: &'static str,
     order: &'static str,
+    holds: bool,
     end: End,
     kills: u32,
     /// Messages before the new code, with it, and after its end.
@@ -61,12 +62,13 @@ impl Case {
             out: one_of(["log", "file"]),
             order: one_of(["message", "key"]),
             end: match one_of(["back", "on"]) {
-                "back" => End::TakenBack,
-                _ => End::Released,
+                "back" => End::GoesBack,
+                _ => End::Stays,
             },
+            holds: random.random_range(0..4) > 0,
             partitions: random.random_range(1..4),
             batch_messages: *[1, 7, 500].choose(random).expect("some"),
-            kills: random.random_range(0..4),
+            kills: random.random_range(1..6),
             parts,
         }
     }
@@ -112,10 +114,13 @@ impl Case {
         let mut running = job.answering();
         produce(&job, &self.parts[0]);
         sleep(random, 60);
-        let options = ["--hold-output", "--probation", "1h"];
+        let options: &[&str] = match self.holds {
+            true => &["--hold-output", "--probation", "1h"],
+            false => &["--probation", "1h"],
+        };
         let path = versions[1].put(&job, "next.wasm");
         let path = path.to_str().expect("text");
-        job.call(&[&["swap", "s", path][..], &options].concat())
+        job.call(&[&["swap", "s", path], options].concat())
             .expect(0);
         produce(&job, &self.parts[1]);
         for _ in 0..self.kills {
@@ -129,14 +134,15 @@ impl Case {
         running.kill();
         produce(&job, &self.parts[2]);
         job.call(&["run", "--until-idle"]).expect(0);
-        (job, held.expect("it is held"))
+        assert_eq!(held.is_some(), self.holds);
+        (job, held.unwrap_or(0))
     }
 
     /// Has it taken back or released, however often the process is killed in between.
     fn end(&self, job: &Job, mut running: Running, random: &mut StdRng) -> Running {
         let (option, end) = match self.end {
-            End::TakenBack => ("--rollback", "rolled-back"),
-            End::Released => ("--promote", "done"),
+            End::GoesBack => ("--rollback", "rolled-back"),
+            End::Stays => ("--promote", "done"),
         };
         for _ in 0..self.kills {
             std::thread::scope(|scope| {
@@ -147,7 +153,10 @@ impl Case {
             });
             running = job.answering();
         }
-        if last(job)["state"] == "holding" {
+        if ["holding", "probation"]
+            .iter()
+            .any(|state| last(job)["state"] == *state)
+        {
             job.call(&["swap", "s", option]).expect(0);
         }
         wait_until(end, || last(job)["state"] == end);
@@ -251,28 +260,32 @@ fn check_nothing_is_left(job: &Job) {
 }
 
 #[test]
-fn a_run_whose_new_code_was_held_equals_one_without_it() {
+fn a_run_with_new_code_that_is_killed_at_any_time_equals_one_without_it() {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
         Some(text.parse::<u64>().expect(name))
     };
-    let seeds = match number("HOLD_SEED") {
+    let seeds = match number("SWAP_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("HOLD_CASES").unwrap_or(12)).collect(),
+        None => (0..number("SWAP_CASES").unwrap_or(20)).collect(),
     };
-    let mut all_held = 0;
+    let (mut all_held, mut kills) = (0, 0);
     for seed in seeds {
-        println!("HOLD_SEED={seed}");
+        println!("SWAP_SEED={seed}");
         let mut random = StdRng::seed_from_u64(seed);
         let case = Case::of(&mut random);
         let versions = [64, 65].map(|number| Version::of(case.guest, number));
         let plain = case.outcome(&case.run_plainly(&versions[0]));
         let (job, held) = case.run_held(&versions, &mut random);
         all_held += held;
+        // Before the end of the new code is asked for, and while it is.
+        kills += 2 * case.kills;
         for (held, plain) in case.outcome(&job).iter().zip(&plain) {
-            assert_eq!(held, plain, "seed {seed}, {:?}", case.end);
+            let Case { holds, end, .. } = case;
+            assert_eq!(held, plain, "seed {seed}, {end:?}, held: {holds}");
         }
         check_nothing_is_left(&job);
     }
+    println!("{kills} kills, {all_held} keys were held");
     assert!(all_held > 0, "nothing was held at all");
 }
