@@ -68,7 +68,7 @@ pub fn components() -> &'static Path {
         };
         build(&["-p", "wasm-host-test-guests", "--examples"]);
         build(&["-p", "word-count", "-p", "flight-delays"]);
-        build(&["-p", "poison", "--examples"]);
+        build(&["-p", "poison", "-p", "hot-swap", "--examples"]);
         target.join("wasm32-wasip2/release")
     })
 }
