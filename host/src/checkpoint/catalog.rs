@@ -133,14 +133,17 @@ impl Catalog {
             }
         }
         let mut catalog = Catalog::default();
-        catalog.resolve_stages(&known, shape, drops, &mut differences);
-        let waiting = keys_that_wait(&known, db, shape);
         let state = |source| OpenError::State {
             path: path.to_owned(),
             source,
         };
+        let holds = records::list::<HoldRecord>(db).map_err(state)?;
+        let undecided = holds.iter().filter(|(_, hold)| hold.is_undecided());
+        let undecided = undecided.map(|(stage, _)| *stage).collect();
+        catalog.resolve_stages(&known, shape, drops, &undecided, &mut differences);
+        let waiting = keys_that_wait(&known, db, shape);
         differences.extend(waiting.map_err(state)?);
-        differences.extend(known.held_and_dropped(db, shape, drops).map_err(state)?);
+        differences.extend(known.held_and_dropped(&holds, shape, drops));
         catalog.resolve_streams(&known, &shape.streams, &mut differences);
         catalog.queues_that_wait =
             queues_that_wait(&known, db, shape).map_err(|source| OpenError::State {
@@ -188,11 +191,10 @@ impl Catalog {
     /// What would be dropped of stages that hold what they have done.
     fn held_and_dropped(
         &self,
-        db: &Db,
+        holds: &[(StageId, HoldRecord)],
         shape: &JobShape,
         drops: &Drops,
-    ) -> Result<Vec<String>, StateError> {
-        let holds = records::list::<HoldRecord>(db)?;
+    ) -> Vec<String> {
         let mut differences = Vec::new();
         for (name, record) in &self.stages {
             let is_dropped = !shape.stages.contains_key(name)
@@ -203,7 +205,7 @@ impl Catalog {
                 ));
             }
         }
-        Ok(differences)
+        differences
     }
 
     fn resolve_stages(
@@ -211,6 +213,7 @@ impl Catalog {
         known: &Catalog,
         shape: &JobShape,
         drops: &Drops,
+        undecided: &BTreeSet<StageId>,
         differences: &mut Vec<String>,
     ) {
         let mut next_stage = known
@@ -238,12 +241,13 @@ impl Catalog {
             }
             self.resolve_stores(name, &mut record, declared, drops, differences);
             let recorded = known.stages.get(name);
-            if !is_to_run(recorded, declared) {
+            let holds = undecided.contains(&record.id);
+            if !is_to_run(recorded, holds, declared) {
                 differences.push(format!(
                     "stage {name:?} has another component in the state than a moment ago: another process has run the job; run once more"
                 ));
             }
-            self.resolve_code(name, recorded, &mut record, declared);
+            self.resolve_code(name, recorded, holds, &mut record, declared);
             self.stages.insert(name.clone(), record);
         }
         for (name, record) in known
@@ -276,10 +280,13 @@ impl Catalog {
         &mut self,
         name: &String,
         recorded: Option<&StageRecord>,
+        holds: bool,
         record: &mut StageRecord,
         declared: &StageShape,
     ) {
-        let file = declared.file.as_ref();
+        // While a stage holds what it does, another file waits.
+        let is_chosen = |file: &&String| !holds || **file == record.code.component;
+        let file = declared.file.as_ref().filter(is_chosen);
         let is_same = record.code.component == declared.component;
         if let Some(file) = file.filter(|_| is_same) {
             record.file.clone_from(file);
@@ -436,9 +443,10 @@ impl Catalog {
 }
 
 /// Whether the component that is to run is the one that follows from what is recorded.
-fn is_to_run(recorded: Option<&StageRecord>, declared: &StageShape) -> bool {
+fn is_to_run(recorded: Option<&StageRecord>, holds: bool, declared: &StageShape) -> bool {
     let file = declared.file.as_deref().unwrap_or_default();
-    match (choose_code(recorded, file, declared.wanted), recorded) {
+    let chosen = choose_code(recorded, holds, file, declared.wanted);
+    match (chosen, recorded) {
         (Chosen::Recorded(_), Some(recorded)) => recorded.code.component == declared.component,
         _ => declared.file.is_none() || file == declared.component,
     }

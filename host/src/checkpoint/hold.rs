@@ -27,6 +27,9 @@ use crate::state::{
     take_back,
 };
 
+/// Bytes of output that go out in a write.
+const RELEASED_BYTES: u64 = 64 << 20;
+
 /// What every stage holds.
 #[derive(Default)]
 pub(super) struct Holds {
@@ -60,6 +63,8 @@ pub struct HoldEnd {
     pub last: Vec<Encoded>,
     /// Where a way back goes on.
     from: Option<Vec<u8>>,
+    /// Bytes of output that the last part of a release has left.
+    left: u64,
 }
 
 impl HoldEnd {
@@ -70,6 +75,7 @@ impl HoldEnd {
             first,
             last,
             from: None,
+            left: 0,
         }
     }
 }
@@ -233,10 +239,9 @@ pub(super) fn kept_positions(
 }
 
 impl Committer {
-    /// Whether a stage holds what it does, and nothing has become of it yet.
+    /// Whether a stage holds what it does, or has not come to the end of that.
     pub fn is_holding(&self) -> bool {
-        let mut holds = self.holds.records.values();
-        holds.any(|hold| hold.phase == HoldPhase::Holding)
+        !self.holds.records.is_empty()
     }
 
     /// What every stage holds.
@@ -248,7 +253,16 @@ impl Committer {
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
-    pub fn release(&mut self, end: &HoldEnd, now: i64) -> Result<Progressed, CommitError> {
+    pub fn release(&mut self, end: &mut HoldEnd, now: i64) -> Result<Progressed, CommitError> {
+        let progressed = self.release_part(end, now)?;
+        // Before anything comes behind it again.
+        match progressed == Progressed::Partly && end.left == 0 {
+            true => self.release_part(end, now),
+            false => Ok(progressed),
+        }
+    }
+
+    fn release_part(&mut self, end: &mut HoldEnd, now: i64) -> Result<Progressed, CommitError> {
         let stage = end.stage;
         let Some(mut hold) = self.holds.get(stage).cloned() else {
             return Ok(Progressed::Entirely);
@@ -257,6 +271,12 @@ impl Committer {
         // The last write holds nothing else, and records what was delivered before it.
         let is_last = !is_first && hold.first == hold.next;
         hold.phase = HoldPhase::Releasing;
+        if is_first {
+            self.components
+                .retain(|old| !end.first.iter().any(|new| new.replaces(old)));
+        }
+        // More than has come since the last part, so that it comes to its end.
+        let bytes = RELEASED_BYTES + hold.output_bytes.saturating_sub(end.left);
         let mut outgoing: Vec<Outgoing> = Vec::new();
         let step = if is_last {
             "release.last"
@@ -268,7 +288,7 @@ impl Committer {
                 true => BTreeMap::new(),
                 false => committer
                     .appender
-                    .release(writes, appended, stage, &mut hold)?,
+                    .release(writes, appended, stage, &mut hold, (bytes, now))?,
             };
             outgoing = committer.outputs.stage(writes, &mut sent);
             if let Some(((stream, partition), _)) = sent.first_key_value() {
@@ -295,6 +315,7 @@ impl Committer {
             self.outputs.deliver(outgoing, &written)?;
         }
         if !is_last {
+            end.left = hold.output_bytes;
             self.holds.set(stage, Some(hold));
             return Ok(Progressed::Partly);
         }
@@ -317,6 +338,10 @@ impl Committer {
         let Some(mut hold) = self.holds.get(stage).cloned() else {
             return Ok(Progressed::Entirely);
         };
+        assert!(
+            hold.phase != HoldPhase::Releasing,
+            "what goes out is taken back"
+        );
         let is_first = hold.phase == HoldPhase::Holding;
         hold.phase = HoldPhase::RollingBack;
         let (mut from, db) = (end.from.take(), Arc::clone(&self.db));

@@ -91,8 +91,11 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         true => job.ask(|job| job.promote(&args.stage))?,
         false => job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?,
     };
+    // Code that is watched, and no swap to what was before.
+    let goes_back = args.rollback && !swap.is_before_cut();
     let waits = |swap: &Swap| match (args.wait || args.promote, args.rollback) {
         (true, _) => !swap.is_over(),
+        (false, true) if goes_back => !swap.is_over(),
         (false, true) => swap.is_before_cut() || swap.is_one_of(&[SwapState::RollingBack]),
         (false, false) => swap.is_before_cut(),
     };
@@ -101,9 +104,17 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         swap = later;
         if !runs && waits(&swap) {
             let state = sentence(&swap);
-            let why = format!(
-                "the job has stopped meanwhile, and goes on with this at its next start: {state}"
-            );
+            let is_forgotten = goes_back
+                || args.promote && swap.is_one_of(&[SwapState::Probation, SwapState::Holding]);
+            let is_begun = swap.is_one_of(&[SwapState::RollingBack]);
+            let why = match is_forgotten && !is_begun {
+                true => format!(
+                    "the job has stopped before that was written: start it, and ask again: {state}"
+                ),
+                false => format!(
+                    "the job has stopped meanwhile, and goes on with this at its next start: {state}"
+                ),
+            };
             return Err(Failure::new(exit::HOST, why));
         }
     }

@@ -27,6 +27,8 @@ struct Watched {
     taken: Option<Seen>,
     /// As it was at the last look.
     last: Option<Seen>,
+    /// As it was when its swap was refused, which was said: it is asked for again.
+    put_off: Option<Seen>,
 }
 
 /// The components of a job's stages, as they are now.
@@ -43,6 +45,7 @@ impl Watch {
                 path,
                 taken: now,
                 last: now,
+                put_off: None,
             }
         };
         Watch(job.stages.iter().map(watched).collect())
@@ -81,15 +84,22 @@ impl Watched {
             self.taken = now;
             return Ok(());
         }
-        tracing::info!(stage = %self.stage, "the component's file has changed: it is swapped in");
+        if self.put_off != now {
+            tracing::info!(stage = %self.stage, "the component's file has changed: it is swapped in");
+        }
         let request = SwapRequest {
             stage: self.stage.clone(),
             ..SwapRequest::default()
         };
         match handle.swap(request).await? {
             Ok(_) => self.taken = now,
-            // Another swap is under way: later.
-            Err(why) => tracing::debug!(stage = %self.stage, "not now: {why}"),
+            // Another swap is under way, or the stage holds what it does: later.
+            Err(why) => {
+                if self.put_off != now {
+                    tracing::warn!(stage = %self.stage, "not yet: {why}");
+                }
+                self.put_off = now;
+            }
         }
         Ok(())
     }

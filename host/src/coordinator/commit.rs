@@ -211,8 +211,9 @@ impl Commits<'_> {
                 let marked = write.execute(&mut self.committer, now)?;
                 let _ = reply.send(marked);
             }
-            Work::Release(end) => self.long.push_back(Long::Release(end)),
-            Work::TakeBack(end) => self.long.push_back(Long::TakeBack(end)),
+            // The first part at once: what comes behind may write the same records.
+            Work::Release(end) => self.proceed(Long::Release(end))?,
+            Work::TakeBack(end) => self.proceed(Long::TakeBack(end))?,
         }
         Ok(())
     }

@@ -508,8 +508,10 @@ impl Coordinator {
             std::mem::forget(self.scheduler);
         } else {
             let began = self.draining.unwrap_or_else(Instant::now);
-            if ending == Ending::Finished {
-                self.release_all();
+            match ending {
+                Ending::Finished if !self.factory.is_partial() => self.release_all(),
+                // What still goes out does so at the next start.
+                _ => self.hurry.store(true, Ordering::Release),
             }
             self.warn_of_holds();
             self.scheduler.stop(began + self.timeouts.drain);

@@ -196,6 +196,13 @@ fn take_over(options: &JobOptions, holder: Option<&Holder>) -> Result<TakenOver,
     let directory = directory::open_or_create(&directory_options(options))?;
     let db = Arc::clone(&directory.db);
     let mut catalog = Catalog::resolve(path, &db, &options.shape(), &options.drops)?;
+    let misfit = start::misfit_of_holds(options, &db, &catalog);
+    if let Some(why) = misfit.map_err(unreadable(options))? {
+        return Err(OpenError::Refused {
+            path: path.clone(),
+            why,
+        });
+    }
     let swaps = start::swaps(options, &db, &mut catalog);
     let mut swaps = swaps.map_err(unreadable(options))?;
     let ends = start::ends(&db, &mut catalog, &mut swaps).map_err(unreadable(options))?;

@@ -127,6 +127,13 @@ impl StreamOptions {
         }
     }
 
+    /// Whether what was read of it may not be there when it is to be read again.
+    pub fn may_be_gone(&self) -> bool {
+        let drops_unread =
+            matches!(&self.writes, Some(Writes::Log(retention)) if retention.drop_unread);
+        drops_unread || self.input().is_some_and(|input| !input.rewindable())
+    }
+
     /// How it is read from outside of the database, if it is.
     pub fn input(&self) -> Option<&Arc<dyn Input>> {
         match &self.reads {

@@ -1,11 +1,11 @@
 //! What a stage has done since a moment, and can take back: its output waits, and what its tasks were then is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Record, TaskRecord};
-use crate::model::{StageId, StoreId, TaskId};
+use crate::model::{StageId, StoreId, StreamId, TaskId};
 
 /// What a stage holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct HoldRecord {
     pub phase: HoldPhase,
     /// The stores of the stage when it began, by name.
     pub stores: BTreeMap<String, StoreId>,
+    /// The streams of the output that was held so far.
+    pub streams: BTreeSet<StreamId>,
     /// The number of the first chunk of output that is held.
     pub first: u64,
     /// The number of the next chunk.
@@ -45,6 +47,11 @@ impl HoldRecord {
             stores,
             ..HoldRecord::default()
         }
+    }
+
+    /// Whether nobody has decided what becomes of it.
+    pub fn is_undecided(&self) -> bool {
+        self.phase == HoldPhase::Holding
     }
 
     /// What it takes: output and undo records.
@@ -84,13 +91,17 @@ mod tests {
         let record = HoldRecord {
             phase: HoldPhase::Releasing,
             stores: BTreeMap::from([("counts".to_owned(), StoreId(1))]),
+            streams: BTreeSet::from([StreamId(3)]),
             first: 2,
             next: 130,
             output_bytes: 1_000,
             undo_keys: 5,
             undo_bytes: 400,
         };
-        let stored_as = ("686f6c642f0102", "01010106636f756e747301028201e807059003");
+        let stored_as = (
+            "686f6c642f0102",
+            "01010106636f756e7473010103028201e807059003",
+        );
         assert_stored_as(&StageId(0x0102), &record, stored_as);
     }
 

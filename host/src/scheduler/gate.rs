@@ -148,12 +148,14 @@ impl Gate {
     }
 
     /// A task leaves, and drops its open epoch. `changed`: it had reported changes.
-    pub(super) fn forget(&self, share: &Share, changed: bool) {
+    /// Whether that has made room.
+    pub(super) fn forget(&self, share: &Share, changed: bool) -> bool {
         let bytes = share.open.swap(0, Ordering::Relaxed);
         self.open.fetch_sub(bytes, Ordering::SeqCst);
         if changed {
             self.open_tasks.fetch_sub(1, Ordering::SeqCst);
         }
+        bytes > 0
     }
 
     /// The sealed epoch is committed, of all tasks.

@@ -200,7 +200,10 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
             Ask::Leave => {
                 assert!(cell.over.load(Ordering::Acquire), "a task leaves at work");
                 let changed = cell.changed.swap(false, Ordering::AcqRel);
-                shared.gate.forget(&cell.share, changed);
+                if shared.gate.forget(&cell.share, changed) {
+                    // Others may wait for the room.
+                    shared.queue.release();
+                }
                 shared.leave(cell);
                 return true;
             }

@@ -80,6 +80,17 @@ pub fn peek(stored: &[u8]) -> Result<(TimestampMs, usize), StateError> {
     Ok((appended, reader.u32()?))
 }
 
+/// The same chunk, appended at another time.
+pub fn appended_at(stored: &[u8], now: TimestampMs) -> Vec<u8> {
+    let mut chunk = stored.to_vec();
+    if let Some(when) = chunk.get_mut(5..13) {
+        when.copy_from_slice(&now.to_le_bytes());
+        let crc = crc32c::crc32c(&chunk[5..]);
+        chunk[1..5].copy_from_slice(&crc.to_le_bytes());
+    }
+    chunk
+}
+
 /// The checksum of a stored chunk, as it says itself.
 pub fn checksum(stored: &[u8]) -> u32 {
     let crc = stored.get(1..).and_then(<[u8]>::first_chunk);

@@ -121,28 +121,100 @@ fn a_stage_that_holds_more_than_it_may_goes_back() {
 }
 
 #[test]
-fn a_hold_goes_on_at_the_next_start_whatever_code_runs_then() {
+fn a_hold_goes_on_at_the_next_start_and_other_code_waits_for_its_end() {
     let [first, second, third] = [68, 69, 70].map(|number| Version::of("versions", number));
     let (job, running) = held(&first, &second, "");
     let ended = running.terminate().expect(0);
     ended.says("the output of its new code is still held");
-    let running = job.answering();
-    assert_eq!(state(&job), "holding");
-    stop(running);
-    // What takes its place at a start is held with it, and goes back with it.
     third.put(&job, "task.wasm");
+    job.call(&["run", "--from-file"])
+        .expect(2)
+        .says("holds the output of the code that runs");
     let running = job.answering();
+    assert!(
+        running.stderr().contains("because its output is held"),
+        "{}",
+        running.stderr()
+    );
     feed(&job, one("c"));
     processed(&job, 1);
-    assert_eq!(stage(&job)["component"], third.sha256);
     assert_eq!(
-        (&last(&job)["state"], &last(&job)["mode"]),
-        (&"holding".into(), &"hold-output".into())
+        (state(&job), &stage(&job)["component"]),
+        ("holding".into(), &(&*second.sha256).into())
     );
     assert_eq!(job.values("out").len(), 1);
     job.call(&["swap", "count", "--rollback"]).expect(0);
     assert_eq!(out(&job, 3), lines(&first, &["a", "b", "c"]));
-    assert_eq!(stage(&job)["component"], first.sha256);
+    stop(running);
+    let running = job.answering();
+    feed(&job, one("d"));
+    assert_eq!(out(&job, 4)[3], format!("d {} 4", third.short()));
+    stop(running);
+}
+
+/// What was the code before the swap is put back into the file: that decides nothing.
+#[test]
+fn a_start_with_the_code_before_in_its_file_releases_nothing() {
+    let [first, second] = [90, 91].map(|number| Version::of("versions", number));
+    let job = job_of(&first);
+    let (job, running) = begun(job);
+    second.put(&job, "task.wasm");
+    job.call(&["swap", "count", "--hold-output"]).expect(0);
+    feed(&job, one("b"));
+    processed(&job, 2);
+    stop(running);
+    first.put(&job, "task.wasm");
+    let running = job.answering();
+    assert_eq!(state(&job), "holding");
+    assert_eq!(job.values("out").len(), 1);
+    job.call(&["swap", "count", "--rollback"]).expect(0);
+    assert_eq!(out(&job, 2), lines(&first, &["a", "b"]));
+    stop(running);
+}
+
+#[test]
+fn a_job_that_has_lost_the_stream_of_held_output_is_refused() {
+    let [first, second] = [92, 93].map(|number| Version::of("versions", number));
+    let (job, running) = held(&first, &second, "");
+    stop(running);
+    let before = job.text("job.toml");
+    job.write_job(
+        &before
+            .replace("streams.out", "streams.other")
+            .replace("outputs = [\"out\"]", "outputs = { out = \"other\" }"),
+    );
+    job.call(&["run"])
+        .expect(4)
+        .says("holds output for a stream that the job file does not write any more");
+    job.write_job(&before);
+    let running = job.answering();
+    job.call(&["swap", "count", "--promote"]).expect(0);
+    let values = [
+        format!("a {} 1", first.short()),
+        format!("b {} 2", second.short()),
+    ];
+    assert_eq!(out(&job, 2), values);
+    stop(running);
+}
+
+/// A message counts as appended when it comes out.
+#[test]
+fn what_was_held_for_long_is_not_too_old_for_its_log() {
+    let [first, second] = [94, 95].map(|number| Version::of("versions", number));
+    let job = job_of(&first);
+    let text = job.text("job.toml");
+    let aged = "[streams.out]\nsystem = \"log\"\nretention = { age = \"2s\" }\n";
+    job.write_job(&text.replace("[streams.out]\nsystem = \"log\"\n", aged));
+    let running = job.answering();
+    swap(&job, &second, &["--hold-output"]).expect(0);
+    feed(&job, one("a"));
+    processed(&job, 1);
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    job.call(&["swap", "count", "--promote"]).expect(0);
+    assert_eq!(out(&job, 1), [format!("a {} 1", second.short())]);
+    // A checkpoint asks for what is too old.
+    feed(&job, one("b"));
+    assert_eq!(out(&job, 2).len(), 2);
     stop(running);
 }
 
@@ -256,5 +328,26 @@ fn an_input_that_cannot_be_read_again_is_refused() {
         "{}",
         done.stderr
     );
+    stop(running);
+}
+
+/// A message that both fail at stops the job: the code is not judged by that, and not by what is asked of the stopped job.
+#[test]
+fn a_message_that_is_skipped_in_a_stopped_job_decides_nothing() {
+    let [first, second] = [96, 97].map(|number| Version::of("versions", number));
+    let (job, running) = held(&first, &second, "on-fault = \"fail\"");
+    feed(&job, one("panic all x"));
+    running.wait().expect(3);
+    assert_eq!(state(&job), "holding");
+    let tasks = job.json(&["task", "list"]);
+    let held = tasks.iter().find(|task| !task["held"].is_null());
+    let task = held.expect("a task that is held")["task"].clone();
+    job.call(&["task", "skip", task.as_str().expect("a name")])
+        .expect(0);
+    assert_eq!(state(&job), "holding");
+    assert_eq!(job.values("out").len(), 1);
+    let running = job.answering();
+    job.call(&["swap", "count", "--promote"]).expect(0);
+    assert_eq!(out(&job, 2).len(), 2);
     stop(running);
 }

@@ -32,15 +32,24 @@ pub enum Why {
     FileUnchanged,
     /// The file was changed, to a component that was taken back before.
     FileRolledBack,
+    /// What it does is held, so that it can be taken back: that comes first.
+    Holds,
 }
 
-/// Chooses. `recorded`: what the directory knows of the stage; `file`: the component in the file that the job names now.
-pub fn choose_code(recorded: Option<&StageRecord>, file: &str, wanted: Wanted) -> Chosen {
+/// Chooses. `recorded`: what the directory knows of the stage; `holds`: it holds what it does, and nobody has decided what becomes of that;
+/// `file`: the component in the file that the job names now.
+pub fn choose_code(
+    recorded: Option<&StageRecord>,
+    holds: bool,
+    file: &str,
+    wanted: Wanted,
+) -> Chosen {
     let Some(recorded) = recorded else {
         return Chosen::File;
     };
     match wanted {
         Wanted::Recorded => Chosen::Recorded(Why::Asked),
+        _ if holds && recorded.code.component != file => Chosen::Recorded(Why::Holds),
         Wanted::File => Chosen::File,
         Wanted::ByRule if recorded.code.component == file => Chosen::File,
         Wanted::ByRule if recorded.file == file => Chosen::Recorded(Why::FileUnchanged),
@@ -98,15 +107,22 @@ mod tests {
                 rolled_back: vec![ROLLED_BACK.to_owned()],
                 ..StageRecord::new(StageId(0), 1, component)
             };
-            let chosen = choose_code(Some(&recorded), now, wanted);
+            let chosen = choose_code(Some(&recorded), false, now, wanted);
             assert_eq!(chosen, runs, "{component} {then} {now} {wanted:?}");
+            let chosen = choose_code(Some(&recorded), true, now, wanted);
+            let runs = match component == now && wanted != Wanted::Recorded {
+                true => Chosen::File,
+                false if wanted == Wanted::Recorded => Chosen::Recorded(Why::Asked),
+                false => Chosen::Recorded(Why::Holds),
+            };
+            assert_eq!(chosen, runs, "held: {component} {then} {now} {wanted:?}");
         }
     }
 
     #[test]
     fn a_stage_without_state_runs_the_file() {
         for wanted in [Wanted::ByRule, Wanted::Recorded, Wanted::File] {
-            assert_eq!(choose_code(None, "A", wanted), Chosen::File);
+            assert_eq!(choose_code(None, false, "A", wanted), Chosen::File);
         }
     }
 }

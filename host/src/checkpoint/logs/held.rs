@@ -15,9 +15,6 @@ type Sent<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
 /// What goes to streams that are no logs.
 type SentOut = BTreeMap<(StreamId, PartitionId), Messages>;
 
-/// Bytes that go out in a write, at most, or one chunk.
-const RELEASED_BYTES: u64 = 64 << 20;
-
 impl LogAppender {
     /// Holds what a stage has sent.
     pub(in crate::checkpoint) fn hold(
@@ -34,24 +31,27 @@ impl LogAppender {
                 let key = keys::held_chunk(stage, hold.next, at);
                 hold.next += 1;
                 hold.output_bytes += len;
+                hold.streams.insert(at.0);
                 key
             })?;
         }
         Ok(())
     }
 
-    /// Gives the oldest held chunks to the logs that they are for, as they are; what is for other streams is returned.
+    /// Gives the oldest held chunks to the logs that they are for, so many bytes or one chunk, appended at this time; what is for other
+    /// streams is returned.
     pub(in crate::checkpoint) fn release(
         &self,
         writes: &mut WriteSet<'_>,
         appended: &mut Appended,
         stage: StageId,
         hold: &mut HoldRecord,
+        (most, now): (u64, TimestampMs),
     ) -> Result<SentOut, BuildError> {
         let mut out = SentOut::new();
         let mut released = 0;
         self.each_held(stage, hold, |hold, key, stored, at| {
-            if released >= RELEASED_BYTES {
+            if released >= most {
                 return Ok(false);
             }
             let held = Stored::of(stored)?;
@@ -60,7 +60,7 @@ impl LogAppender {
             if self.holds(at) {
                 let mut record = self.current(appended, at);
                 let to = keys::log_chunk(at.0, at.1, record.end);
-                writes.put(Family::Log, &to, stored);
+                writes.put(Family::Log, &to, &held.appended_at(now));
                 record.end += count;
                 record.bytes += bytes;
                 appended.set(at, record);

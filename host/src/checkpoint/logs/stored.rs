@@ -69,6 +69,20 @@ impl Stored<'_> {
         }
     }
 
+    /// What stands under the key of the same chunk, appended at this time.
+    pub(super) fn appended_at(&self, now: TimestampMs) -> Vec<u8> {
+        match self {
+            Stored::Here(stored) => chunk::appended_at(stored, now),
+            Stored::There(placed) => {
+                let placed = Placed {
+                    appended: now,
+                    ..*placed
+                };
+                placed.encode().to_vec()
+            }
+        }
+    }
+
     /// When the chunk was appended, how many messages it has, and how many bytes.
     pub(super) fn peek(&self) -> Result<(TimestampMs, u64, u64), StateError> {
         match self {

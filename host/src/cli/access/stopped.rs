@@ -180,6 +180,7 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
         found => found.ok_or_else(|| no_state(job))?,
     };
     let catalog = stopped.view.catalog().map_err(unreadable)?;
+    let holds = stopped.view.holds().map_err(unreadable)?;
     for stage in &job.stages {
         let Some(record) = catalog.stages.get(&stage.name) else {
             continue;
@@ -193,7 +194,22 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
             sha256: code.component.clone(),
             file: file.clone(),
         };
-        let chosen = choose_code(Some(record), file.as_deref().unwrap_or_default(), wanted);
+        let holds = holds
+            .get(&record.id)
+            .is_some_and(|hold| hold.is_undecided());
+        let chosen = choose_code(
+            Some(record),
+            holds,
+            file.as_deref().unwrap_or_default(),
+            wanted,
+        );
+        if wanted == Wanted::File && chosen == Chosen::Recorded(Why::Holds) {
+            let name = &stage.name;
+            let why = format!(
+                "--from-file: stage {name:?} holds the output of the code that runs: start it without this option, and decide with `wasm-host swap {name} --promote` or `--rollback`"
+            );
+            return Err(Failure::new(exit::USAGE, why));
+        }
         if let Chosen::Recorded(why) = chosen {
             say_why(&stage.name, record, why);
             codes
@@ -216,6 +232,10 @@ fn say_why(stage: &str, record: &StageRecord, why: Why) {
         Why::FileUnchanged => tracing::info!(
             stage,
             "it runs the recorded component {runs}, and not the file that the job names, which has not changed since: `run --from-file` runs the file"
+        ),
+        Why::Holds => tracing::warn!(
+            stage,
+            "it runs the recorded component {runs}, and not the file that the job names, because its output is held: decide with `wasm-host swap {stage} --promote` or `--rollback`"
         ),
         Why::FileRolledBack => tracing::warn!(
             stage,

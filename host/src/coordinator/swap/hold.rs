@@ -5,11 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use super::judge::Verdict;
 use super::probation::{Back, Watch};
 use crate::checkpoint::HoldEnd;
 use crate::checkpoint::logs::Retention;
 use crate::coordinator::commit::Work;
-use crate::coordinator::machine::{Event, Phase, Wish};
+use crate::coordinator::machine::{Event, Phase, Then, Wish};
 use crate::coordinator::mail::Mail;
 use crate::coordinator::{Coordinator, StageOptions, Writes};
 use crate::epoch::HoldBegin;
@@ -128,7 +129,13 @@ impl Coordinator {
     pub(super) fn leave(&mut self, at: usize) -> Event {
         let tasks: Vec<TaskIndex> = self.places_of_stage(at).collect();
         let is_away_by_itself = |task: &TaskIndex| {
-            let is_away = matches!(self.machine.phase(*task), Phase::Suspended | Phase::Retired);
+            let is_away = matches!(
+                self.machine.phase(*task),
+                Phase::Suspended
+                    | Phase::Retired
+                    | Phase::Stopping(Then::Suspend)
+                    | Phase::Leaving(Then::Suspend)
+            );
             let name = &self.tasks[task.0].name;
             is_away && !self.failures.iter().any(|failure| failure.task == *name)
         };
@@ -156,7 +163,9 @@ impl Coordinator {
         if self.draining.is_some() {
             return;
         }
-        for at in self.watched_that(|watch| watch.back == Some(Back::Leaving)) {
+        // What is not held yet cannot be taken back: the cut is committed first.
+        let is_due = |watch: &Watch| watch.back == Some(Back::Leaving) && watch.cut.is_none();
+        for at in self.watched_that(is_due) {
             let is_away = |task: TaskIndex| {
                 matches!(
                     self.machine.phase(task),
@@ -234,29 +243,48 @@ impl Coordinator {
         tracing::info!(stage = %swap.stage, swap = id, "everything that was held is released");
     }
 
-    /// All inputs have ended: nothing will tell any more about what is held.
+    /// All inputs have ended: nothing more will tell about what is held.
     pub(in crate::coordinator) fn release_all(&mut self) {
         for at in self.watched_that(|watch| watch.holds() && watch.is_watched()) {
-            self.end_probation(at);
+            let too_much = self.holds_too_much(at);
+            let why = too_much.or_else(|| match self.verdict(at) {
+                Some(Verdict::GoesBack(why)) => Some(why),
+                _ => None,
+            });
+            match why {
+                None => self.end_probation(at),
+                Some(why) => tracing::error!(
+                    stage = %self.factory.stage(at).options.name,
+                    "the job has ended, and what its new code has done is not released: {why}; start it, and decide with `swap --rollback` or `--promote`"
+                ),
+            }
         }
+    }
+
+    /// Why a stage holds more than it may.
+    fn holds_too_much(&self, at: usize) -> Option<String> {
+        let now = self.factory.stage(at);
+        let most = now.options.swap.hold_bytes;
+        let bytes = self.holds.of(now.record.id)?.bytes();
+        (bytes > most).then(|| {
+            format!(
+                "output and old state take {bytes} bytes, more than `hold-bytes` = {most} bytes"
+            )
+        })
     }
 
     /// A stage that holds more than it may goes back, because nothing may become final that nobody has judged.
     pub(in crate::coordinator) fn look_at_holds(&mut self, is_disk_short: bool) {
         let at_work = |watch: &Watch| watch.holds() && watch.back.is_none();
         for at in self.watched_that(at_work) {
-            let now = self.factory.stage(at);
-            let most = now.options.swap.hold_bytes;
-            let held = self.holds.of(now.record.id);
-            let bytes = held.map_or(0, |held| held.bytes());
-            let why = match (is_disk_short, bytes > most) {
-                (true, _) => "the disk has less room than `disk-reserve`".to_owned(),
-                (false, true) => format!(
-                    "output and old state take {bytes} bytes, more than `hold-bytes` = {most} bytes"
-                ),
-                (false, false) => continue,
+            let why = match is_disk_short {
+                true => Some("the disk has less room than `disk-reserve`".to_owned()),
+                false => self.holds_too_much(at),
             };
-            let _ = self.sender.send(Mail::GoBack(at, now.generation, why));
+            if let Some(why) = why {
+                let generation = self.factory.stage(at).generation;
+                let _ = self.sender.send(Mail::GoBack(at, generation, why));
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub(in crate::coordinator) struct Watch {
     /// As it is recorded next.
     pub(super) record: SwapRecord,
     /// Its cut is in this epoch, which is not durable yet.
-    cut: Option<Epoch>,
+    pub(super) cut: Option<Epoch>,
     /// The code before is to come back.
     pub(super) back: Option<Back>,
     /// What each task had processed when it sealed last.
@@ -252,12 +252,7 @@ impl Coordinator {
             watch.is_watched() && now.saturating_duration_since(watch.counted) >= LOOK
         };
         for at in self.watched_that(due) {
-            let tasks = self.tasks.iter().filter(|task| task.spec.stage == at);
-            let watch = self.watches.get_mut(&at);
-            let verdict = watch
-                .and_then(|watch| watch.facts(tasks))
-                .map(|facts| judge(&facts));
-            match verdict {
+            match self.verdict(at) {
                 None | Some(Verdict::Watch) => {}
                 Some(Verdict::Stays) => self.end_probation(at),
                 Some(Verdict::GoesBack(why)) => {
@@ -266,6 +261,13 @@ impl Coordinator {
                 }
             }
         }
+    }
+
+    /// Judges the new code of a stage.
+    pub(super) fn verdict(&mut self, at: usize) -> Option<Verdict> {
+        let tasks = self.tasks.iter().filter(|task| task.spec.stage == at);
+        let facts = self.watches.get_mut(&at)?.facts(tasks)?;
+        Some(judge(&facts))
     }
 
     /// When new code is judged next.

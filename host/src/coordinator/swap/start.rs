@@ -1,6 +1,6 @@
 //! Swaps that a start makes, because a component is another than the recorded one, and probations that a start goes on with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Swaps;
 use super::probation::Watch;
@@ -8,10 +8,10 @@ use crate::checkpoint::HoldEnd;
 use crate::checkpoint::catalog::Catalog;
 use crate::coordinator::tasks::{TaskEntry, TaskFactory};
 use crate::coordinator::{JobOptions, StageOptions};
-use crate::model::{Epoch, TimestampMs};
+use crate::model::{Epoch, StreamId, TimestampMs};
 use crate::records::{
-    self, Code, Encoded, HoldPhase, HoldRecord, Outcomes, Probation, StageRecord, SwapCounts,
-    SwapMode, SwapRecord, SwapState, TaskRecord,
+    self, Code, Encoded, HoldPhase, HoldRecord, Outcomes, Probation, StageRecord, StreamRecord,
+    SwapCounts, SwapMode, SwapRecord, SwapState, TaskRecord,
 };
 use crate::state::{Db, StateError};
 
@@ -37,9 +37,6 @@ pub(in crate::coordinator) fn swaps(
             .and_then(|id| Some((id, swaps.get(&id)?.clone())));
         match (is_changed, watched) {
             (true, watched) => {
-                let mode = watched
-                    .as_ref()
-                    .map_or(SwapMode::Code, |(_, swap)| swap.mode);
                 if let Some((id, swap)) = watched {
                     let reason = "the job was started with other code".to_owned();
                     let swap = ended(swap, SwapState::Dropped, reason);
@@ -48,14 +45,7 @@ pub(in crate::coordinator) fn swaps(
                 }
                 let id = swaps.last_key_value().map_or(1, |(last, _)| last + 1);
                 let before = outcomes(db, &known)?;
-                let mut swap = begun(stage, &record, known.code, before, options.clock.now_ms());
-                if mode == SwapMode::HoldOutput {
-                    // What it does is held with what the code before it has done.
-                    swap.mode = mode;
-                    if swap.probation.is_some() {
-                        swap.state = SwapState::of_watched(mode);
-                    }
-                }
+                let swap = begun(stage, &record, known.code, before, options.clock.now_ms());
                 if swap.probation.is_some() {
                     catalog.watch(&stage.name, Some(id));
                 }
@@ -86,6 +76,47 @@ pub(in crate::coordinator) struct Ends {
     pub(in crate::coordinator) taken_back: Vec<HoldEnd>,
     /// What goes out while the job runs, and the swaps that end with it.
     pub(in crate::coordinator) released: Vec<(u64, HoldEnd)>,
+}
+
+/// Why the job cannot go on with what a stage holds, if it cannot.
+///
+/// # Errors
+/// The database cannot be read.
+pub(in crate::coordinator) fn misfit_of_holds(
+    options: &JobOptions,
+    db: &Db,
+    catalog: &Catalog,
+) -> Result<Option<String>, StateError> {
+    for (id, hold) in records::list::<HoldRecord>(db)? {
+        let mut stages = options.stages.iter();
+        let stage = stages.find(|stage| catalog.stages[&stage.name].id == id);
+        let Some(stage) = stage.filter(|_| hold.phase != HoldPhase::RollingBack) else {
+            continue;
+        };
+        let name = &stage.name;
+        let writes = |(name, record): (&String, &StreamRecord)| {
+            let options = options.streams.get(name);
+            let is_written = options.is_some_and(|stream| stream.writes.is_some());
+            is_written.then_some(record.id)
+        };
+        let written: BTreeSet<StreamId> = catalog.streams.iter().filter_map(writes).collect();
+        let mut inputs = stage.inputs.iter().map(|input| &input.stream);
+        let may_be_gone = inputs.find(|input| options.streams[*input].may_be_gone());
+        if !hold.streams.is_subset(&written) {
+            return Ok(Some(format!(
+                "stage {name:?} holds output for a stream that the job file does not write any more: put that back, and decide with `wasm-host swap {name} --promote` or `--rollback`"
+            )));
+        } else if hold.is_undecided() && stage.before.is_none() {
+            return Ok(Some(format!(
+                "stage {name:?} holds its output, and the code that it would go back to cannot be loaded: put it back into the folder `code`"
+            )));
+        } else if let Some(stream) = may_be_gone.filter(|_| hold.is_undecided()) {
+            return Ok(Some(format!(
+                "stage {name:?} holds its output, and stream {stream:?} may not be there any more if it goes back: put the job file back, and decide with `wasm-host swap {name} --promote` or `--rollback`"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Finds the holds that have come to their ends. `swaps`: what [`swaps`] has returned.

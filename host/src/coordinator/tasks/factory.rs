@@ -184,6 +184,11 @@ impl TaskFactory {
         })
     }
 
+    /// Whether not all tasks of the job are there.
+    pub(in crate::coordinator) fn is_partial(&self) -> bool {
+        self.options.skips.is_some()
+    }
+
     /// A stage, by its place in the job file.
     pub(in crate::coordinator) fn stage(&self, at: usize) -> Arc<StageNow> {
         Arc::clone(&self.stages[at].read())
