@@ -1,6 +1,6 @@
 //! Swaps: other code takes over in a stage of a job that runs.
 
-mod crashes;
+pub mod crashes;
 mod holding;
 mod moments;
 mod probation;

@@ -278,17 +278,14 @@ impl Committer {
         // More than has come since the last part, so that it comes to its end.
         let bytes = RELEASED_BYTES + hold.output_bytes.saturating_sub(end.left);
         let mut outgoing: Vec<Outgoing> = Vec::new();
-        let step = if is_last {
-            "release.last"
-        } else {
-            "release.write"
-        };
-        let written = self.write_step(step, |committer, writes, appended| {
+        let fill = |committer: &Committer, writes: &mut WriteSet<'_>, appended: &mut Appended| {
             let mut sent = match is_last {
                 true => BTreeMap::new(),
-                false => committer
-                    .appender
-                    .release(writes, appended, stage, &mut hold, (bytes, now))?,
+                false => {
+                    committer
+                        .appender
+                        .release(writes, appended, stage, &mut hold, (bytes, now))?
+                }
             };
             outgoing = committer.outputs.stage(writes, &mut sent);
             if let Some(((stream, partition), _)) = sent.first_key_value() {
@@ -310,7 +307,11 @@ impl Committer {
                 false => records::put(writes, &stage, &hold),
             }
             Ok(())
-        })?;
+        };
+        let written = match is_last {
+            true => self.write_step("release.last", fill),
+            false => self.write_step("release.write", fill),
+        }?;
         if let Some(written) = written {
             self.outputs.deliver(outgoing, &written)?;
         }
