@@ -119,44 +119,47 @@ fn flight_delays() {
     );
 }
 
-/// The script that a person can watch: a task that is deployed four times while it runs.
-#[test]
-fn hot_swap() {
-    let done = Command::new(in_repository("examples/hot-swap/watch"))
+/// The script of an example that a person can watch comes to its end, and says all of this.
+#[track_caller]
+fn says(example: &str, texts: &[&str]) {
+    let done = Command::new(in_repository(&format!("examples/{example}/watch")))
         .env("HOST", host())
         .env("COMPONENTS", components())
         .output()
         .expect("the script");
     let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
-    for text in [
-        "swap 1 of stage delays: probation: ",
-        "which the code before passes",
-        "no state is known for ORD (at examples/hot-swap/examples/v3.rs",
-        "the log still has the 3000 figures that it had",
-        "somebody asked for it",
-        "state and output are equal",
-    ] {
+    for text in texts {
         assert!(said.contains(text), "{text:?} is not in: {said}");
     }
+}
+
+/// The script that a person can watch: a task that is deployed four times while it runs.
+#[test]
+fn hot_swap() {
+    says(
+        "hot-swap",
+        &[
+            "swap 1 of stage delays: probation: ",
+            "which the code before passes",
+            "no state is known for ORD (at examples/hot-swap/examples/v3.rs",
+            "the log still has the 3000 figures that it had",
+            "somebody asked for it",
+            "state and output are equal",
+        ],
+    );
 }
 
 /// The script that a person can watch: a guest with a bug and damaged rows, mended and replayed, equal a clean run.
 #[test]
 fn poison() {
-    let done = Command::new(in_repository("examples/poison/watch"))
-        .env("HOST", host())
-        .env("COMPONENTS", components())
-        .output()
-        .expect("the script");
-    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
-    for text in [
-        "state and output are equal",
-        "attempt to divide by zero",
-        "src/lib.rs",
-        "is no number of minutes",
-    ] {
-        assert!(said.contains(text), "{text:?} is not in: {said}");
-    }
+    says(
+        "poison",
+        &[
+            "state and output are equal",
+            "attempt to divide by zero",
+            "src/lib.rs",
+            "is no number of minutes",
+        ],
+    );
 }

@@ -85,7 +85,7 @@ pub struct Committer {
     /// Records that become true with the next checkpoint.
     with_checkpoint: Vec<Encoded>,
     /// Stages with another component than at the last checkpoint of its work.
-    pub(super) components: Vec<Encoded>,
+    components: Vec<Encoded>,
     progress: Progress,
 }
 
@@ -429,13 +429,18 @@ impl Committer {
         }
     }
 
+    /// Records are written: what waited to be written in their places is out of date.
+    pub(super) fn supersede(&mut self, records: &[Encoded]) {
+        self.components
+            .retain(|old| !records.iter().any(|new| new.replaces(old)));
+    }
+
     /// Writes records that belong to no epoch.
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
     pub fn write_records(&mut self, records: &[Encoded]) -> Result<(), CommitError> {
-        self.components
-            .retain(|old| !records.iter().any(|new| new.replaces(old)));
+        self.supersede(records);
         self.write_alone(|_, writes, _| {
             records.iter().for_each(|record| record.write_into(writes));
             Ok(())

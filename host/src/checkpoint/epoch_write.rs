@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::BuildError;
 use super::hold::{HeldOutput, HoldChanges, Holds, hold_output};
-use super::logs::{Appended, LogAppender, Part};
+use super::logs::{Appended, LogAppender, LogParts, Part};
 use super::outputs::{Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
 use crate::epoch::{SealedEpoch, SealedTask, Sent};
@@ -57,9 +57,6 @@ pub(super) struct Parts<'a> {
     pub(super) carries: &'a dyn Fn(StreamId) -> bool,
     pub(super) failed_attempts: u32,
 }
-
-/// The messages of an epoch for logs.
-type Logged<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
 
 /// What the tasks of an epoch come to, all together.
 #[derive(Default)]
@@ -217,7 +214,7 @@ fn append(
     writes: &mut WriteSet<'_>,
     appended: &mut Appended,
     parts: &Parts<'_>,
-    logged: Logged<'_>,
+    logged: LogParts<'_>,
     time: TimestampMs,
 ) -> Result<(), BuildError> {
     let appender = parts.appender;
@@ -246,7 +243,7 @@ fn record_of(task: &SealedTask, stamps: &BTreeMap<TaskId, Stamp>, key: &CommitKe
 /// The messages of an epoch, by where they go.
 #[derive(Default)]
 struct SortedOut<'a> {
-    logged: Logged<'a>,
+    logged: LogParts<'a>,
     /// Of stages that hold.
     held: HeldOutput<'a>,
     sent: Sent,

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::committer::Committer;
 use super::epoch_write::Parts;
-use super::logs::{Appended, Part};
+use super::logs::{Appended, LogParts};
 use super::outputs::Outgoing;
 use super::{BuildError, CommitError};
 use crate::epoch::{HoldBegin, SealedEpoch};
@@ -272,8 +272,7 @@ impl Committer {
         let is_last = !is_first && hold.first == hold.next;
         hold.phase = HoldPhase::Releasing;
         if is_first {
-            self.components
-                .retain(|old| !end.first.iter().any(|new| new.replaces(old)));
+            self.supersede(&end.first);
         }
         // More than has come since the last part, so that it comes to its end.
         let bytes = RELEASED_BYTES + hold.output_bytes.saturating_sub(end.left);
@@ -347,8 +346,7 @@ impl Committer {
         hold.phase = HoldPhase::RollingBack;
         let (mut from, db) = (end.from.take(), Arc::clone(&self.db));
         if is_first {
-            self.components
-                .retain(|old| !end.first.iter().any(|new| new.replaces(old)));
+            self.supersede(&end.first);
         }
         self.write_step("rollback.write", |_, writes, _| {
             if is_first {
@@ -399,8 +397,7 @@ fn forget_hold(stage: StageId, writes: &mut WriteSet<'_>) {
 }
 
 /// What the tasks of a stage have sent.
-pub(super) type HeldOutput<'a> =
-    BTreeMap<StageId, BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>>;
+pub(super) type HeldOutput<'a> = BTreeMap<StageId, LogParts<'a>>;
 
 /// Adds to a write what stages have sent that hold.
 pub(super) fn hold_output(

@@ -78,6 +78,9 @@ pub(in crate::checkpoint) struct Part<'a> {
     pub(in crate::checkpoint) range: Range<usize>,
 }
 
+/// Messages by where they go, in their order.
+pub(in crate::checkpoint) type Parts<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
+
 impl LogAppender {
     /// Reads the state of every partition of the streams.
     pub(in crate::checkpoint) fn open(

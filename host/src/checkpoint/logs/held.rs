@@ -1,19 +1,13 @@
 //! Chunks of output that a stage holds: as those of the log, under other keys, until it is known whether they go out.
 
-use std::collections::BTreeMap;
-
-use super::append::{Appended, LogAppender, Part};
+use super::append::{Appended, LogAppender, Parts};
 use super::stored::Stored;
 use crate::checkpoint::BuildError;
 use crate::connectors::SourceError;
-use crate::model::{Messages, PartitionId, StageId, StreamId, TimestampMs};
+use crate::epoch::Sent;
+use crate::model::{PartitionId, StageId, StreamId, TimestampMs};
 use crate::records::HoldRecord;
 use crate::state::{Family, Order, StateError, WriteSet, keys};
-
-/// Where messages go, and they.
-type Sent<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
-/// What goes to streams that are no logs.
-type SentOut = BTreeMap<(StreamId, PartitionId), Messages>;
 
 impl LogAppender {
     /// Holds what a stage has sent.
@@ -23,7 +17,7 @@ impl LogAppender {
         appended: &mut Appended,
         stage: StageId,
         hold: &mut HoldRecord,
-        sent: Sent<'_>,
+        sent: Parts<'_>,
         now: TimestampMs,
     ) -> Result<(), BuildError> {
         for (at, parts) in sent {
@@ -47,8 +41,8 @@ impl LogAppender {
         stage: StageId,
         hold: &mut HoldRecord,
         (most, now): (u64, TimestampMs),
-    ) -> Result<SentOut, BuildError> {
-        let mut out = SentOut::new();
+    ) -> Result<Sent, BuildError> {
+        let mut out = Sent::new();
         let mut released = 0;
         self.each_held(stage, hold, |hold, key, stored, at| {
             if released >= most {

@@ -23,7 +23,7 @@ use crate::model::{Messages, Offset, PartitionId, StreamId, TimestampMs, shown};
 use crate::records::{self, LogRecord, StreamRecord};
 use crate::state::{Db, Family, Order, StateError, chunk, keys};
 
-pub(super) use append::{Appended, LogAppender, Part};
+pub(super) use append::{Appended, LogAppender, Part, Parts as LogParts};
 use letters::LetterCounts;
 use segments::Segments;
 pub(super) use segments::find_missing;
