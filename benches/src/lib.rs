@@ -50,6 +50,7 @@ impl Bench {
             check: Box::new(|_| Ok(())),
         })?;
         let stage = StageShape {
+            state_version: 0,
             partitions: tasks,
             component: "bench".into(),
             file: None,
@@ -171,6 +172,7 @@ impl Commits {
             while let Ok(tasks) = work.recv() {
                 epoch = Epoch(epoch.0 + 1);
                 let mut sealed = SealedEpoch {
+                    migrated: Vec::new(),
                     epoch,
                     trigger: "interval",
                     began: Instant::now(),

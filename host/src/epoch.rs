@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::model::{
     Epoch, Messages, PartitionId, StageId, Staged, StoreId, StreamId, TaskId, TimestampMs,
 };
-use crate::records::{Encoded, Failing, TaskRecord};
+use crate::records::{Encoded, Failing, HoldPhase, TaskRecord};
 use crate::state::SealedState;
 
 /// An epoch that all of its tasks have sealed.
@@ -26,6 +26,8 @@ pub struct SealedEpoch {
     pub records: Vec<Encoded>,
     /// Stages that hold what they do after it.
     pub holds: Vec<HoldBegin>,
+    /// Stages whose state is migrated with it.
+    pub migrated: Vec<Migrated>,
 }
 
 /// A stage is to be able to take back what it does after an epoch, and its output is held.
@@ -33,11 +35,29 @@ pub struct SealedEpoch {
 pub struct HoldBegin {
     /// The stage.
     pub stage: StageId,
+    /// What it holds for.
+    pub phase: HoldPhase,
     /// Its stores, by name.
     pub stores: BTreeMap<String, StoreId>,
 }
 
+/// The state of a stage is migrated with an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The stage.
+    pub stage: StageId,
+    /// It goes on holding, so that the migration can be taken back with all that comes after.
+    pub holds: bool,
+}
+
 impl SealedEpoch {
+    /// Whether nothing that a stage has done can be taken back any more after it, because its state is migrated.
+    pub fn ends_hold(&self, stage: StageId) -> bool {
+        self.migrated
+            .iter()
+            .any(|of| of.stage == stage && !of.holds)
+    }
+
     /// Whether the components of the stages have done something in it.
     pub fn has_work(&self) -> bool {
         self.tasks.is_empty() || self.tasks.iter().any(|task| task.worked)

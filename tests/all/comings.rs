@@ -63,6 +63,8 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         durability: Durability::Process,
         streams: BTreeMap::from([("in".to_owned(), log()), ("out".to_owned(), log())]),
         stages: vec![StageOptions {
+            state_version: 0,
+            successor: None,
             name: "count".into(),
             component: component.expect("a component"),
             file: None,

@@ -150,7 +150,7 @@ fn inspect_says_what_a_component_is() {
         let name = format!("wasm-host:task/{interface}@0.1.0");
         assert!(names("imports").contains(&name), "{:?}", names("imports"));
     }
-    let handler = "wasm-host:task/batch-handler@0.1.0";
+    let handler = "wasm-host:task/batch-handler@0.1.1";
     assert!(names("exports").iter().any(|name| name == handler));
     let people = text(&wasm_host(&["inspect", path]).stdout);
     for line in [

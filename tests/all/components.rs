@@ -311,7 +311,7 @@ fn with_more(component: &Path, more: &str) -> Vec<u8> {
 fn a_component_of_a_later_patch_version_runs_unless_it_needs_what_is_new() {
     let job = Job::new(&one_partition("component.wasm"));
     let text = wasmprinter::print_file(guest("counter")).expect("a component");
-    let later = text.replace("@0.1.0\"", "@0.1.7\"");
+    let later = text.replace("@0.1.1\"", "@0.1.7\"");
     assert_ne!(later, text);
     job.write("component.wasm", &wat::parse_str(&later).expect("WAT"));
     let inspected = inspected(&job);

@@ -2,6 +2,7 @@
 
 pub mod crashes;
 mod holding;
+mod migrations;
 mod moments;
 mod probation;
 mod undone;

@@ -21,7 +21,7 @@ pub mod imports {
             package wasm-host:sdk;
 
             world sdk-imports {
-                include wasm-host:task/imports@0.1.0;
+                include wasm-host:task/imports@0.1.1;
             }
         ",
         generate_all,
@@ -38,10 +38,10 @@ pub mod batch_handler {
             package wasm-host:sdk;
 
             world sdk-batch-handler {
-                export wasm-host:task/batch-handler@0.1.0;
+                export wasm-host:task/batch-handler@0.1.1;
             }
         ",
-        with: { "wasm-host:task/types@0.1.0": crate::bindings::imports::wasm_host::task::types },
+        with: { "wasm-host:task/types@0.1.1": crate::bindings::imports::wasm_host::task::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_batch_handler",
@@ -56,10 +56,10 @@ pub mod message_handler {
             package wasm-host:sdk;
 
             world sdk-message-handler {
-                export wasm-host:task/message-handler@0.1.0;
+                export wasm-host:task/message-handler@0.1.1;
             }
         ",
-        with: { "wasm-host:task/types@0.1.0": crate::bindings::imports::wasm_host::task::types },
+        with: { "wasm-host:task/types@0.1.1": crate::bindings::imports::wasm_host::task::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_message_handler",
@@ -74,12 +74,29 @@ pub mod lifecycle {
             package wasm-host:sdk;
 
             world sdk-lifecycle {
-                export wasm-host:task/lifecycle@0.1.0;
+                export wasm-host:task/lifecycle@0.1.1;
             }
         ",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_lifecycle",
+    });
+}
+
+/// `migration`.
+pub mod migration {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package wasm-host:sdk;
+
+            world sdk-migration {
+                export wasm-host:task/migration@0.1.1;
+            }
+        ",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_migration",
     });
 }
 
@@ -91,7 +108,7 @@ pub mod end_of_input {
             package wasm-host:sdk;
 
             world sdk-end-of-input {
-                export wasm-host:task/end-of-input@0.1.0;
+                export wasm-host:task/end-of-input@0.1.1;
             }
         ",
         generate_all,

@@ -41,6 +41,14 @@ impl<'s, K: Codec, V: Codec> Range<'s, K, V> {
         self.bound(key, |bounds, key| bounds.start = Some(key))
     }
 
+    /// Not below the key with these bytes.
+    pub(crate) fn start_at(mut self, key: Option<&[u8]>) -> Self {
+        if let Ok(bounds) = &mut self.bounds {
+            bounds.start = key.map(<[u8]>::to_vec);
+        }
+        self
+    }
+
     /// Below this key.
     pub fn until(self, key: &K::Borrowed) -> Self {
         self.bound(key, |bounds, key| bounds.end = Some(key))
@@ -150,6 +158,14 @@ impl<K: Codec, V: Codec> Scan<'_, K, V> {
         }
         self.next += 1;
         Some(self.next - 1)
+    }
+
+    /// Bytes of the entry that came last, key and value.
+    pub(crate) fn bytes_of_last(&self) -> usize {
+        match (&self.page, self.next.checked_sub(1)) {
+            (Some(page), Some(last)) => page.keys.bytes(last).len() + page.values.bytes(last).len(),
+            _ => 0,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::backend::types;
 use crate::call::Call;
-use crate::{Batch, Context, Error, Message};
+use crate::{Batch, Context, Error, Message, Migrated, Migration};
 
 /// Which handler a task has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub trait Task: Sized + 'static {
     /// Which handler it has.
     const SHAPE: Shape;
 
+    /// The version of the state that it reads and writes; 0 if it names none.
+    const STATE_VERSION: u32;
+
     /// Makes the struct, and opens it.
     fn create(cx: &mut Context) -> Result<Self, Error>;
 
@@ -50,6 +53,9 @@ pub trait Task: Sized + 'static {
 
     /// Called at the end of bounded inputs.
     fn on_end(&mut self, cx: &mut Context) -> Result<Progress, Error>;
+
+    /// Migrates a part of the state that an earlier version has left.
+    fn migrate(migration: &Migration<'_>, cx: &mut Context) -> Result<Migrated, Error>;
 }
 
 /// A task with its context: what lives between two calls of the host. Records go in and come out, so that a component

@@ -328,6 +328,7 @@ impl From<&coordinator::TaskStatus> for Task {
                 Doing::Isolating => "isolating",
                 Doing::Waiting => "waiting",
                 Doing::Held => "held",
+                Doing::Migrating => "migrating",
             }
             .to_owned(),
             held: task

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::OpenError;
-use super::decide::{Chosen, Wanted, choose_code};
+use super::decide::{Chosen, Wanted, choose_code, migration};
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
 use crate::records::{
     self, Code, Encoded, HoldRecord, LogRecord, Record, StageRecord, StreamRecord, TaskRecord,
@@ -37,6 +37,8 @@ pub struct StageShape {
     pub file: Option<String>,
     /// Why that component is to run.
     pub wanted: Wanted,
+    /// The version of the state that the component reads and writes; 0: it names none.
+    pub state_version: u32,
     /// Its stores.
     pub stores: BTreeSet<String>,
 }
@@ -247,6 +249,7 @@ impl Catalog {
                     "stage {name:?} has another component in the state than a moment ago: another process has run the job; run once more"
                 ));
             }
+            differences.extend(misfit_of_state(name, recorded, declared));
             self.resolve_code(name, recorded, holds, &mut record, declared);
             self.stages.insert(name.clone(), record);
         }
@@ -290,6 +293,10 @@ impl Catalog {
         let is_same = record.code.component == declared.component;
         if let Some(file) = file.filter(|_| is_same) {
             record.file.clone_from(file);
+        }
+        if is_same {
+            // A host that did not know of versions may have recorded it.
+            record.state_version = declared.state_version;
         }
         if recorded != Some(record) {
             self.changes.push(Change::Put(Encoded::new(name, record)));
@@ -449,6 +456,25 @@ fn is_to_run(recorded: Option<&StageRecord>, holds: bool, declared: &StageShape)
     match (chosen, recorded) {
         (Chosen::Recorded(_), Some(recorded)) => recorded.code.component == declared.component,
         _ => declared.file.is_none() || file == declared.component,
+    }
+}
+
+/// Why other code of a stage cannot read its state as it is.
+fn misfit_of_state(
+    name: &str,
+    recorded: Option<&StageRecord>,
+    declared: &StageShape,
+) -> Option<String> {
+    let recorded = recorded.filter(|recorded| recorded.code.component != declared.component)?;
+    match migration(recorded.state_version, declared.state_version) {
+        Ok(None) => None,
+        Ok(Some(old)) => Some(format!(
+            "the state of stage {name:?} has to be migrated from version {old} to {}, which another process may have begun: run once more",
+            declared.state_version
+        )),
+        Err(why) => Some(format!(
+            "stage {name:?}: {why}; `run --pinned` runs the recorded component"
+        )),
     }
 }
 

@@ -264,7 +264,10 @@ impl Committer {
                 for task in &mut sealed.tasks {
                     task.staged = Staged::default();
                 }
-                self.ledger.before("commit.write")?;
+                match sealed.migrated.is_empty() {
+                    true => self.ledger.before("commit.write")?,
+                    false => self.ledger.before("migrate.last")?,
+                }
                 let unconfirmed = self.ledger.write(writes, then.key)?;
                 Ok(Way::Confirm(sealed, unconfirmed, then))
             }
@@ -344,11 +347,7 @@ impl Committer {
         for (task, stream, next) in then.positions {
             self.read_up_to.note(task, stream, next);
         }
-        for (stage, record) in then.holds.into_records() {
-            // What its tasks are now, with the last work before it.
-            self.read_up_to.freeze(stage);
-            self.holds.set(stage, Some(record));
-        }
+        self.note_holds(then.holds)?;
         // The record is inside the write, so the write's own duration can only be recorded by the next checkpoint.
         let mut record = then.record;
         record.duration_us = micros(sealed.began.elapsed());

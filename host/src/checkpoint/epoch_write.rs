@@ -13,7 +13,7 @@ use crate::epoch::{SealedEpoch, SealedTask, Sent};
 use crate::model::{
     CommitKey, Epoch, Messages, Offset, PartitionId, Stamp, StreamId, TaskId, TimestampMs,
 };
-use crate::records::{self, CheckpointRecord, Encoded, HoldPhase, TaskRecord};
+use crate::records::{self, CheckpointRecord, Encoded, TaskRecord};
 use crate::state::{Db, Flush, LISTED_KEYS_MAX, ResolvedRanges, StateError, WriteSet};
 
 /// How many checkpoints are remembered.
@@ -182,7 +182,8 @@ fn gather(
         if let Some(state) = &task.state {
             let ranges = state.resolve_ranges(&mut listed)?;
             match holds.of(task.task.stage, parts.holds) {
-                Some(hold) if hold.phase == HoldPhase::Holding => {
+                // What ends with this write need not be saved.
+                Some(hold) if hold.saves() && !sealed.ends_hold(task.task.stage) => {
                     let (keys, bytes) =
                         parts
                             .holds

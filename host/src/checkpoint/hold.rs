@@ -156,12 +156,16 @@ impl Holds {
 
 /// What of the holds an epoch's write changes.
 #[derive(Default)]
-pub(super) struct HoldChanges(BTreeMap<StageId, HoldRecord>);
+pub(super) struct HoldChanges {
+    changed: BTreeMap<StageId, HoldRecord>,
+    /// Stages that hold nothing any more.
+    ended: Vec<StageId>,
+}
 
 impl HoldChanges {
     /// What a stage holds as it will be.
     pub(super) fn of(&mut self, stage: StageId, holds: &Holds) -> Option<&mut HoldRecord> {
-        match self.0.entry(stage) {
+        match self.changed.entry(stage) {
             Entry::Occupied(known) => Some(known.into_mut()),
             Entry::Vacant(unknown) => Some(unknown.insert(holds.get(stage)?.clone())),
         }
@@ -181,17 +185,24 @@ impl HoldChanges {
                 "a stage holds twice"
             );
             keep_tasks(db, sealed, begin, writes)?;
-            let record = HoldRecord::begin(begin.stores.clone());
-            self.0.insert(begin.stage, record);
+            let record = HoldRecord::begin(begin.phase, begin.stores.clone());
+            self.changed.insert(begin.stage, record);
         }
-        for (stage, record) in &self.0 {
+        for migrated in &sealed.migrated {
+            let stage = migrated.stage;
+            match self.of(stage, parts.holds) {
+                Some(hold) if migrated.holds => hold.phase = HoldPhase::Holding,
+                _ => {
+                    self.changed.remove(&stage);
+                    self.ended.push(stage);
+                    forget_hold(stage, writes);
+                }
+            }
+        }
+        for (stage, record) in &self.changed {
             records::put(writes, stage, record);
         }
         Ok(())
-    }
-
-    pub(super) fn into_records(self) -> BTreeMap<StageId, HoldRecord> {
-        self.0
     }
 }
 
@@ -319,14 +330,32 @@ impl Committer {
             self.holds.set(stage, Some(hold));
             return Ok(Progressed::Partly);
         }
+        self.end_hold(stage)?;
+        Ok(Progressed::Entirely)
+    }
+
+    /// What a stage has done is final: retention goes by where its tasks are.
+    fn end_hold(&mut self, stage: StageId) -> Result<(), StateError> {
         self.holds.set(stage, None);
         self.read_up_to.thaw(stage);
         let (first, end) = tasks_of(stage);
         let db = Arc::clone(&self.db);
         records::each::<TaskRecord>(&db, &first, &end, |task, record| {
             self.note_positions(task, &record);
-        })?;
-        Ok(Progressed::Entirely)
+        })
+    }
+
+    /// What an epoch's write has made of the holds.
+    pub(super) fn note_holds(&mut self, changes: HoldChanges) -> Result<(), StateError> {
+        for (stage, record) in changes.changed {
+            // What its tasks are now, with the last work before it.
+            self.read_up_to.freeze(stage);
+            self.holds.set(stage, Some(record));
+        }
+        changes
+            .ended
+            .into_iter()
+            .try_for_each(|stage| self.end_hold(stage))
     }
 
     /// Takes back a part of what a stage has done since it holds. No task of it may be there.
@@ -342,7 +371,7 @@ impl Committer {
             hold.phase != HoldPhase::Releasing,
             "what goes out is taken back"
         );
-        let is_first = hold.phase == HoldPhase::Holding;
+        let is_first = hold.phase != HoldPhase::RollingBack;
         hold.phase = HoldPhase::RollingBack;
         let (mut from, db) = (end.from.take(), Arc::clone(&self.db));
         if is_first {

@@ -78,7 +78,8 @@ impl StageLoader for Loader {
         Instance::check(&component).map_err(|fault| fault.to_string())?;
         Ok(LoadedStage {
             streams: self.streams(&job, declared)?,
-            options: stage_options(declared, component, file, Wanted::ByRule),
+            options: stage_options(declared, component, file, Wanted::ByRule)
+                .map_err(|failure| failure.text)?,
         })
     }
 }

@@ -97,7 +97,9 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         (true, _) => !swap.is_over(),
         (false, true) if goes_back => !swap.is_over(),
         (false, true) => swap.is_before_cut() || swap.is_one_of(&[SwapState::RollingBack]),
-        (false, false) => swap.is_before_cut(),
+        (false, false) => {
+            swap.is_before_cut() || swap.is_one_of(&[SwapState::Migrating, SwapState::RollingBack])
+        }
     };
     while waits(&swap) {
         let (later, runs) = job.ask(|job| Ok((job.swap_later(&swap)?, job.is_running())))?;

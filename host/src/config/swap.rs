@@ -20,6 +20,9 @@ pub struct Swap {
     /// How many bytes of output and of old state may be held, where new code begins with its output held: beyond that the code before
     /// comes back. Default: 1 GiB.
     pub hold_bytes: Setting<ByteSize>,
+    /// How long a migration of the state may take before the code before comes back. Default: 10 min, because nothing of the stage is
+    /// processed meanwhile.
+    pub migration_timeout: Setting<Duration>,
 }
 
 impl Default for Swap {
@@ -28,6 +31,7 @@ impl Default for Swap {
             probation: ProbationText(Some(ProbationLength::Time(60_000))).into(),
             max_slowdown: Slowdown(0).into(),
             hold_bytes: ByteSize::mib(1024).into(),
+            migration_timeout: Duration::from_secs(600).into(),
         }
     }
 }

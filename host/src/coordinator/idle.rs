@@ -56,6 +56,7 @@ impl Coordinator {
         // What is read arrives, is taken, and is worked on: whether it still is anywhere is asked in that order.
         !self.machine.is_committing()
             && !self.ends_holds()
+            && !self.migrates()
             && self.tasks.iter().enumerate().all(|(index, task)| {
                 match self.machine.phase(TaskIndex(index)) {
                     Phase::Failed

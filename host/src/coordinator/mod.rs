@@ -52,7 +52,7 @@ use crate::checkpoint::decide::Trigger;
 use crate::checkpoint::directory::CodeFolder;
 use crate::checkpoint::logs::Logs;
 use crate::checkpoint::{CommitError, HoldFigures, Holder, OpenError};
-use crate::epoch::{HoldBegin, SealedEpoch, SealedTask};
+use crate::epoch::{HoldBegin, Migrated, SealedEpoch, SealedTask};
 use crate::model::{Clock, Epoch, StageId, StreamId};
 use crate::records::{Encoded, Outcomes};
 use crate::scheduler::{Met, Notice, Scheduler, TaskIndex};
@@ -100,6 +100,8 @@ struct Barrier {
     records: Vec<Encoded>,
     /// Stages that hold what they do after it.
     holds: Vec<HoldBegin>,
+    /// Stages whose state is migrated with it.
+    migrated: Vec<Migrated>,
     /// Later than this it is late, which is logged.
     late_at: Instant,
 }
@@ -147,6 +149,8 @@ pub struct Coordinator {
     swaps: Swaps,
     /// The swap that is not over.
     swap: Option<UnderWay>,
+    /// Code that takes over before anything is processed, by the places of the stages: the state is migrated for it.
+    successors: BTreeMap<usize, Box<StageOptions>>,
     /// New code that is watched, by the places of the stages.
     watches: BTreeMap<usize, Watch>,
     /// What stages hold.
@@ -211,7 +215,7 @@ impl Coordinator {
 
     /// Runs the job to its end.
     pub fn run(mut self) -> Report {
-        let mut ending = None;
+        let mut ending = self.begin_migrations();
         while ending.is_none() {
             let event = match self.wait(Instant::now()) {
                 Ok(mail) => self.event_of_mail(mail),
@@ -222,6 +226,7 @@ impl Coordinator {
             self.log_late_barrier();
             self.look_at_watches();
             self.take_back();
+            ending = ending.or_else(|| self.begin_migrations());
             if self.machine.hurried().is_some()
                 && let Some(last_resort) = self.last_resort.take()
             {
@@ -232,6 +237,12 @@ impl Coordinator {
             unreachable!("the loop ends with an ending")
         };
         self.close(ending)
+    }
+
+    /// Begins what the start of the job has to migrate, one stage after the other.
+    fn begin_migrations(&mut self) -> Option<Ending> {
+        let event = self.begin_next_migration()?;
+        self.step(&event)
     }
 
     /// Tells the machine, and executes what it commands. Returns the ending, if that is one.
@@ -303,6 +314,7 @@ impl Coordinator {
                 Event::Left(task)
             }
             Notice::Begun => Event::Wanted(Trigger::Start),
+            Notice::Migrated(task) => self.event_of_migrated(task),
             Notice::Regressed(task, failure) => self.event_of_regression(task, &failure),
             Notice::Failed(task, failure, met) => {
                 tracing::error!("{failure}");
@@ -397,6 +409,7 @@ impl Coordinator {
                     tasks: barrier.sealed,
                     records: barrier.records,
                     holds: barrier.holds,
+                    migrated: barrier.migrated,
                 })));
             }
             Command::Release(tasks) => self.scheduler.release(tasks),
@@ -446,6 +459,7 @@ impl Coordinator {
             sealed: Vec::with_capacity(tasks.len()),
             records: Vec::new(),
             holds: Vec::new(),
+            migrated: Vec::new(),
             late_at: now + self.timeouts.checkpoint,
         };
         let waiting = &mut self.waiting;

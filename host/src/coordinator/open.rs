@@ -71,6 +71,7 @@ pub(super) fn open(
         scheduler,
         commit,
         streams,
+        successors: successors(&factory),
         factory,
         tasks,
         made: BTreeMap::new(),
@@ -101,6 +102,13 @@ pub(super) fn open(
         hurry,
         round_robin: 0,
     })
+}
+
+/// The code for which the state of stages has to be migrated, by their places.
+fn successors(factory: &TaskFactory) -> BTreeMap<usize, Box<StageOptions>> {
+    let stages = factory.stages().enumerate();
+    let successors = stages.filter_map(|(at, now)| Some((at, now.options.successor.clone()?)));
+    successors.collect()
 }
 
 /// Goes on with what goes out. Returns the swaps of the stages.

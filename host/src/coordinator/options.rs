@@ -127,11 +127,24 @@ impl StreamOptions {
         }
     }
 
-    /// Whether what was read of it may not be there when it is to be read again.
-    pub fn may_be_gone(&self) -> bool {
+    /// Whether its place can be moved back.
+    pub fn is_rewindable(&self) -> bool {
+        self.input().is_none_or(|input| input.rewindable())
+    }
+
+    /// Why what was read of it may not be there when it is to be read again, if that may be.
+    pub fn why_not_again(&self) -> Option<&'static str> {
         let drops_unread =
             matches!(&self.writes, Some(Writes::Log(retention)) if retention.drop_unread);
-        drops_unread || self.input().is_some_and(|input| !input.rewindable())
+        if !self.is_rewindable() {
+            Some("cannot be read again, which a way back needs")
+        } else if drops_unread {
+            Some(
+                "may be deleted before it is read (`drop-unread`), and a way back would not find it again",
+            )
+        } else {
+            None
+        }
     }
 
     /// How it is read from outside of the database, if it is.
@@ -178,6 +191,8 @@ pub struct SwapOptions {
     pub slowdown_percent: u32,
     /// How many bytes of output and of old state may be held.
     pub hold_bytes: u64,
+    /// How long a migration of the state may take.
+    pub migration_timeout: Duration,
 }
 
 /// A stage.
@@ -195,6 +210,10 @@ pub struct StageOptions {
     pub before: Option<Arc<Component>>,
     /// How new code is watched.
     pub swap: SwapOptions,
+    /// The version of the state that its code reads and writes; 0: it names none.
+    pub state_version: u32,
+    /// Code that takes over before anything is processed, because the state has to be migrated for it.
+    pub successor: Option<Box<StageOptions>>,
     /// Its tasks.
     pub partitions: u32,
     /// Its inputs in order.
@@ -255,6 +274,7 @@ impl JobOptions {
             let shape = StageShape {
                 partitions: stage.partitions,
                 component: stage.component.sha256().to_owned(),
+                state_version: stage.state_version,
                 file: stage.file.clone(),
                 wanted: stage.wanted,
                 stores: {

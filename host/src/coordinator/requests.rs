@@ -98,6 +98,9 @@ impl Coordinator {
         match once {
             _ if self.draining.is_some() => Some("the job is being stopped".into()),
             _ if self.is_leaving(task) => Some("what its stage has done is taken back".into()),
+            _ if self.is_migrating(entry.spec.stage) => {
+                Some("the state of its stage is being migrated".into())
+            }
             Some(input) if change != TaskChange::Start => Some(format!(
                 "task {} reads stream {:?}, which cannot be read again",
                 entry.name, input.stream

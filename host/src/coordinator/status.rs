@@ -197,8 +197,13 @@ impl Coordinator {
             instances: self.scheduler.instances() as u64,
             started: figures.started,
             stages: {
-                let stages = self.factory.stages();
-                let named = stages.map(|now| (now.options.name.clone(), now.record.clone()));
+                let stages = self.factory.stages().enumerate();
+                let named = stages.map(|(at, now)| {
+                    let record = self
+                        .recorded_before(at)
+                        .unwrap_or_else(|| now.record.clone());
+                    (now.options.name.clone(), record)
+                });
                 named.collect()
             },
             swaps: self.swaps.list(),

@@ -38,12 +38,15 @@ pub enum HoldPhase {
     Releasing,
     /// It is taken back, and no task of the stage runs before it is.
     RollingBack,
+    /// The state is being migrated. A start takes back what is there of that.
+    Migrating,
 }
 
 impl HoldRecord {
     /// Nothing is held yet.
-    pub fn begin(stores: BTreeMap<String, StoreId>) -> HoldRecord {
+    pub fn begin(phase: HoldPhase, stores: BTreeMap<String, StoreId>) -> HoldRecord {
         HoldRecord {
+            phase,
             stores,
             ..HoldRecord::default()
         }
@@ -52,6 +55,11 @@ impl HoldRecord {
     /// Whether nobody has decided what becomes of it.
     pub fn is_undecided(&self) -> bool {
         self.phase == HoldPhase::Holding
+    }
+
+    /// Whether what is overwritten is saved.
+    pub fn saves(&self) -> bool {
+        matches!(self.phase, HoldPhase::Holding | HoldPhase::Migrating)
     }
 
     /// What it takes: output and undo records.

@@ -63,6 +63,17 @@ pub struct Requests {
     pub stop: Option<String>,
 }
 
+/// What a call may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rights {
+    /// Read state.
+    Read,
+    /// Write state as well.
+    WriteState,
+    /// Write state and send as well.
+    Write,
+}
+
 /// What a call of the guest can see and change. Changes belong to the batch until it is kept.
 pub struct TaskContext {
     /// Whose it is.
@@ -75,8 +86,8 @@ pub struct TaskContext {
     pub timestamp: TimestampMs,
     /// What the batch changes.
     effects: Effects,
-    /// Inside of a batch: writing and sending are allowed.
-    pub(super) in_batch: bool,
+    /// What the running call may do.
+    pub(super) rights: Rights,
     /// What the current call has used of what it may.
     pub(super) budget: CallBudget,
     /// Where its calls spent their time, since that was last asked.
@@ -111,7 +122,7 @@ impl TaskContext {
                 metrics,
                 requests: Marked::default(),
             },
-            in_batch: false,
+            rights: Rights::Read,
             budget: CallBudget::of(&Limits::default()),
             times: CallTimes::default(),
         }

@@ -31,6 +31,8 @@ pub enum Wear {
 pub struct Instance {
     pub(super) sandbox: Sandbox,
     pub(super) handlers: Handlers,
+    /// It was opened, so it is closed.
+    pub(super) is_open: bool,
     made: Instant,
     /// What its memories had when it was made and opened.
     bytes_made: usize,
@@ -41,20 +43,32 @@ pub struct Instance {
 impl Instance {
     /// Makes an instance for the task of `context`, and opens it.
     pub fn new(component: &Arc<Component>, context: Box<TaskContext>) -> Returned<Instance> {
+        let (context, made) = Instance::unopened(component, context);
+        let mut instance = match made {
+            Ok(instance) => instance,
+            Err(fault) => return (context, Err(fault)),
+        };
+        let (context, opened) = instance.open(context);
+        instance.is_open = true;
+        instance.bytes_made = instance.sandbox.memory_bytes();
+        (context, opened.map(|()| instance))
+    }
+
+    /// Makes one that is not opened: it can do nothing but migrate.
+    pub fn unopened(component: &Arc<Component>, context: Box<TaskContext>) -> Returned<Instance> {
         let (sandbox, handlers) = match Sandbox::make(component, &context.log, &context.clock) {
             Ok(made) => made,
             Err(fault) => return (context, Err(fault)),
         };
-        let mut instance = Instance {
+        let instance = Instance {
+            bytes_made: sandbox.memory_bytes(),
             sandbox,
             handlers,
+            is_open: false,
             made: Instant::now(),
-            bytes_made: 0,
             messages: 0,
         };
-        let (context, opened) = instance.open(context);
-        instance.bytes_made = instance.sandbox.memory_bytes();
-        (context, opened.map(|()| instance))
+        (context, Ok(instance))
     }
 
     /// Makes an instance and drops it: only that shows whether everything exported has the contract's signatures.

@@ -41,7 +41,7 @@ pub use component::{Component, ComponentError, read_component, sha256};
 pub use context::{OutputPort, Requests, TaskContext, TaskInfo};
 pub use contract::World;
 pub use engine::{Runtime, RuntimeOptions};
-pub use exports::{EndProgress, Rejection};
+pub use exports::{EndProgress, Rejection, state_version};
 pub use fault::{Fault, FaultKind};
 pub use inspect::{Inspection, inspect};
 pub use instance::{Instance, Wear};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::component::Component;
-use super::context::TaskContext;
+use super::context::{Rights, TaskContext};
 use super::exports::Handlers;
 use super::fault::{Fault, FaultKind};
 use super::imports::{InstanceData, Wasi};
@@ -25,15 +25,6 @@ use crate::model::shown::{self, SENTENCE_BYTES};
 
 /// The task's context, and what the call came to.
 pub(super) type Returned<R> = (Box<TaskContext>, Result<R, Fault>);
-
-/// What a call may do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rights {
-    /// Read state.
-    Read,
-    /// Write state and send as well.
-    Write,
-}
 
 /// The store of an instance.
 pub(super) struct Sandbox {
@@ -109,7 +100,7 @@ impl Sandbox {
         rights: Rights,
         call: impl FnOnce(&mut Store<InstanceData>) -> wasmtime::Result<R>,
     ) -> Returned<R> {
-        context.in_batch = rights == Rights::Write;
+        context.rights = rights;
         context.budget = CallBudget::of(self.component.limits());
         self.store.data_mut().context = Some(context);
         self.store.data_mut().memory.refused = None;
@@ -118,7 +109,7 @@ impl Sandbox {
         let Some(mut context) = self.store.data_mut().context.take() else {
             panic!("the context of a task was lost in a call");
         };
-        context.in_batch = false;
+        context.rights = Rights::Read;
         context.note_times(times);
         context.state_mut().end_call();
         (context, result)

@@ -83,6 +83,8 @@ pub enum Notice {
     Left(TaskIndex),
     /// A task waits for the code before, which passes what it failed at.
     Regressed(TaskIndex, Box<TaskFailure>),
+    /// The state of a task is migrated, and it waits for the others.
+    Migrated(TaskIndex),
     /// A task failed.
     Failed(TaskIndex, Box<TaskFailure>, Met),
 }

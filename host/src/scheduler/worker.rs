@@ -130,28 +130,8 @@ fn run_batches(
                     thread::sleep(pause);
                 }
             }
-            Outcome::Idle => return After::Idle,
-            Outcome::Regressed(failure) => {
-                shared.report(Notice::Regressed(cell.index, failure));
-                return After::Idle;
-            }
-            Outcome::Waiting(until) => {
-                shared.wake_at(cell.index, until);
-                return After::Idle;
-            }
-            Outcome::Ended => {
-                if !cell.over.swap(true, Ordering::AcqRel) {
-                    shared.report(Notice::Ended(cell.index));
-                }
-                return After::Idle;
-            }
-            Outcome::Failed(failure) => {
-                cell.over.store(true, Ordering::Release);
-                let met = match task.is_fresh() {
-                    true => Met::First,
-                    false => Met::Later,
-                };
-                shared.report(Notice::Failed(cell.index, failure, met));
+            outcome => {
+                note_outcome(shared, cell, task, outcome);
                 return After::Idle;
             }
         }
@@ -159,6 +139,29 @@ fn run_batches(
         let moved = beat.moved.load(Ordering::Acquire);
         if moved || (began.elapsed() >= SLICE && shared.queue.has_waiting()) {
             return After::More;
+        }
+    }
+}
+
+/// Reports why a task does nothing for now.
+fn note_outcome(shared: &Arc<Shared>, cell: &Arc<Cell>, task: &Task, outcome: Outcome) {
+    match outcome {
+        Outcome::Worked | Outcome::Idle => {}
+        Outcome::Regressed(failure) => shared.report(Notice::Regressed(cell.index, failure)),
+        Outcome::Migrated => shared.report(Notice::Migrated(cell.index)),
+        Outcome::Waiting(until) => shared.wake_at(cell.index, until),
+        Outcome::Ended => {
+            if !cell.over.swap(true, Ordering::AcqRel) {
+                shared.report(Notice::Ended(cell.index));
+            }
+        }
+        Outcome::Failed(failure) => {
+            cell.over.store(true, Ordering::Release);
+            let met = match task.is_fresh() {
+                true => Met::First,
+                false => Met::Later,
+            };
+            shared.report(Notice::Failed(cell.index, failure, met));
         }
     }
 }
@@ -174,6 +177,10 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
                 let had_instance = task.has_instance();
                 task.take_code(code.code_of(task.id()), &cell.control, pause);
                 shared.instances.note(cell, had_instance, false);
+                if task.has_to_migrate() {
+                    // One that has come to its end as well.
+                    begin_again(shared, cell);
+                }
                 // What it waited for, or was done with, may be another thing for other code.
                 shared.queue.wake(cell.index);
             }
@@ -190,9 +197,7 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
                 shared.report(Notice::Stopped(cell.index));
             }
             Ask::Resume(how) => {
-                cell.over.store(false, Ordering::Release);
-                let draining = shared.draining.load(Ordering::SeqCst);
-                cell.control.end_batch.store(draining, Ordering::SeqCst);
+                begin_again(shared, cell);
                 task.resume(how);
                 report(shared, cell, task);
             }
@@ -210,6 +215,13 @@ fn obey(shared: &Shared, cell: &Arc<Cell>, task: &mut Task) -> bool {
         }
     }
     false
+}
+
+/// A task that was over is not.
+fn begin_again(shared: &Shared, cell: &Cell) {
+    cell.over.store(false, Ordering::Release);
+    let draining = shared.draining.load(Ordering::SeqCst);
+    cell.control.end_batch.store(draining, Ordering::SeqCst);
 }
 
 /// Returns how long it took.

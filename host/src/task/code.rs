@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::isolation::Isolation;
+use super::migration::Migration;
 use super::{DeadLetters, Rules, StepControl, Task};
 use crate::model::{StoreIndex, StreamId, TaskId};
 use crate::records::Failing;
@@ -30,6 +31,8 @@ pub struct NewCode {
     pub before: Weak<Component>,
     /// Which of the codes of its stage in this process it is: one more with each.
     pub generation: u64,
+    /// The version of the state that it has to migrate first.
+    pub migrates_from: Option<u32>,
 }
 
 /// Where the tasks of a stage find their new code.
@@ -65,6 +68,8 @@ impl Task {
         self.options.rules = code.rules;
         self.before = code.before;
         self.options.generation = code.generation;
+        self.migration = code.migrates_from.map(Migration::from);
+        self.figures.note_migrating(self.is_migrating());
         self.forget_attempts();
         let away = pause + began.elapsed();
         self.figures.note_pause_at_swap(away);

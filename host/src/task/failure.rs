@@ -67,11 +67,13 @@ pub enum Cause {
     Stop(String),
     /// `on-end` answered with an error: the guest's reason, 1 KiB at most.
     OnEnd(String),
+    /// `migrate` answered with an error: the guest's reason, 1 KiB at most.
+    Migrate(String),
 }
 
 impl Cause {
     /// The word for it in messages: `trap`, `deadline`, `instantiate`, `host`, `panic`, `rejected`, `undecodable`, `breaker`,
-    /// `source`, `stop` or `on-end`.
+    /// `source`, `stop`, `on-end` or `migrate`.
     pub fn kind(&self) -> &'static str {
         match self {
             Cause::Fault(fault) => fault.kind.name(),
@@ -85,6 +87,7 @@ impl Cause {
             Cause::Restore(_) => "host",
             Cause::Stop(_) => "stop",
             Cause::OnEnd(_) => "on-end",
+            Cause::Migrate(_) => "migrate",
         }
     }
 
@@ -98,7 +101,11 @@ impl Cause {
             | Cause::Parked { .. }
             | Cause::Split { .. }
             | Cause::Crash { .. } => true,
-            Cause::Source(_) | Cause::Restore(_) | Cause::Stop(_) | Cause::OnEnd(_) => false,
+            Cause::Source(_)
+            | Cause::Restore(_)
+            | Cause::Stop(_)
+            | Cause::OnEnd(_)
+            | Cause::Migrate(_) => false,
         }
     }
 
@@ -115,7 +122,7 @@ impl Cause {
     pub(super) fn may_be_of_the_code(&self) -> bool {
         match self {
             Cause::Fault(fault) => !matches!(fault.kind, FaultKind::Host | FaultKind::Panic),
-            Cause::OnEnd(_) => true,
+            Cause::OnEnd(_) | Cause::Migrate(_) => true,
             _ => false,
         }
     }
@@ -175,6 +182,9 @@ impl fmt::Display for Cause {
             }
             Cause::Stop(reason) => write!(f, "the guest asked to be stopped: {reason}"),
             Cause::OnEnd(reason) => f.write_str(&short(&format_args!("`on-end` failed: {reason}"))),
+            Cause::Migrate(reason) => {
+                f.write_str(&short(&format_args!("`migrate` failed: {reason}")))
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ pub struct TaskFigures {
     /// How many microseconds it was away when other code took over last.
     pause_at_swap_us: AtomicU64,
     waiting: AtomicBool,
+    migrating: AtomicBool,
     /// Since when it searches for a message that is to blame.
     isolating: Mutex<Option<Instant>>,
     held: Mutex<Option<Held>>,
@@ -62,6 +63,8 @@ pub enum Doing {
     Waiting,
     /// It waits for a person.
     Held,
+    /// Its state is migrated, or waits for that of the stage's other tasks.
+    Migrating,
 }
 
 impl TaskFigures {
@@ -90,6 +93,8 @@ impl TaskFigures {
     pub fn doing(&self) -> Doing {
         if self.held.lock().is_some() {
             Doing::Held
+        } else if self.migrating.load(Ordering::Relaxed) {
+            Doing::Migrating
         } else if self.waiting.load(Ordering::Relaxed) {
             Doing::Waiting
         } else if self.isolating.lock().is_some() {
@@ -177,6 +182,10 @@ impl TaskFigures {
 
     pub(super) fn note_waiting(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_migrating(&self, migrating: bool) {
+        self.migrating.store(migrating, Ordering::Relaxed);
     }
 
     pub(super) fn note_pause_at_swap(&self, away: Duration) {

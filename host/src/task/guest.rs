@@ -110,13 +110,29 @@ impl Guest {
 
     /// Makes an instance, unless one lives.
     pub(super) fn ensure_instance(&mut self, control: &StepControl) -> Result<(), Stopped> {
+        self.ensure(control, Instance::new)
+    }
+
+    /// The same of one that is not opened, to migrate.
+    pub(super) fn ensure_unopened(&mut self, control: &StepControl) -> Result<(), Stopped> {
+        self.ensure(control, Instance::unopened)
+    }
+
+    fn ensure(
+        &mut self,
+        control: &StepControl,
+        make: impl FnOnce(
+            &Arc<Component>,
+            Box<TaskContext>,
+        ) -> (Box<TaskContext>, Result<Instance, Fault>),
+    ) -> Result<(), Stopped> {
         if self.instance.is_some() {
             return Ok(());
         }
         control.begin_call();
         let context = self.lend();
         let began = self.away.map(|_| Instant::now());
-        let (context, made) = Instance::new(&self.component, context);
+        let (context, made) = make(&self.component, context);
         self.context = Lend::Here(context);
         self.figures.instances.fetch_add(1, Ordering::Relaxed);
         if let (Some(away), Some(began)) = (self.away.take(), began) {

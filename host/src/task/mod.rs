@@ -18,6 +18,7 @@ mod held;
 mod inbox;
 mod isolation;
 mod keep;
+mod migration;
 mod parked;
 mod pending;
 mod policy;
@@ -40,6 +41,7 @@ pub use held::Resume;
 use held::{Restarts, Skip};
 pub use inbox::{Arrival, Inbox, ReadAhead, Recorded};
 use isolation::Isolation;
+use migration::Migration;
 pub use parked::Parked;
 use pending::Pending;
 use policy::Rejected;
@@ -82,6 +84,10 @@ pub struct TaskOptions {
     pub before: Weak<Component>,
     /// Which of the codes of its stage in this process it has: one more with each.
     pub generation: u64,
+    /// It does nothing until it gets other code.
+    pub waits_for_code: bool,
+    /// The version of the state that its code is to migrate first.
+    pub migrates_from: Option<u32>,
     /// Where it says what it takes, so that a death of the process is understood.
     pub crumbs: Arc<Crumbs>,
     /// The wall clock.
@@ -102,8 +108,10 @@ pub struct Task {
     restarts: Restarts,
     /// The code before, as long as it may come back.
     before: Weak<Component>,
-    /// Its code failed at a message that the code before passes: it does nothing until that is back.
+    /// Its code failed at a message that the code before passes, or cannot migrate its state: it does nothing until other code comes.
     regressed: bool,
+    /// Its state has to be migrated before it goes on.
+    migration: Option<Migration>,
     /// It is about to be held because of its code.
     blames_code: bool,
     /// The code before fails at the message as well that is about to be passed over.
@@ -207,6 +215,8 @@ impl Task {
         let attempts = options.rules.attempts;
         let before = Weak::clone(&options.before);
         figures.note_parked(parked.as_ref().map_or(0, Parked::len));
+        figures.note_migrating(options.migrates_from.is_some());
+        let (waits_for_code, migrates_from) = (options.waits_for_code, options.migrates_from);
         Task {
             options,
             guest: Guest::new(component, context, Arc::clone(&figures)),
@@ -216,7 +226,8 @@ impl Task {
             end_failures: 0,
             restarts: Restarts::default(),
             before,
-            regressed: false,
+            regressed: waits_for_code,
+            migration: migrates_from.map(Migration::from),
             blames_code: false,
             fails_before_too: false,
             failed: 0,
@@ -273,6 +284,9 @@ impl Task {
 
     /// Whether a step has something to do that may need an instance.
     pub fn has_work(&self) -> bool {
+        if self.is_migrating() {
+            return self.has_to_migrate();
+        }
         match self.life {
             Life::Running if self.is_waiting() || self.regressed => false,
             Life::Running => !self.inbox.is_empty() || self.ended.iter().all(|ended| *ended),

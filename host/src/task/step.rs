@@ -49,6 +49,8 @@ pub enum Outcome {
     Failed(Box<TaskFailure>),
     /// The task waits for the code before, which passes what it failed at.
     Regressed(Box<TaskFailure>),
+    /// Its state is migrated, and it waits for that of the other tasks.
+    Migrated,
 }
 
 impl Task {
@@ -56,6 +58,9 @@ impl Task {
     pub fn step(&mut self, control: &StepControl) -> Outcome {
         if self.life == Life::Held || self.regressed || self.still_waits() {
             return Outcome::Idle;
+        }
+        if self.is_migrating() {
+            return self.migrate(control);
         }
         if self.options.skips_held && self.skip.is_none() {
             return self.finds_nothing_to_skip();

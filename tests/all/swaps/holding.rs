@@ -12,7 +12,7 @@ fn is(job: &Job, expected: &str) {
 }
 
 /// Whether the tasks have processed so many messages.
-fn processed(job: &Job, messages: u64) {
+pub fn processed(job: &Job, messages: u64) {
     wait_until("they are processed", || {
         let status = job.json(&["status"]);
         let tasks = status[0]["tasks"].as_array().expect("tasks");

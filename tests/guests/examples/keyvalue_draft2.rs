@@ -10,8 +10,8 @@ wit_bindgen::generate!({
         import wasi:keyvalue/batch@0.2.0-draft2;
         import wasi:config/store@0.2.0-rc.1;
         import wasi:logging/logging@0.1.0-draft;
-        import wasm-host:task/output@0.1.0;
-        export wasm-host:task/message-handler@0.1.0;
+        import wasm-host:task/output@0.1.1;
+        export wasm-host:task/message-handler@0.1.1;
     }",
     world: "test:keyvalue/draft2",
     generate_all,

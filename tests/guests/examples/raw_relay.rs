@@ -4,7 +4,7 @@
 
 wit_bindgen::generate!({
     path: "../../wit",
-    inline: "package test:raw; world raw-relay { include wasm-host:task/imports@0.1.0; export wasm-host:task/message-handler@0.1.0; }",
+    inline: "package test:raw; world raw-relay { include wasm-host:task/imports@0.1.1; export wasm-host:task/message-handler@0.1.1; }",
     world: "test:raw/raw-relay",
     generate_all,
 });

@@ -85,3 +85,100 @@ pub fn say_version(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(),
     let line = format!("{value} {version} {count}");
     cx.output::<Raw, Raw>("out").send(key, line.as_bytes())
 }
+
+/// What a store has for a count, in the form of a version: at 0 a number of 8 bytes, else text.
+fn form(version: u32, count: i64) -> Vec<u8> {
+    match version {
+        0 => count.to_le_bytes().to_vec(),
+        _ => format!("{version}:{count}").into_bytes(),
+    }
+}
+
+/// The same backwards.
+fn count_in(version: u32, bytes: &[u8]) -> Option<i64> {
+    match version {
+        0 => bytes.try_into().ok().map(i64::from_le_bytes),
+        _ => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            let (of, count) = text.split_once(':')?;
+            (of.parse() == Ok(version)).then(|| count.parse().ok())?
+        }
+    }
+}
+
+/// As [`say_version`], with counts in the form of a version. It also says whether its instance was opened.
+///
+/// # Errors
+/// The host refuses a call, or a count has another form.
+pub fn count_in_form(
+    version: u32,
+    value: &[u8],
+    key: Option<&[u8]>,
+    cx: &Context,
+) -> Result<(), Error> {
+    let value = String::from_utf8_lossy(value);
+    let short = &cx.component_version()[..8];
+    if let Some(rest) = value.strip_prefix("panic ") {
+        assert!(rest.split(' ').next() != Some(short), "it says panic");
+    }
+    let key = key.unwrap_or(b"none");
+    let counts = cx.store::<Raw, Raw>("counts")?;
+    let before = match counts.get(key)? {
+        None => 0,
+        Some(bytes) => count_in(version, &bytes).expect("state in the form of this version"),
+    };
+    let count = before + 1;
+    counts.put(key, &form(version, count))?;
+    let line = format!("{value} {short} {count}");
+    cx.output::<Raw, Raw>("out").send(key, line.as_bytes())
+}
+
+/// Gives counts the form of a version, `chunk` of them in each call (2 without that). `migrate` in the configuration says what goes wrong: a
+/// word, and in which call.
+///
+/// # Errors
+/// It says so, or the host refuses a call.
+pub fn migrate_counts(
+    version: u32,
+    migration: &Migration<'_>,
+    cx: &Context,
+) -> Result<Migrated, Error> {
+    let setting = cx.config("migrate")?.unwrap_or_default();
+    let (word, at) = setting.split_once(' ').unwrap_or((&setting, "0"));
+    let chunk = cx.config_as("chunk")?;
+    let resume = migration.resume().unwrap_or_default();
+    let (call, after) = match resume.split_first_chunk() {
+        Some((call, after)) => (u32::from_le_bytes(*call) + 1, after),
+        None => (1, &[][..]),
+    };
+    let counts = cx.store::<Raw, Raw>("counts")?;
+    if word == "forever" && call > 1 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        return Ok(Migrated::More([&call.to_le_bytes(), after].concat()));
+    }
+    let range = counts.range().from(after);
+    let mut last = None;
+    for entry in range.scan()?.take(chunk.unwrap_or(2)) {
+        let (key, old) = entry?;
+        let count = count_in(migration.old(), &old).expect("state in the old form");
+        counts.put(&key, &form(version, count))?;
+        last = Some(key);
+    }
+    if at == call.to_string() {
+        match word {
+            "err" => return Err(Error::new("it says err")),
+            "panic" => panic!("it says panic"),
+            "loop" => loop {
+                std::hint::black_box(0);
+            },
+            "send" => cx.output::<Raw, Raw>("out").send(b"k", b"x")?,
+            "resume" => return Ok(Migrated::More(vec![0; 2 << 20])),
+            "large" => counts.put(b"large", &vec![0; 2 << 20])?,
+            _ => {}
+        }
+    }
+    Ok(match last {
+        None => Migrated::Done,
+        Some(key) => Migrated::More([&call.to_le_bytes()[..], &key, &[0]].concat()),
+    })
+}

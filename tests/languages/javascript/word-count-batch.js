@@ -1,6 +1,6 @@
 // How often each word of a text occurs, many lines a call.
 
-import { sendMany } from "wasm-host:task/output@0.1.0";
+import { sendMany } from "wasm-host:task/output@0.1.1";
 import { column, entries } from "./columns.js";
 import { trapping } from "./errors.js";
 import * as utf8 from "./utf8.js";

@@ -1,7 +1,7 @@
 // What both word counts share: what a word is, what is sent and stored, and what happens at the end of the text.
 
-import { send } from "wasm-host:task/output@0.1.0";
-import { Store } from "wasm-host:task/state@0.1.0";
+import { send } from "wasm-host:task/output@0.1.1";
+import { Store } from "wasm-host:task/state@0.1.1";
 import { entries } from "./columns.js";
 import { trapping } from "./errors.js";
 import * as utf8 from "./utf8.js";

@@ -1,7 +1,7 @@
 // Columns, in which many byte strings cross the boundary at once. Their numbers are packed: end to end, little-endian, which is
 // how typed arrays have them in WebAssembly.
 
-import type { Batch, BytesColumn, Header, HeadersColumn, Message } from "wasm-host:task/types@0.1.0";
+import type { Batch, BytesColumn, Header, HeadersColumn, Message } from "wasm-host:task/types@0.1.1";
 import * as utf8 from "./utf8.js";
 
 /** Byte strings as a column; `null` is an absent one. */

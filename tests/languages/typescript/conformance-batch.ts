@@ -1,7 +1,7 @@
 // The conformance guest, many messages a call.
 
-import type * as BatchHandler from "wasm-host:task/batch-handler@0.1.0";
-import type * as types from "wasm-host:task/types@0.1.0";
+import type * as BatchHandler from "wasm-host:task/batch-handler@0.1.1";
+import type * as types from "wasm-host:task/types@0.1.1";
 import { messages } from "./columns.js";
 import { carryOut, Rejection } from "./conformance.js";
 import { trapping } from "./errors.js";

@@ -1,6 +1,6 @@
 // The conformance guest, one message a call.
 
-import type * as MessageHandler from "wasm-host:task/message-handler@0.1.0";
+import type * as MessageHandler from "wasm-host:task/message-handler@0.1.1";
 import { carryOut } from "./conformance.js";
 import { trapping } from "./errors.js";
 

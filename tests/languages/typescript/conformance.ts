@@ -1,12 +1,12 @@
 // The conformance guest: what messages tell it to do, and the exports that are the same for both handlers.
 
-import * as context from "wasm-host:task/context@0.1.0";
-import type * as EndOfInput from "wasm-host:task/end-of-input@0.1.0";
-import type * as Lifecycle from "wasm-host:task/lifecycle@0.1.0";
-import * as metrics from "wasm-host:task/metrics@0.1.0";
-import { send, sendMany } from "wasm-host:task/output@0.1.0";
-import { Store, type Cursor, type OpenError } from "wasm-host:task/state@0.1.0";
-import type { Header, Message } from "wasm-host:task/types@0.1.0";
+import * as context from "wasm-host:task/context@0.1.1";
+import type * as EndOfInput from "wasm-host:task/end-of-input@0.1.1";
+import type * as Lifecycle from "wasm-host:task/lifecycle@0.1.1";
+import * as metrics from "wasm-host:task/metrics@0.1.1";
+import { send, sendMany } from "wasm-host:task/output@0.1.1";
+import { Store, type Cursor, type OpenError } from "wasm-host:task/state@0.1.1";
+import type { Header, Message } from "wasm-host:task/types@0.1.1";
 import * as config from "wasi:config/store@0.2.0-rc.1";
 import { log, type Level } from "wasi:logging/logging@0.1.0-draft";
 import { column, entries, headersColumn, packed, present } from "./columns.js";

@@ -1,7 +1,7 @@
 // What componentize-qjs makes of the worlds, by hand: where an option is none it gives `null`, and numbers of 64 bits are
 // numbers, which are exact up to 2^53. Those of a batch are packed, and so can be read as `bigint`.
 
-declare module "wasm-host:task/types@0.1.0" {
+declare module "wasm-host:task/types@0.1.1" {
   export interface BytesColumn {
     ends: Uint8Array;
     data: Uint8Array;
@@ -58,8 +58,8 @@ declare module "wasm-host:task/types@0.1.0" {
   }
 }
 
-declare module "wasm-host:task/state@0.1.0" {
-  import type { BytesColumn } from "wasm-host:task/types@0.1.0";
+declare module "wasm-host:task/state@0.1.1" {
+  import type { BytesColumn } from "wasm-host:task/types@0.1.1";
 
   /** The `payload` of the error that `Store.open` throws. */
   export type OpenError = { tag: "no-such-store" } | { tag: "other"; val: string };
@@ -104,14 +104,14 @@ declare module "wasm-host:task/state@0.1.0" {
   }
 }
 
-declare module "wasm-host:task/output@0.1.0" {
-  import type { Messages, Outgoing } from "wasm-host:task/types@0.1.0";
+declare module "wasm-host:task/output@0.1.1" {
+  import type { Messages, Outgoing } from "wasm-host:task/types@0.1.1";
 
   export function send(port: string, message: Outgoing): void;
   export function sendMany(port: string, messages: Messages, partitions: Uint8Array | null): void;
 }
 
-declare module "wasm-host:task/context@0.1.0" {
+declare module "wasm-host:task/context@0.1.1" {
   export type InputKind = { tag: "partitioned" } | { tag: "broadcast" } | { tag: "other"; val: string };
 
   export interface Input {
@@ -131,7 +131,7 @@ declare module "wasm-host:task/context@0.1.0" {
   export function requestStop(reason: string): void;
 }
 
-declare module "wasm-host:task/metrics@0.1.0" {
+declare module "wasm-host:task/metrics@0.1.1" {
   export function counterAdd(name: string, by: number): void;
   export function gaugeSet(name: string, value: number): void;
   export function histogramRecord(name: string, value: number): void;
@@ -150,24 +150,24 @@ declare module "wasi:logging/logging@0.1.0-draft" {
 
 // The exports. In one that returns a `result`, what is thrown is the `err`.
 
-declare module "wasm-host:task/message-handler@0.1.0" {
-  import type { Message } from "wasm-host:task/types@0.1.0";
+declare module "wasm-host:task/message-handler@0.1.1" {
+  import type { Message } from "wasm-host:task/types@0.1.1";
 
   export function process(message: Message): void;
 }
 
-declare module "wasm-host:task/batch-handler@0.1.0" {
-  import type { Batch, Rejection } from "wasm-host:task/types@0.1.0";
+declare module "wasm-host:task/batch-handler@0.1.1" {
+  import type { Batch, Rejection } from "wasm-host:task/types@0.1.1";
 
   export function process(batch: Batch): Rejection[];
 }
 
-declare module "wasm-host:task/lifecycle@0.1.0" {
+declare module "wasm-host:task/lifecycle@0.1.1" {
   export function open(): void;
   export function close(): void;
 }
 
-declare module "wasm-host:task/end-of-input@0.1.0" {
+declare module "wasm-host:task/end-of-input@0.1.1" {
   export type Progress = "done" | "again";
 
   export function onEnd(): Progress;

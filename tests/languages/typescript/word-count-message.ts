@@ -1,7 +1,7 @@
 // How often each word of a text occurs, one line a call.
 
-import type * as MessageHandler from "wasm-host:task/message-handler@0.1.0";
-import { send } from "wasm-host:task/output@0.1.0";
+import type * as MessageHandler from "wasm-host:task/message-handler@0.1.1";
+import { send } from "wasm-host:task/output@0.1.1";
 import { trapping } from "./errors.js";
 import * as utf8 from "./utf8.js";
 import { counted, counts, read, stored, words } from "./word-count.js";

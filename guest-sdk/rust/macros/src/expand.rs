@@ -79,10 +79,22 @@ fn implement(ty: &Type, handlers: &Handlers) -> TokenStream {
         }
         None => quote!(::core::result::Result::Ok(::wasm_host_sdk::Progress::Done)),
     };
+    let (state_version, migrate) = match &handlers.migrate {
+        Some(handler) => {
+            let call = call(ty, handler, &quote!(migration,));
+            let migrate = quote!(#call.map(::wasm_host_sdk::Migrated::from));
+            (quote!(<#ty>::STATE_VERSION), migrate)
+        }
+        None => {
+            let done = quote!(::core::result::Result::Ok(::wasm_host_sdk::Migrated::Done));
+            (quote!(0), done)
+        }
+    };
     quote! {
         #[allow(clippy::all, clippy::pedantic, unused_variables, reason = "generated code")]
         impl ::wasm_host_sdk::Task for #ty {
             const SHAPE: ::wasm_host_sdk::Shape = ::wasm_host_sdk::Shape::#shape;
+            const STATE_VERSION: ::core::primitive::u32 = #state_version;
 
             fn create(
                 cx: &mut ::wasm_host_sdk::Context,
@@ -115,6 +127,13 @@ fn implement(ty: &Type, handlers: &Handlers) -> TokenStream {
                 cx: &mut ::wasm_host_sdk::Context,
             ) -> ::core::result::Result<::wasm_host_sdk::Progress, ::wasm_host_sdk::Error> {
                 #on_end
+            }
+
+            fn migrate(
+                migration: &::wasm_host_sdk::Migration<'_>,
+                cx: &mut ::wasm_host_sdk::Context,
+            ) -> ::core::result::Result<::wasm_host_sdk::Migrated, ::wasm_host_sdk::Error> {
+                #migrate
             }
         }
     }
@@ -211,12 +230,36 @@ fn export(ty: &Type, handlers: &Handlers) -> TokenStream {
             end_of_input::export_end_of_input!(Exports with_types_in ::wasm_host_sdk::__private::end_of_input);
         });
     }
+    if handlers.migrate.is_some() {
+        exports.extend(quote! {
+            impl migration::exports::wasm_host::task::migration::Guest for Exports {
+                fn state_version() -> u32 {
+                    <#ty as ::wasm_host_sdk::Task>::STATE_VERSION
+                }
+
+                fn migrate(
+                    old: u32,
+                    resume: ::core::option::Option<::std::vec::Vec<u8>>,
+                ) -> ::core::result::Result<
+                    ::core::option::Option<::std::vec::Vec<u8>>,
+                    ::std::string::String,
+                > {
+                    let resume = resume.as_deref();
+                    ::wasm_host_sdk::__private::migrate::<#ty>(old, resume)
+                        .map_err(|error| ::std::string::ToString::to_string(&error))
+                }
+            }
+            migration::export_migration!(Exports with_types_in ::wasm_host_sdk::__private::migration);
+        });
+    }
     quote! {
         #[cfg(target_family = "wasm")]
         #[allow(unsafe_code, unused_imports, clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "the exports of a component")]
         const _: () = {
             use ::wasm_host_sdk::__private::imports::wasm_host::task::types;
-            use ::wasm_host_sdk::__private::{Home, batch_handler, end_of_input, lifecycle, message_handler};
+            use ::wasm_host_sdk::__private::{
+                Home, batch_handler, end_of_input, lifecycle, message_handler, migration,
+            };
 
             struct Exports;
 

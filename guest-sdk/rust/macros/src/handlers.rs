@@ -9,6 +9,7 @@ pub(crate) struct Handlers {
     pub(crate) open: Option<Handler>,
     pub(crate) close: Option<Handler>,
     pub(crate) on_end: Option<Handler>,
+    pub(crate) migrate: Option<Handler>,
 }
 
 /// One of them.
@@ -37,6 +38,7 @@ impl Handlers {
             open: find("open", 0)?,
             close: find("close", 0)?,
             on_end: find("on_end", 0)?,
+            migrate: find("migrate", 1)?,
         };
         handlers.check(block)?;
         Ok(handlers)
@@ -69,10 +71,36 @@ impl Handlers {
                 ));
             }
         }
+        self.check_migration(block)?;
         match &self.open {
             Some(open) if !open.has_self && !open.returns => Err(Error::new(
                 open.name.span(),
                 "`open` without `self` returns `Result<Self, Error>`",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Handlers {
+    /// A version without a migration is as useless as a migration without a version.
+    fn check_migration(&self, block: &ItemImpl) -> Result<()> {
+        let version = block.items.iter().find_map(|item| match item {
+            ImplItem::Const(constant) if constant.ident == "STATE_VERSION" => Some(&constant.ident),
+            _ => None,
+        });
+        match (&self.migrate, version) {
+            (Some(migrate), _) if migrate.has_self => Err(Error::new(
+                migrate.name.span(),
+                "`migrate` takes no `self`: it is called before a task is opened",
+            )),
+            (Some(migrate), None) => Err(Error::new(
+                migrate.name.span(),
+                "`migrate` needs to know to what: `const STATE_VERSION: u32 = 1;` in this block",
+            )),
+            (None, Some(version)) => Err(Error::new(
+                version.span(),
+                "`STATE_VERSION` needs a `migrate(migration: &Migration<'_>, cx: &Context)` in this block",
             )),
             _ => Ok(()),
         }
@@ -106,6 +134,7 @@ impl Handler {
                     "batch" => "`&mut self, batch: &Batch<'_>, cx: &Context`",
                     "message" => "`&mut self, message: &Message<'_>, cx: &Context`",
                     "open" => "`cx: &Context` or `&mut self, cx: &Context`",
+                    "migrate" => "`migration: &Migration<'_>, cx: &Context`",
                     _ => "`&mut self, cx: &Context`",
                 };
                 return Err(Error::new_spanned(

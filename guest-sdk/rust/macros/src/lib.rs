@@ -20,10 +20,11 @@ use proc_macro::TokenStream;
 /// | `fn open(&mut self, cx: &Context)` | `lifecycle` | the same, after `Default` has made it |
 /// | `fn close(&mut self, cx: &Context)` | `lifecycle` | before an orderly drop |
 /// | `fn on_end(&mut self, cx: &Context)` | `end-of-input` | all inputs are bounded and at their end |
+/// | `const STATE_VERSION: u32` and `fn migrate(migration: &Migration<'_>, cx: &Context)` | `migration` | state that an earlier version has left |
 ///
 /// There is exactly one of `batch` and `message`. Without an `open` that makes it, the struct implements `Default`.
 /// `&mut Context` will do as well, and a `cx` that is not used may be left out. Handlers return nothing or
-/// `Result<(), Error>`; `on_end` may return `Result<Progress, Error>`, to be called again.
+/// `Result<(), Error>`; `on_end` may return `Result<Progress, Error>`, and `migrate` `Result<Migrated, Error>`, to be called again.
 ///
 /// A program has one task: `#[task]` stands once in a crate.
 ///
@@ -33,6 +34,7 @@ use proc_macro::TokenStream;
 /// - From `batch`: the whole call is undone, and the host gives the messages again, one in each call. To reject one message
 ///   and keep the rest, use `Store::update`, `Context::for_each` or `Context::reject`.
 /// - From `open` and `on_end`: the task stops.
+/// - From `migrate`: the state is what it was, and the code before goes on.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let item: proc_macro2::TokenStream = item.into();

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use super::host::{self, Calls, Figure, Host, Line, Shared};
+use super::host::{self, Calls, Figure, Host, Line, Rights, Shared};
 use super::messages::{self, Incoming, Rejected, Sent};
 use super::{Entries, limits};
 use crate::backend::types::Rejection;
 use crate::task::Instance;
-use crate::{Codec, Error, Progress, Shape, Task, packed};
+use crate::{Codec, Error, Progress, Shape, Task, migration, packed};
 
 /// A task and its host in memory. Made by [`Setup::start`](super::Setup::start).
 pub struct Harness<T: Task> {
@@ -159,16 +159,51 @@ impl<T: Task> Harness<T> {
     /// Ends the instance in good order: calls `close`.
     pub fn close(&mut self) {
         if let Some(instance) = self.instance.take() {
-            self.host.borrow_mut().begin_call(false);
+            self.host.borrow_mut().begin_call(Rights::Read);
             host::enter(&self.host, || instance.close());
         }
+    }
+
+    /// Migrates the state from a version, as a host does before code of a higher one takes over: drops the instance, calls `migrate` until
+    /// it is done, and opens another. Prepare the state with [`Harness::store`]. The error is what `migrate` or `open` returns; after one of
+    /// `migrate` the state is what it was, and the task is closed.
+    #[track_caller]
+    pub fn migrate(&mut self, from: u32) -> Result<(), Error> {
+        assert!(
+            from < T::STATE_VERSION,
+            "state of version {from} is not migrated to version {}",
+            T::STATE_VERSION
+        );
+        self.close();
+        self.host.borrow_mut().begin_batch();
+        let mark = self.host.borrow().mark();
+        let mut resume = None;
+        loop {
+            self.host.borrow_mut().begin_call(Rights::WriteState);
+            let resumed = resume.as_deref();
+            let called = host::enter(&self.host, || migration::migrate::<T>(from, resumed));
+            let mut host = self.host.borrow_mut();
+            host.rights = Rights::Read;
+            match called {
+                Ok(Some(next)) => {
+                    limits::at_most("`resume`, in bytes,", limits::VALUE_BYTES, next.len());
+                    resume = Some(next);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    host.undo(mark);
+                    return Err(error);
+                }
+            }
+        }
+        self.open()
     }
 
     fn open(&mut self) -> Result<(), Error> {
         {
             let mut host = self.host.borrow_mut();
             host.begin_batch();
-            host.begin_call(false);
+            host.begin_call(Rights::Read);
         }
         self.instance = Some(host::enter(&self.host, Instance::open)?);
         Ok(())
@@ -185,13 +220,13 @@ impl<T: Task> Harness<T> {
         };
         let mark = {
             let mut host = self.host.borrow_mut();
-            host.begin_call(true);
+            host.begin_call(Rights::Write);
             host.default_timestamp_ms = default_timestamp_ms.unwrap_or(host.clock_ms);
             host.mark()
         };
         let result = host::enter(&self.host, || work(instance));
         let mut host = self.host.borrow_mut();
-        host.in_batch = false;
+        host.rights = Rights::Read;
         if result.is_err() {
             host.undo(mark);
         }

@@ -62,6 +62,15 @@ pub(super) enum Figure {
     Histogram(Vec<f64>),
 }
 
+/// What a call of the guest may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rights {
+    #[default]
+    Read,
+    WriteState,
+    Write,
+}
+
 #[derive(Default)]
 pub(super) struct Host {
     pub(super) stores: Stores,
@@ -87,7 +96,7 @@ pub(super) struct Host {
     pub(super) guest_call: u64,
     pub(super) open_stores: usize,
     pub(super) open_cursors: usize,
-    pub(super) in_batch: bool,
+    pub(super) rights: Rights,
     pub(super) staged_bytes: usize,
 }
 
@@ -107,12 +116,12 @@ impl Host {
         self.stores.commit();
     }
 
-    /// Begins a call of the guest, in a batch or outside.
-    pub(super) fn begin_call(&mut self, in_batch: bool) {
+    /// Begins a call of the guest.
+    pub(super) fn begin_call(&mut self, rights: Rights) {
         self.guest_call += 1;
         self.open_cursors = 0;
         self.staged_bytes = 0;
-        self.in_batch = in_batch;
+        self.rights = rights;
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -136,7 +145,7 @@ impl Host {
     /// Accounts for writes or sends, which only a batch may do: entries, messages and headers, and their bytes.
     #[track_caller]
     pub(super) fn stage(&mut self, what: &str, entries: usize, bytes: usize) {
-        if !self.in_batch {
+        if self.rights == Rights::Read {
             trap(format_args!("{what} outside of a batch"));
         }
         self.staged_bytes += entries * ENTRY_BYTES + bytes;
@@ -145,6 +154,14 @@ impl Host {
             CALL_BYTES,
             self.staged_bytes,
         );
+    }
+
+    /// Whether the guest may send.
+    #[track_caller]
+    pub(super) fn check_sending(&self) {
+        if self.rights == Rights::WriteState {
+            trap("sending in `migrate`");
+        }
     }
 
     /// A figure by name; `new` is what it begins as, and says its kind.

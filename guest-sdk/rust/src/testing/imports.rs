@@ -263,6 +263,7 @@ pub(crate) mod output {
         let host = &mut *shared.borrow_mut();
         host.calls.send_many += 1;
         host.stage("sending", 0, 0);
+        host.check_sending();
         let (entries, bytes) =
             host.ports
                 .send_many(port, messages, partitions, host.default_timestamp_ms);

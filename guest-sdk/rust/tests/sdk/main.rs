@@ -5,6 +5,7 @@ mod codecs;
 mod harness;
 mod lifecycle;
 mod messages;
+mod migration;
 mod output;
 mod rejection;
 mod stores;

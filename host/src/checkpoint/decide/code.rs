@@ -60,6 +60,23 @@ pub fn choose_code(
     }
 }
 
+/// From which version the state has to be migrated before other code runs, if it has to. `recorded`: the version of the state, 0: no code
+/// has named one; `code`: the version that the code reads and writes, 0: it names none.
+///
+/// # Errors
+/// The code does not read the state, in a sentence.
+pub fn migration(recorded: u32, code: u32) -> Result<Option<u32>, String> {
+    match code {
+        0 if recorded > 0 => Err(format!(
+            "the state is of version {recorded}, and the component does not say which it reads: it does not export `wasm-host:task/migration`"
+        )),
+        _ if code < recorded => Err(format!(
+            "the state is of version {recorded}, and the component reads version {code}: state does not go back"
+        )),
+        _ => Ok((code > recorded).then_some(recorded)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +134,16 @@ mod tests {
             };
             assert_eq!(chosen, runs, "held: {component} {then} {now} {wanted:?}");
         }
+    }
+
+    #[test]
+    fn state_is_migrated_to_higher_versions_only() {
+        for (recorded, code, from) in [(0, 0, None), (0, 1, Some(0)), (2, 2, None), (2, 5, Some(2))]
+        {
+            assert_eq!(migration(recorded, code), Ok(from), "{recorded} {code}");
+        }
+        assert!(migration(2, 1).is_err_and(|why| why.contains("reads version 1")));
+        assert!(migration(1, 0).is_err_and(|why| why.contains("does not export")));
     }
 
     #[test]

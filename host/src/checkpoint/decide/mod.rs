@@ -4,6 +4,6 @@ mod code;
 mod due;
 mod witness;
 
-pub use code::{Chosen, Wanted, Why, choose_code};
+pub use code::{Chosen, Wanted, Why, choose_code, migration};
 pub use due::{BACKOFF_MAX, CadenceOptions, Due, FIRST_COST, Facts, Trigger, backoff, barrier};
 pub(super) use witness::{Verdict, judge};

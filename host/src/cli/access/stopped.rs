@@ -9,7 +9,7 @@ use crate::checkpoint::decide::{Chosen, Wanted, Why, choose_code};
 use crate::checkpoint::directory::{self, DirectoryOptions, Inspected};
 use crate::checkpoint::logs::{LogStream, Retention};
 use crate::checkpoint::{Committer, CommitterOptions};
-use crate::cli::assemble::{self, Codes, Recorded};
+use crate::cli::assemble::{self, Codes, Recorded, Replaced};
 use crate::cli::{Failure, exit, job as command};
 use crate::config::Job;
 use crate::connectors::JsonMessage;
@@ -217,6 +217,13 @@ pub(in crate::cli) fn codes(job: &Job, wanted: Wanted) -> Result<Codes, Failure>
                 .insert(stage.name.clone(), kept(&record.code));
         }
         let is_same = chosen != Chosen::File || file.as_ref() == Some(&record.code.component);
+        if !is_same {
+            let replaced = Replaced {
+                code: kept(&record.code),
+                state_version: record.state_version,
+            };
+            codes.replaced.insert(stage.name.clone(), replaced);
+        }
         if let Some(before) = record.way_back(is_same) {
             codes.before.insert(stage.name.clone(), kept(before));
         }

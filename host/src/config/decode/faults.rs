@@ -184,11 +184,13 @@ fn swap(stage: &mut Table<'_>) -> Swap {
     let probation = table.text("probation");
     let max_slowdown = table.text("max-slowdown");
     let hold_bytes = size_in(&mut table, "hold-bytes", ByteSize::mib(1), ByteSize::MAX);
+    let migration_timeout = table.text("migration-timeout");
     table.finish(|_| None);
     Swap {
         probation: probation.unwrap_or(default.probation),
         max_slowdown: max_slowdown.unwrap_or(default.max_slowdown),
         hold_bytes: hold_bytes.unwrap_or(default.hold_bytes),
+        migration_timeout: migration_timeout.unwrap_or(default.migration_timeout),
     }
 }
 

@@ -7,10 +7,11 @@ use std::thread;
 
 use super::{SwapRequest, Swaps, Wanted, fit, recorded};
 use crate::checkpoint::catalog::StreamShape;
+use crate::checkpoint::decide::migration;
 use crate::checkpoint::directory::{self, CodeFolder};
 use crate::coordinator::tasks::{StageNow, TaskFactory};
 use crate::coordinator::{LoadedStage, StageLoader, StageOptions, View};
-use crate::model::{PartitionId, shown};
+use crate::model::{PartitionId, ProbationLength, shown};
 use crate::records::{StageRecord, SwapRecord, SwapState};
 use crate::runtime::{Component, Instance, sha256};
 
@@ -24,6 +25,8 @@ pub(in crate::coordinator) struct Candidate {
     pub(super) options: StageOptions,
     /// What a person calls it.
     pub(super) label: String,
+    /// The version of the state that has to be migrated for it.
+    pub(super) migrates_from: Option<u32>,
 }
 
 /// What a candidate is made of.
@@ -60,14 +63,14 @@ impl Making {
         }
     }
 
-    fn make(self) -> Result<Candidate, String> {
+    fn make(mut self) -> Result<Candidate, String> {
         let runs = self.factory.stage(self.stage);
         let name = &runs.options.name;
         let enter = |state| {
             self.swaps.come_to(self.id, |swap| swap.state = state);
         };
         let is_previous = matches!(self.request.component, Wanted::Previous);
-        let component = match self.request.component {
+        let component = match std::mem::take(&mut self.request.component) {
             Wanted::File => None,
             Wanted::Bytes(bytes) => Some(bytes),
             Wanted::Previous => Some(self.previous(&runs.record)?),
@@ -81,33 +84,16 @@ impl Making {
                 "component {sha256} was rolled back before: `--force` swaps it in all the same"
             ));
         }
-        let known: BTreeMap<String, StreamShape> = self.factory.streams();
-        let misfits = fit::misfits(&runs.options, &options, &streams, &known);
-        if !misfits.is_empty() {
-            return Err(format!(
-                "{}: that needs a restart of the job",
-                misfits.join("; ")
-            ));
-        }
+        let migrates_from = self.fits(&runs, &options, &streams)?;
         enter(SwapState::Trying);
         let record = recorded(&runs.record, &options, &self.request.label);
         let now = StageNow {
             options: Arc::new(options),
             record,
             generation: 0,
+            migrates_from,
         };
-        let snapshot = self.view.snapshot();
-        let tasks = match self.live.is_empty() {
-            true => &[PartitionId(0)][..],
-            false => &self.live,
-        };
-        for partition in tasks {
-            let context = self.factory.trial(&now, *partition, &snapshot);
-            let context = context.map_err(|error| shown::chain(&error))?;
-            let task = context.info.name();
-            let (_, made) = Instance::new(&now.options.component, Box::new(context));
-            made.map_err(|fault| format!("an instance for task {task} cannot be made: {fault}"))?;
-        }
+        self.try_instances(&now)?;
         let StageNow {
             options, record, ..
         } = now;
@@ -128,7 +114,56 @@ impl Making {
             &record,
             &options.component,
         )?;
-        Ok(Candidate { options, label })
+        Ok(Candidate {
+            options,
+            label,
+            migrates_from,
+        })
+    }
+
+    /// Holds it against what runs. From which version the state has to be migrated for it, if it has to.
+    fn fits(
+        &self,
+        runs: &StageNow,
+        options: &StageOptions,
+        streams: &BTreeMap<String, StreamShape>,
+    ) -> Result<Option<u32>, String> {
+        let known: BTreeMap<String, StreamShape> = self.factory.streams();
+        let misfits = fit::misfits(&runs.options, options, streams, &known);
+        if !misfits.is_empty() {
+            return Err(format!(
+                "{}: that needs a restart of the job",
+                misfits.join("; ")
+            ));
+        }
+        if self.request.hold_output
+            && let Some(why) = misfit_of_hold(&runs.record, options, self.request.probation)
+        {
+            return Err(why.to_owned());
+        }
+        migration(runs.record.state_version, options.state_version)
+    }
+
+    /// Makes an instance for each task that has one, as of what is committed, and drops it.
+    fn try_instances(&self, now: &StageNow) -> Result<(), String> {
+        // State that is to be migrated is nothing to open an instance with.
+        let make = match now.migrates_from {
+            None => Instance::new,
+            Some(_) => Instance::unopened,
+        };
+        let snapshot = self.view.snapshot();
+        let tasks = match self.live.is_empty() {
+            true => &[PartitionId(0)][..],
+            false => &self.live,
+        };
+        for partition in tasks {
+            let context = self.factory.trial(now, *partition, &snapshot);
+            let context = context.map_err(|error| shown::chain(&error))?;
+            let task = context.info.name();
+            let (_, made) = make(&now.options.component, Box::new(context));
+            made.map_err(|fault| format!("an instance for task {task} cannot be made: {fault}"))?;
+        }
+        Ok(())
     }
 
     /// The component before the one that runs.
@@ -142,6 +177,22 @@ impl Making {
             true => Ok(kept),
             false => Err(format!("component {name}: what is kept of it is damaged")),
         }
+    }
+}
+
+/// Why what it does cannot be held.
+fn misfit_of_hold(
+    runs: &StageRecord,
+    options: &StageOptions,
+    probation: Option<Option<ProbationLength>>,
+) -> Option<&'static str> {
+    let probation = probation.unwrap_or(options.swap.probation);
+    if probation.is_none() {
+        Some("output is held as long as the probation lasts, and there is none")
+    } else if options.component.sha256() == runs.code.component {
+        Some("that component runs already, so there is no code to go back to")
+    } else {
+        None
     }
 }
 

@@ -8,12 +8,10 @@ use std::collections::BTreeSet;
 use super::judge::Verdict;
 use super::probation::{Back, Watch};
 use crate::checkpoint::HoldEnd;
-use crate::checkpoint::logs::Retention;
 use crate::coordinator::commit::Work;
 use crate::coordinator::machine::{Event, Phase, Then, Wish};
 use crate::coordinator::mail::Mail;
-use crate::coordinator::{Coordinator, StageOptions, Writes};
-use crate::epoch::HoldBegin;
+use crate::coordinator::{Coordinator, StageOptions};
 use crate::model::StageId;
 use crate::records::{Encoded, HoldRecord, StageRecord, SwapMode, SwapRecord, SwapState};
 use crate::scheduler::TaskIndex;
@@ -33,6 +31,11 @@ impl Watch {
 impl Coordinator {
     /// Why a stage cannot be swapped because of what it holds, or is to hold.
     pub(super) fn refuses_for_holds(&self, at: usize, is_to_hold: bool) -> Option<String> {
+        if self.is_migrating(at) {
+            return Some(
+                "migrates its state: wait for its end, or go back with `--rollback`".to_owned(),
+            );
+        }
         if self.is_holding(at) {
             let stage = &self.factory.stage(at).options.name;
             return Some(format!(
@@ -55,30 +58,10 @@ impl Coordinator {
                     .to_owned(),
             );
         }
-        let mut inputs = self.of_stage(at).flat_map(|task| &task.inputs);
-        if let Some(input) = inputs.find(|input| !input.rewindable) {
-            return Some(format!(
-                "stream {:?} cannot be read again, which a way back needs",
-                input.stream
-            ));
-        }
-        let drops_unread = |stream: &String| {
-            let known = self.streams.get(stream);
-            let writes = known.and_then(|stream| stream.writes.as_ref());
-            matches!(
-                writes,
-                Some(Writes::Log(Retention {
-                    drop_unread: true,
-                    ..
-                }))
-            )
-        };
         let mut inputs = now.options.inputs.iter().map(|input| &input.stream);
-        let dropping = inputs.find(|stream| drops_unread(stream));
-        dropping.map(|stream| {
-            format!(
-                "stream {stream:?} may be deleted before it is read (`drop-unread`), and a way back would not find it again"
-            )
+        inputs.find_map(|stream| {
+            let why = self.factory.stream(stream).why_not_again()?;
+            Some(format!("stream {stream:?} {why}"))
         })
     }
 
@@ -89,39 +72,20 @@ impl Coordinator {
 
     /// Says which stages hold their output beyond the end of the process.
     pub(in crate::coordinator) fn warn_of_holds(&self) {
-        for watch in self.watches.values().filter(|watch| watch.holds()) {
+        for watch in self.watches.values() {
             let stage = &watch.record.stage;
+            if watch.is_migrating() {
+                tracing::warn!(%stage, swap = watch.id, "its state is not migrated yet: the next start takes back what there is of that");
+                continue;
+            }
+            if !watch.holds() {
+                continue;
+            }
             tracing::warn!(
                 %stage,
                 swap = watch.id,
                 "the output of its new code is still held: the next start goes on with that, and `wasm-host swap {stage} --promote` releases it then"
             );
-        }
-    }
-
-    /// What a stage does after the cut can be taken back.
-    pub(super) fn hold(&self, at: usize) -> HoldBegin {
-        let record = &self.factory.stage(at).record;
-        HoldBegin {
-            stage: record.id,
-            stores: record.stores.clone(),
-        }
-    }
-
-    /// Why this new code cannot be held, if it is to be.
-    pub(super) fn misfit_of_hold(
-        &self,
-        at: usize,
-        options: &StageOptions,
-        is_watched: bool,
-    ) -> Option<&'static str> {
-        let runs = &self.factory.stage(at).record.code.component;
-        if !is_watched {
-            Some("output is held as long as the probation lasts, and there is none")
-        } else if options.component.sha256() == runs {
-            Some("that component runs already, so there is no code to go back to")
-        } else {
-            None
         }
     }
 
@@ -206,7 +170,7 @@ impl Coordinator {
             return Event::Tick;
         };
         if let Some((options, record)) = watch.returns.take() {
-            self.factory.cut(at, options, record);
+            self.factory.cut(at, options, record, None);
         }
         let stay_away = std::mem::take(&mut watch.stay_away);
         self.note_back(at, watch);
@@ -275,11 +239,13 @@ impl Coordinator {
 
     /// A stage that holds more than it may goes back, because nothing may become final that nobody has judged.
     pub(in crate::coordinator) fn look_at_holds(&mut self, is_disk_short: bool) {
-        let at_work = |watch: &Watch| watch.holds() && watch.back.is_none();
+        let at_work =
+            |watch: &Watch| (watch.holds() || watch.is_migrating()) && watch.back.is_none();
         for at in self.watched_that(at_work) {
+            let holds = self.is_holding(at);
             let why = match is_disk_short {
                 true => Some("the disk has less room than `disk-reserve`".to_owned()),
-                false => self.holds_too_much(at),
+                false => holds.then(|| self.holds_too_much(at)).flatten(),
             };
             if let Some(why) = why {
                 let generation = self.factory.stage(at).generation;
@@ -322,10 +288,12 @@ impl Watch {
     fn code_before(&self, now: &StageRecord, held: &HoldRecord) -> (StageOptions, StageRecord) {
         let options = StageOptions {
             before: None,
+            successor: None,
             ..(*self.before.options).clone()
         };
         let mut record = now.clone();
         record.go_back(self.before.record.code.clone());
+        record.state_version = self.before.record.state_version;
         // What came with the new code has nothing any more.
         record.stores.retain(|store, _| {
             let is_declared = options.stores.iter().any(|(name, _)| name == store);

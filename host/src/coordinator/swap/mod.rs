@@ -11,6 +11,7 @@ mod candidate;
 mod fit;
 mod hold;
 mod judge;
+mod migrate;
 mod probation;
 pub(super) mod start;
 
@@ -27,9 +28,10 @@ use probation::{Back, Spent};
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
 use super::{Barrier, Coordinator, StageLoader, StageOptions};
+use crate::epoch::HoldBegin;
 use crate::model::{Epoch, ProbationLength};
 use crate::records::{
-    Code, Encoded, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
+    Code, Encoded, HoldPhase, Probation, StageRecord, SwapCounts, SwapMode, SwapRecord, SwapState,
 };
 use crate::scheduler::TaskIndex;
 use crate::task::{CodeSource, Resume};
@@ -78,7 +80,7 @@ pub(super) struct UnderWay {
     dry_run: bool,
     probation: Option<Option<ProbationLength>>,
     slowdown_percent: Option<u32>,
-    holds: bool,
+    mode: SwapMode,
     /// What takes over at the next barrier.
     candidate: Option<Candidate>,
     /// The epoch of the cut.
@@ -86,6 +88,26 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
+    /// One whose candidate waits for the next barrier.
+    fn ready(id: u64, stage: usize, candidate: Candidate) -> UnderWay {
+        UnderWay {
+            id,
+            stage,
+            dry_run: false,
+            probation: None,
+            slowdown_percent: None,
+            mode: SwapMode::Code,
+            candidate: Some(candidate),
+            epoch: None,
+        }
+    }
+
+    /// Whether the state is migrated for its candidate.
+    fn migrates(&self) -> bool {
+        let candidate = self.candidate.as_ref();
+        candidate.is_some_and(|candidate| candidate.migrates_from.is_some())
+    }
+
     /// Whether it takes over in a stage at the next barrier.
     fn takes_over_next(&self, at: usize) -> bool {
         self.stage == at && self.candidate.is_some()
@@ -138,6 +160,10 @@ impl Coordinator {
         }
         let loader = self.loader.clone();
         let loader = loader.ok_or("this process does not swap code")?;
+        let mode = match request.hold_output {
+            true => SwapMode::HoldOutput,
+            false => SwapMode::Code,
+        };
         let id = self.swaps.begin(SwapRecord {
             stage: name.clone(),
             from: now.record.code.clone(),
@@ -145,10 +171,7 @@ impl Coordinator {
                 component: String::new(),
                 label: request.label.clone(),
             },
-            mode: match request.hold_output {
-                true => SwapMode::HoldOutput,
-                false => SwapMode::Code,
-            },
+            mode,
             time: self.clock.now_ms(),
             epoch: Epoch(0),
             state: SwapState::Loading,
@@ -162,7 +185,7 @@ impl Coordinator {
             dry_run: request.dry_run,
             probation: request.probation,
             slowdown_percent: request.slowdown_percent,
-            holds: request.hold_output,
+            mode,
             candidate: None,
             epoch: None,
         });
@@ -215,9 +238,21 @@ impl Coordinator {
     /// A candidate is made, or refused.
     pub(super) fn event_of_candidate(&mut self, id: u64, made: Result<Candidate, String>) -> Event {
         let refused = self.refuses_swaps();
-        let Some(swap) = self.swap.as_mut().filter(|swap| swap.id == id) else {
+        let Some(at) = self
+            .swap
+            .as_ref()
+            .filter(|swap| swap.id == id)
+            .map(|swap| swap.stage)
+        else {
             return Event::Tick;
         };
+        let made = made.and_then(|candidate| {
+            let migrates = candidate.migrates_from.is_some();
+            match migrates.then(|| self.refuses_to_migrate(at)).flatten() {
+                Some(why) => Err(format!("its state cannot be migrated: {why}")),
+                None => Ok(candidate),
+            }
+        });
         let candidate = match (made, refused) {
             (Ok(candidate), None) => candidate,
             (Err(why), _) | (Ok(_), Some(why)) => {
@@ -225,24 +260,21 @@ impl Coordinator {
                 return Event::Tick;
             }
         };
-        if swap.holds {
-            let (at, length) = (swap.stage, swap.probation);
-            let length = length.unwrap_or(candidate.options.swap.probation);
-            let why = self.misfit_of_hold(at, &candidate.options, length.is_some());
-            if let Some(why) = why {
-                self.refuse_swap(why);
-                return Event::Tick;
-            }
-        }
         let Some(swap) = &mut self.swap else {
             return Event::Tick;
         };
         if swap.dry_run {
-            self.end_swap(SwapState::Dropped, "it fits, and was only to be checked");
+            let fits = match candidate.migrates_from {
+                None => "it fits, and was only to be checked".to_owned(),
+                Some(old) => format!(
+                    "it fits, once the state is migrated from version {old} to {}, and was only to be checked",
+                    candidate.options.state_version
+                ),
+            };
+            self.end_swap(SwapState::Dropped, &fits);
             return Event::Tick;
         }
         swap.candidate = Some(candidate);
-        let at = swap.stage;
         self.swaps.change(id, |swap| swap.state = SwapState::Cut);
         Event::Cut(self.places_of_stage(at).collect())
     }
@@ -258,13 +290,20 @@ impl Coordinator {
         if let Some(mut swap) = self.swap.take() {
             if let Some(candidate) = swap.candidate.take() {
                 swap.epoch = Some(epoch);
-                let source = self.cut_to_candidate(&swap, candidate, epoch, barrier);
+                let source = match candidate.migrates_from {
+                    None => self.cut_to_candidate(&swap, candidate, epoch, barrier),
+                    Some(old) => self.cut_to_migrate(&swap, old, candidate, epoch, barrier),
+                };
                 sources.insert(swap.stage, source);
             }
             self.swap = Some(swap);
         }
         for at in self.watched_that(|watch| watch.back == Some(Back::Wanted)) {
             let source = self.cut_back(at, epoch, barrier);
+            sources.insert(at, source);
+        }
+        for at in self.migrated_stages() {
+            let source = self.cut_to_migrated(at, epoch, barrier);
             sources.insert(at, source);
         }
         sources.keys().for_each(|at| self.resume_stage(*at));
@@ -278,12 +317,16 @@ impl Coordinator {
         epoch: Epoch,
         barrier: &mut Barrier,
     ) -> Arc<dyn CodeSource> {
-        let (id, at, holds) = (swap.id, swap.stage, swap.holds);
+        let (id, at) = (swap.id, swap.stage);
         let now = self.factory.stage(at);
-        if holds {
-            barrier.holds.push(self.hold(at));
+        if swap.mode == SwapMode::HoldOutput {
+            barrier.holds.push(HoldBegin {
+                stage: now.record.id,
+                phase: HoldPhase::Holding,
+                stores: now.record.stores.clone(),
+            });
         }
-        let Candidate { options, label } = candidate;
+        let Candidate { options, label, .. } = candidate;
         let replaced = self.watches.remove(&at);
         let before = match &replaced {
             Some(watch) => Arc::clone(&watch.before),
@@ -331,7 +374,7 @@ impl Coordinator {
         }
         let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
         self.swaps.note_cut(id, figures.collect());
-        self.factory.cut(at, options, record)
+        self.factory.cut(at, options, record, None)
     }
 
     /// How the code of a swap is watched. `replaced`: the new code that gives way to it.
@@ -392,7 +435,7 @@ impl Coordinator {
             before: None,
             ..(*watch.before.options).clone()
         };
-        self.factory.cut(at, options, record)
+        self.factory.cut(at, options, record, None)
     }
 
     /// Held tasks go on: with the new code they may do what the old one could not.
@@ -419,11 +462,10 @@ impl Coordinator {
         if let Some(swap) = &self.swap
             && swap.epoch == Some(epoch)
         {
-            match self.watches.get(&swap.stage).map(|watch| watch.back) {
+            match self.watches.get(&swap.stage) {
                 // It may fail before that is durable.
-                Some(Some(_)) => self.swap = None,
-                Some(None) if swap.holds => self.end_swap(SwapState::Holding, ""),
-                Some(None) => self.end_swap(SwapState::Probation, ""),
+                Some(watch) if watch.back.is_some() => self.swap = None,
+                Some(watch) => self.end_swap(watch.record.state, ""),
                 None => self.end_swap(SwapState::Done, ""),
             }
         }
@@ -455,6 +497,7 @@ impl Coordinator {
             SwapState::Dropped => {
                 tracing::info!(%stage, swap = id, %component, "nothing is swapped: {reason}");
             }
+            SwapState::Migrating => {}
             _ => tracing::info!(%stage, swap = id, %component, "the new code has taken over"),
         }
     }
@@ -470,6 +513,7 @@ fn recorded(before: &StageRecord, options: &StageOptions, label: &str) -> StageR
         component: options.component.sha256().to_owned(),
         label: label.to_owned(),
     });
+    record.state_version = options.state_version;
     if let Some(file) = &options.file {
         record.file.clone_from(file);
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::judge::{BEFORE_LEAST, COST_LEAST, Facts, Verdict, judge};
+use super::migrate::{self, Migration};
 use crate::coordinator::commit::Work;
 use crate::coordinator::machine::Event;
 use crate::coordinator::mail::Mail;
@@ -32,10 +33,12 @@ pub(in crate::coordinator) struct Watch {
     pub(super) cut: Option<Epoch>,
     /// The code before is to come back.
     pub(super) back: Option<Back>,
+    /// The state is migrated first.
+    pub(super) migration: Option<Migration>,
     /// What each task had processed when it sealed last.
     known: BTreeMap<PartitionId, u64>,
     /// What the tasks had spent and processed in this process when this began.
-    spent: Spent,
+    pub(super) spent: Spent,
     /// Until when its time is counted.
     counted: Instant,
     /// Tasks that were away before those of the stage were taken away.
@@ -107,6 +110,7 @@ impl Watch {
             before,
             cut,
             back: None,
+            migration: None,
             known: known.collect(),
             spent: Spent::by(tasks),
             counted: Instant::now(),
@@ -132,8 +136,14 @@ impl Watch {
         }
         if let Some(probation) = &mut self.record.probation {
             match is_cut {
-                true if probation.before.processed < BEFORE_LEAST => probation.before = before,
+                // What was counted at the cut of a migration is not counted again when that is over.
+                true if probation.before.processed < BEFORE_LEAST
+                    && probation.before.processed <= before.processed =>
+                {
+                    probation.before = before;
+                }
                 true => {}
+                false if self.migration.is_some() => {}
                 false => probation.checkpoints += 1,
             }
         }
@@ -144,12 +154,17 @@ impl Watch {
 
     /// Whether its record belongs to an epoch, whatever else is in it.
     fn is_of(&self, epoch: Epoch) -> bool {
-        self.cut == Some(epoch) || self.back == Some(Back::Cut(epoch))
+        self.cut == Some(epoch)
+            || self.back == Some(Back::Cut(epoch))
+            || self
+                .migration
+                .as_ref()
+                .is_some_and(|of| of.ends_with(epoch))
     }
 
     /// Whether it is judged.
     pub(super) fn is_watched(&self) -> bool {
-        self.cut.is_none() && self.back.is_none()
+        self.cut.is_none() && self.back.is_none() && self.migration.is_none()
     }
 
     fn facts<'a>(&mut self, tasks: impl Iterator<Item = &'a TaskEntry>) -> Option<Facts> {
@@ -220,7 +235,19 @@ impl Coordinator {
             if watch.cut == Some(epoch) {
                 watch.cut = None;
                 watch.counted = Instant::now();
+                if let Some(migration) = &mut watch.migration {
+                    migration.begin();
+                }
+                let state = watch.record.state;
+                self.swaps.change(watch.id, |swap| swap.state = state);
             }
+        }
+        let is_migrated = |watch: &Watch| {
+            let migration = watch.migration.as_ref();
+            migration.is_some_and(|migration| migration.ends_with(epoch))
+        };
+        for at in self.watched_that(is_migrated) {
+            self.note_migrated(at);
         }
         for at in self.watched_that(|watch| watch.back == Some(Back::Cut(epoch))) {
             if let Some(watch) = self.watches.remove(&at) {
@@ -251,6 +278,7 @@ impl Coordinator {
         let due = |watch: &Watch| {
             watch.is_watched() && now.saturating_duration_since(watch.counted) >= LOOK
         };
+        self.look_at_migrations(now);
         for at in self.watched_that(due) {
             match self.verdict(at) {
                 None | Some(Verdict::Watch) => {}
@@ -273,7 +301,8 @@ impl Coordinator {
     /// When new code is judged next.
     pub(in crate::coordinator) fn next_look_at_watches(&self) -> Option<Instant> {
         let watched = self.watches.values().filter(|watch| watch.is_watched());
-        watched.map(|watch| watch.counted + LOOK).min()
+        let looks = watched.map(|watch| watch.counted + LOOK);
+        looks.chain(self.next_end_of_migration()).min()
     }
 
     /// New code stays.
@@ -327,6 +356,9 @@ impl Coordinator {
             self.scheduler.go_on(task, failure.generation);
             return Event::Tick;
         };
+        if watch.is_migrating() {
+            return self.event_of_going_back(at, failure.generation, migrate::why(failure));
+        }
         watch.record.counts.regressions += 1;
         let regressions = watch.record.counts.regressions;
         self.swaps
@@ -381,12 +413,15 @@ impl Coordinator {
         if is_other || is_replaced || self.draining.is_some() {
             return Event::Tick;
         }
-        let watch = self.watches.get_mut(&at);
-        let Some(watch) = watch.filter(|watch| watch.back.is_none()) else {
+        let can_go_back = |watch: &&mut Watch| {
+            let migration = watch.migration.as_ref();
+            watch.back.is_none() && !migration.is_some_and(Migration::is_past_return)
+        };
+        let Some(watch) = self.watches.get_mut(&at).filter(can_go_back) else {
             return Event::Tick;
         };
-        let holds = watch.holds();
-        watch.back = Some(if holds { Back::Leaving } else { Back::Wanted });
+        let leaves = watch.holds() || watch.is_migrating();
+        watch.back = Some(if leaves { Back::Leaving } else { Back::Wanted });
         watch.record.state = SwapState::RollingBack;
         watch.record.reason.clone_from(&why);
         let (id, stage) = (watch.id, watch.record.stage.clone());
@@ -395,7 +430,7 @@ impl Coordinator {
             swap.state = SwapState::RollingBack;
             swap.reason = why;
         });
-        match holds {
+        match leaves {
             true => self.leave(at),
             false => Event::Cut(self.places_of_stage(at).collect()),
         }

@@ -56,6 +56,13 @@ pub(in crate::coordinator) fn swaps(
                 }
                 swaps.insert(id, swap);
             }
+            (false, Some((id, swap))) if stage.successor.is_some() => {
+                let reason = "the job was started with other code".to_owned();
+                let swap = ended(swap, SwapState::Dropped, reason);
+                catalog.watch(&stage.name, None);
+                catalog.record(&id, &swap);
+                swaps.insert(id, swap);
+            }
             (false, Some((id, swap))) if stage.before.is_none() => {
                 let reason = "the code before could not be loaded any more".to_owned();
                 let swap = ended(swap, SwapState::Done, reason);
@@ -87,10 +94,24 @@ pub(in crate::coordinator) fn misfit_of_holds(
     db: &Db,
     catalog: &Catalog,
 ) -> Result<Option<String>, StateError> {
+    for stage in options
+        .stages
+        .iter()
+        .filter(|stage| stage.successor.is_some())
+    {
+        let mut inputs = stage.inputs.iter().map(|input| &input.stream);
+        if let Some(stream) = inputs.find(|input| !options.streams[*input].is_rewindable()) {
+            return Ok(Some(format!(
+                "the state of stage {:?} cannot be migrated, because stream {stream:?} cannot be read again, which a way back needs",
+                stage.name
+            )));
+        }
+    }
     for (id, hold) in records::list::<HoldRecord>(db)? {
         let mut stages = options.stages.iter();
         let stage = stages.find(|stage| catalog.stages[&stage.name].id == id);
-        let Some(stage) = stage.filter(|_| hold.phase != HoldPhase::RollingBack) else {
+        let is_to_go = matches!(hold.phase, HoldPhase::RollingBack | HoldPhase::Migrating);
+        let Some(stage) = stage.filter(|_| !is_to_go) else {
             continue;
         };
         let name = &stage.name;
@@ -101,7 +122,7 @@ pub(in crate::coordinator) fn misfit_of_holds(
         };
         let written: BTreeSet<StreamId> = catalog.streams.iter().filter_map(writes).collect();
         let mut inputs = stage.inputs.iter().map(|input| &input.stream);
-        let may_be_gone = inputs.find(|input| options.streams[*input].may_be_gone());
+        let may_be_gone = inputs.find(|input| options.streams[*input].why_not_again().is_some());
         if !hold.streams.is_subset(&written) {
             return Ok(Some(format!(
                 "stage {name:?} holds output for a stream that the job file does not write any more: put that back, and decide with `wasm-host swap {name} --promote` or `--rollback`"
@@ -131,20 +152,20 @@ pub(in crate::coordinator) fn ends(
     let mut ends = Ends::default();
     for (id, hold) in records::list::<HoldRecord>(db)? {
         let stage = catalog.stages.iter().find(|(_, record)| record.id == id);
-        let Some((stage, is_watched)) =
-            stage.map(|(name, record)| (name.clone(), record.swap.is_some()))
-        else {
+        let Some(stage) = stage.map(|(name, _)| name.clone()) else {
             continue;
+        };
+        let is_of_it = |swap: &SwapRecord| match hold.phase {
+            HoldPhase::Migrating => swap.state == SwapState::Migrating,
+            HoldPhase::RollingBack => swap.state == SwapState::RollingBack,
+            HoldPhase::Holding | HoldPhase::Releasing => swap.mode == SwapMode::HoldOutput,
         };
         let mut newest_first = swaps.iter_mut().rev();
-        let swap =
-            newest_first.find(|(_, swap)| swap.stage == stage && swap.mode == SwapMode::HoldOutput);
-        let Some((swap_id, swap)) = swap else {
-            continue;
-        };
-        match hold.phase {
-            HoldPhase::Holding if is_watched => {}
-            HoldPhase::Holding | HoldPhase::Releasing => {
+        let swap = newest_first.find(|(_, swap)| swap.stage == stage && is_of_it(swap));
+        match (hold.phase, swap) {
+            // Its probation goes on.
+            (HoldPhase::Holding, _) | (HoldPhase::Releasing, None) => {}
+            (HoldPhase::Releasing, Some((swap_id, swap))) => {
                 swap.state = SwapState::Releasing;
                 catalog.record(swap_id, swap);
                 let last = ended(swap.clone(), SwapState::Done, swap.reason.clone());
@@ -152,11 +173,17 @@ pub(in crate::coordinator) fn ends(
                 let end = HoldEnd::new(id, Vec::new(), last);
                 ends.released.push((*swap_id, end));
             }
-            HoldPhase::RollingBack => {
-                swap.state = SwapState::RolledBack;
-                let last = vec![Encoded::new(swap_id, swap)];
-                let end = HoldEnd::new(id, Vec::new(), last);
-                ends.taken_back.push(end);
+            (phase @ (HoldPhase::RollingBack | HoldPhase::Migrating), swap) => {
+                let last = swap.map(|(swap_id, swap)| {
+                    if phase == HoldPhase::Migrating {
+                        let reason = "the host ended before the state was migrated";
+                        reason.clone_into(&mut swap.reason);
+                    }
+                    swap.state = SwapState::RolledBack;
+                    Encoded::new(swap_id, swap)
+                });
+                let last = last.into_iter().collect();
+                ends.taken_back.push(HoldEnd::new(id, Vec::new(), last));
             }
         }
     }

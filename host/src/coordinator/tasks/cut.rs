@@ -28,6 +28,7 @@ impl CodeSource for Cut {
             parked: parked_at(stage),
             before: way_back(stage),
             generation: self.now.generation,
+            migrates_from: self.now.migrates_from,
         }
     }
 }

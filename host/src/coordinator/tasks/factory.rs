@@ -46,6 +46,8 @@ pub(in crate::coordinator) struct StageNow {
     pub(in crate::coordinator) record: StageRecord,
     /// Which of its codes in this process this is: one more with each.
     pub(in crate::coordinator) generation: u64,
+    /// The version of the state that its tasks have to migrate before they go on.
+    pub(in crate::coordinator) migrates_from: Option<u32>,
 }
 
 /// A task that has not yet taken its place.
@@ -156,6 +158,7 @@ impl TaskFactory {
                         options,
                         record,
                         generation: 0,
+                        migrates_from: None,
                     };
                     RwLock::new(Arc::new(now))
                 };
@@ -212,6 +215,11 @@ impl TaskFactory {
         self.stages.iter().map(|stage| Arc::clone(&stage.read()))
     }
 
+    /// A stream that the job declares.
+    pub(in crate::coordinator) fn stream(&self, name: &str) -> &StreamOptions {
+        &self.options.streams[name]
+    }
+
     /// The streams of the job.
     pub(in crate::coordinator) fn streams(&self) -> BTreeMap<String, StreamShape> {
         let shape = |(name, stream): (&String, &StreamOptions)| (name.clone(), stream.shape());
@@ -252,6 +260,7 @@ impl TaskFactory {
         at: usize,
         options: StageOptions,
         record: StageRecord,
+        migrates_from: Option<u32>,
     ) -> Arc<dyn CodeSource> {
         let mut deadline = self.deadline.lock();
         *deadline = deadline.max(options.component.limits().call_deadline);
@@ -261,6 +270,7 @@ impl TaskFactory {
             options: Arc::new(options),
             record,
             generation: stage.generation + 1,
+            migrates_from,
         });
         let before = std::mem::replace(&mut *stage, Arc::clone(&now));
         Arc::new(Cut::new(Arc::clone(self), before, now))
@@ -278,6 +288,7 @@ impl TaskFactory {
             options,
             record,
             generation,
+            migrates_from: None,
         });
     }
 
@@ -296,6 +307,7 @@ impl TaskFactory {
             options: Arc::new(options),
             record,
             generation: 0,
+            migrates_from: None,
         }))
     }
 
@@ -332,10 +344,9 @@ impl TaskFactory {
         let state = TaskState::new(id, self.stores(&now, id)?);
         let metrics = TaskMetrics::new(Arc::clone(&self.metrics[&stage.name]), spec.partition);
         let context = TaskContext::new(Arc::clone(&info), state, metrics, round_robin);
-        let read_ahead = Arc::clone(&self.read_ahead);
         let queue = queue_of(stage);
         let all: Vec<_> = stage.inputs.iter().chain(&queue).collect();
-        let inbox = Arc::new(Inbox::new(all.len(), read_ahead));
+        let inbox = Arc::new(Inbox::new(all.len(), Arc::clone(&self.read_ahead)));
         let (mut readers, mut inputs) = (Vec::new(), Vec::new());
         for (place, input) in all.iter().enumerate() {
             let (reader, entry) = self.reader(stage, spec.partition, place, input, &record, &inbox);
@@ -358,15 +369,16 @@ impl TaskFactory {
             skips_held: self.options.skips.is_some(),
             before: way_back(stage),
             generation: now.generation,
+            waits_for_code: stage.successor.is_some(),
+            migrates_from: now.migrates_from,
             crumbs: Arc::clone(&self.crumbs),
             clock: Arc::clone(&self.options.clock),
         };
         let processed_before = record.processed;
-        let component = Arc::clone(&stage.component);
         let parked = self.parked(&now, id)?;
         let task = Task::new(
             options,
-            component,
+            Arc::clone(&stage.component),
             context,
             record,
             parked,

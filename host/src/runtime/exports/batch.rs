@@ -2,11 +2,11 @@
 
 use crate::model::{Batch, Column};
 use crate::runtime::bindings::wasm_host::task::types;
-use crate::runtime::context::TaskContext;
+use crate::runtime::context::{Rights, TaskContext};
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::instance::Instance;
 use crate::runtime::limits::DETAIL_BYTES;
-use crate::runtime::sandbox::{Returned, Rights};
+use crate::runtime::sandbox::Returned;
 use crate::runtime::secrets::Secrets;
 
 /// A message of a batch that the guest refuses.

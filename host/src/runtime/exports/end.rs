@@ -1,9 +1,9 @@
 //! `wasm-host:task/end-of-input`: the call at the end of bounded inputs.
 
 use crate::runtime::bindings::exports::wasm_host::task::end_of_input;
-use crate::runtime::context::TaskContext;
+use crate::runtime::context::{Rights, TaskContext};
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Returned, Rights};
+use crate::runtime::sandbox::Returned;
 
 /// What `on-end` answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! `wasm-host:task/lifecycle`: the first and the last call of an instance. It may read, and not write.
 
-use crate::runtime::context::TaskContext;
+use crate::runtime::context::{Rights, TaskContext};
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Returned, Rights};
+use crate::runtime::sandbox::Returned;
 
 impl Instance {
     /// Opens a new instance, if the component wants it.
@@ -26,13 +26,13 @@ impl Instance {
         (context, opened)
     }
 
-    /// Closes the instance, if the component wants it, and drops it.
+    /// Closes the instance, if it was opened and the component wants it, and drops it.
     pub fn close(mut self, context: Box<TaskContext>) -> Returned<()> {
         match &self.handlers.lifecycle {
-            None => (context, Ok(())),
-            Some(lifecycle) => self
+            Some(lifecycle) if self.is_open => self
                 .sandbox
                 .call(context, Rights::Read, |store| lifecycle.call_close(store)),
+            _ => (context, Ok(())),
         }
     }
 }

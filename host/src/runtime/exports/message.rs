@@ -2,9 +2,9 @@
 
 use crate::model::{Batch, HeadersColumn};
 use crate::runtime::bindings::wasm_host::task::types;
-use crate::runtime::context::TaskContext;
+use crate::runtime::context::{Rights, TaskContext};
 use crate::runtime::instance::Instance;
-use crate::runtime::sandbox::{Returned, Rights};
+use crate::runtime::sandbox::Returned;
 
 impl Instance {
     /// Processes message `index` of a batch in one call.

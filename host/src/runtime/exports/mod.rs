@@ -7,12 +7,14 @@ mod batch;
 mod end;
 mod lifecycle;
 mod message;
+mod migration;
 
 use wasmtime::Store;
 use wasmtime::component::{Component as Code, Instance as Loaded, InstancePre};
 
 use super::bindings::exports::wasm_host::task::{
     batch_handler, end_of_input, lifecycle as lifecycle_export, message_handler,
+    migration as migration_export,
 };
 use super::imports::InstanceData;
 use super::limits::REASON_BYTES;
@@ -20,6 +22,7 @@ use super::secrets::Secrets;
 
 pub use batch::Rejection;
 pub use end::EndProgress;
+pub use migration::state_version;
 
 /// Interfaces of ours begin like this, whether they are imported or exported.
 pub(super) const PACKAGE: &str = "wasm-host:task/";
@@ -72,6 +75,7 @@ exports! {
     batch: batch_handler, "batch-handler";
     lifecycle: lifecycle_export, "lifecycle";
     end_of_input: end_of_input, "end-of-input";
+    migration: migration_export, "migration";
 }
 
 fn has(code: &Code, pre: &InstancePre<InstanceData>, interface: &str) -> bool {

@@ -173,7 +173,7 @@ fn set(
     mut call: Call<'_>,
     (bucket, key, value): (Resource<Bucket>, WasmStr, WasmList<u8>),
 ) -> Answer<()> {
-    call.data_mut().batch("set")?;
+    call.data_mut().writing("set")?;
     with_memory(call, |context, memory| {
         let key = key.to_str(memory)?;
         let value = value.as_le_slice(memory);
@@ -183,7 +183,7 @@ fn set(
 }
 
 fn delete(mut call: Call<'_>, (bucket, key): (Resource<Bucket>, WasmStr)) -> Answer<()> {
-    call.data_mut().batch("delete")?;
+    call.data_mut().writing("delete")?;
     on_key(call, &bucket, key, |context, limits, store, key| {
         write(context, limits, store, key, None)
     })
@@ -265,7 +265,7 @@ fn increment(
     mut call: Call<'_>,
     (bucket, key, delta): (Resource<Bucket>, WasmStr, i64),
 ) -> Answer<i64> {
-    call.data_mut().batch("increment")?;
+    call.data_mut().writing("increment")?;
     let sum = on_key(call, &bucket, key, |context, _, store, key| {
         add(context, store, key, delta)
     })?;
@@ -277,7 +277,7 @@ fn increment_unsigned(
     mut call: Call<'_>,
     (bucket, key, delta): (Resource<Bucket>, WasmStr, u64),
 ) -> Answer<u64> {
-    call.data_mut().batch("increment")?;
+    call.data_mut().writing("increment")?;
     let Ok(delta) = i64::try_from(delta) else {
         return Ok((Err(other("a counter ends at 2^63 - 1")),));
     };
@@ -368,7 +368,7 @@ fn many(
 fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>)) -> Answer<()> {
     let _host = call.data().meter.in_host();
     let store = index(bucket.rep())?;
-    call.data_mut().batch("set-many")?;
+    call.data_mut().writing("set-many")?;
     let (context, limits) = call.data_mut().context_and_limits()?;
     // None of them is set if one cannot be.
     for (key, value) in &entries {
@@ -385,7 +385,7 @@ fn set_many(mut call: Call<'_>, (bucket, entries): (Resource<Bucket>, Vec<Entry>
 fn delete_many(mut call: Call<'_>, (bucket, keys): (Resource<Bucket>, Vec<String>)) -> Answer<()> {
     let _host = call.data().meter.in_host();
     let store = index(bucket.rep())?;
-    call.data_mut().batch("delete-many")?;
+    call.data_mut().writing("delete-many")?;
     let (context, limits) = call.data_mut().context_and_limits()?;
     for key in &keys {
         if let Err(error) = check_key(limits, key.as_bytes()) {
@@ -440,7 +440,7 @@ fn swap(
     let _host = call.data().meter.in_host();
     let guest = call.data_mut();
     let mut cas = guest.table.delete(cas)?;
-    guest.batch("swap")?;
+    guest.writing("swap")?;
     let (context, limits) = guest.context_and_limits()?;
     let now = context
         .state_mut()

@@ -27,7 +27,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::Runtime;
 use super::component::Component;
-use super::context::TaskContext;
+use super::context::{Rights, TaskContext};
 use super::engine::TICK;
 use super::fault::FaultKind;
 use super::limits::{Limits, exceeded};
@@ -132,13 +132,27 @@ impl InstanceData {
         Ok(())
     }
 
-    /// The task's context for writing and sending.
-    fn batch(&mut self, what: &str) -> wasmtime::Result<&mut TaskContext> {
+    /// The task's context for writing state.
+    fn writing(&mut self, what: &str) -> wasmtime::Result<&mut TaskContext> {
         let context = self.context()?;
-        if !context.in_batch {
+        if context.rights < Rights::WriteState {
             bail!("{what} outside of a batch: in `lifecycle` a guest may only read");
         }
         Ok(context)
+    }
+
+    /// The task's context for sending.
+    fn sending(&mut self, what: &str) -> wasmtime::Result<&mut TaskContext> {
+        let context = self.context()?;
+        match context.rights {
+            Rights::Write => Ok(context),
+            Rights::WriteState => {
+                bail!("{what} in `migrate`: there a guest may read and write state alone")
+            }
+            Rights::Read => {
+                bail!("{what} outside of a batch: in `lifecycle` a guest may only read")
+            }
+        }
     }
 }
 

@@ -47,14 +47,14 @@ struct GuestMessages {
 type Call<'a> = StoreContextMut<'a, InstanceData>;
 
 pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
-    let mut output = linker.instance("wasm-host:task/output@0.1.0")?;
+    let mut output = linker.instance("wasm-host:task/output@0.1.1")?;
     output.func_wrap("send", send)?;
     output.func_wrap("send-many", send_many)?;
     Ok(())
 }
 
 fn send(mut call: Call<'_>, (port, message): (WasmStr, Outgoing)) -> wasmtime::Result<()> {
-    call.data_mut().batch("send")?;
+    call.data_mut().sending("send")?;
     let mut headers = HeadersColumn::default();
     for header in &message.headers {
         let name = header.name.to_str(&call)?;
@@ -82,7 +82,7 @@ fn send_many(
     mut call: Call<'_>,
     (port, messages, partitions): (WasmStr, GuestMessages, Option<WasmList<u8>>),
 ) -> wasmtime::Result<()> {
-    call.data_mut().batch("send-many")?;
+    call.data_mut().sending("send-many")?;
     with_memory(call, |context, memory| {
         let port = find_port(context, &port.to_str(memory)?)?;
         let limits = memory.data().limits();

@@ -64,7 +64,7 @@ struct Entries {
 type Call<'a> = StoreContextMut<'a, InstanceData>;
 
 pub(super) fn link(linker: &mut Linker<InstanceData>) -> wasmtime::Result<()> {
-    let mut state = linker.instance("wasm-host:task/state@0.1.0")?;
+    let mut state = linker.instance("wasm-host:task/state@0.1.1")?;
     state.resource("store", ResourceType::host::<Store>(), |mut call, _| {
         let guest = call.data_mut();
         guest.store_handles = guest.store_handles.saturating_sub(1);
@@ -128,7 +128,7 @@ fn put(
         Option<PutOptions>,
     ),
 ) -> wasmtime::Result<()> {
-    call.data_mut().batch("put")?;
+    call.data_mut().writing("put")?;
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
         let (key, value) = (key.as_le_slice(memory), value.as_le_slice(memory));
@@ -141,7 +141,7 @@ fn delete(
     mut call: Call<'_>,
     (store, key): (Resource<Store>, WasmList<u8>),
 ) -> wasmtime::Result<()> {
-    call.data_mut().batch("delete")?;
+    call.data_mut().writing("delete")?;
     with_memory(call, |context, memory| {
         let (key, limits) = (key.as_le_slice(memory), memory.data().limits());
         write(context, limits, index(store.rep())?, key, None)
@@ -152,7 +152,7 @@ fn increment(
     mut call: Call<'_>,
     (store, key, by): (Resource<Store>, WasmList<u8>, i64),
 ) -> wasmtime::Result<(i64,)> {
-    call.data_mut().batch("increment")?;
+    call.data_mut().writing("increment")?;
     with_memory(call, |context, memory| {
         let key = key.as_le_slice(memory);
         check_key(memory.data().limits(), key.len())?;
@@ -219,7 +219,7 @@ fn put_many(
         Option<PutOptions>,
     ),
 ) -> wasmtime::Result<()> {
-    call.data_mut().batch("put-many")?;
+    call.data_mut().writing("put-many")?;
     check_options(options.as_ref())?;
     with_memory(call, |context, memory| {
         let (store, limits) = (index(store.rep())?, memory.data().limits());
@@ -242,7 +242,7 @@ fn delete_range(
     mut call: Call<'_>,
     (store, range): (Resource<Store>, Range),
 ) -> wasmtime::Result<()> {
-    call.data_mut().batch("delete-range")?;
+    call.data_mut().writing("delete-range")?;
     with_memory(call, |context, memory| {
         let (start, end) = bounds(&range, memory)?;
         let bytes = start.map_or(0, <[u8]>::len) + end.map_or(0, <[u8]>::len);

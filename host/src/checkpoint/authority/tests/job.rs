@@ -134,6 +134,7 @@ fn catalog(path: &Path, db: &Db) -> Option<Catalog> {
         component: "none".into(),
         file: None,
         wanted: Wanted::Recorded,
+        state_version: 0,
         stores: ["counts".to_owned()].into(),
     };
     let stream = |name: &str| {
@@ -219,6 +220,7 @@ impl Job {
     fn run(mut self) -> Run {
         while self.tasks.iter().any(|task| task.next() < MESSAGES) {
             let mut sealed = SealedEpoch {
+                migrated: Vec::new(),
                 epoch: self.committer.epoch().next(),
                 trigger: "interval",
                 began: Instant::now(),
