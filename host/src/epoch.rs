@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::model::{
     Epoch, Messages, PartitionId, StageId, Staged, StoreId, StreamId, TaskId, TimestampMs,
 };
-use crate::records::{Encoded, Failing, HoldPhase, TaskRecord};
+use crate::records::{Encoded, Failing, HoldPhase, StageRecord, TaskRecord};
 use crate::state::SealedState;
 
 /// An epoch that all of its tasks have sealed.
@@ -37,8 +37,22 @@ pub struct HoldBegin {
     pub stage: StageId,
     /// What it holds for.
     pub phase: HoldPhase,
+    /// The version of its state.
+    pub state_version: u32,
     /// Its stores, by name.
     pub stores: BTreeMap<String, StoreId>,
+}
+
+impl HoldBegin {
+    /// Of a stage as it is recorded.
+    pub fn of(record: &StageRecord, phase: HoldPhase) -> HoldBegin {
+        HoldBegin {
+            stage: record.id,
+            phase,
+            state_version: record.state_version,
+            stores: record.stores.clone(),
+        }
+    }
 }
 
 /// The state of a stage is migrated with an epoch.

@@ -185,7 +185,7 @@ impl HoldChanges {
                 "a stage holds twice"
             );
             keep_tasks(db, sealed, begin, writes)?;
-            let record = HoldRecord::begin(begin.phase, begin.stores.clone());
+            let record = HoldRecord::begin(begin.phase, begin.state_version, begin.stores.clone());
             self.changed.insert(begin.stage, record);
         }
         for migrated in &sealed.migrated {

@@ -12,7 +12,9 @@ use crate::model::{StageId, StoreId, StreamId, TaskId};
 pub struct HoldRecord {
     /// What becomes of it.
     pub phase: HoldPhase,
-    /// The stores of the stage when it began, by name.
+    /// The version of the state when it began.
+    pub state_version: u32,
+    /// The stores of the stage then, by name.
     pub stores: BTreeMap<String, StoreId>,
     /// The streams of the output that was held so far.
     pub streams: BTreeSet<StreamId>,
@@ -44,9 +46,14 @@ pub enum HoldPhase {
 
 impl HoldRecord {
     /// Nothing is held yet.
-    pub fn begin(phase: HoldPhase, stores: BTreeMap<String, StoreId>) -> HoldRecord {
+    pub fn begin(
+        phase: HoldPhase,
+        state_version: u32,
+        stores: BTreeMap<String, StoreId>,
+    ) -> HoldRecord {
         HoldRecord {
             phase,
+            state_version,
             stores,
             ..HoldRecord::default()
         }
@@ -71,7 +78,40 @@ impl HoldRecord {
 impl Record for HoldRecord {
     type Key = StageId;
     const KIND: Kind = Kind::Hold;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, fields: &[u8]) -> Option<Result<HoldRecord, postcard::Error>> {
+        (version == 1).then(|| postcard::from_bytes(fields).map(HoldRecordV1::upgraded))
+    }
+}
+
+/// Version 1: state had no version.
+#[derive(Deserialize)]
+struct HoldRecordV1 {
+    phase: HoldPhase,
+    stores: BTreeMap<String, StoreId>,
+    streams: BTreeSet<StreamId>,
+    first: u64,
+    next: u64,
+    output_bytes: u64,
+    undo_keys: u64,
+    undo_bytes: u64,
+}
+
+impl HoldRecordV1 {
+    fn upgraded(self) -> HoldRecord {
+        HoldRecord {
+            phase: self.phase,
+            state_version: 0,
+            stores: self.stores,
+            streams: self.streams,
+            first: self.first,
+            next: self.next,
+            output_bytes: self.output_bytes,
+            undo_keys: self.undo_keys,
+            undo_bytes: self.undo_bytes,
+        }
+    }
 }
 
 /// What a task was when its stage began to hold.
@@ -94,10 +134,10 @@ mod tests {
     use crate::model::PartitionId;
     use crate::records::testing::assert_stored_as;
 
-    #[test]
-    fn its_bytes_are_frozen() {
-        let record = HoldRecord {
+    fn record() -> HoldRecord {
+        HoldRecord {
             phase: HoldPhase::Releasing,
+            state_version: 4,
             stores: BTreeMap::from([("counts".to_owned(), StoreId(1))]),
             streams: BTreeSet::from([StreamId(3)]),
             first: 2,
@@ -105,12 +145,30 @@ mod tests {
             output_bytes: 1_000,
             undo_keys: 5,
             undo_bytes: 400,
-        };
+        }
+    }
+
+    #[test]
+    fn its_bytes_are_frozen() {
         let stored_as = (
             "686f6c642f0102",
-            "01010106636f756e7473010103028201e807059003",
+            "0201040106636f756e7473010103028201e807059003",
         );
-        assert_stored_as(&StageId(0x0102), &record, stored_as);
+        assert_stored_as(&StageId(0x0102), &record(), stored_as);
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let fields = [
+            0x01, 0x01, 0x06, 0x63, 0x6f, 0x75, 0x6e, 0x74, 0x73, 0x01, 0x01, 0x03, 0x02, 0x82,
+            0x01, 0xe8, 0x07, 0x05, 0x90, 0x03,
+        ];
+        let expected = HoldRecord {
+            state_version: 0,
+            ..record()
+        };
+        assert_eq!(HoldRecord::upgrade(1, &fields), Some(Ok(expected)));
+        assert_eq!(HoldRecord::upgrade(3, &fields), None);
     }
 
     #[test]

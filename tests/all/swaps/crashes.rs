@@ -15,12 +15,16 @@ struct Scene {
     is_faulty: bool,
     /// How the swap ends.
     end: &'static str,
+    /// The guest that takes over, and what it is told of its migration.
+    guest: &'static str,
+    migrate: &'static str,
 }
 
 const MESSAGES: usize = 6;
 
-/// What is written where output is held, released or taken back: a crash comes before each of these here.
-pub const STEPS_OF_HOLDS: [&str; 5] = [
+/// What is written where output is held, released or taken back, and state migrated: a crash comes before each of these here.
+pub const STEPS_OF_HOLDS: [&str; 6] = [
+    "migrate.last",
     "undo.write",
     "release.write",
     "release.last",
@@ -104,11 +108,19 @@ impl Scene {
 
     /// Crashes before each of these steps, as often as they come. How often each was hit.
     fn crash_before(&self, steps: &[&'static str]) -> BTreeMap<&'static str, u32> {
-        let versions = [60, 61].map(|number| Version::of("versions", number));
+        let versions = [("versions", 60), (self.guest, 61)];
+        let versions = versions.map(|(guest, number)| Version::of(guest, number));
         let mut times: BTreeMap<&str, u32> = BTreeMap::new();
         for step in steps {
             for which in 1..8 {
-                let mut job = job_of(&versions[0]).with_steps();
+                let job = job_of(&versions[0]);
+                let config = format!(
+                    "[stage.config]\nmigrate = \"{}\"\npause-ms = 120\n[stage.stores.counts]",
+                    self.migrate
+                );
+                let text = job.text("job.toml");
+                job.write_job(&text.replace("[stage.stores.counts]", &config));
+                let mut job = job.with_steps();
                 let at = format!("{step}:{which}");
                 let ((), seen) = watched(&mut job, &at, |job| self.play(job, &versions));
                 let is_hit = seen.last().is_some_and(|last| last == step)
@@ -134,6 +146,8 @@ fn a_crash_in_a_swap_or_a_way_back_loses_and_repeats_nothing() {
         options: &[],
         is_faulty: true,
         end: "rolled-back",
+        guest: "versions",
+        migrate: "",
     };
     let times = scene.crash_before(&[
         "code.write",
@@ -152,10 +166,12 @@ fn a_crash_where_output_is_held_or_taken_back_loses_and_repeats_nothing() {
         options: &["--hold-output"],
         is_faulty: true,
         end: "rolled-back",
+        guest: "versions",
+        migrate: "",
     };
     let of_way_back = STEPS_OF_HOLDS
         .iter()
-        .filter(|step| !step.starts_with("release"));
+        .filter(|step| !step.starts_with("release") && !step.starts_with("migrate"));
     let steps: Vec<&str> = ["commit.write"]
         .iter()
         .chain(of_way_back)
@@ -174,11 +190,47 @@ fn a_crash_where_held_output_is_released_loses_and_repeats_nothing() {
         options: &["--hold-output", "--probation", "2"],
         is_faulty: false,
         end: "done",
+        guest: "versions",
+        migrate: "",
     };
     let of_release = STEPS_OF_HOLDS
         .iter()
-        .filter(|step| !step.starts_with("rollback"));
+        .filter(|step| !step.starts_with("rollback") && !step.starts_with("migrate"));
     let steps: Vec<&str> = ["commit.write"].iter().chain(of_release).copied().collect();
+    let times = scene.crash_before(&steps);
+    assert!(
+        steps.iter().all(|step| times.contains_key(step)),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn a_crash_in_a_migration_leaves_it_to_be_done_again() {
+    let scene = Scene {
+        options: &[],
+        is_faulty: false,
+        end: "done",
+        guest: "migrating_1",
+        migrate: "",
+    };
+    let steps = ["code.write", "commit.write", "undo.write", "migrate.last"];
+    let times = scene.crash_before(&steps);
+    assert!(
+        steps.iter().all(|step| times.contains_key(step)),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn a_crash_where_a_migration_fails_leaves_the_old_state() {
+    let scene = Scene {
+        options: &[],
+        is_faulty: false,
+        end: "rolled-back",
+        guest: "migrating_1",
+        migrate: "err 2",
+    };
+    let steps = ["undo.write", "rollback.write", "rollback.last"];
     let times = scene.crash_before(&steps);
     assert!(
         steps.iter().all(|step| times.contains_key(step)),

@@ -1,6 +1,11 @@
 //! New code that reads another version of the state: each task is migrated before any goes on, or everything is as it was.
 
 use std::fs;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::{Version, begun, feed, last, one, out, stage, stop, swap};
 use crate::harness::{Job, Running, guest, wait_until};
@@ -307,13 +312,17 @@ fn a_stop_in_a_migration_leaves_it_to_the_next_start() {
 
 #[test]
 fn with_held_output_the_migration_is_taken_back_with_all_that_came_after() {
-    for promoted in [false, true] {
+    for (promoted, restarted) in [(false, false), (true, false), (false, true), (true, true)] {
         let [first, second, _] = versions();
-        let (job, running) = counted(&first, "", "");
+        let (job, mut running) = counted(&first, "", "");
         let done = swap(&job, &second, &["--hold-output"]).expect(0);
         assert!(done.stdout.contains(": holding: "), "{}", done.stdout);
         feed(&job, keys("b"));
         super::holding::processed(&job, 2 * KEYS as u64);
+        if restarted {
+            running.kill();
+            running = job.answering();
+        }
         let (command, by) = match promoted {
             true => ("--promote", &second),
             false => ("--rollback", &first),
@@ -400,4 +409,76 @@ fn an_input_that_cannot_be_read_again_is_no_input_of_a_stage_that_migrates() {
     first.put(&job, "task.wasm");
     job.feed(&["run"], b"y\n").expect(0);
     assert_eq!(job.values("out").len(), 2);
+}
+
+/// Kills the job again and again (`MIGRATION_KILLS=N`: so often) while it is swapped to code of the next version, back and forth between success and failure: at any time
+/// what it has is what it counted, in the form of the version that is recorded.
+#[test]
+fn a_job_that_is_killed_at_any_time_of_a_migration_has_all_of_its_state_in_one_form() {
+    let mut random = StdRng::seed_from_u64(7);
+    let [first, second, third] = versions();
+    let (mut job, mut running) = counted(&first, "", "swap = { probation = \"none\" }");
+    let (mut rounds, mut kills, mut interrupted) = (1, 0, 0);
+    let most =
+        std::env::var("MIGRATION_KILLS").map_or(20, |kills| kills.parse().expect("a number"));
+    while kills < most {
+        let version = stage(&job)["state-version"].as_u64().expect("a version");
+        let next = match version {
+            0 => &second,
+            _ => &third,
+        };
+        let fails = ["", "", "err 3", "panic 2"];
+        let fails = fails.choose(&mut random).expect("one");
+        let text = job.text("job.toml");
+        let old = text.lines().find(|line| line.starts_with("migrate = "));
+        let pause = [0, 5, 40].choose(&mut random).expect("one");
+        let new = format!("pause-ms = {pause}\nmigrate = \"{fails}\"");
+        let others = text.lines().filter(|line| !line.starts_with("pause-ms"));
+        let text: Vec<&str> = others.collect();
+        job.write_job(&text.join("\n").replace(old.expect("a setting"), &new));
+        let holds: &[&str] = match random.random_range(0..3) {
+            0 => &["--hold-output", "--probation", "1h"],
+            _ => &[],
+        };
+        let options = [&["--force"], holds].concat();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| swap(&job, next, &options));
+            std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
+            running.kill();
+            asking.join().expect("it was asked");
+        });
+        kills += 1;
+        interrupted += u32::from(last(&job)["state"] == "migrating");
+        running = job.answering();
+        if last(&job)["state"] == "holding" {
+            let option = ["--rollback", "--promote"]
+                .choose(&mut random)
+                .expect("one");
+            job.call(&["swap", "count", option]).expect(0);
+        }
+        wait_until("nothing is held", || stage(&job)["hold"].is_null());
+        feed(&job, keys("a"));
+        rounds += 1;
+        out(&job, rounds * KEYS);
+        stop(running);
+        let version = stage(&job)["state-version"].as_u64().expect("a version");
+        for entry in job.json(&["state", "scan", "counts"]) {
+            let value = entry["value"].as_str().expect("text");
+            let number = u32::try_from(rounds).expect("few");
+            let expected = match version {
+                0 => String::from_utf8(i64::from(number).to_le_bytes().to_vec()).expect("ASCII"),
+                version => format!("{version}:{number}"),
+            };
+            let swaps = job.call(&["swap", "count", "--status"]).stdout;
+            assert_eq!(value, expected, "version {version}, kill {kills}\n{swaps}");
+        }
+        if version == 2 || rounds > 100 {
+            (job, running) = counted(&first, "", "swap = { probation = \"none\" }");
+            rounds = 1;
+        } else {
+            running = job.answering();
+        }
+    }
+    println!("{kills} kills, {interrupted} in a migration");
+    assert!(interrupted > 0, "no migration was interrupted");
 }

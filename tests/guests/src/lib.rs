@@ -133,7 +133,7 @@ pub fn count_in_form(
     cx.output::<Raw, Raw>("out").send(key, line.as_bytes())
 }
 
-/// Gives counts the form of a version, `chunk` of them in each call (2 without that). `migrate` in the configuration says what goes wrong: a
+/// Gives counts the form of a version, `chunk` of them in each call (2 without that), each of which pauses for `pause-ms`. `migrate` in the configuration says what goes wrong: a
 /// word, and in which call.
 ///
 /// # Errors
@@ -156,6 +156,8 @@ pub fn migrate_counts(
         std::thread::sleep(std::time::Duration::from_millis(20));
         return Ok(Migrated::More([&call.to_le_bytes(), after].concat()));
     }
+    let pause = cx.config_as("pause-ms")?.unwrap_or(0);
+    std::thread::sleep(std::time::Duration::from_millis(pause));
     let range = counts.range().from(after);
     let mut last = None;
     for entry in range.scan()?.take(chunk.unwrap_or(2)) {

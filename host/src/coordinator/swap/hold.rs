@@ -293,7 +293,7 @@ impl Watch {
         };
         let mut record = now.clone();
         record.go_back(self.before.record.code.clone());
-        record.state_version = self.before.record.state_version;
+        record.state_version = held.state_version;
         // What came with the new code has nothing any more.
         record.stores.retain(|store, _| {
             let is_declared = options.stores.iter().any(|(name, _)| name == store);

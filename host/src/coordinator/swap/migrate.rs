@@ -170,11 +170,9 @@ impl Coordinator {
         let (id, at) = (swap.id, swap.stage);
         let now = self.factory.stage(at);
         let Candidate { options, label, .. } = candidate;
-        barrier.holds.push(HoldBegin {
-            stage: now.record.id,
-            phase: HoldPhase::Migrating,
-            stores: now.record.stores.clone(),
-        });
+        barrier
+            .holds
+            .push(HoldBegin::of(&now.record, HoldPhase::Migrating));
         let mut record = recorded(&now.record, &options, &label);
         let probation = match swap.mode {
             SwapMode::HoldOutput => self.probation(swap, &options, None),

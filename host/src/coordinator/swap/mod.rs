@@ -320,11 +320,9 @@ impl Coordinator {
         let (id, at) = (swap.id, swap.stage);
         let now = self.factory.stage(at);
         if swap.mode == SwapMode::HoldOutput {
-            barrier.holds.push(HoldBegin {
-                stage: now.record.id,
-                phase: HoldPhase::Holding,
-                stores: now.record.stores.clone(),
-            });
+            barrier
+                .holds
+                .push(HoldBegin::of(&now.record, HoldPhase::Holding));
         }
         let Candidate { options, label, .. } = candidate;
         let replaced = self.watches.remove(&at);
