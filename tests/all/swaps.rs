@@ -5,6 +5,7 @@ mod holding;
 mod migrations;
 mod moments;
 mod probation;
+mod shadows;
 mod undone;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::swaps::{self, StageCode, Swap};
-use crate::coordinator::{self, Catalog, Doing, View};
+use crate::coordinator::{self, Catalog, Doing, ShadowReport, View};
 use crate::model::{Position, StreamId};
 use crate::records::{self, CheckpointRecord, StageRecord, StreamRecord, SwapRecord, TaskRecord};
 use crate::state::StateError;
@@ -290,17 +290,20 @@ impl From<&coordinator::Status> for Status {
             stages: swaps::stages(
                 status.stages.iter().map(|(name, record)| (name, record)),
                 &status.swaps,
+                &status.shadows,
                 &status.holds,
             ),
-            swaps: swaps_of(&status.swaps),
+            swaps: swaps_of(&status.swaps, &status.shadows),
             tasks: status.tasks.iter().map(Task::from).collect(),
             failures: status.failures.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-fn swaps_of(swaps: &[(u64, SwapRecord)]) -> Vec<Swap> {
-    swaps.iter().map(|(id, swap)| Swap::of(*id, swap)).collect()
+fn swaps_of(swaps: &[(u64, SwapRecord)], shadows: &BTreeMap<u64, ShadowReport>) -> Vec<Swap> {
+    let swaps = swaps.iter();
+    let shown = swaps.map(|(id, swap)| Swap::of(*id, swap).with(shadows.get(id)));
+    shown.collect()
 }
 
 impl From<&coordinator::TaskStatus> for Task {
@@ -434,8 +437,8 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         cache_bytes_max: 0,
         instances: 0,
         started: None,
-        stages: swaps::stages(&catalog.stages, &swaps, &view.holds()?),
-        swaps: swaps_of(&swaps),
+        stages: swaps::stages(&catalog.stages, &swaps, &BTreeMap::new(), &view.holds()?),
+        swaps: swaps_of(&swaps, &BTreeMap::new()),
         tasks,
         failures: Vec::new(),
     })

@@ -12,7 +12,9 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::refused::Refused;
-use crate::coordinator::{Handle, SwapRequest, WantedCode};
+use crate::coordinator::{
+    Difference, Handle, MadeOf, ShadowLength, ShadowReport, SwapRequest, WantedCode,
+};
 use crate::model::StageId;
 use crate::records::{HoldRecord, StageRecord, SwapRecord, SwapState};
 
@@ -96,9 +98,99 @@ pub struct Swap {
     pub regressions: u64,
     /// The longest time that a task was away, microseconds.
     pub pause_us: u64,
+    /// What a shadow has found; only of one in this process.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// What a shadow has found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shadow {
+    /// Messages that both codes have processed.
+    pub compared: u64,
+    /// Of these, where both did the same.
+    pub equal: u64,
+    /// Of these, where they did not.
+    pub differing: u64,
+    /// Whether the code that runs differs from itself, so that differences may mean nothing.
+    pub unstable: bool,
+    /// The first differences, 20 at most.
+    pub differences: Vec<ShadowDifference>,
+}
+
+/// A message of which both codes make something else.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ShadowDifference {
+    /// The task.
+    pub task: String,
+    /// The stream of the message.
+    pub stream: String,
+    /// Its offset.
+    pub offset: u64,
+    /// Its key, if it has one.
+    pub key: Option<String>,
+    /// In what they differ: `outcome`, `output` or `state`.
+    pub kinds: Vec<String>,
+    /// What the code that runs makes of it.
+    pub from: ShadowMade,
+    /// What the new code makes of it.
+    pub to: ShadowMade,
+}
+
+/// What code makes of a message; the first 10 of each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ShadowMade {
+    /// `passes`, or why not.
+    pub outcome: String,
+    /// What it sends: stream, key and value.
+    pub sent: Vec<[String; 3]>,
+    /// Entries that differ afterwards: store, key and value.
+    pub state: Vec<[String; 3]>,
+}
+
+impl From<&ShadowReport> for Shadow {
+    fn from(report: &ShadowReport) -> Shadow {
+        let made = |made: &MadeOf| ShadowMade {
+            outcome: made.outcome.clone(),
+            sent: made.sent.clone(),
+            state: made.state.clone(),
+        };
+        let difference = |difference: &Difference| ShadowDifference {
+            task: difference.task.clone(),
+            stream: difference.stream.clone(),
+            offset: difference.offset,
+            key: difference.key.clone(),
+            kinds: difference
+                .kinds
+                .iter()
+                .map(|kind| (*kind).to_owned())
+                .collect(),
+            from: made(&difference.control),
+            to: made(&difference.candidate),
+        };
+        Shadow {
+            compared: report.compared,
+            equal: report.equal,
+            differing: report.differing,
+            unstable: report.is_unstable,
+            differences: report.differences.iter().map(difference).collect(),
+        }
+    }
 }
 
 impl Swap {
+    /// With what a shadow has found.
+    #[must_use]
+    pub fn with(self, report: Option<&ShadowReport>) -> Swap {
+        Swap {
+            shadow: report.map(Shadow::from),
+            ..self
+        }
+    }
+
     /// A swap and its number.
     pub fn of(id: u64, swap: &SwapRecord) -> Swap {
         Swap {
@@ -116,6 +208,7 @@ impl Swap {
             failed: swap.counts.failed,
             regressions: swap.counts.regressions,
             pause_us: swap.counts.pause_us,
+            shadow: None,
         }
     }
 
@@ -149,6 +242,7 @@ impl Swap {
 pub fn stages<'a>(
     stages: impl IntoIterator<Item = (&'a String, &'a StageRecord)>,
     swaps: &[(u64, SwapRecord)],
+    shadows: &BTreeMap<u64, ShadowReport>,
     holds: &BTreeMap<StageId, HoldRecord>,
 ) -> Vec<StageCode> {
     let last_of = |name: &String| {
@@ -160,7 +254,7 @@ pub fn stages<'a>(
         component: record.code.component.clone(),
         label: record.code.label.clone(),
         state_version: record.state_version,
-        swap: last_of(name).map(|(id, swap)| Swap::of(*id, swap)),
+        swap: last_of(name).map(|(id, swap)| Swap::of(*id, swap).with(shadows.get(id))),
         hold: holds.get(&record.id).map(Hold::from),
     };
     stages.into_iter().map(stage).collect()
@@ -180,6 +274,12 @@ pub struct Wanted {
     pub rollback: bool,
     /// The output of the new code waits until its probation is over, so that all it does can be taken back.
     pub hold_output: bool,
+    /// The new code is only tried beside the code that runs: until so many messages are compared, or for so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_messages: Option<u64>,
+    /// The same by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_ms: Option<u64>,
     /// How long the new code is watched: messages (`500`), milliseconds (`30000ms`), seconds (`30s`), checkpoints (`5cp`), or `none`.
     /// Default: as the job says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,8 +290,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// How long the new code is only tried, if it is.
+    fn shadow(&self) -> Option<ShadowLength> {
+        let time = self.shadow_ms.map(Duration::from_millis);
+        let messages = self.shadow_messages.map(ShadowLength::Messages);
+        messages.or(time.map(ShadowLength::Time))
+    }
+
     /// What is wrong with it, if something is.
     pub fn wrong(&self) -> Option<String> {
+        let is_shadow = self.shadow().is_some();
+        if is_shadow
+            && (self.hold_output || self.rollback || self.dry_run || self.probation.is_some())
+        {
+            return Some("code that is only tried holds no output, has no probation, is no way back and needs no dry run".to_owned());
+        }
         let label = &self.label;
         if label.len() > LABEL_BYTES {
             let bytes = label.len();
@@ -228,6 +341,7 @@ pub(super) fn routes() -> Router<Handle> {
         .layer(DefaultBodyLimit::max(COMPONENT_BYTES))
         .route("/swaps/{id}", get(show))
         .route("/stages/{stage}/promote", post(promote))
+        .route("/stages/{stage}/drop", post(drop_shadow))
 }
 
 async fn list(
@@ -236,9 +350,11 @@ async fn list(
 ) -> Result<Json<Vec<Swap>>, Refused> {
     let swaps = handle.swaps().list();
     let of_stage = swaps.iter().filter(|(_, swap)| swap.stage == stage);
-    Ok(Json(
-        of_stage.map(|(id, swap)| Swap::of(*id, swap)).collect(),
-    ))
+    let shown = of_stage.map(|(id, swap)| {
+        let report = handle.swaps().shadow(*id);
+        Swap::of(*id, swap).with(report.as_ref())
+    });
+    Ok(Json(shown.collect()))
 }
 
 /// Begins a swap to the component in the body, or to the one that the job names if there is none.
@@ -266,6 +382,7 @@ async fn begin(
     let probation =
         probation.map_err(|()| bad("probation: write `500`, `30s`, `5cp` or `none`".to_owned()))?;
     let request = SwapRequest {
+        shadow: wanted.shadow(),
         stage,
         component,
         probation,
@@ -287,6 +404,16 @@ async fn promote(
 ) -> Result<Json<Swap>, Refused> {
     let promoted = handle.promote(stage).await?;
     let id = promoted.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
+    found(&handle, id).map(Json)
+}
+
+/// What is tried beside the code of a stage is tried no more.
+async fn drop_shadow(
+    State(handle): State<Handle>,
+    Path(stage): Path<String>,
+) -> Result<Json<Swap>, Refused> {
+    let dropped = handle.drop_shadow(stage).await?;
+    let id = dropped.map_err(|why| Refused::Because(StatusCode::CONFLICT, why))?;
     found(&handle, id).map(Json)
 }
 
@@ -316,5 +443,7 @@ fn found(handle: &Handle, id: u64) -> Result<Swap, Refused> {
         let why = format!("there is no swap {id}, or none any more");
         Refused::Because(StatusCode::NOT_FOUND, why)
     };
-    found.map(|swap| Swap::of(id, &swap)).ok_or_else(missing)
+    let report = handle.swaps().shadow(id);
+    let shown = |swap| Swap::of(id, &swap).with(report.as_ref());
+    found.map(shown).ok_or_else(missing)
 }

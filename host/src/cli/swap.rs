@@ -1,15 +1,19 @@
 //! `swap`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::access::JobAccess;
 use super::{Failure, Global, access, exit, job, output};
-use crate::admin::swaps::{COMPONENT_BYTES, Swap, Wanted};
+use crate::admin::swaps::{COMPONENT_BYTES, Shadow, Swap, Wanted};
 use crate::config;
 use crate::coordinator::{ASKED_FOR, SwapState};
 use crate::runtime::{Limits, read_component};
+
+/// Messages that a shadow compares, if nothing else is said.
+const SHADOW_MESSAGES: u64 = 100_000;
 
 #[derive(Args)]
 pub(super) struct SwapArgs {
@@ -45,14 +49,26 @@ pub(super) struct SwapArgs {
     /// Hold the output until the probation is over: what the new code does can then be taken back, with its state
     #[arg(long, conflicts_with = "rollback")]
     hold_output: bool,
-    /// Let the new code stay now, and what it has held go out
-    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "hold_output"])]
+    /// Only try the code beside the code that runs, on the same messages, and compare what both do
+    #[arg(long, conflicts_with_all = ["hold_output", "rollback", "dry_run", "probation", "max_slowdown"])]
+    shadow: bool,
+    /// With --shadow: compare so many messages; default: 100000
+    #[arg(long, value_name = "N", requires = "shadow", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// With --shadow: compare for so long
+    #[arg(long = "for", value_name = "TIME", requires = "shadow", conflicts_with = "messages", value_parser = config::duration)]
+    time: Option<Duration>,
+    /// Let the new code stay now, and what it has held go out; after --shadow, swap it in
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "hold_output", "shadow"])]
     promote: bool,
+    /// End what --shadow has begun
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "hold_output", "shadow", "promote", "wait"])]
+    drop: bool,
     /// Wait until the probation is over: then the exit code is 3 if the code before is back
     #[arg(long)]
     wait: bool,
     /// Show the last swaps of the stage
-    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "wait", "hold_output", "promote"])]
+    #[arg(long, conflicts_with_all = ["component", "label", "force", "dry_run", "probation", "max_slowdown", "rollback", "wait", "hold_output", "promote", "shadow", "drop"])]
     status: bool,
 }
 
@@ -80,6 +96,13 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         dry_run: args.dry_run,
         rollback: args.rollback,
         hold_output: args.hold_output,
+        shadow_messages: match args.time {
+            None if args.shadow => Some(args.messages.unwrap_or(SHADOW_MESSAGES)),
+            _ => None,
+        },
+        shadow_ms: args
+            .time
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         probation: args.probation.as_ref().map(|length| length.0.clone()),
         slowdown_percent: args.max_slowdown,
     };
@@ -87,13 +110,16 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         return Err(Failure::new(exit::USAGE, why));
     }
     let component = args.component.as_deref().map(read).transpose()?;
-    let mut swap = match args.promote {
-        true => job.ask(|job| job.promote(&args.stage))?,
-        false => job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?,
+    let mut swap = match (args.promote, args.drop) {
+        (true, _) => job.ask(|job| job.promote(&args.stage))?,
+        (_, true) => job.ask(|job| job.drop_shadow(&args.stage))?,
+        _ => job.ask(|job| job.swap(&args.stage, component.as_deref(), &wanted))?,
     };
+    // What was tried is swapped in: that is a swap of its own.
+    let ends_probation = args.promote && !swap.is_before_cut();
     // Code that is watched, and no swap to what was before.
     let goes_back = args.rollback && !swap.is_before_cut();
-    let waits = |swap: &Swap| match (args.wait || args.promote, args.rollback) {
+    let waits = |swap: &Swap| match (args.wait || ends_probation, args.rollback) {
         (true, _) => !swap.is_over(),
         (false, true) if goes_back => !swap.is_over(),
         (false, true) => swap.is_before_cut() || swap.is_one_of(&[SwapState::RollingBack]),
@@ -107,7 +133,7 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
         if !runs && waits(&swap) {
             let state = sentence(&swap);
             let is_forgotten = goes_back
-                || args.promote && swap.is_one_of(&[SwapState::Probation, SwapState::Holding]);
+                || ends_probation && swap.is_one_of(&[SwapState::Probation, SwapState::Holding]);
             let is_begun = swap.is_one_of(&[SwapState::RollingBack]);
             let why = match is_forgotten && !is_begun {
                 true => format!(
@@ -125,7 +151,15 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
 
 /// What became of a swap, and the exit code.
 fn tell(global: &Global, args: &SwapArgs, swap: &Swap) -> Result<(), Failure> {
-    let code = if swap.is_one_of(&[SwapState::Refused]) {
+    let differs = swap
+        .shadow
+        .as_ref()
+        .is_some_and(|shadow| shadow.differing > 0);
+    let code = if args.drop {
+        0
+    } else if args.shadow && args.wait && differs {
+        exit::TASK
+    } else if swap.is_one_of(&[SwapState::Refused]) {
         exit::USAGE
     } else if swap.is_one_of(&[SwapState::RolledBack]) && !is_meant(args, swap)
         || swap.is_one_of(&[SwapState::Dropped]) && !args.dry_run
@@ -136,12 +170,12 @@ fn tell(global: &Global, args: &SwapArgs, swap: &Swap) -> Result<(), Failure> {
     };
     match (code, global.json) {
         (0, true) => output::json(swap),
-        (0, false) => output::text(&(sentence(swap) + "\n")),
+        (0, false) => output::text(&(with_differences(swap) + "\n")),
         (code, true) => {
             output::json(swap)?;
             Err(Failure::new(code, String::new()))
         }
-        (code, false) => Err(Failure::new(code, sentence(swap))),
+        (code, false) => Err(Failure::new(code, with_differences(swap))),
     }
 }
 
@@ -193,8 +227,50 @@ fn list(
         "REASON",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let last = of_stage.last().copied();
     rows.extend(of_stage.into_iter().map(row));
-    output::table(&rows)
+    output::table(&rows)?;
+    match last.and_then(|swap| swap.shadow.as_ref()) {
+        Some(shadow) if !shadow.differences.is_empty() => {
+            output::text(&(differences(shadow) + "\n"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What became of a swap, and what a shadow has found.
+fn with_differences(swap: &Swap) -> String {
+    let mut text = sentence(swap);
+    if let Some(shadow) = &swap.shadow {
+        text += &differences(shadow);
+    }
+    text
+}
+
+/// The differences that a shadow has found, each with what both codes make of the message.
+fn differences(shadow: &Shadow) -> String {
+    let mut text = String::new();
+    for difference in &shadow.differences {
+        let key = difference.key.as_ref();
+        text += &format!(
+            "\n{}, stream {}, offset {}{}: {}",
+            difference.task,
+            difference.stream,
+            difference.offset,
+            key.map(|key| format!(", key {key}")).unwrap_or_default(),
+            difference.kinds.join(", ")
+        );
+        for (who, made) in [("runs", &difference.from), ("new", &difference.to)] {
+            text += &format!("\n  {who:<5}{}", made.outcome);
+            for [stream, key, value] in &made.sent {
+                text += &format!("; sends {stream} {key} {value}");
+            }
+            for [store, key, value] in &made.state {
+                text += &format!("; {store} {key} = {value}");
+            }
+        }
+    }
+    text
 }
 
 fn row(swap: &Swap) -> Vec<String> {

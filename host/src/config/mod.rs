@@ -47,7 +47,7 @@ pub use stage::{
     Store, StoreKind,
 };
 pub use stream::Stream;
-pub use swap::{probation, slowdown};
+pub use swap::{duration, probation, slowdown};
 pub use systems::{
     Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
     Stdin, Stdout, System, SystemName, TimestampField, TimestampFormat,

@@ -113,6 +113,17 @@ impl FromText for Slowdown {
     }
 }
 
+/// What a command line says of a time.
+///
+/// # Errors
+/// What is wrong, and what to write.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match Duration::from_text(text).map_err(Problem::sentence)? {
+        Duration::ZERO => Err("write more than no time".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// What a command line says of a probation.
 ///
 /// # Errors

@@ -101,6 +101,14 @@ impl Handle {
         self.ask(|reply| Request::Promote(stage, reply)).await
     }
 
+    /// New code of a stage is tried no more. Returns the number of its swap.
+    ///
+    /// # Errors
+    /// The job has ended; or, inside, why not.
+    pub async fn drop_shadow(&self, stage: String) -> Result<Result<u64, String>, JobEnded> {
+        self.ask(|reply| Request::DropShadow(stage, reply)).await
+    }
+
     /// The dead letters of the job.
     pub fn letters(&self) -> &Letters {
         &self.letters

@@ -24,6 +24,8 @@ pub(super) enum Mail {
     Made(TaskIndex, Box<Result<Made, StateError>>),
     /// The candidate of a swap was made, or refused.
     Candidate(u64, Box<Result<Candidate, String>>),
+    /// A shadow is over, or cannot go on.
+    ShadowEnded(u64, Result<(), String>),
     /// The code of the stage at this place, of this generation, is to go back, for this reason.
     GoBack(usize, u64, String),
     /// Stop in good order.
@@ -45,6 +47,7 @@ pub(super) enum Request {
     Produce(String, Vec<Produce>, oneshot::Sender<Produced>),
     Swap(SwapRequest, oneshot::Sender<Result<u64, String>>),
     Promote(String, oneshot::Sender<Result<u64, String>>),
+    DropShadow(String, oneshot::Sender<Result<u64, String>>),
     Letters(LetterWrite, oneshot::Sender<u64>),
     Resume(String, Resume, oneshot::Sender<Result<Resumed, String>>),
     Change(String, TaskChange, oneshot::Sender<Result<(), String>>),

@@ -15,6 +15,7 @@ mod options;
 mod produce;
 mod requests;
 mod resume;
+mod shadow;
 mod status;
 mod stuck;
 mod swap;
@@ -44,6 +45,7 @@ pub use options::{
 };
 pub use produce::{Placed, Produce, ProduceError, Produced, place};
 pub use resume::Resumed;
+pub use shadow::{Difference, Made as MadeOf, ShadowLength, ShadowReport};
 pub use status::{InputStatus, Status, TaskStatus};
 pub use swap::{ASKED_FOR, SwapRequest, Swaps, Wanted as WantedCode};
 pub use view::{Deleted, Entry, LogError, Selection, TaskView, View};
@@ -60,6 +62,7 @@ use crate::task::{Cause, TaskFailure, WhenHeld};
 use commit::{CommitThread, Done, Work};
 use machine::{Command, Content, Cut, Ending, Event, Machine, Phase};
 use mail::Mail;
+use shadow::Shadow;
 use status::Figures;
 use swap::{UnderWay, Watch};
 use tasks::{Made, TaskEntry, TaskFactory};
@@ -151,6 +154,8 @@ pub struct Coordinator {
     swap: Option<UnderWay>,
     /// Code that takes over before anything is processed, by the places of the stages: the state is migrated for it.
     successors: BTreeMap<usize, Box<StageOptions>>,
+    /// New code that is tried, or was, and may be wanted.
+    shadows: BTreeMap<usize, Shadow>,
     /// New code that is watched, by the places of the stages.
     watches: BTreeMap<usize, Watch>,
     /// What stages hold.
@@ -276,6 +281,10 @@ impl Coordinator {
                 }
             },
             Mail::GoBack(at, generation, why) => self.event_of_going_back(at, generation, why),
+            Mail::ShadowEnded(id, ended) => {
+                self.note_shadow_ended(id, ended);
+                Event::Tick
+            }
             Mail::Candidate(id, made) => self.event_of_candidate(id, *made),
             Mail::Stop => Event::Stop,
             Mail::Quiet => Event::Quiet,
@@ -430,6 +439,7 @@ impl Coordinator {
             Command::Drain => {
                 self.draining = Some(Instant::now());
                 self.give_up_swap();
+                self.shadows.values().for_each(Shadow::stop);
                 self.tasks.iter().for_each(TaskEntry::stop_readers);
                 self.scheduler.drain();
             }

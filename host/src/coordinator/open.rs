@@ -78,6 +78,7 @@ pub(super) fn open(
         loader: options.loader.clone(),
         code: CodeFolder::of(&options.state_dir, &options.disk),
         watches,
+        shadows: BTreeMap::new(),
         lately: BTreeMap::new(),
         holds,
         releasing,

@@ -36,6 +36,10 @@ impl Coordinator {
                 let _ = reply.send(self.promote(&stage));
                 Event::Tick
             }
+            Request::DropShadow(stage, reply) => {
+                let _ = reply.send(self.drop_shadow(&stage));
+                Event::Tick
+            }
             Request::Letters(write, reply) => {
                 self.commit.give(Work::Letters(write, reply));
                 Event::Tick

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Coordinator;
 use super::Reads;
+use super::shadow::ShadowReport;
 use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
@@ -53,6 +54,8 @@ pub struct Status {
     pub swaps: Vec<(u64, SwapRecord)>,
     /// What stages hold of what their new code has done.
     pub holds: BTreeMap<StageId, HoldRecord>,
+    /// What the shadows of this process have found, by the numbers of their swaps.
+    pub shadows: BTreeMap<u64, ShadowReport>,
     /// How many swaps of this process came to which end, by stage and end.
     pub swap_outcomes: BTreeMap<(String, &'static str), u64>,
     /// Its tasks.
@@ -208,6 +211,11 @@ impl Coordinator {
             },
             swaps: self.swaps.list(),
             holds: self.holds.all(),
+            shadows: {
+                let swaps = self.swaps.list().into_iter();
+                let reports = swaps.filter_map(|(id, _)| Some((id, self.swaps.shadow(id)?)));
+                reports.collect()
+            },
             swap_outcomes: self.swaps.outcomes(),
             tasks: self
                 .tasks

@@ -35,7 +35,7 @@ pub use swap::{Outcomes, Probation, SwapCounts, SwapMode, SwapRecord, SwapState}
 pub use task::{Failing, FaultCounts, Held, TaskRecord};
 pub use unwitnessed::Unwitnessed;
 
-use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
+use crate::state::{Db, Family, Order, Snapshot, StateError, WriteSet, keys};
 
 /// The kinds of records. A tag is never used for another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,18 @@ pub fn list<R: Record>(db: &Db) -> Result<Vec<(R::Key, R)>, StateError> {
         walk.advance();
     }
     Ok(found)
+}
+
+/// The record under a key, as it was at one moment.
+///
+/// # Errors
+/// As of [`get`].
+pub fn get_at<R: Record>(snapshot: &Snapshot, key: &R::Key) -> Result<Option<R>, StateError> {
+    let stored_key = stored_key::<R>(key);
+    let decode = |stored: Option<&[u8]>| stored.map(|stored| decode(stored, &stored_key));
+    snapshot
+        .get_with(Family::Meta, &stored_key, decode)?
+        .transpose()
 }
 
 /// Sets the record under a key.

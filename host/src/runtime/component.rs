@@ -151,6 +151,11 @@ impl Component {
         self.world
     }
 
+    /// What it was given.
+    pub fn grants(&self) -> &ComponentOptions {
+        &self.options
+    }
+
     /// What its instances may use.
     pub fn limits(&self) -> &Limits {
         &self.options.limits

@@ -2,10 +2,13 @@
 //!
 //! What the guest changes is behind methods, because it must move together with the marks to which it can be undone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{SeedableRng as _, TryRng};
 
 use super::limits::{CallBudget, Limits};
 use super::logs::TaskLog;
@@ -80,8 +83,8 @@ pub struct TaskContext {
     pub info: Arc<TaskInfo>,
     /// Store time: fixed during a batch.
     now: TimestampMs,
-    /// The same, for clocks of its instances.
-    pub(super) clock: Arc<AtomicI64>,
+    /// What its instances are given.
+    pub(super) given: Given,
     /// The timestamp of what is sent without one.
     pub timestamp: TimestampMs,
     /// What the batch changes.
@@ -92,8 +95,47 @@ pub struct TaskContext {
     pub(super) budget: CallBudget,
     /// Where its calls spent their time, since that was last asked.
     times: CallTimes,
-    /// Where its guest's lines go.
+}
+
+/// What all instances of a task are given.
+#[derive(Clone)]
+pub(super) struct Given {
+    /// Where the guest's lines go.
     pub(super) log: Arc<Mutex<TaskLog>>,
+    /// Store time, for clocks.
+    pub(super) clock: Arc<AtomicI64>,
+    /// Randomness that can be given again, with which the clocks show store time; `None`: that of the system, and its time.
+    pub(super) random: Option<SharedRandom>,
+}
+
+impl Given {
+    pub(super) fn new(log: TaskLog) -> Given {
+        Given {
+            log: Arc::new(Mutex::new(log)),
+            clock: Arc::default(),
+            random: None,
+        }
+    }
+}
+
+/// Random numbers that follow from a seed, for all instances of a task.
+#[derive(Clone)]
+pub(super) struct SharedRandom(Arc<Mutex<StdRng>>);
+
+impl TryRng for SharedRandom {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.0.lock().try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0.lock().try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.lock().try_fill_bytes(bytes)
+    }
 }
 
 impl TaskContext {
@@ -110,10 +152,9 @@ impl TaskContext {
             "a counter for each port"
         );
         TaskContext {
-            log: Arc::new(Mutex::new(TaskLog::new(info.name()))),
+            given: Given::new(TaskLog::new(info.name())),
             info,
             now: 0,
-            clock: Arc::default(),
             timestamp: 0,
             effects: Effects {
                 state,
@@ -153,7 +194,34 @@ impl TaskContext {
     /// Store time moves on.
     pub fn set_now(&mut self, now: TimestampMs) {
         self.now = now;
-        self.clock.store(now, Ordering::Relaxed);
+        self.given.clock.store(now, Ordering::Relaxed);
+    }
+
+    /// Its guest is tried beside the one that works: its lines are not logged, its clocks show store time, and its random numbers follow
+    /// from a seed.
+    pub fn be_tried(&mut self) {
+        self.given = Given {
+            random: Some(SharedRandom(Arc::new(Mutex::new(StdRng::seed_from_u64(0))))),
+            ..Given::new(TaskLog::silent())
+        };
+        self.given.clock.store(self.now, Ordering::Relaxed);
+    }
+
+    /// Its guest's random numbers follow from this seed from now on.
+    pub fn seed(&mut self, seed: u64) {
+        if let Some(SharedRandom(random)) = &self.given.random {
+            *random.lock() = StdRng::seed_from_u64(seed);
+        }
+    }
+
+    /// What was sent since this was last taken.
+    pub fn sent(&self) -> &Staged {
+        self.effects.sent.staged()
+    }
+
+    /// Takes what kept batches have sent.
+    pub fn take_sent(&mut self) -> Staged {
+        self.effects.sent.take()
     }
 
     /// The task's stores.

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use super::component::Component;
-use super::context::TaskContext;
+use super::context::{Given, TaskContext};
 use super::exports::Handlers;
 use super::fault::Fault;
 use super::logs::TaskLog;
@@ -56,7 +54,7 @@ impl Instance {
 
     /// Makes one that is not opened: it can do nothing but migrate.
     pub fn unopened(component: &Arc<Component>, context: Box<TaskContext>) -> Returned<Instance> {
-        let (sandbox, handlers) = match Sandbox::make(component, &context.log, &context.clock) {
+        let (sandbox, handlers) = match Sandbox::make(component, &context.given) {
             Ok(made) => made,
             Err(fault) => return (context, Err(fault)),
         };
@@ -76,8 +74,8 @@ impl Instance {
     /// # Errors
     /// What does not fit.
     pub fn check(component: &Arc<Component>) -> Result<(), Fault> {
-        let log = Arc::new(Mutex::new(TaskLog::new("validate".into())));
-        Sandbox::make(component, &log, &Arc::default()).map(|_| ())
+        let given = Given::new(TaskLog::new("validate".into()));
+        Sandbox::make(component, &given).map(|_| ())
     }
 
     /// Whether it has served long enough.

@@ -29,6 +29,8 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct TaskLog {
     task: String,
+    /// Its lines are not logged; what an instance wrote to standard error is known all the same.
+    is_silent: bool,
     rate: LogRate,
     secrets: Secrets,
     window: Instant,
@@ -46,6 +48,7 @@ impl TaskLog {
     pub(super) fn new(task: String) -> TaskLog {
         TaskLog {
             task,
+            is_silent: false,
             rate: LogRate::default(),
             secrets: Secrets::default(),
             window: Instant::now(),
@@ -57,6 +60,13 @@ impl TaskLog {
         }
     }
 
+    /// One that shows nothing.
+    pub(super) fn silent() -> TaskLog {
+        let mut log = TaskLog::new(String::new());
+        log.is_silent = true;
+        log
+    }
+
     /// An instance begins, of which it takes so many lines, and hides what is secret.
     pub(super) fn serve(&mut self, rate: LogRate, secrets: Secrets) {
         self.rate = rate;
@@ -65,6 +75,9 @@ impl TaskLog {
 
     /// Writes a line, unless the task has written too many.
     pub(super) fn line(&mut self, level: Level, context: &str, text: &str) {
+        if self.is_silent {
+            return;
+        }
         if self.window.elapsed() >= self.rate.per {
             self.window = Instant::now();
             self.lines = 0;

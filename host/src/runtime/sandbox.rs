@@ -6,14 +6,13 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::thread;
 
 use parking_lot::Mutex;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::component::Component;
-use super::context::{Rights, TaskContext};
+use super::context::{Given, Rights, TaskContext};
 use super::exports::Handlers;
 use super::fault::{Fault, FaultKind};
 use super::imports::{InstanceData, Wasi};
@@ -34,26 +33,20 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Makes an instance. What it writes to its standard streams goes to `log`.
+    /// Makes an instance. What it writes to its standard streams goes to the log that it is given.
     ///
     /// # Errors
     /// It cannot be made: a grant that is not there, a start function that traps, an export of another signature.
     pub(super) fn make(
         component: &Arc<Component>,
-        log: &Arc<Mutex<TaskLog>>,
-        clock: &Arc<AtomicI64>,
+        given: &Given,
     ) -> Result<(Sandbox, Handlers), Fault> {
         let runtime = &component.runtime;
         let secrets = component.options.secrets.clone();
+        let log = &given.log;
         log.lock().serve(component.limits().log_rate, secrets);
-        let wasi = Wasi::new(
-            runtime,
-            &component.options,
-            &component.folders,
-            Arc::clone(log),
-            clock,
-        )
-        .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
+        let wasi = Wasi::new(runtime, &component.options, &component.folders, given)
+            .map_err(|why| Fault::new(FaultKind::Instantiate, why))?;
         let mut store = Store::new(&runtime.engine, InstanceData::new(component, wasi));
         store.limiter(|data| &mut data.memory);
         store.epoch_deadline_callback(|mut call| {

@@ -143,6 +143,11 @@ impl Sent {
         self.staged.push(port, partition, message);
     }
 
+    /// What was sent.
+    pub(super) fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.staged.bytes()

@@ -39,6 +39,7 @@ pub use keys::Order;
 pub use scan::{CursorId, Entries, ScanOptions};
 pub use sealed::{Change, LISTED_KEYS_MAX, ResolvedRanges, SealedState};
 pub use store::{StoreHandle, StoreKind};
+pub use table::Written;
 pub use task::{IncrementError, StoreFrom, TaskState};
 pub use undo::{Flush, Saved, Undo, forget_undo, take_back};
 pub use value::{decode as decode_value, encode_into as encode_value_into};

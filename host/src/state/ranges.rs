@@ -90,6 +90,14 @@ impl Cover {
             .map(|(start, (end, _))| (&**start, end.as_key()))
     }
 
+    /// The intervals that have changed since the last [`Cover::keep`].
+    pub(super) fn changed(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.undo.iter().filter_map(|(start, _)| {
+            let (start, (end, _)) = self.intervals.as_ref()?.get_key_value(start)?;
+            Some((&**start, end.as_key()))
+        })
+    }
+
     /// Bytes held, the price of each interval included.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -9,6 +9,7 @@
 //! Invariants: the journal holds every record written since the last kept batch, in order; a record has a version before it only while
 //! it is in the journal; a slot leads to a record of the open epoch, of the sealed one, or to what is committed.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::{Arc, OnceLock};
 
@@ -105,6 +106,15 @@ pub(super) struct Mark {
 const DELETE_IN_ORDER_BYTES: usize = 1 << 10;
 /// The number of such deletes in a row that are free.
 const DELETES_IN_ORDER_FREE: usize = 256;
+
+/// What was written to a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The keys.
+    pub keys: BTreeSet<Vec<u8>>,
+    /// The ranges that were deleted, each from its start to before its end; `None` is open.
+    pub ranges: BTreeSet<(Vec<u8>, Option<Vec<u8>>)>,
+}
 
 /// One store of one task.
 #[derive(Debug)]
@@ -345,6 +355,17 @@ impl Table {
     /// Whether there is something that can be undone.
     pub(super) fn is_in_batch(&self) -> bool {
         !self.journal.is_empty()
+    }
+
+    /// What was written since the last kept batch.
+    pub(super) fn written(&self) -> Written {
+        let keys = self.journal.iter().map(|at| self.memory.key(*at).to_vec());
+        let owned =
+            |(start, end): (&[u8], Option<&[u8]>)| (start.to_vec(), end.map(<[u8]>::to_vec));
+        Written {
+            keys: keys.collect(),
+            ranges: self.cover.changed().map(owned).collect(),
+        }
     }
 
     /// Keeps every write: versions before them do not count any more, and nothing can be undone past this point.

@@ -7,7 +7,7 @@ use super::gaps::Gaps;
 use super::scan::{Cursor, CursorId, Entries, Layers, ScanOptions};
 use super::sealed::{SealedState, SealedStore};
 use super::store::StoreHandle;
-use super::table::{Lookup, Mark, Table};
+use super::table::{Lookup, Mark, Table, Written};
 use super::{Order, StateError};
 use crate::model::{Column, StoreIndex, TaskId};
 
@@ -356,6 +356,11 @@ impl TaskState {
             store.message_mark = store.batch_mark;
         }
         self.marked = self.number;
+    }
+
+    /// What was written to a store since the last kept batch.
+    pub fn written(&self, store: StoreIndex) -> Written {
+        self.stores[store.index()].table.written()
     }
 
     /// Bytes of the open layers.

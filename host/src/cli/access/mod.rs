@@ -58,6 +58,9 @@ pub(super) trait JobAccess {
     /// New code of a stage stays, and what it has held goes out. A job that does not run refuses.
     fn promote(&self, stage: &str) -> Result<swaps::Swap, Failure>;
 
+    /// Ends a shadow.
+    fn drop_shadow(&self, stage: &str) -> Result<swaps::Swap, Failure>;
+
     /// A swap, as soon as it is in another state than this one, or after a while.
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure>;
 

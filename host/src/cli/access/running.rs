@@ -70,6 +70,11 @@ impl JobAccess for Running<'_> {
         self.client.post(&path, Vec::new(), Lost::Unknown)?.parse()
     }
 
+    fn drop_shadow(&self, stage: &str) -> Result<swaps::Swap, Failure> {
+        let path = format!("/stages/{stage}/drop");
+        self.client.post(&path, Vec::new(), Lost::Unknown)?.parse()
+    }
+
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
         let (id, state) = (known.id, &known.state);
         self.client

@@ -28,6 +28,14 @@ pub(super) struct Stopped<'a> {
 }
 
 impl Stopped<'_> {
+    fn does_not_run(&self, stage: &str) -> Failure {
+        let name = &self.job.general.name;
+        Failure::new(
+            exit::USAGE,
+            format!("job {name:?} does not run: start it, and ask again for stage {stage:?}"),
+        )
+    }
+
     /// What is committed.
     pub(super) fn view(&self) -> &View {
         &self.view
@@ -110,11 +118,11 @@ impl JobAccess for Stopped<'_> {
     }
 
     fn promote(&self, stage: &str) -> Result<swaps::Swap, Failure> {
-        let name = &self.job.general.name;
-        Err(Failure::new(
-            exit::USAGE,
-            format!("job {name:?} does not run: start it, and ask again for stage {stage:?}"),
-        ))
+        Err(self.does_not_run(stage))
+    }
+
+    fn drop_shadow(&self, stage: &str) -> Result<swaps::Swap, Failure> {
+        Err(self.does_not_run(stage))
     }
 
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {

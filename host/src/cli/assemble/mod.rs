@@ -28,8 +28,8 @@ pub(super) use streams::stream;
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;
-/// Beside these, one of a candidate is tried at a time.
-const TRIALS: u32 = 1;
+/// Beside these, one of a candidate is tried at a time, and two of a shadow.
+const TRIALS: u32 = 3;
 /// Bytes of the database's blocks that are kept at hand at least; else a quarter of the job's cache.
 const BLOCKS_LEAST: usize = 32 << 20;
 /// Files that the host itself may have open: half of them RocksDB's.

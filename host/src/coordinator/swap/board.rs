@@ -7,8 +7,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::coordinator::shadow::ShadowReport;
 use crate::records::{SwapRecord, SwapState};
 use crate::task::TaskFigures;
+
+/// How many shadows are remembered with what they have found.
+const SHADOWS: usize = 10;
 
 /// The swaps of a job: the last ones that are recorded, and those of this process.
 #[derive(Clone)]
@@ -19,6 +23,8 @@ struct Board {
     swaps: Mutex<BTreeMap<u64, SwapRecord>>,
     /// The figures of the tasks that were cut last, and the swap that did.
     cut: Mutex<(u64, Vec<Arc<TaskFigures>>)>,
+    /// What the shadows of this process have found, by number.
+    shadows: Mutex<BTreeMap<u64, Arc<Mutex<ShadowReport>>>>,
     /// How many of this process came to which end, by stage and end.
     outcomes: Mutex<BTreeMap<(String, &'static str), u64>>,
     /// Changes whenever one of them does.
@@ -31,6 +37,7 @@ impl Swaps {
         Swaps(Arc::new(Board {
             swaps: Mutex::new(recorded.into_iter().collect()),
             cut: Mutex::default(),
+            shadows: Mutex::default(),
             outcomes: Mutex::default(),
             changes: watch::channel(0).0,
         }))
@@ -66,6 +73,22 @@ impl Swaps {
     /// How many of this process came to which end, by stage and end.
     pub fn outcomes(&self) -> BTreeMap<(String, &'static str), u64> {
         self.0.outcomes.lock().clone()
+    }
+
+    /// What a shadow has found so far.
+    pub fn shadow(&self, id: u64) -> Option<ShadowReport> {
+        let report = self.0.shadows.lock().get(&id).cloned()?;
+        let report = report.lock().clone();
+        Some(report)
+    }
+
+    /// A shadow finds things from now on.
+    pub(super) fn note_shadow(&self, id: u64, report: Arc<Mutex<ShadowReport>>) {
+        let mut shadows = self.0.shadows.lock();
+        shadows.insert(id, report);
+        while shadows.len() > SHADOWS {
+            shadows.pop_first();
+        }
     }
 
     /// These tasks are cut.

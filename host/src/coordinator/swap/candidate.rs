@@ -107,13 +107,16 @@ impl Making {
             _ => self.request.label,
         };
         let options = Arc::unwrap_or_clone(options);
-        keep_code(
-            &self.factory,
-            &self.code,
-            &self.swaps,
-            &record,
-            &options.component,
-        )?;
+        // What is only tried leaves nothing behind.
+        if self.request.shadow.is_none() {
+            keep_code(
+                &self.factory,
+                &self.code,
+                &self.swaps,
+                &record,
+                &options.component,
+            )?;
+        }
         Ok(Candidate {
             options,
             label,

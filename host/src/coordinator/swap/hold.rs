@@ -261,13 +261,12 @@ impl Coordinator {
 
     /// A person wants what a stage holds to go out, or code that is watched to stay.
     pub(in crate::coordinator) fn promote(&mut self, stage: &str) -> Result<u64, String> {
-        let at = {
-            let mut stages = self.factory.stages();
-            stages.position(|now| now.options.name == stage)
-        };
-        let at = at.ok_or_else(|| format!("the job has no stage {stage:?}"))?;
+        let at = self.place_of_name(stage)?;
         if self.draining.is_some() {
             return Err("the job is being stopped".to_owned());
+        }
+        if let Some(request) = self.request_of_shadow(at) {
+            return self.begin_swap(request).map(|(id, _)| id);
         }
         match self.watches.get(&at) {
             Some(watch) if watch.is_watched() => {

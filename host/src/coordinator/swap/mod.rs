@@ -13,6 +13,7 @@ mod hold;
 mod judge;
 mod migrate;
 mod probation;
+mod shadow;
 pub(super) mod start;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use probation::{Back, Spent};
 
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
+use super::shadow::ShadowLength;
 use super::{Barrier, Coordinator, StageLoader, StageOptions};
 use crate::epoch::HoldBegin;
 use crate::model::{Epoch, ProbationLength};
@@ -58,6 +60,8 @@ pub struct SwapRequest {
     pub dry_run: bool,
     /// Hold the output of the new code, so that all it does can be taken back.
     pub hold_output: bool,
+    /// Only try it beside the code that runs, for so long.
+    pub shadow: Option<ShadowLength>,
 }
 
 /// Which component is to take over.
@@ -81,6 +85,8 @@ pub(super) struct UnderWay {
     probation: Option<Option<ProbationLength>>,
     slowdown_percent: Option<u32>,
     mode: SwapMode,
+    /// How long its code is tried, if that is all.
+    length: ShadowLength,
     /// What takes over at the next barrier.
     candidate: Option<Candidate>,
     /// The epoch of the cut.
@@ -97,6 +103,7 @@ impl UnderWay {
             probation: None,
             slowdown_percent: None,
             mode: SwapMode::Code,
+            length: ShadowLength::default(),
             candidate: Some(candidate),
             epoch: None,
         }
@@ -131,11 +138,8 @@ impl Coordinator {
 
     fn begin_swap(&mut self, request: SwapRequest) -> Result<(u64, Event), String> {
         let name = &request.stage;
-        let found = {
-            let mut stages = self.factory.stages().enumerate();
-            stages.find(|(_, stage)| stage.options.name == *name)
-        };
-        let (at, now) = found.ok_or_else(|| format!("the job has no stage {name:?}"))?;
+        let at = self.place_of_name(name)?;
+        let now = self.factory.stage(at);
         if let Some(why) = self.refuses_swaps() {
             return Err(why);
         }
@@ -158,9 +162,14 @@ impl Coordinator {
         if let Some(why) = self.refuses_for_holds(at, request.hold_output) {
             return Err(format!("stage {name:?} {why}"));
         }
+        let is_shadow = request.shadow.is_some();
+        if let Some(why) = is_shadow.then(|| self.refuses_shadow(at)).flatten() {
+            return Err(format!("stage {name:?} {why}"));
+        }
         let loader = self.loader.clone();
         let loader = loader.ok_or("this process does not swap code")?;
         let mode = match request.hold_output {
+            _ if is_shadow => SwapMode::Shadow,
             true => SwapMode::HoldOutput,
             false => SwapMode::Code,
         };
@@ -186,12 +195,20 @@ impl Coordinator {
             probation: request.probation,
             slowdown_percent: request.slowdown_percent,
             mode,
+            length: request.shadow.unwrap_or_default(),
             candidate: None,
             epoch: None,
         });
         tracing::info!(stage = %name, swap = id, "a swap begins");
         self.make_candidate(id, at, request, loader);
         Ok((id, Event::Tick))
+    }
+
+    /// The place of a stage.
+    pub(super) fn place_of_name(&self, stage: &str) -> Result<usize, String> {
+        let mut stages = self.factory.stages();
+        let at = stages.position(|now| now.options.name == stage);
+        at.ok_or_else(|| format!("the job has no stage {stage:?}"))
     }
 
     /// Why no swap can begin, or go on before its cut.
@@ -238,16 +255,13 @@ impl Coordinator {
     /// A candidate is made, or refused.
     pub(super) fn event_of_candidate(&mut self, id: u64, made: Result<Candidate, String>) -> Event {
         let refused = self.refuses_swaps();
-        let Some(at) = self
-            .swap
-            .as_ref()
-            .filter(|swap| swap.id == id)
-            .map(|swap| swap.stage)
-        else {
+        let Some(swap) = self.swap.as_ref().filter(|swap| swap.id == id) else {
             return Event::Tick;
         };
+        let (at, length) = (swap.stage, swap.length);
+        let is_shadow = swap.mode == SwapMode::Shadow;
         let made = made.and_then(|candidate| {
-            let migrates = candidate.migrates_from.is_some();
+            let migrates = candidate.migrates_from.is_some() && !is_shadow;
             match migrates.then(|| self.refuses_to_migrate(at)).flatten() {
                 Some(why) => Err(format!("its state cannot be migrated: {why}")),
                 None => Ok(candidate),
@@ -272,6 +286,10 @@ impl Coordinator {
                 ),
             };
             self.end_swap(SwapState::Dropped, &fits);
+            return Event::Tick;
+        }
+        if is_shadow {
+            self.begin_shadow(id, at, candidate, length);
             return Event::Tick;
         }
         swap.candidate = Some(candidate);
@@ -306,7 +324,10 @@ impl Coordinator {
             let source = self.cut_to_migrated(at, epoch, barrier);
             sources.insert(at, source);
         }
-        sources.keys().for_each(|at| self.resume_stage(*at));
+        for at in sources.keys() {
+            self.resume_stage(*at);
+            self.outdate_shadow(*at);
+        }
         sources
     }
 

@@ -238,7 +238,7 @@ impl TaskFactory {
     ) -> Result<TaskContext, StateError> {
         let stage = now.record.id;
         let id = TaskId { stage, partition };
-        let record: TaskRecord = records::get(&self.db, &id)?.unwrap_or_default();
+        let record: TaskRecord = records::get_at(snapshot, &id)?.unwrap_or_default();
         let info = Arc::new(self.info(&now.options, id));
         let (ports, _) = self.ports(&now.options);
         let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
@@ -401,7 +401,7 @@ impl TaskFactory {
         })
     }
 
-    fn stream_id(&self, stream: &str) -> StreamId {
+    pub(in crate::coordinator) fn stream_id(&self, stream: &str) -> StreamId {
         self.streams[stream].id
     }
 
@@ -459,7 +459,10 @@ impl TaskFactory {
     }
 
     /// The stream of each output port and, last, of the dead letters.
-    pub(super) fn ports(&self, stage: &StageOptions) -> (Vec<StreamId>, Option<DeadLetters>) {
+    pub(in crate::coordinator) fn ports(
+        &self,
+        stage: &StageOptions,
+    ) -> (Vec<StreamId>, Option<DeadLetters>) {
         let streams = stage.outputs.iter().map(|(_, stream)| stream);
         let mut ports: Vec<StreamId> = streams.map(|stream| self.stream_id(stream)).collect();
         let dead_letters = stage.dead_letters.as_ref().map(|stream| {
@@ -470,6 +473,44 @@ impl TaskFactory {
             }
         });
         (ports, dead_letters)
+    }
+
+    /// How the stream is declared to be read.
+    fn reads(&self, stream: &str) -> &Reads {
+        match &self.options.streams[stream].reads {
+            Some(reads) => reads,
+            None => panic!("stream {stream:?} cannot be read"),
+        }
+    }
+
+    /// An input of a stage, to be opened.
+    pub(in crate::coordinator) fn source(
+        &self,
+        stage: &StageOptions,
+        stream: &str,
+    ) -> Arc<dyn Input> {
+        match self.reads(stream) {
+            Reads::Log(unread) => {
+                let (logs, id) = (Arc::clone(&self.logs), self.stream_id(stream));
+                let partitions = self.options.streams[stream].partitions;
+                let log = LogInput::new(logs, id, partitions, *unread);
+                match stage.replay_queue.as_deref() == Some(stream) {
+                    false => Arc::new(log),
+                    true => {
+                        let streams = stage.inputs.iter().map(|input| input.stream.clone());
+                        Arc::new(ReplayInput::new(log, streams.collect()))
+                    }
+                }
+            }
+            Reads::External(input) => Arc::clone(input),
+        }
+    }
+
+    /// The name of a stream.
+    pub(in crate::coordinator) fn stream_name(&self, id: StreamId) -> Option<&str> {
+        let mut streams = self.streams.iter();
+        let found = streams.find(|(_, record)| record.id == id);
+        found.map(|(name, _)| name.as_str())
     }
 
     fn reader(
@@ -483,23 +524,7 @@ impl TaskFactory {
     ) -> (PendingReader, InputEntry) {
         let stream = &self.options.streams[&input.stream];
         let id = self.stream_id(&input.stream);
-        let Some(reads) = &stream.reads else {
-            panic!("stream {:?} cannot be read", input.stream)
-        };
-        let source: Arc<dyn Input> = match reads {
-            Reads::Log(unread) => {
-                let logs = Arc::clone(&self.logs);
-                let log = LogInput::new(logs, id, stream.partitions, *unread);
-                match stage.replay_queue.as_ref() == Some(&input.stream) {
-                    false => Arc::new(log),
-                    true => {
-                        let streams = stage.inputs.iter().map(|input| input.stream.clone());
-                        Arc::new(ReplayInput::new(log, streams.collect()))
-                    }
-                }
-            }
-            Reads::External(input) => Arc::clone(input),
-        };
+        let source = self.source(stage, &input.stream);
         let at = match record.positions.get(&id) {
             Some(position) => OpenAt::Position(position.clone()),
             None => OpenAt::Start(input.start),
@@ -516,7 +541,7 @@ impl TaskFactory {
             stream: input.stream.clone(),
             id,
             partition,
-            reads: reads.clone(),
+            reads: self.reads(&input.stream).clone(),
             bounded: source.bounded(),
             may_lull: source.may_lull(),
             rewindable: source.rewindable(),

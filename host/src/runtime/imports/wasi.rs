@@ -24,6 +24,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, async_trait};
 use super::waiting::WaitBounds;
 use super::{HasInstanceData, InstanceData};
 use crate::runtime::Runtime;
+use crate::runtime::context::Given;
 use crate::runtime::folders::Folder;
 use crate::runtime::logs::{Stream, TaskLog};
 use crate::runtime::options::ComponentOptions;
@@ -40,9 +41,9 @@ impl Wasi {
         runtime: &Runtime,
         options: &ComponentOptions,
         folders: &Arc<[Folder]>,
-        log: Arc<Mutex<TaskLog>>,
-        store_time: &Arc<AtomicI64>,
+        given: &Given,
     ) -> Result<Wasi, String> {
+        let log = Arc::clone(&given.log);
         let mut ctx = WasiCtxBuilder::new();
         let has_network = !options.network.is_empty();
         ctx.allow_tcp(has_network);
@@ -63,9 +64,14 @@ impl Wasi {
             })
         });
         ctx.envs(&options.environment);
-        if options.store_time {
-            ctx.wall_clock(StoreClock(Arc::clone(store_time)));
-            ctx.monotonic_clock(StoreClock(Arc::clone(store_time)));
+        if options.store_time || given.random.is_some() {
+            ctx.wall_clock(StoreClock(Arc::clone(&given.clock)));
+            ctx.monotonic_clock(StoreClock(Arc::clone(&given.clock)));
+        }
+        if let Some(random) = &given.random {
+            ctx.secure_random(random.clone());
+            ctx.insecure_random(random.clone());
+            ctx.insecure_random_seed(0);
         }
         ctx.max_random_size(options.limits.random_bytes);
         ctx.stdout(Writer::new(Stream::Output, &log));

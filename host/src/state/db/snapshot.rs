@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rocksdb::ReadOptions;
 use yoke::{Yoke, Yokeable};
 
 use super::{Db, DbError, Family, SteppedWalk, Walk};
@@ -35,7 +36,10 @@ impl Snapshot {
         read: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, DbError> {
         let family = self.at.backing_cart().family(family);
-        let value = self.at.get().0.get_pinned_cf(family, key);
+        let mut options = ReadOptions::default();
+        // What is read at an earlier moment must not take the place of what is needed now.
+        options.fill_cache(false);
+        let value = self.at.get().0.get_pinned_cf_opt(family, key, options);
         Ok(read(value.map_err(DbError::Read)?.as_deref()))
     }
 

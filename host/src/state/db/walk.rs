@@ -86,6 +86,7 @@ impl Db {
         options.set_max_skippable_internal_keys(passed_max);
         if let Some(At(snapshot)) = at {
             options.set_snapshot(snapshot);
+            options.fill_cache(false);
         }
         let mut iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
         match order {

@@ -1,0 +1,288 @@
+//! Both codes of a shadow on the same batch: what each has sent, what its stores have afterwards, and whether it has failed.
+
+use std::collections::BTreeSet;
+
+use super::report::{Difference, Made, ShadowReport};
+use super::side::{Rejected, Side};
+use crate::model::{Batch, Offset, OutputIndex, PartitionId, StreamId, TimestampMs};
+use crate::state::{Order, ScanOptions, StateError, Written};
+
+/// Entries of a deleted range that are compared, and messages and entries of a difference that are shown.
+const RANGE_ENTRIES: usize = 10_000;
+const SHOWN: usize = 10;
+/// Bytes of a key or value that are shown.
+const SHOWN_BYTES: usize = 256;
+
+/// The code that runs, and the new code.
+pub(super) struct Pair {
+    pub(super) control: Side,
+    pub(super) candidate: Side,
+    /// Whether stores are compared: state of another version has another form.
+    pub(super) compares_state: bool,
+}
+
+/// A batch, and what is the same for both.
+pub(super) struct Given<'a> {
+    pub(super) task: &'a str,
+    pub(super) stream: &'a str,
+    pub(super) batch: &'a Batch,
+    pub(super) now: TimestampMs,
+    /// Messages before this offset were compared before.
+    pub(super) new_from: Offset,
+    /// The names of the streams that are written.
+    pub(super) streams: &'a dyn Fn(StreamId) -> String,
+}
+
+/// A key of a store.
+type Place = (String, Vec<u8>);
+
+impl Pair {
+    /// Has both process a batch, and compares.
+    ///
+    /// # Errors
+    /// State cannot be read.
+    pub(super) fn process(
+        &mut self,
+        given: &Given<'_>,
+        report: &mut ShadowReport,
+    ) -> Result<(), StateError> {
+        let (batch, len) = (given.batch, given.batch.len());
+        let ran = self.run_both(batch, given.now);
+        if let (Ok(control), Ok(candidate)) = &ran
+            && control == candidate
+            && self.have_sent_the_same()
+            && self.differing_keys()?.is_empty()
+        {
+            self.keep();
+            let new = batch
+                .offsets
+                .iter()
+                .filter(|offset| **offset >= given.new_from);
+            report.note_equal(new.count() as u64);
+            self.note_spent(report);
+            return Ok(());
+        }
+        self.undo();
+        for index in 0..len {
+            self.process_one(given, index, report)?;
+        }
+        self.note_spent(report);
+        Ok(())
+    }
+
+    fn process_one(
+        &mut self,
+        given: &Given<'_>,
+        index: usize,
+        report: &mut ShadowReport,
+    ) -> Result<(), StateError> {
+        let one = given.batch.slice(index..index + 1);
+        let (control, candidate) = self.run_both(&one, given.now);
+        let outcomes = [&control, &candidate].map(outcome);
+        let places = self.differing_keys()?;
+        let mut kinds = Vec::new();
+        // What a fault says of the place in the code is another text in other code.
+        let is_fault = [&control, &candidate].map(|ran| ran.is_err());
+        if is_fault[0] != is_fault[1] || !is_fault[0] && outcomes[0] != outcomes[1] {
+            kinds.push("outcome");
+        }
+        if !self.have_sent_the_same() {
+            kinds.push("output");
+        }
+        if !places.is_empty() {
+            kinds.push("state");
+        }
+        let is_new = one.offsets[0] >= given.new_from;
+        if is_new && kinds.is_empty() {
+            report.note_equal(1);
+        } else if is_new {
+            let [control, candidate] = outcomes;
+            let message = one.messages.get(0);
+            report.note(Difference {
+                task: given.task.to_owned(),
+                stream: given.stream.to_owned(),
+                offset: one.offsets[0],
+                key: message.key.map(shown),
+                kinds,
+                control: made(&mut self.control, control, &places, given)?,
+                candidate: made(&mut self.candidate, candidate, &places, given)?,
+            });
+        }
+        self.keep();
+        Ok(())
+    }
+
+    fn run_both(
+        &mut self,
+        batch: &Batch,
+        now: TimestampMs,
+    ) -> (Result<Rejected, String>, Result<Rejected, String>) {
+        let latest = batch.messages.timestamps.iter().copied().max();
+        let seed = batch.offsets[0];
+        let run = |side: &mut Side| {
+            side.begin(now, latest.unwrap_or_default(), seed);
+            side.run(batch)
+        };
+        (run(&mut self.control), run(&mut self.candidate))
+    }
+
+    fn keep(&mut self) {
+        self.control.keep();
+        self.candidate.keep();
+    }
+
+    fn undo(&mut self) {
+        self.control.context().undo_batch();
+        self.candidate.context().undo_batch();
+    }
+
+    fn note_spent(&mut self, report: &mut ShadowReport) {
+        report.spent_ns[0] += std::mem::take(&mut self.control.spent_ns);
+        report.spent_ns[1] += std::mem::take(&mut self.candidate.spent_ns);
+    }
+
+    /// Bytes that both have written above what is committed.
+    pub(super) fn bytes(&mut self) -> usize {
+        self.control.context().open_bytes() + self.candidate.context().open_bytes()
+    }
+
+    fn have_sent_the_same(&mut self) -> bool {
+        let Pair {
+            control, candidate, ..
+        } = self;
+        let ports = (control.ports.clone(), candidate.ports.clone());
+        let (control, candidate) = (control.context().sent(), candidate.context().sent());
+        let place = |ports: &[StreamId], (port, partition): (OutputIndex, PartitionId)| {
+            (ports[port.index()], partition)
+        };
+        let routes = control.routes.iter().zip(&candidate.routes);
+        let mut same = routes.map(|(a, b)| place(&ports.0, *a) == place(&ports.1, *b));
+        control.len() == candidate.len()
+            && same.all(|same| same)
+            && control.messages == candidate.messages
+    }
+
+    /// The keys that have other values now, of those that either of them has written.
+    fn differing_keys(&mut self) -> Result<Vec<Place>, StateError> {
+        let mut differing = Vec::new();
+        if !self.compares_state {
+            return Ok(differing);
+        }
+        for name in self.control.stores.clone() {
+            if self.candidate.store(&name).is_none() {
+                continue;
+            }
+            let written = [
+                written(&mut self.control, &name),
+                written(&mut self.candidate, &name),
+            ];
+            let mut keys: BTreeSet<Vec<u8>> = BTreeSet::new();
+            for Written {
+                keys: of_one,
+                ranges,
+            } in &written
+            {
+                keys.extend(of_one.iter().cloned());
+                for range in ranges {
+                    keys.extend(keys_of(&mut self.control, &name, range)?);
+                    keys.extend(keys_of(&mut self.candidate, &name, range)?);
+                }
+            }
+            for key in keys {
+                if self.control.get(&name, &key)? != self.candidate.get(&name, &key)? {
+                    differing.push((name.clone(), key));
+                }
+            }
+        }
+        Ok(differing)
+    }
+}
+
+fn written(side: &mut Side, store: &str) -> Written {
+    match side.store(store) {
+        Some(store) => side.context().state_mut().written(store),
+        None => Written::default(),
+    }
+}
+
+/// The first keys that a store has in a range.
+fn keys_of(
+    side: &mut Side,
+    store: &str,
+    (start, end): &(Vec<u8>, Option<Vec<u8>>),
+) -> Result<Vec<Vec<u8>>, StateError> {
+    let Some(store) = side.store(store) else {
+        return Ok(Vec::new());
+    };
+    let state = side.context().state_mut();
+    let options = ScanOptions {
+        order: Order::Up,
+        keys_only: true,
+    };
+    let cursor = state.scan(store, Some(start), end.as_deref(), options);
+    let mut keys = Vec::new();
+    while keys.len() < RANGE_ENTRIES {
+        let found = state.scan_next(cursor, 1_000, 1 << 20, &mut || false)?;
+        let Some(found) = found.filter(|found| !found.keys.is_empty()) else {
+            break;
+        };
+        keys.extend(found.keys.iter().flatten().map(<[u8]>::to_vec));
+    }
+    state.end_call();
+    Ok(keys)
+}
+
+fn outcome(ran: &Result<Rejected, String>) -> String {
+    match ran {
+        Ok(rejected) => match rejected.first() {
+            None => "passes".to_owned(),
+            Some((_, reason)) => format!("rejects: {reason}"),
+        },
+        Err(fault) => format!("fails: {fault}"),
+    }
+}
+
+fn made(
+    side: &mut Side,
+    outcome: String,
+    places: &[Place],
+    given: &Given<'_>,
+) -> Result<Made, StateError> {
+    let ports = side.ports.clone();
+    let staged = side.context().sent();
+    let message = |at: usize| {
+        let message = staged.messages.get(at);
+        let or_none = |bytes: Option<&[u8]>| bytes.map_or_else(|| "-".to_owned(), shown);
+        let stream = ports[staged.routes[at].0.index()];
+        [
+            (given.streams)(stream),
+            or_none(message.key),
+            or_none(message.value),
+        ]
+    };
+    let sent = (0..staged.len().min(SHOWN)).map(message).collect();
+    let mut state = Vec::new();
+    for (store, key) in places.iter().take(SHOWN) {
+        let value = side.get(store, key)?;
+        let value = value.map_or_else(|| "-".to_owned(), |value| shown(&value));
+        state.push([store.clone(), shown(key), value]);
+    }
+    Ok(Made {
+        outcome,
+        sent,
+        state,
+    })
+}
+
+/// Bytes as text, cut.
+fn shown(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    let text = match std::str::from_utf8(cut) {
+        Ok(text) => text.to_owned(),
+        Err(_) => cut.escape_ascii().to_string(),
+    };
+    match bytes.len() > SHOWN_BYTES {
+        true => format!("{text}… ({} bytes)", bytes.len()),
+        false => text,
+    }
+}

@@ -1,0 +1,301 @@
+//! New code that is only tried, beside the code that runs: what differs is shown, and nothing of it is kept.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Version, begun, feed, job_of, last, one, out, stage, stop, swap};
+use crate::harness::{Job, Running, guest, wait_until};
+use crate::jobs::COUNT_LOG;
+
+fn component(name: &str, number: u8) -> Version {
+    Version::made(fs::read(guest(name)).expect("the component"), number)
+}
+
+/// A job of a guest, with a setting.
+fn job_with(version: &Version, config: &str) -> Job {
+    let text = COUNT_LOG.replace("{guest:counter}", "task.wasm").replace(
+        "[stage.stores.counts]",
+        &format!("[stage.config]\n{config}\n[stage.stores.counts]"),
+    );
+    let job = Job::new(&text);
+    version.put(&job, "task.wasm");
+    job
+}
+
+fn numbers(range: std::ops::Range<usize>, keys: usize) -> Vec<(String, String)> {
+    range
+        .map(|number| (format!("k{}", number % keys), format!("v{number}")))
+        .collect()
+}
+
+fn tried(job: &Job) -> (u64, u64, u64) {
+    let swap = last(job);
+    let number = |field: &str| swap[field].as_u64().expect("a number");
+    (number("compared"), number("equal"), number("differing"))
+}
+
+fn compared(job: &Job, messages: u64) {
+    wait_until("they are compared", || {
+        last(job)["compared"]
+            .as_u64()
+            .is_some_and(|compared| compared >= messages)
+    });
+}
+
+/// A job that runs slow code, so that there is something to read behind its checkpoints.
+fn with_backlog(version: &Version, config: &str, messages: usize) -> (Job, Running) {
+    let (job, running) = begun(job_with(version, config));
+    feed(&job, numbers(0..messages, 50));
+    (job, running)
+}
+
+#[test]
+fn the_same_code_does_the_same_over_checkpoints() {
+    let (first, second) = (component("doubtful", 1), component("doubtful", 2));
+    let (job, running) = begun(job_with(&first, "kind = \"right\""));
+    let done = swap(&job, &second, &["--shadow", "--messages", "3000"]).expect(0);
+    assert!(done.stdout.contains(": probation: "), "{}", done.stdout);
+    assert_eq!(last(&job)["mode"], "shadow");
+    for round in 0..6 {
+        feed(&job, numbers(round * 600..(round + 1) * 600, 50));
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    wait_until("it is over", || last(&job)["state"] == "done");
+    let (compared, equal, differing) = tried(&job);
+    assert!(compared >= 3_000, "{compared}");
+    assert_eq!((equal, differing), (compared, 0), "{}", last(&job));
+    // Nothing has come of it.
+    assert_eq!(stage(&job)["component"], first.sha256);
+    assert_eq!(out(&job, 3_601).len(), 3_601);
+    stop(running);
+    let counts = job.json(&["state", "scan", "counts"]);
+    assert_eq!(counts.len(), 51);
+}
+
+#[test]
+fn code_that_is_wrong_for_some_keys_is_shown_with_its_first_message() {
+    let (first, second) = (component("doubtful", 3), component("doubtful", 4));
+    let (job, running) = begun(job_with(&first, "kind = \"right\""));
+    // The new settings come with the new code.
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("\"right\"", "\"wrong for k7\""));
+    swap(&job, &second, &["--shadow"]).expect(0);
+    feed(&job, numbers(0..2_000, 100));
+    compared(&job, 2_000);
+    let swap_of = last(&job);
+    let (compared, equal, differing) = tried(&job);
+    assert_eq!((equal, differing), (compared - 20, 20), "{swap_of}");
+    let difference = &swap_of["differences"][0];
+    assert_eq!(difference["key"], "k7");
+    assert_eq!(
+        difference["kinds"],
+        serde_json::json!(["output", "state"]),
+        "{difference}"
+    );
+    assert_eq!(difference["from"]["sent"][0][2], "v7 1");
+    assert_eq!(difference["to"]["sent"][0][2], "v7 2");
+    assert_eq!(
+        difference["from"]["state"][0],
+        serde_json::json!(["counts", "k7", "1"])
+    );
+    assert_eq!(
+        difference["to"]["state"][0],
+        serde_json::json!(["counts", "k7", "2"])
+    );
+    assert_eq!(swap_of["differences"].as_array().map(Vec::len), Some(20));
+    // A person sees the same.
+    let shown = job.call(&["swap", "count", "--status"]).expect(0);
+    assert!(
+        shown.stdout.contains("key k7: output, state"),
+        "{}",
+        shown.stdout
+    );
+    let dropped = job.call(&["swap", "count", "--drop"]).expect(0);
+    assert!(dropped.stdout.contains(" of "), "{}", dropped.stdout);
+    assert_eq!(last(&job)["state"], "dropped");
+    assert_eq!(out(&job, 2_001).len(), 2_001);
+    // What was dropped is no way back's work: the same code may be swapped in.
+    swap(&job, &second, &["--dry-run"]).expect(0);
+    stop(running);
+}
+
+#[test]
+fn a_shadow_that_is_waited_for_says_with_its_exit_code_whether_it_differs() {
+    for (kind, code) in [("right", 0), ("wrong for k7", 3)] {
+        let (first, second) = (component("doubtful", 5), component("doubtful", 6));
+        let (job, running) = begun(job_with(&first, "kind = \"right\""));
+        let text = job.text("job.toml");
+        job.write_job(&text.replace("\"right\"", &format!("\"{kind}\"")));
+        let path = second.put(&job, "swapped.wasm");
+        let path = path.to_str().expect("UTF-8");
+        let done = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let shadow = ["swap", "count", path, "--shadow", "--for", "3s", "--wait"];
+                job.call(&shadow)
+            });
+            wait_until("it is tried", || last(&job)["state"] == "probation");
+            feed(&job, numbers(0..300, 10));
+            waiting.join().expect("it was waited for")
+        });
+        let said = done.stdout.clone() + &done.stderr;
+        assert!(said.contains("compared"), "{said}");
+        done.expect(code);
+        stop(running);
+    }
+}
+
+#[test]
+fn what_was_tried_can_be_promoted() {
+    let (first, second) = (Version::of("versions", 71), Version::of("versions", 72));
+    let (job, running) = begun(job_of(&first));
+    swap(&job, &second, &["--shadow", "--label", "tried"]).expect(0);
+    job.call(&["swap", "count"]).expect(0);
+    let done = job.call(&["swap", "count", "--promote"]);
+    // The swap to the file has taken over meanwhile: what was tried was compared with other code.
+    done.expect(2);
+    swap(&job, &second, &["--shadow", "--label", "tried"]).expect(0);
+    feed(&job, one("b"));
+    compared(&job, 1);
+    // They say which they are, so they differ.
+    assert_eq!(tried(&job).2, 1);
+    let done = job.call(&["swap", "count", "--promote"]).expect(0);
+    assert!(done.stdout.contains("(tried)"), "{}", done.stdout);
+    feed(&job, one("c"));
+    assert_eq!(out(&job, 3)[2], format!("c {} 3", second.short()));
+    assert_eq!(stage(&job)["component"], second.sha256);
+    let swaps = job.json(&["status"])[0]["swaps"].clone();
+    let shadow = swaps.as_array().expect("swaps").iter().rev().nth(1);
+    assert_eq!(shadow.expect("the shadow")["state"], "dropped");
+    stop(running);
+}
+
+#[test]
+fn faults_and_rejections_of_either_are_compared_message_by_message() {
+    let (first, second) = (component("script", 7), component("script", 8));
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "task.wasm")
+        .replace(
+            "[stage.stores.counts]",
+            "dead-letters = \"dead\"\nbreaker = { share = \"100%\" }\n[stage.stores.last]\n[stage.stores.counts]",
+        )
+        .replace("[[stage]]", "[streams.dead]\nsystem = \"log\"\npartitions = 2\n[[stage]]");
+    let job = Job::new(&text);
+    first.put(&job, "task.wasm");
+    let running = job.answering();
+    swap(&job, &second, &["--shadow"]).expect(0);
+    let words = ["go", "reject", "panic", "delete", "clear", "scan"];
+    let messages = (0..600).map(|number| {
+        let word = words[number % words.len()];
+        (format!("k{}", number % 7), format!("{number} {word}"))
+    });
+    feed(&job, messages);
+    compared(&job, 600);
+    assert_eq!(tried(&job), (600, 600, 0), "{}", last(&job));
+    stop(running);
+}
+
+#[test]
+fn code_that_differs_from_itself_is_said_to() {
+    let (first, second) = (component("doubtful", 9), component("doubtful", 10));
+    let job = job_with(&first, "kind = \"moody\"");
+    // Slow enough that there is something to compare it with itself.
+    let text = job
+        .text("job.toml")
+        .replace("interval = \"50ms\"", "interval = \"3s\"");
+    let folders = "directories = [{ host = \"mood\", guest = \"/mood\" }]";
+    job.write_job(&format!("{text}[stage.capabilities]\n{folders}\n"));
+    job.write("mood/now", b"0");
+    let running = job.answering();
+    feed(&job, numbers(0..500, 10));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // It ends by itself if the test fails.
+            for mood in 0..100_000 {
+                job.write("mood/next", format!("{mood}").as_bytes());
+                fs::rename(job.path("mood/next"), job.path("mood/now")).expect("it is moved");
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        swap(&job, &second, &["--shadow"]).expect(0);
+        compared(&job, 100);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(last(&job)["unstable"], true, "{}", last(&job));
+    stop(running);
+}
+
+#[test]
+fn a_migration_is_tried_as_well_and_its_failure_said() {
+    for (migrate, state) in [("", "probation"), ("err 2", "dropped")] {
+        let (first, second) = (component("versions", 11), component("migrating_1", 12));
+        let (job, running) = begun(job_with(&first, &format!("migrate = \"{migrate}\"")));
+        swap(&job, &second, &["--shadow"]).expect(0);
+        feed(&job, one("b"));
+        match state {
+            "probation" => {
+                compared(&job, 1);
+                let made = &last(&job)["differences"][0]["to"];
+                // It counts on from what it has migrated.
+                assert_eq!(
+                    made["sent"][0][2],
+                    format!("b {} 2", second.short()),
+                    "{made}"
+                );
+            }
+            _ => {
+                wait_until("it has failed", || last(&job)["state"] == state);
+                let reason = last(&job)["reason"].to_string();
+                assert!(reason.contains("it says err"), "{reason}");
+            }
+        }
+        assert_eq!(stage(&job)["state-version"], 0);
+        stop(running);
+    }
+}
+
+#[test]
+fn a_kill_or_a_stop_ends_a_shadow_and_nothing_of_it_is_left() {
+    for is_killed in [true, false] {
+        let (first, second) = (component("doubtful", 13), component("doubtful", 14));
+        let (job, running) = with_backlog(&first, "kind = \"right\"", 2_000);
+        swap(&job, &second, &["--shadow"]).expect(0);
+        let kept = |version: &Version| {
+            let name = format!("code/{}.wasm", version.sha256);
+            job.state_dir().join(name).exists()
+        };
+        assert!(kept(&first) && !kept(&second));
+        match is_killed {
+            true => running.kill(),
+            false => stop(running),
+        }
+        let running = job.answering();
+        assert_eq!(out(&job, 2_001).len(), 2_001);
+        assert!(last(&job).is_null(), "{}", last(&job));
+        stop(running);
+    }
+}
+
+#[test]
+fn code_that_reaches_outside_is_not_tried() {
+    let (first, second) = (Version::of("versions", 73), Version::of("versions", 74));
+    let (job, running) = begun(job_of(&first));
+    let refused = |capabilities: &str, says: &str| {
+        let text = job.text("job.toml");
+        job.write_job(&format!("{text}[stage.capabilities]\n{capabilities}\n"));
+        let done = swap(&job, &second, &["--shadow"]).expect(2);
+        done.says(says);
+        job.write_job(&text);
+    };
+    refused("network = [\"localhost:1\"]", "without effect");
+    job.call(&["swap", "count", "--drop"])
+        .expect(2)
+        .says("tries no code");
+    for options in [["--shadow", "--hold-output"], ["--messages", "5"]] {
+        swap(&job, &second, &options).expect(2);
+    }
+    stop(running);
+}

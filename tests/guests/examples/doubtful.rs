@@ -1,0 +1,33 @@
+//! Counts, or does not: `kind` in the configuration says whether it is right, wrong for one key, or moody.
+
+use std::fs;
+
+use wasm_host_sdk::prelude::*;
+
+#[derive(Default)]
+struct Doubtful;
+
+#[task]
+impl Doubtful {
+    fn batch(&mut self, batch: &Batch<'_>, cx: &Context) -> Result<(), Error> {
+        let kind = cx.config("kind")?.unwrap_or_default();
+        let counts = cx.store::<Raw, Str>("counts")?;
+        for message in batch.iter() {
+            let key = message.key().unwrap_or(b"none");
+            let before = counts
+                .get(key)?
+                .map_or(0, |count| count.parse().unwrap_or(0));
+            let wrong = kind.strip_prefix("wrong for ").map(str::as_bytes) == Some(key);
+            let count: u64 = before + 1 + u64::from(wrong);
+            counts.put(key, &count.to_string())?;
+            let value = message.value_str()?;
+            let mood = match kind.as_str() {
+                "moody" => fs::read_to_string("/mood/now").unwrap_or_default(),
+                _ => String::new(),
+            };
+            cx.output::<Raw, Raw>("out")
+                .send(key, format!("{value} {count}{mood}").as_bytes())?;
+        }
+        Ok(())
+    }
+}
