@@ -1,9 +1,12 @@
 //! The runbook `docs/operations.md`: its commands are run in their order, and print what stands there.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::harness::{Job, in_repository};
 use crate::jobs::{one_partition, with_dead};
+use crate::swaps::Version;
 
 /// Whether a text is as a pattern says, in which `…` stands for anything but an end of a line, or for lines where it is alone.
 fn is_like(text: &[&str], pattern: &[&str]) -> bool {
@@ -83,4 +86,61 @@ fn every_command_prints_what_the_runbook_says() {
             assert!(found, "{command}: {said:#?} is not {expected:#?}");
         }
     }
+}
+
+/// The blocks of the runbook that are for a job that runs: deploys, while messages come in.
+#[test]
+fn every_deploy_of_the_runbook_goes_as_it_says() {
+    let first = Version::of("versions", 80);
+    let job = Job::new(&one_partition("task.wasm"));
+    first.put(&job, "task.wasm");
+    let faulty = Version::of("versions", 81);
+    faulty.put(&job, "faulty.wasm");
+    Version::of("versions", 82).put(&job, "mended.wasm");
+    Version::of("versions", 83).put(&job, "new.wasm");
+    Version::of("migrating_1", 84).put(&job, "new-form.wasm");
+    let running = job.answering();
+    let runbook = fs::read_to_string(in_repository("docs/operations.md")).expect("the runbook");
+    let blocks = runbook.split("```console running\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let commands: Vec<&str> = blocks.flat_map(|block| block.split("$ ").skip(1)).collect();
+    assert!(commands.len() >= 12, "{} commands", commands.len());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let poison = format!("panic {} x\n", faulty.short());
+            // It ends by itself if the test fails.
+            for _ in 0..1_000 {
+                job.feed(&["log", "produce", "in"], poison.as_bytes());
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        for command in commands {
+            let (command, printed) = command.split_once('\n').expect("a line end");
+            let mut words: Vec<String> = command
+                .split_whitespace()
+                .skip(1)
+                .map(str::to_owned)
+                .collect();
+            for word in &mut words {
+                if word.ends_with(".wasm") {
+                    *word = job.path(word).to_string_lossy().into_owned();
+                }
+            }
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let done = job.call(&words);
+            let said = done.stdout + &done.stderr;
+            let said: Vec<&str> = said.lines().collect();
+            let expected: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
+            assert!(
+                is_like(&said, &expected),
+                "{command}: {said:#?} is not {expected:#?}"
+            );
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    running.terminate().expect(0);
 }

@@ -12,6 +12,8 @@ use crate::config;
 use crate::coordinator::{ASKED_FOR, SwapState};
 use crate::runtime::{Limits, read_component};
 
+/// Differences that a person is shown; JSON has more.
+const SHOWN_DIFFERENCES: usize = 3;
 /// Messages that a shadow compares, if nothing else is said.
 const SHADOW_MESSAGES: u64 = 100_000;
 
@@ -250,7 +252,8 @@ fn with_differences(swap: &Swap) -> String {
 /// The differences that a shadow has found, each with what both codes make of the message.
 fn differences(shadow: &Shadow) -> String {
     let mut text = String::new();
-    for difference in &shadow.differences {
+    let shown = shadow.differences.iter().take(SHOWN_DIFFERENCES);
+    for difference in shown {
         let key = difference.key.as_ref();
         text += &format!(
             "\n{}, stream {}, offset {}{}: {}",

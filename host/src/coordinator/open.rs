@@ -62,13 +62,13 @@ pub(super) fn open(
     let commit = start_commit(committer, &options, &hurry, sender.clone());
     let tasks = put(made, &options, &scheduler, io);
     let watches = start::watches(&factory, &swaps, &tasks);
-    let releasing = release(released, &commit);
     Ok(Coordinator {
         machine,
         mail,
         sender,
         io: io.clone(),
         scheduler,
+        releasing: release(released, &commit),
         commit,
         streams,
         successors: successors(&factory),
@@ -81,7 +81,6 @@ pub(super) fn open(
         shadows: BTreeMap::new(),
         lately: BTreeMap::new(),
         holds,
-        releasing,
         swaps,
         swap: None,
         letters,

@@ -112,9 +112,11 @@ impl ShadowReport {
                 .collect();
             text += &format!(" ({})", kinds.join(", "));
         }
-        text += &format!(
-            "; a message takes {candidate:.1} us, and {control:.1} us under the code that runs"
-        );
+        if *compared >= COST_LEAST {
+            text += &format!(
+                "; a message takes {candidate:.1} us, and {control:.1} us under the code that runs"
+            );
+        }
         if self.is_unstable {
             text += "; the code that runs differs from itself, so differences may mean nothing";
         }

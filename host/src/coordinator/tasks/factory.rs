@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::cut::Cut;
 use super::readers::{Pace, Reader, ReaderFigures};
 use super::{InputEntry, TaskEntry};
 use crate::checkpoint::catalog::{Catalog, StreamShape};
@@ -20,10 +19,8 @@ use crate::records::{self, StageRecord, StreamRecord, TaskRecord};
 use crate::runtime::{Component, OutputPort, StageMetrics, TaskContext, TaskInfo, TaskMetrics};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::state::keys::StorePrefix;
-use crate::state::{
-    CleanCache, Db, Family, Order, Snapshot, StateError, StoreHandle, StoreKind, TaskState,
-};
-use crate::task::{Backoff, CodeSource, DeadLetters, Inbox, Parked, ReadAhead, Task, TaskOptions};
+use crate::state::{CleanCache, Db, Family, Order, StateError, StoreHandle, StoreKind, TaskState};
+use crate::task::{Backoff, DeadLetters, Inbox, Parked, ReadAhead, Task, TaskOptions};
 
 /// What is read ahead of all tasks together: as much as may be uncommitted, within these bounds.
 const READ_AHEAD_MIN: usize = 16 << 20;
@@ -100,9 +97,9 @@ impl PendingReader {
 
 /// What tasks are made of.
 pub(in crate::coordinator) struct TaskFactory {
-    options: Arc<JobOptions>,
+    pub(super) options: Arc<JobOptions>,
     /// In the order of the job file.
-    stages: Vec<RwLock<Arc<StageNow>>>,
+    pub(super) stages: Vec<RwLock<Arc<StageNow>>>,
     pub(super) db: Arc<Db>,
     pub(super) cache: Arc<CleanCache>,
     streams: BTreeMap<String, StreamRecord>,
@@ -113,7 +110,7 @@ pub(in crate::coordinator) struct TaskFactory {
     /// What a reader asks for at a time, at most.
     fetch_bytes: usize,
     /// The longest deadline that a call has had.
-    deadline: Mutex<Duration>,
+    pub(super) deadline: Mutex<Duration>,
     /// The pace of each stream that has one.
     paces: Mutex<BTreeMap<String, Arc<Pace>>>,
 }
@@ -224,91 +221,6 @@ impl TaskFactory {
     pub(in crate::coordinator) fn streams(&self) -> BTreeMap<String, StreamShape> {
         let shape = |(name, stream): (&String, &StreamOptions)| (name.clone(), stream.shape());
         self.options.streams.iter().map(shape).collect()
-    }
-
-    /// What a task of a stage would lend to its guest as of a snapshot. Nothing that is done to it can be committed.
-    ///
-    /// # Errors
-    /// Its state cannot be read.
-    pub(in crate::coordinator) fn trial(
-        &self,
-        now: &StageNow,
-        partition: PartitionId,
-        snapshot: &Arc<Snapshot>,
-    ) -> Result<TaskContext, StateError> {
-        let stage = now.record.id;
-        let id = TaskId { stage, partition };
-        let record: TaskRecord = records::get_at(snapshot, &id)?.unwrap_or_default();
-        let info = Arc::new(self.info(&now.options, id));
-        let (ports, _) = self.ports(&now.options);
-        let round_robin = round_robin(&record, &ports[..info.outputs.len()]);
-        let store = |(name, _): &(String, StoreKind)| {
-            let id_of_store = now.record.stores[name];
-            Arc::new(StoreHandle::as_of(Arc::clone(snapshot), id, id_of_store))
-        };
-        let state = TaskState::new(id, now.options.stores.iter().map(store).collect());
-        let metrics = TaskMetrics::new(Arc::default(), partition);
-        let mut context = TaskContext::new(info, state, metrics, round_robin);
-        let wall = self.options.clock.now_ms();
-        context.set_now(record.store_time.max(wall));
-        Ok(context)
-    }
-
-    /// Other code takes over in a stage: what is made of it from now on is of that code.
-    pub(in crate::coordinator) fn cut(
-        self: &Arc<TaskFactory>,
-        at: usize,
-        options: StageOptions,
-        record: StageRecord,
-        migrates_from: Option<u32>,
-    ) -> Arc<dyn CodeSource> {
-        let mut deadline = self.deadline.lock();
-        *deadline = deadline.max(options.component.limits().call_deadline);
-        drop(deadline);
-        let mut stage = self.stages[at].write();
-        let now = Arc::new(StageNow {
-            options: Arc::new(options),
-            record,
-            generation: stage.generation + 1,
-            migrates_from,
-        });
-        let before = std::mem::replace(&mut *stage, Arc::clone(&now));
-        Arc::new(Cut::new(Arc::clone(self), before, now))
-    }
-
-    /// The code of a stage stays: there is no way back any more.
-    pub(in crate::coordinator) fn keep_code(&self, at: usize, record: StageRecord) {
-        let mut stage = self.stages[at].write();
-        let options = Arc::new(StageOptions {
-            before: None,
-            ..(*stage.options).clone()
-        });
-        let generation = stage.generation;
-        *stage = Arc::new(StageNow {
-            options,
-            record,
-            generation,
-            migrates_from: None,
-        });
-    }
-
-    /// The code before, which may come back in a stage that has new code since the start.
-    pub(in crate::coordinator) fn way_back(&self, at: usize) -> Option<Arc<StageNow>> {
-        let now = self.stage(at);
-        let before = now.options.before.clone()?;
-        let mut record = now.record.clone();
-        record.code = record.previous.clone()?;
-        let options = StageOptions {
-            component: before,
-            before: None,
-            ..(*now.options).clone()
-        };
-        Some(Arc::new(StageNow {
-            options: Arc::new(options),
-            record,
-            generation: 0,
-            migrates_from: None,
-        }))
     }
 
     /// The process ends in good order.
@@ -578,7 +490,7 @@ pub(super) fn parked_at(stage: &StageOptions) -> Option<StoreIndex> {
 }
 
 /// Where round robin goes on for each port.
-fn round_robin(record: &TaskRecord, ports: &[StreamId]) -> Vec<u64> {
+pub(super) fn round_robin(record: &TaskRecord, ports: &[StreamId]) -> Vec<u64> {
     let counter = |stream: &StreamId| record.round_robin.get(stream).copied();
     let counters = ports.iter().map(counter);
     counters.map(Option::unwrap_or_default).collect()
