@@ -196,7 +196,28 @@ def watched(bench):
     return {**found, "way back, s": seconds, "per 1,000,000 keys, s": seconds / keys * 1e6}
 
 
-FIGURES = {"pause": pause, "compiling": compiling, "tasks": tasks, "watched": watched}
+def shadowed(bench):
+    """What live work keeps while new code is tried beside it, at full speed and at half of it, and how much is compared."""
+    found, full = {}, None
+    for name in ("saturated", "half load"):
+        rate = f'rate = "{int(full / 2)}/s"\n' if full else ""
+        job = Job(bench, bench.host, "columns", {"in": generated(None, 1_000_000, more=rate)}, {"out": ("log", 'partitions = 2\nretention = { bytes = "64MiB" }\n')})
+        running = Running(job)
+        time.sleep(10)
+        plain = [running.stretch(20)]
+        full = full or plain[0][0]
+        running.swap(other_code(bench, bench.guests / "columns.wasm", 4), "--shadow", "--for", "10m")
+        stretch = running.stretch(30)
+        swap = running.swap("--drop")
+        if swap["differing"]:
+            raise SystemExit(f"equal code differs: {swap['differences'][0]}")
+        plain.append(running.stretch(20))
+        running.stop()
+        found |= ratio(stretch, plain, name) | {f"{name}, messages compared/s": swap["compared"] / 30}
+    return found
+
+
+FIGURES = {"pause": pause, "compiling": compiling, "tasks": tasks, "watched": watched, "shadowed": shadowed}
 
 
 class Bench:

@@ -147,7 +147,7 @@ fn inspect_says_what_a_component_is() {
             .collect()
     };
     for interface in ["state", "output"] {
-        let name = format!("wasm-host:task/{interface}@0.1.0");
+        let name = format!("wasm-host:task/{interface}@0.1.1");
         assert!(names("imports").contains(&name), "{:?}", names("imports"));
     }
     let handler = "wasm-host:task/batch-handler@0.1.1";

@@ -16,7 +16,7 @@ use crate::coordinator::{
     Difference, Handle, MadeOf, ShadowLength, ShadowReport, SwapRequest, WantedCode,
 };
 use crate::model::StageId;
-use crate::records::{HoldRecord, StageRecord, SwapRecord, SwapState};
+use crate::records::{HoldRecord, StageRecord, SwapMode, SwapRecord, SwapState};
 
 /// The largest component that is taken.
 pub(crate) const COMPONENT_BYTES: usize = 512 << 20;
@@ -210,6 +210,11 @@ impl Swap {
             pause_us: swap.counts.pause_us,
             shadow: None,
         }
+    }
+
+    /// Whether the new code is only tried.
+    pub fn is_shadow(&self) -> bool {
+        self.mode == SwapMode::Shadow.name()
     }
 
     /// Whether the old code works yet.

@@ -137,6 +137,11 @@ pub(super) fn swap(global: &Global, args: &SwapArgs) -> Result<(), Failure> {
             let is_forgotten = goes_back
                 || ends_probation && swap.is_one_of(&[SwapState::Probation, SwapState::Holding]);
             let is_begun = swap.is_one_of(&[SwapState::RollingBack]);
+            if swap.is_one_of(&[SwapState::Migrating]) {
+                let why =
+                    "the job has stopped meanwhile, and its next start begins with the old state";
+                return Err(Failure::new(exit::HOST, format!("{why}: {state}")));
+            }
             let why = match is_forgotten && !is_begun {
                 true => format!(
                     "the job has stopped before that was written: start it, and ask again: {state}"

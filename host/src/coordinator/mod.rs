@@ -156,6 +156,8 @@ pub struct Coordinator {
     successors: BTreeMap<usize, Box<StageOptions>>,
     /// New code that is tried, or was, and may be wanted.
     shadows: BTreeMap<usize, Shadow>,
+    /// Code that is not wanted any more, and may still be in a call.
+    unwanted: Vec<Shadow>,
     /// New code that is watched, by the places of the stages.
     watches: BTreeMap<usize, Watch>,
     /// What stages hold.
@@ -530,6 +532,7 @@ impl Coordinator {
         if matches!(ending, Ending::Host | Ending::Stuck) {
             // The outcome of a write is unknown, or something hangs: nothing is waited for, nothing is closed in order.
             std::mem::forget(self.scheduler);
+            std::mem::forget((self.shadows, self.unwanted));
         } else {
             let began = self.draining.unwrap_or_else(Instant::now);
             match ending {
@@ -540,6 +543,14 @@ impl Coordinator {
             self.warn_of_holds();
             self.scheduler.stop(began + self.timeouts.drain);
             self.commit.stop();
+            let shadows = self.shadows.into_values().chain(self.unwanted);
+            let shadows: Vec<Shadow> = shadows.collect();
+            if shadows.iter().any(Shadow::is_running) {
+                shadows.iter().for_each(Shadow::stop);
+                // Nobody else calls a guest any more.
+                self.factory.interrupt();
+            }
+            shadows.into_iter().for_each(Shadow::join);
             self.factory.close();
         }
         Report {

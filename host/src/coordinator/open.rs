@@ -61,7 +61,6 @@ pub(super) fn open(
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = start_commit(committer, &options, &hurry, sender.clone());
     let tasks = put(made, &options, &scheduler, io);
-    let watches = start::watches(&factory, &swaps, &tasks);
     Ok(Coordinator {
         machine,
         mail,
@@ -69,6 +68,7 @@ pub(super) fn open(
         io: io.clone(),
         scheduler,
         releasing: release(released, &commit),
+        watches: start::watches(&factory, &swaps, &tasks),
         commit,
         streams,
         successors: successors(&factory),
@@ -77,8 +77,8 @@ pub(super) fn open(
         made: BTreeMap::new(),
         loader: options.loader.clone(),
         code: CodeFolder::of(&options.state_dir, &options.disk),
-        watches,
         shadows: BTreeMap::new(),
+        unwanted: Vec::new(),
         lately: BTreeMap::new(),
         holds,
         swaps,
@@ -269,7 +269,11 @@ fn keep_code<'a>(
     let code = CodeFolder::of(&options.state_dir, &options.disk);
     let stages = catalog.stages.values().chain(recorded);
     code.tidy_up(&directory::needed(stages, swaps));
-    for stage in &options.stages {
+    let stages = options.stages.iter();
+    let successors = stages
+        .clone()
+        .filter_map(|stage| stage.successor.as_deref());
+    for stage in stages.chain(successors) {
         code.keep(stage.component.sha256(), stage.component.bytes())?;
     }
     Ok(())

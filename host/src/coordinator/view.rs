@@ -164,6 +164,14 @@ impl View {
         Ok(records::list(&self.db)?.into_iter().collect())
     }
 
+    /// Whether the state of a stage is not as any code has left it: the next start takes that back.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn is_between(&self) -> Result<bool, StateError> {
+        Ok(self.holds()?.values().any(HoldRecord::is_between))
+    }
+
     /// Every task that a checkpoint has contained, in order of stage and partition.
     ///
     /// # Errors

@@ -69,6 +69,11 @@ impl HoldRecord {
         matches!(self.phase, HoldPhase::Holding | HoldPhase::Migrating)
     }
 
+    /// Whether state is not as any code has left it: the next start takes it back.
+    pub fn is_between(&self) -> bool {
+        matches!(self.phase, HoldPhase::Migrating | HoldPhase::RollingBack)
+    }
+
     /// What it takes: output and undo records.
     pub fn bytes(&self) -> u64 {
         self.output_bytes + self.undo_bytes

@@ -5,28 +5,28 @@
 ;; attack. From 1 MiB on the host gets memory (`cabi_realloc`), which is free again after the call.
 
 ;; State.
-(import "wasm-host:task/state@0.1.0" "[static]store.open" (func $store.open (param i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[method]store.get" (func $store.get (param i32 i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[method]store.put" (func $store.put (param i32 i32 i32 i32 i32 i32 i32 i64)))
-(import "wasm-host:task/state@0.1.0" "[method]store.delete" (func $store.delete (param i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[method]store.increment" (func $store.increment (param i32 i32 i32 i64) (result i64)))
-(import "wasm-host:task/state@0.1.0" "[method]store.get-many" (func $store.get-many (param i32 i32 i32 i32 i32 i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[method]store.put-many" (func $store.put-many (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64)))
-(import "wasm-host:task/state@0.1.0" "[method]store.delete-range" (func $store.delete-range (param i32 i32 i32 i32 i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[method]store.scan" (func $store.scan (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-(import "wasm-host:task/state@0.1.0" "[method]cursor.next" (func $cursor.next (param i32 i32 i32 i32)))
-(import "wasm-host:task/state@0.1.0" "[resource-drop]store" (func $store.drop (param i32)))
-(import "wasm-host:task/state@0.1.0" "[resource-drop]cursor" (func $cursor.drop (param i32)))
+(import "wasm-host:task/state@0.1.1" "[static]store.open" (func $store.open (param i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[method]store.get" (func $store.get (param i32 i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[method]store.put" (func $store.put (param i32 i32 i32 i32 i32 i32 i32 i64)))
+(import "wasm-host:task/state@0.1.1" "[method]store.delete" (func $store.delete (param i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[method]store.increment" (func $store.increment (param i32 i32 i32 i64) (result i64)))
+(import "wasm-host:task/state@0.1.1" "[method]store.get-many" (func $store.get-many (param i32 i32 i32 i32 i32 i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[method]store.put-many" (func $store.put-many (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64)))
+(import "wasm-host:task/state@0.1.1" "[method]store.delete-range" (func $store.delete-range (param i32 i32 i32 i32 i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[method]store.scan" (func $store.scan (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+(import "wasm-host:task/state@0.1.1" "[method]cursor.next" (func $cursor.next (param i32 i32 i32 i32)))
+(import "wasm-host:task/state@0.1.1" "[resource-drop]store" (func $store.drop (param i32)))
+(import "wasm-host:task/state@0.1.1" "[resource-drop]cursor" (func $cursor.drop (param i32)))
 
 ;; Output, context, figures, configuration, log.
-(import "wasm-host:task/output@0.1.0" "send" (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32)))
-(import "wasm-host:task/output@0.1.0" "send-many" (func $send-many (param i32)))
-(import "wasm-host:task/context@0.1.0" "partition" (func $partition (result i32)))
-(import "wasm-host:task/context@0.1.0" "request-checkpoint" (func $request-checkpoint))
-(import "wasm-host:task/context@0.1.0" "request-stop" (func $request-stop (param i32 i32)))
-(import "wasm-host:task/metrics@0.1.0" "counter-add" (func $counter-add (param i32 i32 i64)))
-(import "wasm-host:task/metrics@0.1.0" "gauge-set" (func $gauge-set (param i32 i32 f64)))
-(import "wasm-host:task/metrics@0.1.0" "histogram-record" (func $histogram-record (param i32 i32 f64)))
+(import "wasm-host:task/output@0.1.1" "send" (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32)))
+(import "wasm-host:task/output@0.1.1" "send-many" (func $send-many (param i32)))
+(import "wasm-host:task/context@0.1.1" "partition" (func $partition (result i32)))
+(import "wasm-host:task/context@0.1.1" "request-checkpoint" (func $request-checkpoint))
+(import "wasm-host:task/context@0.1.1" "request-stop" (func $request-stop (param i32 i32)))
+(import "wasm-host:task/metrics@0.1.1" "counter-add" (func $counter-add (param i32 i32 i64)))
+(import "wasm-host:task/metrics@0.1.1" "gauge-set" (func $gauge-set (param i32 i32 f64)))
+(import "wasm-host:task/metrics@0.1.1" "histogram-record" (func $histogram-record (param i32 i32 f64)))
 (import "wasi:config/store@0.2.0-rc.1" "get" (func $config.get (param i32 i32 i32)))
 (import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))
 
@@ -100,7 +100,7 @@
 (func $realloc (export "cabi_realloc") (param $old i32) (param $old-length i32) (param $align i32) (param $length i32) (result i32)
   (call $bump (local.get $old) (local.get $old-length) (local.get $align) (local.get $length)))
 
-(func $after (export "cabi_post_wasm-host:task/message-handler@0.1.0#process") (param i32)
+(func $after (export "cabi_post_wasm-host:task/message-handler@0.1.1#process") (param i32)
   (global.set $heap (i32.const 0x100000)))
 
 ;; At every message of the other input.
@@ -124,7 +124,7 @@
     (br_if $next (i32.gt_u (local.get $at) (i32.const 96)))))
 
 ;; A message of input 0 is an attack. Any other goes on to `out`, to its own partition, with its offset for a time, and says when that was.
-(func $main (export "wasm-host:task/message-handler@0.1.0#process")
+(func $main (export "wasm-host:task/message-handler@0.1.1#process")
   (param $input i32) (param $number i32) (param $offset i64) (param $time i64)
   (param $has-key i32) (param $key i32) (param $key-length i32)
   (param $has-value i32) (param $value i32) (param $value-length i32)
@@ -144,10 +144,10 @@
   (i32.const 64))
 
 ;; The same for a handler of batches. What it was given is sent as it is, with offsets for times.
-(func $after-batch (export "cabi_post_wasm-host:task/batch-handler@0.1.0#process") (param i32)
+(func $after-batch (export "cabi_post_wasm-host:task/batch-handler@0.1.1#process") (param i32)
   (global.set $heap (i32.const 0x100000)))
 
-(func $main-batch (export "wasm-host:task/batch-handler@0.1.0#process") (param $batch i32) (result i32)
+(func $main-batch (export "wasm-host:task/batch-handler@0.1.1#process") (param $batch i32) (result i32)
   (i64.store (i32.const 64) (i64.const 0))
   (i32.store (i32.const 72) (i32.const 0))
   (if (i32.eqz (i32.load (local.get $batch)))

@@ -68,7 +68,7 @@ pub const REALLOC_WAYS: u32 = 10;
 const WORLD: &str = "
     package fuzz:guest;
     world all {
-      include wasm-host:task/imports@0.1.0;
+      include wasm-host:task/imports@0.1.1;
       include wasi:cli/imports@0.2.12;
       import wasi:keyvalue/store@0.2.0-draft;
       import wasi:keyvalue/atomics@0.2.0-draft;
@@ -78,11 +78,11 @@ const WORLD: &str = "
       import wasi:keyvalue/batch@0.2.0-draft2;
       import wasi:config/store@0.2.0-draft;
       import wasi:config/runtime@0.2.0-draft;
-      export wasm-host:task/lifecycle@0.1.0;
-      export wasm-host:task/end-of-input@0.1.0;
+      export wasm-host:task/lifecycle@0.1.1;
+      export wasm-host:task/end-of-input@0.1.1;
     }
-    world messages { include all; export wasm-host:task/message-handler@0.1.0; }
-    world batches { include all; export wasm-host:task/batch-handler@0.1.0; }";
+    world messages { include all; export wasm-host:task/message-handler@0.1.1; }
+    world batches { include all; export wasm-host:task/batch-handler@0.1.1; }";
 
 const CONFIG_DRAFT: &str = "
     package wasi:config@0.2.0-draft;
@@ -429,22 +429,22 @@ const INTERPRETER: &str = r#"
   (global.set $heap (i32.const 65536))
   (i32.const 32))
 
-(func (export "wasm-host:task/lifecycle@0.1.0#open") (result i32) (i32.const 32))
-(func (export "wasm-host:task/lifecycle@0.1.0#close")
+(func (export "wasm-host:task/lifecycle@0.1.1#open") (result i32) (i32.const 32))
+(func (export "wasm-host:task/lifecycle@0.1.1#close")
   (drop (call $run (i32.const 8192) (i32.const 16384))))
-(func (export "wasm-host:task/end-of-input@0.1.0#on-end") (result i32)
+(func (export "wasm-host:task/end-of-input@0.1.1#on-end") (result i32)
   (call $run (i32.const 8192) (i32.const 16384)))
 "#;
 
 const MESSAGE: &str = r#"
-(func (export "wasm-host:task/message-handler@0.1.0#process")
+(func (export "wasm-host:task/message-handler@0.1.1#process")
   (param i32 i32 i64 i64 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
   (call $run (local.get 8) (i32.add (local.get 8) (local.get 9))))
 "#;
 
 /// The argument is a record in memory; its values' data is at offset 52.
 const BATCH: &str = r#"
-(func (export "wasm-host:task/batch-handler@0.1.0#process") (param i32) (result i32)
+(func (export "wasm-host:task/batch-handler@0.1.1#process") (param i32) (result i32)
   (call $run (i32.load offset=52 (local.get 0))
     (i32.add (i32.load offset=52 (local.get 0)) (i32.load offset=56 (local.get 0)))))
 "#;

@@ -195,6 +195,10 @@ fn a_start_with_other_code_migrates_first() {
     assert_eq!(lines(&job, 2), expected);
     assert_eq!(last(&job)["state"], "done");
     assert_eq!(stage(&job)["state-version"], 1);
+    // What reads the state is kept, whatever becomes of the file.
+    first.put(&job, "task.wasm");
+    job.call(&["run", "--until-idle", "--pinned"]).expect(0);
+    second.put(&job, "task.wasm");
     // The next start has nothing to migrate.
     feed(&job, keys("c"));
     job.call(&["run", "--until-idle"]).expect(0);
@@ -264,6 +268,9 @@ fn a_kill_in_a_migration_leaves_the_old_state() {
         .says("migrates its state");
     running.kill();
     drop(swapping);
+    job.call(&["state", "scan", "counts"])
+        .expect(4)
+        .says("was interrupted");
     let (after, running) = looked_at(&job, job.answering());
     assert_eq!(after, before);
     assert_eq!(last(&job)["state"], "rolled-back");

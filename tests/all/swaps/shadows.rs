@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Version, begun, feed, job_of, last, one, out, stage, stop, swap};
 use crate::harness::{Job, Running, guest, wait_until};
@@ -199,7 +199,7 @@ fn faults_and_rejections_of_either_are_compared_message_by_message() {
 fn code_that_differs_from_itself_is_said_to() {
     let (first, second) = (component("doubtful", 9), component("doubtful", 10));
     let job = job_with(&first, "kind = \"moody\"");
-    // Slow enough that there is something to compare it with itself.
+    // Nothing is committed, so there is something to compare it with itself.
     let text = job
         .text("job.toml")
         .replace("interval = \"50ms\"", "interval = \"3s\"");
@@ -218,6 +218,7 @@ fn code_that_differs_from_itself_is_said_to() {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
+                std::thread::sleep(Duration::from_micros(200));
             }
         });
         swap(&job, &second, &["--shadow"]).expect(0);
@@ -300,4 +301,84 @@ fn code_that_reaches_outside_is_not_tried() {
         swap(&job, &second, &options).expect(2);
     }
     stop(running);
+}
+
+#[test]
+fn code_that_loops_holds_up_nobody() {
+    let (first, second) = (component("versions", 15), component("script", 16));
+    let text = COUNT_LOG
+        .replace("{guest:counter}", "task.wasm")
+        .replace("partitions = 2", "partitions = 1")
+        .replace(
+            "[stage.stores.counts]",
+            "[stage.stores.last]\n[stage.stores.counts]",
+        );
+    let job = Job::new(&text);
+    first.put(&job, "task.wasm");
+    let running = job.answering();
+    for end in ["--drop", "a swap", "a stop"] {
+        swap(&job, &second, &["--shadow", "--force"]).expect(0);
+        let before = job.values("out").len();
+        feed(
+            &job,
+            (0..30).map(|at| ("k".to_owned(), format!("{at} loop"))),
+        );
+        let began = Instant::now();
+        match end {
+            "--drop" => {
+                job.call(&["swap", "count", "--drop"]).expect(0);
+            }
+            "a swap" => {
+                let other = component("versions", 17);
+                swap(&job, &other, &["--probation", "none"]).expect(0);
+            }
+            _ => {
+                stop(running);
+                assert!(
+                    began.elapsed() < Duration::from_secs(8),
+                    "{:?}",
+                    began.elapsed()
+                );
+                return;
+            }
+        }
+        feed(&job, one("live"));
+        assert_eq!(out(&job, before + 31).len(), before + 31);
+        assert!(
+            began.elapsed() < Duration::from_secs(8),
+            "{end}: {:?}",
+            began.elapsed()
+        );
+        wait_until("the last trial is over", || {
+            let done = swap(&job, &second, &["--shadow", "--force"]);
+            let is_over = done.code == 0;
+            if is_over {
+                job.call(&["swap", "count", "--drop"]).expect(0);
+            }
+            is_over
+        });
+    }
+}
+
+#[test]
+fn a_migration_that_does_not_end_ends_its_shadow() {
+    for (options, says) in [
+        (["--for", "1s"], "0 messages"),
+        (["--messages", "9"], "`migration-timeout` has passed"),
+    ] {
+        let (first, second) = (component("versions", 18), component("migrating_1", 19));
+        let job = job_with(&first, "migrate = \"forever 0\"");
+        let text = job.text("job.toml");
+        let text = text.replace(
+            "[stage.config]",
+            "swap = { migration-timeout = \"3s\" }\n[stage.config]",
+        );
+        job.write_job(&text);
+        let (job, running) = begun(job);
+        swap(&job, &second, &[&["--shadow"], &options[..]].concat()).expect(0);
+        wait_until("it is over", || last(&job)["state"] != "probation");
+        let reason = last(&job)["reason"].to_string();
+        assert!(reason.contains(says), "{reason}");
+        stop(running);
+    }
 }

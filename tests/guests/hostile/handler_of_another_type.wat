@@ -8,4 +8,4 @@
     (export "process" (func $f)))
   (func $f (param "number" u32) (canon lift (core func $c "f")))
   (instance $x (instantiate $i (with "f" (func $f))))
-  (export "wasm-host:task/message-handler@0.1.0" (instance $x)))
+  (export "wasm-host:task/message-handler@0.1.1" (instance $x)))

@@ -2,4 +2,4 @@
 ;; refused: "process"
 (component
   (instance $x)
-  (export "wasm-host:task/message-handler@0.1.0" (instance $x)))
+  (export "wasm-host:task/message-handler@0.1.1" (instance $x)))

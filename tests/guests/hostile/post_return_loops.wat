@@ -1,6 +1,6 @@
 ;; Does not come back when its answer has been taken and it is to clean up.
 ;; outcome: deadline "`call-deadline`"
-(func $after (export "cabi_post_wasm-host:task/message-handler@0.1.0#process") (param i32)
+(func $after (export "cabi_post_wasm-host:task/message-handler@0.1.1#process") (param i32)
   (global.set $heap (i32.const 0x100000))
   (if (global.get $attacked) (then (loop $again (br $again)))))
 (global $attacked (mut i32) (i32.const 0))

@@ -128,9 +128,15 @@ impl JobAccess for Stopped<'_> {
     fn swap_later(&self, known: &swaps::Swap) -> Result<swaps::Swap, Failure> {
         let swaps = self.view.swaps().map_err(unreadable)?;
         let found = swaps.iter().find(|(id, _)| *id == known.id);
-        let missing = || {
-            let why = "the job has ended before the swap: the code is the old one";
-            Failure::new(exit::USAGE, why)
+        let missing = || match known.is_shadow() {
+            true => {
+                let why = "the job has stopped, and with it what was tried";
+                Failure::new(exit::HOST, why)
+            }
+            false => {
+                let why = "the job has ended before the swap: the code is the old one";
+                Failure::new(exit::USAGE, why)
+            }
         };
         found
             .map(|(id, swap)| swaps::Swap::of(*id, swap))
@@ -142,6 +148,10 @@ impl JobAccess for Stopped<'_> {
     }
 
     fn committed(&self) -> Result<&View, Failure> {
+        if self.view.is_between().map_err(unreadable)? {
+            let why = "a migration of state, or a way back, was interrupted, and the next start takes back what there is of it: start the job before its state is looked at";
+            return Err(Failure::new(exit::STATE, why));
+        }
         Ok(&self.view)
     }
 

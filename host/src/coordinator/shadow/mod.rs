@@ -95,17 +95,22 @@ impl Shadow {
         })
     }
 
-    /// Tells it to stop.
+    /// Whether it has not stopped yet.
+    pub(super) fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Tells it to stop: it does after the call that runs, which is not waited for here.
     pub(super) fn stop(&self) {
         self.stops.store(true, Ordering::Relaxed);
     }
-}
 
-impl Drop for Shadow {
-    fn drop(&mut self) {
+    /// Waits until it has stopped.
+    pub(super) fn join(mut self) {
         self.stop();
         if let Some(thread) = self.thread.take() {
-            // As long as a call may last.
             let _ = thread.join();
         }
     }

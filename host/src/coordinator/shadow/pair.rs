@@ -29,6 +29,8 @@ pub(super) struct Given<'a> {
     pub(super) now: TimestampMs,
     /// Messages before this offset were compared before.
     pub(super) new_from: Offset,
+    /// Whether it is over: then the rest of the batch is left.
+    pub(super) is_over: &'a dyn Fn() -> bool,
     /// The names of the streams that are written.
     pub(super) streams: &'a dyn Fn(StreamId) -> String,
 }
@@ -64,6 +66,9 @@ impl Pair {
         }
         self.undo();
         for index in 0..len {
+            if (given.is_over)() {
+                break;
+            }
             self.process_one(given, index, report)?;
         }
         self.note_spent(report);

@@ -166,7 +166,7 @@ impl Run {
                 break;
             }
             if !window.places.contains_key(&partition) {
-                let place = self.place(partition, candidate, &window.snapshot)?;
+                let place = self.place(partition, candidate, &window.snapshot, is_over)?;
                 window.places.insert(partition, place);
             }
             let Some(place) = window.places.get_mut(&partition) else {
@@ -174,7 +174,7 @@ impl Run {
             };
             let until = Instant::now() + TURN;
             while Instant::now() < until && !is_over() {
-                let found = self.step(place, partition, seen, report)?;
+                let found = self.step(place, partition, seen, report, is_over)?;
                 if found == 0 {
                     break;
                 }
@@ -196,6 +196,7 @@ impl Run {
         partition: PartitionId,
         seen: &mut Seen,
         report: &Mutex<ShadowReport>,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<usize, Stopped> {
         let mut messages = 0;
         let options = &self.control.options;
@@ -233,6 +234,7 @@ impl Run {
                 batch: &batch,
                 now: self.clock.now_ms(),
                 new_from: *new_from,
+                is_over,
                 streams: &|stream| self.stream_name(stream),
             };
             let mut found = ShadowReport::default();
@@ -253,6 +255,7 @@ impl Run {
         partition: PartitionId,
         candidate: &Arc<StageNow>,
         snapshot: &Arc<Snapshot>,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<Place, Stopped> {
         let by = |error: crate::state::StateError| Stopped::By(shown::chain(&error));
         let id = TaskId {
@@ -270,9 +273,18 @@ impl Run {
         let (control, mut new) = (side(&self.control)?, side(candidate)?);
         let name = format!("{}/{partition}", self.control.options.name);
         if let (Some(old), Some(_)) = (candidate.migrates_from, &record) {
-            let has_room = |bytes| bytes < MEMORY && !self.stops.load(Ordering::Relaxed);
-            new.migrate(old, &has_room).map_err(|why| {
-                Stopped::By(format!("task {name} cannot migrate its state: {why}"))
+            let until = Instant::now() + candidate.options.swap.migration_timeout;
+            let goes_on = |bytes| match bytes {
+                _ if is_over() => Err(None),
+                MEMORY.. => Err(Some("it takes more memory than a shadow has".to_owned())),
+                _ if Instant::now() >= until => {
+                    Err(Some("`migration-timeout` has passed".to_owned()))
+                }
+                _ => Ok(()),
+            };
+            new.migrate(old, &goes_on).map_err(|why| match why {
+                None => Stopped::Gone("it is over".to_owned()),
+                Some(why) => Stopped::By(format!("task {name} cannot migrate its state: {why}")),
             })?;
         }
         let record = record.unwrap_or_default();

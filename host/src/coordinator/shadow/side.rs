@@ -63,31 +63,30 @@ impl Side {
         }
     }
 
-    /// Migrates all of its state.
+    /// Migrates all of its state. `goes_on` is asked between two calls, with the bytes that it has written; `None`: that is not wanted any more.
     ///
     /// # Errors
-    /// Why it cannot be migrated.
+    /// Why it cannot be migrated, or what `goes_on` says.
     pub(super) fn migrate(
         &mut self,
         old: u32,
-        goes_on: &dyn Fn(usize) -> bool,
-    ) -> Result<(), String> {
+        goes_on: &dyn Fn(usize) -> Result<(), Option<String>>,
+    ) -> Result<(), Option<String>> {
         let context = self.lend();
         let (context, made) = Instance::unopened(&self.component, context);
         self.context = Some(context);
-        let mut instance = made.map_err(|fault| fault.to_string())?;
+        let mut instance = made.map_err(|fault| Some(fault.to_string()))?;
         let mut resume = None;
         loop {
             let (context, called) = instance.migrate(self.lend(), old, resume.as_deref());
             self.context = Some(context);
-            resume = called.map_err(|fault| fault.to_string())??;
+            let answer = called.map_err(|fault| Some(fault.to_string()))?;
+            resume = answer.map_err(Some)?;
             self.context().keep_batch();
             if resume.is_none() {
                 return Ok(());
             }
-            if !goes_on(self.context().open_bytes()) {
-                return Err("it takes more memory than a shadow has".to_owned());
-            }
+            goes_on(self.context().open_bytes())?;
         }
     }
 

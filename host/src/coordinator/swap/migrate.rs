@@ -114,7 +114,7 @@ impl Coordinator {
         let away = self.places_of_stage(at).find(is_away);
         away.map(|task| {
             let name = &self.tasks[task.0].name;
-            format!("task {name} is away: `wasm-host task start {name}` brings it back")
+            format!("task {name} is away: `wasm-host task resume {name}` brings it back")
         })
     }
 

@@ -19,14 +19,16 @@ impl Coordinator {
     pub(super) fn refuses_shadow(&self, at: usize) -> Option<String> {
         let now = self.factory.stage(at);
         let stage = &now.options.name;
-        if self
-            .shadows
-            .get(&at)
-            .is_some_and(|shadow| self.is_tried(shadow))
-        {
-            return Some(format!(
-                "tries other code already: `wasm-host swap {stage} --drop` ends that"
-            ));
+        match self.shadows.get(&at) {
+            Some(shadow) if self.is_tried(shadow) => {
+                return Some(format!(
+                    "tries other code already: `wasm-host swap {stage} --drop` ends that"
+                ));
+            }
+            Some(shadow) if shadow.is_running() => {
+                return Some("has not ended the last trial yet: try again".to_owned());
+            }
+            _ => {}
         }
         let mut inputs = now.options.inputs.iter().map(|input| &input.stream);
         let once = inputs.find(|input| !self.factory.stream(input).is_rewindable());
@@ -84,7 +86,8 @@ impl Coordinator {
         );
         match started {
             Ok(shadow) => {
-                self.shadows.insert(at, shadow);
+                let before = self.shadows.insert(at, shadow);
+                self.put_away(before);
                 self.swaps
                     .change(id, |swap| swap.state = SwapState::of_watched(swap.mode));
                 tracing::info!(swap = id, "new code is tried beside the code that runs");
@@ -96,11 +99,22 @@ impl Coordinator {
         }
     }
 
+    /// What is tried is not wanted any more. It may be in a call, for which nobody waits before the job ends.
+    fn put_away(&mut self, shadow: Option<Shadow>) {
+        self.unwanted.retain(Shadow::is_running);
+        if let Some(shadow) = shadow {
+            shadow.stop();
+            self.unwanted.push(shadow);
+        }
+    }
+
     /// A shadow has come to its end.
     pub(in crate::coordinator) fn note_shadow_ended(&mut self, id: u64, ended: Result<(), String>) {
         if self.swaps.get(id).is_none_or(|swap| swap.state.is_over()) {
             // Somebody has ended it.
-            return self.shadows.retain(|_, shadow| shadow.id != id);
+            let ended = self.shadows.extract_if(.., |_, shadow| shadow.id == id);
+            let ended = ended.map(|(_, shadow)| shadow).next();
+            return self.put_away(ended);
         }
         match ended {
             Err(why) => self.end_shadow(id, SwapState::Dropped, &why),
@@ -128,7 +142,10 @@ impl Coordinator {
         shadow.stop();
         match self.is_tried(shadow) {
             true => self.end_shadow(id, SwapState::Dropped, "other code has taken over"),
-            false => _ = self.shadows.remove(&at),
+            false => {
+                let before = self.shadows.remove(&at);
+                self.put_away(before);
+            }
         }
     }
 
@@ -148,7 +165,8 @@ impl Coordinator {
                 self.end_shadow(id, SwapState::Dropped, &reason);
             }
             false => {
-                self.shadows.remove(&at);
+                let before = self.shadows.remove(&at);
+                self.put_away(before);
             }
         }
         Ok(id)

@@ -110,8 +110,7 @@ pub(in crate::coordinator) fn misfit_of_holds(
     for (id, hold) in records::list::<HoldRecord>(db)? {
         let mut stages = options.stages.iter();
         let stage = stages.find(|stage| catalog.stages[&stage.name].id == id);
-        let is_to_go = matches!(hold.phase, HoldPhase::RollingBack | HoldPhase::Migrating);
-        let Some(stage) = stage.filter(|_| !is_to_go) else {
+        let Some(stage) = stage.filter(|_| !hold.is_between()) else {
             continue;
         };
         let name = &stage.name;
