@@ -211,11 +211,7 @@ impl Coordinator {
             },
             swaps: self.swaps.list(),
             holds: self.holds.all(),
-            shadows: {
-                let swaps = self.swaps.list().into_iter();
-                let reports = swaps.filter_map(|(id, _)| Some((id, self.swaps.shadow(id)?)));
-                reports.collect()
-            },
+            shadows: self.swaps.shadows(),
             swap_outcomes: self.swaps.outcomes(),
             tasks: self
                 .tasks

@@ -35,12 +35,6 @@ pub enum ShadowLength {
     Time(Duration),
 }
 
-impl Default for ShadowLength {
-    fn default() -> ShadowLength {
-        ShadowLength::Messages(100_000)
-    }
-}
-
 /// New code that is tried.
 pub(super) struct Shadow {
     /// The number of its swap.

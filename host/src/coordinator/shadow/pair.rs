@@ -151,17 +151,14 @@ impl Pair {
         self.control.context().open_bytes() + self.candidate.context().open_bytes()
     }
 
-    fn have_sent_the_same(&mut self) -> bool {
-        let Pair {
-            control, candidate, ..
-        } = self;
-        let ports = (control.ports.clone(), candidate.ports.clone());
-        let (control, candidate) = (control.context().sent(), candidate.context().sent());
+    fn have_sent_the_same(&self) -> bool {
+        let ports = (&self.control.ports, &self.candidate.ports);
+        let (control, candidate) = (self.control.sent(), self.candidate.sent());
         let place = |ports: &[StreamId], (port, partition): (OutputIndex, PartitionId)| {
             (ports[port.index()], partition)
         };
         let routes = control.routes.iter().zip(&candidate.routes);
-        let mut same = routes.map(|(a, b)| place(&ports.0, *a) == place(&ports.1, *b));
+        let mut same = routes.map(|(a, b)| place(ports.0, *a) == place(ports.1, *b));
         control.len() == candidate.len()
             && same.all(|same| same)
             && control.messages == candidate.messages
@@ -253,12 +250,11 @@ fn made(
     places: &[Place],
     given: &Given<'_>,
 ) -> Result<Made, StateError> {
-    let ports = side.ports.clone();
-    let staged = side.context().sent();
+    let staged = side.sent();
     let message = |at: usize| {
         let message = staged.messages.get(at);
         let or_none = |bytes: Option<&[u8]>| bytes.map_or_else(|| "-".to_owned(), shown);
-        let stream = ports[staged.routes[at].0.index()];
+        let stream = side.ports[staged.routes[at].0.index()];
         [
             (given.streams)(stream),
             or_none(message.key),

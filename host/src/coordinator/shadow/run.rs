@@ -11,7 +11,7 @@ use super::ShadowLength;
 use super::pair::{Given, Pair};
 use super::report::ShadowReport;
 use super::side::Side;
-use crate::connectors::{FetchBounds, Fetched, OpenAt, Polled, Source};
+use crate::connectors::{FetchBounds, Fetched, Polled, Source};
 use crate::coordinator::View;
 use crate::coordinator::tasks::{StageNow, TaskFactory};
 use crate::model::{Batch, Clock, InputIndex, Offset, PartitionId, StreamId, TaskId, shown};
@@ -290,11 +290,7 @@ impl Run {
         let record = record.unwrap_or_default();
         let inputs = self.control.options.inputs.iter();
         let sources = inputs.map(|input| {
-            let stream = self.factory.stream_id(&input.stream);
-            let at = match record.positions.get(&stream) {
-                Some(position) => OpenAt::Position(position.clone()),
-                None => OpenAt::Start(input.start),
-            };
+            let at = self.factory.opens_at(input, &record);
             let source = self.factory.source(&self.control.options, &input.stream);
             let source = source.open(partition, at);
             Ok(Reading {

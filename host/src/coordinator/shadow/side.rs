@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Batch, StoreIndex, StreamId, TimestampMs};
+use crate::model::{Batch, Staged, StoreIndex, StreamId, TimestampMs};
 use crate::runtime::{Component, Fault, Instance, TaskContext, World};
 use crate::state::StateError;
 
@@ -44,6 +44,14 @@ impl Side {
     pub(super) fn context(&mut self) -> &mut TaskContext {
         match &mut self.context {
             Some(context) => context,
+            None => panic!("the context of a task is used during a call"),
+        }
+    }
+
+    /// What it has sent in the batch.
+    pub(super) fn sent(&self) -> &Staged {
+        match &self.context {
+            Some(context) => context.sent(),
             None => panic!("the context of a task is used during a call"),
         }
     }

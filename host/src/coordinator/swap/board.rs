@@ -82,6 +82,13 @@ impl Swaps {
         Some(report)
     }
 
+    /// What the shadows of this process have found so far, by number.
+    pub fn shadows(&self) -> BTreeMap<u64, ShadowReport> {
+        let shadows = self.0.shadows.lock().clone();
+        let found = |(id, report): (u64, Arc<Mutex<ShadowReport>>)| (id, report.lock().clone());
+        shadows.into_iter().map(found).collect()
+    }
+
     /// A shadow finds things from now on.
     pub(super) fn note_shadow(&self, id: u64, report: Arc<Mutex<ShadowReport>>) {
         let mut shadows = self.0.shadows.lock();

@@ -33,9 +33,6 @@ pub(super) struct Migration {
     until: Option<Instant>,
     /// All are done: the new code takes over at the next barrier, or with this epoch, which is not durable yet.
     end: Option<End>,
-    /// The code, as it runs then.
-    options: StageOptions,
-    record: StageRecord,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +42,6 @@ enum End {
 }
 
 impl Migration {
-    /// Whether it ends with an epoch.
-    pub(super) fn ends_with(&self, epoch: Epoch) -> bool {
-        self.end == Some(End::Cut(epoch))
-    }
-
     /// Whether its end is on its way, and cannot be stopped.
     pub(super) fn is_past_return(&self) -> bool {
         matches!(self.end, Some(End::Cut(_)))
@@ -62,6 +54,12 @@ impl Migration {
 }
 
 impl Watch {
+    /// Whether the migration of its state ends with an epoch.
+    pub(super) fn is_migrated_with(&self, epoch: Epoch) -> bool {
+        let migration = self.migration.as_ref();
+        migration.is_some_and(|migration| migration.end == Some(End::Cut(epoch)))
+    }
+
     /// Whether its tasks have nothing but their state to see to.
     pub(in crate::coordinator) fn is_migrating(&self) -> bool {
         self.migration.is_some()
@@ -182,18 +180,9 @@ impl Coordinator {
         record.swap = probation.as_ref().map(|_| id);
         let stage = &now.options.name;
         tracing::info!(%stage, swap = id, from = old, to = record.state_version, "the state is migrated before anything else is processed");
-        let time = barrier.time;
-        let mut swap = self.swaps.change(id, |swap| {
-            swap.from.clone_from(&now.record.code);
-            swap.to.clone_from(&record.code);
-            swap.time = time;
-            swap.epoch = epoch;
-            swap.probation = probation;
-        });
+        let codes = (&now.record.code, &record.code);
+        let mut swap = self.record_cut(id, codes, probation, epoch, barrier);
         swap.state = SwapState::Migrating;
-        let forgotten = SwapRecord::forgotten_below(id);
-        let forgotten = forgotten.map(|below| Encoded::none_below::<SwapRecord>(&below));
-        barrier.records.extend(forgotten);
         let options = StageOptions {
             before: None,
             ..options
@@ -204,12 +193,9 @@ impl Coordinator {
             timeout: options.swap.migration_timeout,
             until: None,
             end: None,
-            options: options.clone(),
-            record: record.clone(),
         });
         self.watches.insert(at, watch);
-        let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
-        self.swaps.note_cut(id, figures.collect());
+        self.note_pauses(id, at);
         self.factory.cut(at, options, record, Some(old))
     }
 
@@ -257,12 +243,15 @@ impl Coordinator {
         let Some(migration) = &mut watch.migration else {
             unreachable!("only a stage that migrates is done with it");
         };
-        let (options, record) = (migration.options.clone(), migration.record.clone());
+        let now = self.factory.stage(at);
+        let record = now.record.clone();
         barrier.migrated.push(Migrated {
             stage: record.id,
             holds,
         });
-        barrier.records.push(Encoded::new(&options.name, &record));
+        barrier
+            .records
+            .push(Encoded::new(&now.options.name, &record));
         match holds {
             true => {
                 watch.record.state = SwapState::Holding;
@@ -276,7 +265,7 @@ impl Coordinator {
         }
         let options = StageOptions {
             before: holds.then_some(way_back),
-            ..options
+            ..(*now.options).clone()
         };
         self.factory.cut(at, options, record, None)
     }

@@ -86,7 +86,7 @@ pub(super) struct UnderWay {
     slowdown_percent: Option<u32>,
     mode: SwapMode,
     /// How long its code is tried, if that is all.
-    length: ShadowLength,
+    shadow: Option<ShadowLength>,
     /// What takes over at the next barrier.
     candidate: Option<Candidate>,
     /// The epoch of the cut.
@@ -103,7 +103,7 @@ impl UnderWay {
             probation: None,
             slowdown_percent: None,
             mode: SwapMode::Code,
-            length: ShadowLength::default(),
+            shadow: None,
             candidate: Some(candidate),
             epoch: None,
         }
@@ -195,7 +195,7 @@ impl Coordinator {
             probation: request.probation,
             slowdown_percent: request.slowdown_percent,
             mode,
-            length: request.shadow.unwrap_or_default(),
+            shadow: request.shadow,
             candidate: None,
             epoch: None,
         });
@@ -258,10 +258,9 @@ impl Coordinator {
         let Some(swap) = self.swap.as_ref().filter(|swap| swap.id == id) else {
             return Event::Tick;
         };
-        let (at, length) = (swap.stage, swap.length);
-        let is_shadow = swap.mode == SwapMode::Shadow;
+        let (at, shadow) = (swap.stage, swap.shadow);
         let made = made.and_then(|candidate| {
-            let migrates = candidate.migrates_from.is_some() && !is_shadow;
+            let migrates = candidate.migrates_from.is_some() && shadow.is_none();
             match migrates.then(|| self.refuses_to_migrate(at)).flatten() {
                 Some(why) => Err(format!("its state cannot be migrated: {why}")),
                 None => Ok(candidate),
@@ -288,7 +287,7 @@ impl Coordinator {
             self.end_swap(SwapState::Dropped, &fits);
             return Event::Tick;
         }
-        if is_shadow {
+        if let Some(length) = shadow {
             self.begin_shadow(id, at, candidate, length);
             return Event::Tick;
         }
@@ -357,23 +356,14 @@ impl Coordinator {
         let is_back = before.record.code.component == record.code.component;
         let probation = probation.filter(|_| !is_back);
         record.swap = probation.as_ref().map(|_| id);
-        let time = barrier.time;
-        let mut swap = self.swaps.change(id, |swap| {
-            swap.from.clone_from(&now.record.code);
-            swap.to.clone_from(&record.code);
-            swap.time = time;
-            swap.epoch = epoch;
-            swap.probation = probation;
-        });
+        let codes = (&now.record.code, &record.code);
+        let mut swap = self.record_cut(id, codes, probation, epoch, barrier);
         if let Some(watch) = replaced {
             barrier.records.push(self.replaced(watch, id));
         }
         barrier
             .records
             .push(Encoded::new(&now.options.name, &record));
-        let forgotten = SwapRecord::forgotten_below(id);
-        let forgotten = forgotten.map(|below| Encoded::none_below::<SwapRecord>(&below));
-        barrier.records.extend(forgotten);
         let way_back = Arc::clone(&before.options.component);
         let options = StageOptions {
             before: record.swap.map(|_| way_back),
@@ -391,9 +381,36 @@ impl Coordinator {
                 barrier.records.push(Encoded::new(&id, &swap));
             }
         }
+        self.note_pauses(id, at);
+        self.factory.cut(at, options, record, None)
+    }
+
+    /// What is known of a swap at its cut; those that are too many are forgotten. `codes`: the code before, and the new one.
+    fn record_cut(
+        &self,
+        id: u64,
+        (from, to): (&Code, &Code),
+        probation: Option<Probation>,
+        epoch: Epoch,
+        barrier: &mut Barrier,
+    ) -> SwapRecord {
+        let forgotten = SwapRecord::forgotten_below(id);
+        let forgotten = forgotten.map(|below| Encoded::none_below::<SwapRecord>(&below));
+        barrier.records.extend(forgotten);
+        let time = barrier.time;
+        self.swaps.change(id, |swap| {
+            swap.from.clone_from(from);
+            swap.to.clone_from(to);
+            swap.time = time;
+            swap.epoch = epoch;
+            swap.probation = probation;
+        })
+    }
+
+    /// How long the tasks of a stage are away is noted for a swap from now on.
+    fn note_pauses(&self, id: u64, at: usize) {
         let figures = self.of_stage(at).map(|entry| Arc::clone(&entry.figures));
         self.swaps.note_cut(id, figures.collect());
-        self.factory.cut(at, options, record, None)
     }
 
     /// How the code of a swap is watched. `replaced`: the new code that gives way to it.

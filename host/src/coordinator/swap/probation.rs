@@ -156,10 +156,7 @@ impl Watch {
     fn is_of(&self, epoch: Epoch) -> bool {
         self.cut == Some(epoch)
             || self.back == Some(Back::Cut(epoch))
-            || self
-                .migration
-                .as_ref()
-                .is_some_and(|of| of.ends_with(epoch))
+            || self.is_migrated_with(epoch)
     }
 
     /// Whether it is judged.
@@ -242,11 +239,7 @@ impl Coordinator {
                 self.swaps.change(watch.id, |swap| swap.state = state);
             }
         }
-        let is_migrated = |watch: &Watch| {
-            let migration = watch.migration.as_ref();
-            migration.is_some_and(|migration| migration.ends_with(epoch))
-        };
-        for at in self.watched_that(is_migrated) {
+        for at in self.watched_that(|watch| watch.is_migrated_with(epoch)) {
             self.note_migrated(at);
         }
         for at in self.watched_that(|watch| watch.back == Some(Back::Cut(epoch))) {

@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Candidate, SwapRequest, Wanted, recorded};
+use super::{ASKED_FOR, Candidate, SwapRequest, Wanted, recorded};
 use crate::coordinator::mail::Mail;
 use crate::coordinator::shadow::{Shadow, ShadowLength, ShadowReport, Tried};
 use crate::coordinator::tasks::StageNow;
 use crate::coordinator::{Coordinator, StageOptions, View};
 use crate::records::SwapState;
-
-/// Why a shadow has ended that somebody wanted to.
-pub const DROPPED: &str = "somebody asked for it";
 
 impl Coordinator {
     /// Why nothing can be tried beside the code of a stage.
@@ -161,7 +158,7 @@ impl Coordinator {
         match self.is_tried(shadow) {
             true => {
                 let report = self.swaps.shadow(id).unwrap_or_default();
-                let reason = format!("{DROPPED}: {}", report.sentence());
+                let reason = format!("{ASKED_FOR}: {}", report.sentence());
                 self.end_shadow(id, SwapState::Dropped, &reason);
             }
             false => {

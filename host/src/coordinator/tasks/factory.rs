@@ -418,6 +418,18 @@ impl TaskFactory {
         }
     }
 
+    /// Where a task goes on with an input.
+    pub(in crate::coordinator) fn opens_at(
+        &self,
+        input: &InputOptions,
+        record: &TaskRecord,
+    ) -> OpenAt {
+        match record.positions.get(&self.stream_id(&input.stream)) {
+            Some(position) => OpenAt::Position(position.clone()),
+            None => OpenAt::Start(input.start),
+        }
+    }
+
     /// The name of a stream.
     pub(in crate::coordinator) fn stream_name(&self, id: StreamId) -> Option<&str> {
         let mut streams = self.streams.iter();
@@ -437,10 +449,7 @@ impl TaskFactory {
         let stream = &self.options.streams[&input.stream];
         let id = self.stream_id(&input.stream);
         let source = self.source(stage, &input.stream);
-        let at = match record.positions.get(&id) {
-            Some(position) => OpenAt::Position(position.clone()),
-            None => OpenAt::Start(input.start),
-        };
+        let at = self.opens_at(input, record);
         let pace = stream.max_rate.map(|rate| {
             let mut paces = self.paces.lock();
             let pace = paces
