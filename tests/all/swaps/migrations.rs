@@ -49,8 +49,9 @@ fn counted(version: &Version, migrates: &str, more: &str) -> (Job, Running) {
     (job, running)
 }
 
-/// What the store of a job has that runs: it is stopped for that.
+/// What the store of a job has that runs: it is stopped for that, once no way back is under way.
 fn looked_at(job: &Job, running: Running) -> (Vec<String>, Running) {
+    wait_until("no way back is under way", || stage(job)["hold"].is_null());
     stop(running);
     (state(job), job.answering())
 }
@@ -310,7 +311,8 @@ fn a_stop_in_a_migration_leaves_it_to_the_next_start() {
     let ended = running.terminate().expect(0);
     ended.says("its state is not migrated yet");
     drop(swapping);
-    let (after, running) = looked_at(&job, job.answering());
+    let running = job.answering();
+    let (after, running) = looked_at(&job, running);
     assert_eq!(after, before);
     assert_eq!(last(&job)["state"], "rolled-back");
     assert_eq!(stage(&job)["component"], first.sha256);

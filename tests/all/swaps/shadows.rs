@@ -75,17 +75,27 @@ fn the_same_code_does_the_same_over_checkpoints() {
 
 #[test]
 fn code_that_is_wrong_for_some_keys_is_shown_with_its_first_message() {
+    wrong_for_some_keys("");
+}
+
+#[test]
+fn what_code_remembers_of_a_batch_that_is_compared_again_goes_with_it() {
+    wrong_for_some_keys("cached ");
+}
+
+fn wrong_for_some_keys(cached: &str) {
     let (first, second) = (component("doubtful", 3), component("doubtful", 4));
-    let (job, running) = begun(job_with(&first, "kind = \"right\""));
+    let (job, running) = begun(job_with(&first, &format!("kind = \"{cached}right\"")));
     // The new settings come with the new code.
     let text = job.text("job.toml");
-    job.write_job(&text.replace("\"right\"", "\"wrong for k7\""));
+    job.write_job(&text.replace("right\"", "wrong for k7\""));
     swap(&job, &second, &["--shadow"]).expect(0);
     feed(&job, numbers(0..2_000, 100));
     compared(&job, 2_000);
     let swap_of = last(&job);
     let (compared, equal, differing) = tried(&job);
     assert_eq!((equal, differing), (compared - 20, 20), "{swap_of}");
+    assert_eq!(swap_of["unstable"], false);
     let difference = &swap_of["differences"][0];
     assert_eq!(difference["key"], "k7");
     assert_eq!(
@@ -199,15 +209,11 @@ fn faults_and_rejections_of_either_are_compared_message_by_message() {
 fn code_that_differs_from_itself_is_said_to() {
     let (first, second) = (component("doubtful", 9), component("doubtful", 10));
     let job = job_with(&first, "kind = \"moody\"");
-    // Nothing is committed, so there is something to compare it with itself.
-    let text = job
-        .text("job.toml")
-        .replace("interval = \"50ms\"", "interval = \"3s\"");
+    let text = job.text("job.toml");
     let folders = "directories = [{ host = \"mood\", guest = \"/mood\" }]";
     job.write_job(&format!("{text}[stage.capabilities]\n{folders}\n"));
     job.write("mood/now", b"0");
     let running = job.answering();
-    feed(&job, numbers(0..500, 10));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -222,7 +228,8 @@ fn code_that_differs_from_itself_is_said_to() {
             }
         });
         swap(&job, &second, &["--shadow"]).expect(0);
-        compared(&job, 100);
+        feed(&job, numbers(0..500, 10));
+        compared(&job, 500);
         is_over.store(true, Ordering::Relaxed);
     });
     assert_eq!(last(&job)["unstable"], true, "{}", last(&job));

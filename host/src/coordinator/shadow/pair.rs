@@ -12,6 +12,8 @@ const RANGE_ENTRIES: usize = 10_000;
 const SHOWN: usize = 10;
 /// Bytes of a key or value that are shown.
 const SHOWN_BYTES: usize = 256;
+/// Differing messages of a task that each code processes twice, to see whether it differs from itself.
+pub(super) const TWICE: u32 = 100;
 
 /// The code that runs, and the new code.
 pub(super) struct Pair {
@@ -19,6 +21,8 @@ pub(super) struct Pair {
     pub(super) candidate: Side,
     /// Whether stores are compared: state of another version has another form.
     pub(super) compares_state: bool,
+    /// Of the next differing messages, how many are processed twice.
+    pub(super) twice: u32,
 }
 
 /// A batch, and what is the same for both.
@@ -101,20 +105,39 @@ impl Pair {
         if is_new && kinds.is_empty() {
             report.note_equal(1);
         } else if is_new {
-            let [control, candidate] = outcomes;
             let message = one.messages.get(0);
+            let [control, candidate] = self.made(outcomes, &places, given)?;
             report.note(Difference {
                 task: given.task.to_owned(),
                 stream: given.stream.to_owned(),
                 offset: one.offsets[0],
                 key: message.key.map(shown),
                 kinds,
-                control: made(&mut self.control, control, &places, given)?,
-                candidate: made(&mut self.candidate, candidate, &places, given)?,
+                control: control.clone(),
+                candidate: candidate.clone(),
             });
+            if self.twice > 0 {
+                self.twice -= 1;
+                self.undo();
+                let (first, second) = self.run_both(&one, given.now);
+                let again = self.made([outcome(&first), outcome(&second)], &places, given)?;
+                report.is_unstable |= again != [control, candidate];
+            }
         }
         self.keep();
         Ok(())
+    }
+
+    fn made(
+        &mut self,
+        [control, candidate]: [String; 2],
+        places: &[Place],
+        given: &Given<'_>,
+    ) -> Result<[Made; 2], StateError> {
+        Ok([
+            made(&mut self.control, control, places, given)?,
+            made(&mut self.candidate, candidate, places, given)?,
+        ])
     }
 
     fn run_both(
@@ -137,8 +160,8 @@ impl Pair {
     }
 
     fn undo(&mut self) {
-        self.control.context().undo_batch();
-        self.candidate.context().undo_batch();
+        self.control.undo();
+        self.candidate.undo();
     }
 
     fn note_spent(&mut self, report: &mut ShadowReport) {

@@ -21,7 +21,7 @@ pub struct ShadowReport {
     pub kinds: BTreeMap<&'static str, u64>,
     /// The first of them.
     pub differences: Vec<Difference>,
-    /// The code that runs differs from itself, so differences mean nothing.
+    /// One of the two differs from itself when it does the same again, so differences may mean nothing.
     pub is_unstable: bool,
     /// Processor time that each has spent in calls, nanoseconds: the code that runs, and the new code.
     pub spent_ns: [u64; 2],
@@ -84,6 +84,7 @@ impl ShadowReport {
         for (kind, count) in more.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
+        self.is_unstable |= more.is_unstable;
         let room = SHOWN - self.differences.len();
         let first = more.differences.into_iter().take(room);
         self.differences.extend(first);
@@ -118,7 +119,7 @@ impl ShadowReport {
             );
         }
         if self.is_unstable {
-            text += "; the code that runs differs from itself, so differences may mean nothing";
+            text += "; the same code does not do the same twice, so differences may mean nothing";
         }
         text
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::ShadowLength;
-use super::pair::{Given, Pair};
+use super::pair::{Given, Pair, TWICE};
 use super::report::ShadowReport;
 use super::side::Side;
 use crate::connectors::{FetchBounds, Fetched, Polled, Source};
@@ -139,7 +139,7 @@ impl Run {
                 Err(Stopped::By(why)) => return Err(why),
             }
         }
-        self.report.lock().is_unstable = report.lock().differing > 0;
+        self.report.lock().is_unstable |= report.lock().differing > 0;
         Ok(())
     }
 
@@ -306,6 +306,7 @@ impl Run {
                 control,
                 candidate: new,
                 compares_state: candidate.migrates_from.is_none(),
+                twice: TWICE,
             },
         })
     }

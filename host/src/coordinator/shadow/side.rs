@@ -64,6 +64,12 @@ impl Side {
         }
     }
 
+    /// Undoes the batch. What the instance remembers may come of it, so the instance goes too.
+    pub(super) fn undo(&mut self) {
+        self.instance = None;
+        self.context().undo_batch();
+    }
+
     fn lend(&mut self) -> Box<TaskContext> {
         match self.context.take() {
             Some(context) => context,
