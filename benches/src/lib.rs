@@ -148,6 +148,7 @@ pub fn seal(context: &mut TaskContext, out: StreamId) -> SealedTask {
         staged,
         ports: Arc::from([out]),
         record: TaskRecord::default(),
+        began: Vec::new(),
         worked: true,
         pause: began.elapsed(),
     }

@@ -93,6 +93,8 @@ pub struct SealedTask {
     pub ports: Arc<[StreamId]>,
     /// Its positions and the rest; the stamp is set by the commit.
     pub record: TaskRecord,
+    /// Streams that began in the epoch at a position that another start would choose otherwise.
+    pub began: Vec<StreamId>,
     /// Whether it did something: a task that only says that it is held did not.
     pub worked: bool,
     /// Messages that failed, as the breaker counts them, and that the code before does not fail at as well.

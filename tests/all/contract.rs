@@ -277,7 +277,7 @@ fn still_conforms(name: &str, without: &[&str]) {
 
 macro_rules! frozen {
     ($($test:ident $name:literal $without:expr;)*) => {
-        const FROZEN: &[&str] = &[$($name),*];
+        pub const FROZEN: &[&str] = &[$($name),*];
 
         mod frozen {
             $(

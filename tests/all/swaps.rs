@@ -2,13 +2,13 @@
 
 pub mod crashes;
 mod holding;
+mod load;
 mod migrations;
 mod moments;
 mod probation;
 mod shadows;
 mod undone;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -380,90 +380,6 @@ fn a_swap_lets_held_tasks_go_on() {
     assert_eq!(out(&job, 1), [value]);
     assert_eq!(state(), ["running", "running"]);
     stop(running);
-}
-
-/// Messages with a number each, some keys, fed while the code is swapped to and fro: nothing is lost, nothing twice, in order, and the
-/// versions come in the order of the swaps in each task.
-#[test]
-fn swaps_under_load_lose_and_repeat_nothing() {
-    let swaps: usize = std::env::var("SWAPS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(60);
-    let versions = [
-        Version::of("versions", 30),
-        Version::of("versions_message", 31),
-        Version::of("versions", 32),
-    ];
-    let job = job_of(&versions[0]);
-    let paths: Vec<_> = versions
-        .iter()
-        .enumerate()
-        .map(|(at, version)| version.put(&job, &format!("{at}.wasm")))
-        .collect();
-    let running = job.answering();
-    const KEYS: usize = 40;
-    let mut fed = 0;
-    std::thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let feeder = scope.spawn({
-            let job = &job;
-            move || {
-                let mut next = 0;
-                while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    feed(
-                        job,
-                        (next..next + 500)
-                            .map(|number| (format!("k{}", number % KEYS), number.to_string())),
-                    );
-                    next += 500;
-                }
-                next
-            }
-        });
-        for number in 1..=swaps {
-            let path = paths[number % versions.len()].to_str().expect("UTF-8");
-            job.call(&["swap", "count", path]).expect(0);
-        }
-        drop(stop);
-        fed = feeder.join().expect("the feeder");
-    });
-    let lines = out(&job, fed);
-    stop(running);
-    assert_eq!(lines.len(), fed);
-    let mut counts: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for line in &lines {
-        let words: Vec<&str> = line.split(' ').collect();
-        let (number, count): (usize, usize) = (
-            words[0].parse().expect("a number"),
-            words[2].parse().expect("a count"),
-        );
-        let (last, before) = counts.entry(number % KEYS).or_insert((0, 0));
-        assert_eq!(count, *before + 1, "{line}");
-        assert!(
-            *before == 0 || number == *last + KEYS,
-            "{line} after {last}"
-        );
-        (*last, *before) = (number, count);
-    }
-    for partition in ["0", "1"] {
-        let done = job
-            .call(&["log", "consume", "out", "--partition", partition, "--json"])
-            .expect(0);
-        let mut expected = 0;
-        let mut seen = 0;
-        for line in done.stdout.lines() {
-            let message: Value = serde_json::from_str(line).expect("JSON");
-            let value = message["value"].as_str().expect("a value").to_owned();
-            let version = value.split(' ').nth(1).expect("a version").to_owned();
-            // A task that had nothing to do under a version has not shown it.
-            while versions[expected % versions.len()].short() != version {
-                expected += 1;
-            }
-            seen += 1;
-        }
-        assert!(seen > 0 && expected <= swaps, "{expected} of {swaps}");
-    }
 }
 
 #[test]

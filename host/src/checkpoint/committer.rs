@@ -32,6 +32,16 @@ use crate::model::{
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};
 
+/// A task some of whose streams begin where another start would choose another place.
+pub struct Beginning {
+    /// The task.
+    pub task: TaskId,
+    /// What it is then.
+    pub record: TaskRecord,
+    /// These streams.
+    pub began: Vec<StreamId>,
+}
+
 /// What a committer commits.
 pub struct CommitterOptions {
     /// The log streams.
@@ -395,28 +405,31 @@ impl Committer {
         Ok(ends)
     }
 
-    /// Writes down what is new in the catalog and where tasks begin to read, and deletes what was dropped. `begins`: the records
-    /// of tasks of which something is new.
+    /// Writes down what is new in the catalog and where tasks begin to read, and deletes what was dropped.
     ///
     /// # Errors
     /// What happened is unknown: the process must end.
-    pub fn register(
-        &mut self,
-        catalog: &Catalog,
-        begins: &[(TaskId, TaskRecord)],
-    ) -> Result<(), CommitError> {
+    pub fn register(&mut self, catalog: &Catalog, begins: &[Beginning]) -> Result<(), CommitError> {
         self.components = catalog.with_checkpoint().to_vec();
         if !catalog.has_changes() && begins.is_empty() {
             return Ok(());
         }
-        self.write_alone(|_, writes, _| {
+        let db = Arc::clone(&self.db);
+        self.write_alone(|committer, writes, _| {
             catalog.write_into(writes);
-            for (task, record) in begins {
+            for Beginning {
+                task,
+                record,
+                began,
+            } in begins
+            {
+                let holds = &committer.holds;
+                holds.keep_beginnings(&db, (*task, record, began), writes)?;
                 records::put(writes, task, record);
             }
             Ok(())
         })?;
-        for (task, record) in begins {
+        for Beginning { task, record, .. } in begins {
             self.note_positions(*task, record);
         }
         Ok(())

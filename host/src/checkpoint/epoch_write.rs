@@ -196,6 +196,9 @@ fn gather(
             gathered.removed.push(ranges);
             gathered.entries += state.size().0 as u64;
         }
+        parts
+            .holds
+            .keep_beginnings(db, (task.task, &task.record, &task.began), writes)?;
         let record = record_of(task, parts.stamps, key);
         gathered.stamps.push((task.task, record.stamp));
         for (stream, position) in &record.positions {

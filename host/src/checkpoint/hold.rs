@@ -122,6 +122,28 @@ impl Holds {
         undo.finish()
     }
 
+    /// Streams of a task have begun: after a way back they begin there as well, and not at what is the latest message then.
+    pub(super) fn keep_beginnings(
+        &self,
+        db: &Db,
+        (task, record, began): (TaskId, &TaskRecord, &[StreamId]),
+        writes: &mut WriteSet<'_>,
+    ) -> Result<(), StateError> {
+        let saves = self.get(task.stage).is_some_and(HoldRecord::saves);
+        if began.is_empty() || !saves {
+            return Ok(());
+        }
+        let HeldTask(mut held) = records::get(db, &task)?.unwrap_or_default();
+        for stream in began {
+            if let Some(position) = record.positions.get(stream) {
+                let held = held.positions.entry(*stream);
+                held.or_insert_with(|| position.clone());
+            }
+        }
+        records::put(writes, &task, &HeldTask(held));
+        Ok(())
+    }
+
     pub(super) fn get(&self, stage: StageId) -> Option<&HoldRecord> {
         self.records.get(&stage)
     }

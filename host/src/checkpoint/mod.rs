@@ -33,7 +33,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use committer::{Committed, Committer, CommitterOptions};
+pub use committer::{Beginning, Committed, Committer, CommitterOptions};
 pub use directory::{Directory, DirectoryOptions, Held, Holder, Lock, Opened};
 pub use hold::{HoldEnd, HoldFigures, Progressed};
 pub use letters::{LetterKey, QueuedLetter};

@@ -23,7 +23,7 @@ use crate::checkpoint::directory::{self, CodeFolder, DirectoryOptions};
 use crate::checkpoint::logs::{LogStream, Logs};
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{
-    CommitError, Committer, CommitterOptions, HoldEnd, Holder, OpenError, Progressed,
+    Beginning, CommitError, Committer, CommitterOptions, HoldEnd, Holder, OpenError, Progressed,
 };
 use crate::connectors::log::start_of;
 use crate::crumbs::Crumbs;
@@ -473,7 +473,7 @@ fn begins(
     db: &Db,
     catalog: &Catalog,
     logs: &Logs,
-) -> Result<Vec<(TaskId, TaskRecord)>, OpenError> {
+) -> Result<Vec<Beginning>, OpenError> {
     let state = unreadable(options);
     let mut begins = Vec::new();
     for stage in &options.stages {
@@ -490,7 +490,7 @@ fn begins(
         for task in tasks_of(stage, catalog) {
             let known: Option<TaskRecord> = records::get(db, &task).map_err(state)?;
             let mut record = known.unwrap_or_default();
-            let before = record.positions.len();
+            let mut began = Vec::new();
             for (stream, start) in &streams {
                 if record.positions.contains_key(stream) {
                     continue;
@@ -499,9 +499,14 @@ fn begins(
                     .map_err(|error| state(StateError::Damaged(error.to_string())))?;
                 let position = Position { next, detail: None };
                 record.positions.insert(*stream, position);
+                began.push(*stream);
             }
-            if record.positions.len() > before {
-                begins.push((task, record));
+            if !began.is_empty() {
+                begins.push(Beginning {
+                    task,
+                    record,
+                    began,
+                });
             }
         }
     }

@@ -120,7 +120,7 @@ impl HoldRecordV1 {
 }
 
 /// What a task was when its stage began to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldTask(pub TaskRecord);
 
 impl Record for HeldTask {

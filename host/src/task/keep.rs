@@ -23,7 +23,7 @@ impl Task {
         self.keep_position(input, position);
         if let Some(recorded) = chosen {
             self.change();
-            self.begun.push(recorded);
+            self.begun.push((self.stream_of(input).1, recorded));
             self.begins = true;
         }
     }

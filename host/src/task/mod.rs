@@ -155,7 +155,7 @@ pub struct Task {
     worked: bool,
     life: Life,
     /// Readers that wait until the position where they began is recorded: by the open epoch, and by the sealed one.
-    begun: Vec<Recorded>,
+    begun: Vec<(StreamId, Recorded)>,
     begun_sealed: Vec<Recorded>,
     /// Such a position has come since [`Task::take_begins`] was last called.
     begins: bool,
@@ -329,7 +329,8 @@ impl Task {
                 self.record.round_robin.insert(*stream, next);
             }
         }
-        self.begun_sealed.append(&mut self.begun);
+        let (began, begun): (Vec<_>, Vec<_>) = self.begun.drain(..).unzip();
+        self.begun_sealed.extend(begun);
         let (state, staged) = context.seal();
         Some(SealedTask {
             task: self.options.info.id,
@@ -337,6 +338,7 @@ impl Task {
             staged,
             ports: Arc::clone(&self.options.ports),
             record: self.record.clone(),
+            began,
             worked: std::mem::take(&mut self.worked),
             failed: std::mem::take(&mut self.failed),
             failing_before: std::mem::take(&mut self.failing_before),

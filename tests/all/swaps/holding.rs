@@ -351,3 +351,56 @@ fn a_message_that_is_skipped_in_a_stopped_job_decides_nothing() {
     assert_eq!(out(&job, 2).len(), 2);
     stop(running);
 }
+
+/// What was the latest message when it was first read has others behind it by then.
+#[test]
+fn an_input_that_is_new_in_a_hold_begins_at_the_same_place_after_a_way_back() {
+    let log = "[streams.more]\nsystem = \"log\"\n";
+    let file = "[streams.more]\nsystem = \"file\"\npath = \"more.txt\"\nformat = \"lines\"\nfollow = true\n";
+    for more in [log, file] {
+        let [first, second] = [76, 77].map(|number| Version::of("versions", number));
+        let job = job_of(&first);
+        let text = job
+            .text("job.toml")
+            .replace("partitions = 2", "partitions = 1");
+        job.write_job(&format!("{text}{more}"));
+        job.write("more.txt", b"old\n");
+        let say = |value: &str| match more == log {
+            true => drop(
+                job.feed(&["log", "produce", "more"], value.as_bytes())
+                    .expect(0),
+            ),
+            false => job.append("more.txt", value.as_bytes()),
+        };
+        let running = job.answering();
+        if more == log {
+            say("old\n");
+        }
+        feed(&job, one("a"));
+        out(&job, 1);
+        swap(&job, &second, &["--hold-output"]).expect(0);
+        feed(&job, one("b"));
+        processed(&job, 2);
+        stop(running);
+        let inputs = "inputs = { in = \"in\", more = { stream = \"more\", start = \"latest\" } }";
+        job.write_job(&job.text("job.toml").replace("inputs = [\"in\"]", inputs));
+        let running = job.answering();
+        wait_until("it has begun", || {
+            let offsets = job.json(&["offsets", "show"]);
+            offsets.iter().any(|offset| offset["stream"] == "more")
+        });
+        say("new\n");
+        processed(&job, 1);
+        job.call(&["swap", "count", "--rollback"]).expect(0);
+        let values = out(&job, 3);
+        let mut words: Vec<&str> = values
+            .iter()
+            .filter_map(|value| value.split(' ').next())
+            .collect();
+        words.sort_unstable();
+        assert_eq!(words, ["a", "b", "new"], "{more}");
+        let by = format!(" {} ", first.short());
+        assert!(values.iter().all(|value| value.contains(&by)), "{values:?}");
+        stop(running);
+    }
+}

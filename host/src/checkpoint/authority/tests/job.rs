@@ -291,6 +291,7 @@ impl Task {
             ports: [self.output].into(),
             worked: true,
             record: self.record.clone(),
+            began: Vec::new(),
             pause: Duration::ZERO,
         }
     }
