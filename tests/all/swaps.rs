@@ -7,6 +7,7 @@ mod migrations;
 mod moments;
 mod probation;
 mod shadows;
+mod streams;
 mod undone;
 
 use std::fs;

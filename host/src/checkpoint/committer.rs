@@ -247,6 +247,29 @@ impl Committer {
         }
     }
 
+    /// The job writes other streams from now on, whose records come with the next epoch.
+    ///
+    /// # Errors
+    /// They cannot be opened: the process must end.
+    pub fn declare(
+        &mut self,
+        logs: &[LogStream],
+        external: &[ExternalStream],
+    ) -> Result<(), CommitError> {
+        let (db, path) = (Arc::clone(&self.db), self.ledger.path().to_owned());
+        for stream in logs {
+            self.appender.add(&db, stream)?;
+        }
+        for stream in external {
+            let opened = self.outputs.add(&db, &path, stream);
+            opened.map_err(|source| CommitError::Declare {
+                stream: stream.name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+
     /// Moves an epoch by one stage.
     fn advance<'a>(&mut self, db: &'a Db, way: Way<'a>) -> Result<Way<'a>, CommitError> {
         match way {

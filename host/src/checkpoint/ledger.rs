@@ -3,7 +3,7 @@
 //! Each write carries a commit key: its number, its epoch, a nonce, and the nonce of the write before. So the writes form a
 //! chain, and a witness that has seen one of them can say whether the next is its successor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::CommitError;
@@ -45,6 +45,11 @@ impl Written {
 }
 
 impl Ledger {
+    /// The state directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.directory
+    }
+
     /// Goes on after `last`.
     pub(super) fn new(
         db: Arc<Db>,

@@ -181,6 +181,15 @@ pub enum CommitError {
         #[source]
         source: SinkError,
     },
+    /// A stream that came with other code cannot be written.
+    #[error("open stream {stream:?}, which came with new code")]
+    Declare {
+        /// The stream.
+        stream: String,
+        /// Why.
+        #[source]
+        source: Box<OpenError>,
+    },
     /// The state directory was removed or replaced.
     #[error("the state directory {} is no longer the one that was opened", .0.display())]
     DirectoryGone(PathBuf),

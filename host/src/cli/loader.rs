@@ -9,10 +9,9 @@ use super::assemble::{
 };
 use super::exit;
 use super::job::variable;
-use crate::checkpoint::catalog::StreamShape;
 use crate::checkpoint::decide::Wanted;
 use crate::config::{self, Job, Look};
-use crate::coordinator::{LoadedStage, StageLoader, SwapState};
+use crate::coordinator::{LoadedStage, StageLoader, StreamOptions, SwapState};
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{Component, Instance, Runtime, read_component, sha256};
@@ -106,16 +105,16 @@ impl Loader {
         &self,
         job: &Job,
         declared: &config::Stage,
-    ) -> Result<BTreeMap<String, StreamShape>, String> {
+    ) -> Result<BTreeMap<String, StreamOptions>, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let inputs = declared.inputs.iter().map(|input| &input.stream);
         let outputs = declared.outputs.iter().map(|output| &output.stream);
         let used = inputs.chain(outputs).chain(&declared.dead_letters);
-        let shape = |name: &String| {
+        let options = |name: &String| {
             let options = stream(name, &job.streams[name], &clock, &self.disk)
                 .map_err(|why| format!("stream {name:?}: {why}"))?;
-            Ok((name.clone(), options.shape()))
+            Ok((name.clone(), options))
         };
-        used.map(shape).collect()
+        used.map(options).collect()
     }
 }

@@ -13,6 +13,8 @@ use super::produce::PendingAppend;
 use tokio::sync::oneshot;
 
 use super::letters::LetterWrite;
+use crate::checkpoint::logs::LogStream;
+use crate::checkpoint::outputs::ExternalStream;
 use crate::checkpoint::{CommitError, Committer, HoldEnd, Progressed, decide};
 use crate::disk::{Room, free_bytes};
 use crate::epoch::SealedEpoch;
@@ -28,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Work {
     /// Make an epoch durable.
     Epoch(Box<SealedEpoch>),
+    /// These streams are written from the next epoch on.
+    Declare(Vec<LogStream>, Vec<ExternalStream>),
     /// Append to a log stream for a caller outside.
     Append(StreamId, BTreeMap<PartitionId, Messages>, PendingAppend),
     /// Write these records.
@@ -206,6 +210,7 @@ impl Commits<'_> {
                     }
                 }
             }
+            Work::Declare(logs, external) => self.committer.declare(&logs, &external)?,
             Work::Records(records) => self.committer.write_records(&records)?,
             Work::Letters(write, reply) => {
                 let marked = write.execute(&mut self.committer, now)?;

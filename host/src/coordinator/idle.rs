@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::Reads;
 use super::machine::Phase;
 use super::tasks::{InputEntry, TaskEntry};
 use super::{Coordinator, Mail};
@@ -81,7 +80,7 @@ impl Coordinator {
     }
 
     fn is_at_end(&self, task: &TaskEntry, at: usize, input: &InputEntry) -> bool {
-        if let Reads::Log(_) = input.reads {
+        if input.in_log {
             let (_, end) = self.logs.bounds(input.id, input.partition);
             let is_read = task.figures.positions[at].load(Ordering::Acquire) >= end;
             // Before its task has heard that a replay queue lulls, it may have its end to come.

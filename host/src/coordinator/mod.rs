@@ -64,7 +64,7 @@ use machine::{Command, Content, Cut, Ending, Event, Machine, Phase};
 use mail::Mail;
 use shadow::Shadow;
 use status::Figures;
-use swap::{UnderWay, Watch};
+use swap::{NewStreams, UnderWay, Watch};
 use tasks::{Made, TaskEntry, TaskFactory};
 
 /// How a job ended.
@@ -92,6 +92,16 @@ struct StreamEntry {
     writes: Option<Writes>,
 }
 
+impl StreamEntry {
+    fn of(id: StreamId, options: &StreamOptions) -> StreamEntry {
+        StreamEntry {
+            id,
+            partitions: options.partitions,
+            writes: options.writes.clone(),
+        }
+    }
+}
+
 /// A barrier that has been set, and what has been sealed for it.
 struct Barrier {
     trigger: Trigger,
@@ -105,6 +115,8 @@ struct Barrier {
     holds: Vec<HoldBegin>,
     /// Stages whose state is migrated with it.
     migrated: Vec<Migrated>,
+    /// Streams that the job writes after it.
+    streams: NewStreams,
     /// Later than this it is late, which is logged.
     late_at: Instant,
 }
@@ -113,6 +125,15 @@ struct Barrier {
 struct Timeouts {
     checkpoint: Duration,
     drain: Duration,
+}
+
+impl Timeouts {
+    fn of(options: &JobOptions) -> Timeouts {
+        Timeouts {
+            checkpoint: options.checkpoint_timeout,
+            drain: options.drain_timeout,
+        }
+    }
 }
 
 /// Requests that wait for an event.
@@ -167,6 +188,8 @@ pub struct Coordinator {
     /// What the code that came back last had failed at, by the places of the stages.
     lately: BTreeMap<usize, Outcomes>,
     streams: BTreeMap<String, StreamEntry>,
+    /// Streams that come with the epoch that is being committed.
+    declared: Option<(Epoch, NewStreams)>,
     logs: Arc<Logs>,
     letters: Letters,
     clock: Arc<dyn Clock>,
@@ -374,6 +397,7 @@ impl Coordinator {
                     bytes = record.bytes, duration_us = record.duration_us, pause_us = record.pause_us, "checkpoint");
                 self.error = None;
                 self.figures.note_committed(epoch, *record);
+                self.note_declared(epoch);
                 self.note_cut_committed(epoch);
                 self.look_at_holds(false);
                 Event::Committed(epoch)
@@ -412,6 +436,7 @@ impl Coordinator {
                     panic!("an epoch is committed without a barrier");
                 };
                 self.record_watches(epoch, &mut barrier);
+                self.declare(epoch, std::mem::take(&mut barrier.streams));
                 self.commit.give(Work::Epoch(Box::new(SealedEpoch {
                     epoch,
                     trigger: barrier.trigger.name(),
@@ -472,6 +497,7 @@ impl Coordinator {
             records: Vec::new(),
             holds: Vec::new(),
             migrated: Vec::new(),
+            streams: NewStreams::new(),
             late_at: now + self.timeouts.checkpoint,
         };
         let waiting = &mut self.waiting;

@@ -11,7 +11,7 @@ use super::commit::{self, CommitOptions, CommitThread, Work};
 use super::letters::Letters;
 use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
-use super::options::{JobOptions, Reads, StageOptions, Writes};
+use super::options::{JobOptions, Reads, StageOptions};
 use super::status::Figures;
 use super::swap::{Swaps, start};
 use super::tasks::{Made, TaskEntry, TaskFactory};
@@ -20,7 +20,7 @@ use super::{Coordinator, StreamEntry, Timeouts, Waiting};
 use crate::checkpoint::catalog::Catalog;
 use crate::checkpoint::check;
 use crate::checkpoint::directory::{self, CodeFolder, DirectoryOptions};
-use crate::checkpoint::logs::{LogStream, Logs};
+use crate::checkpoint::logs::Logs;
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{
     Beginning, CommitError, Committer, CommitterOptions, HoldEnd, Holder, OpenError, Progressed,
@@ -71,6 +71,7 @@ pub(super) fn open(
         watches: start::watches(&factory, &swaps, &tasks),
         commit,
         streams,
+        declared: None,
         successors: successors(&factory),
         factory,
         tasks,
@@ -87,10 +88,7 @@ pub(super) fn open(
         logs,
         clock: Arc::clone(&options.clock),
         figures,
-        timeouts: Timeouts {
-            checkpoint: options.checkpoint_timeout,
-            drain: options.drain_timeout,
-        },
+        timeouts: Timeouts::of(&options),
         until_idle: options.until_idle,
         barrier: None,
         waiting: Waiting::default(),
@@ -129,7 +127,7 @@ fn unreadable(options: &JobOptions) -> impl Fn(StateError) -> OpenError + Copy +
     }
 }
 
-/// What makes tasks. The stages are its own, because their code may become another.
+/// What makes tasks. The stages and streams are its own, because code may become another and bring streams with it.
 fn factory(
     mut options: JobOptions,
     db: &Arc<Db>,
@@ -139,10 +137,11 @@ fn factory(
     crumbs: Crumbs,
 ) -> (Arc<JobOptions>, Arc<TaskFactory>) {
     let stages = std::mem::take(&mut options.stages);
+    let streams = std::mem::take(&mut options.streams);
     let options = Arc::new(options);
     let factory = TaskFactory::new(
         Arc::clone(&options),
-        stages,
+        (stages, streams),
         Arc::clone(db),
         Arc::clone(cache),
         catalog,
@@ -357,11 +356,7 @@ fn start_commit(
 
 fn streams(options: &JobOptions, catalog: &Catalog) -> BTreeMap<String, StreamEntry> {
     let streams = options.streams.iter().map(|(name, stream)| {
-        let entry = StreamEntry {
-            id: catalog.streams[name].id,
-            partitions: stream.partitions,
-            writes: stream.writes.clone(),
-        };
+        let entry = StreamEntry::of(catalog.streams[name].id, stream);
         (name.clone(), entry)
     });
     streams.collect()
@@ -404,13 +399,8 @@ fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError
 }
 
 fn external_streams(options: &JobOptions, catalog: &Catalog) -> Vec<ExternalStream> {
-    let external = options.streams.iter().filter_map(|(name, stream)| {
-        Some(ExternalStream {
-            id: catalog.streams[name].id,
-            name: name.clone(),
-            output: Arc::clone(stream.output()?),
-        })
-    });
+    let streams = options.streams.iter();
+    let external = streams.filter_map(|(name, of)| of.external(catalog.streams[name].id, name));
     external.collect()
 }
 
@@ -425,18 +415,12 @@ fn open_committer(
     options: &JobOptions,
     catalog: &Catalog,
 ) -> Result<Committer, OpenError> {
-    let mut logs = Vec::new();
     let letters = options.letters();
-    for (name, stream) in &options.streams {
-        if let Some(Writes::Log(retention)) = &stream.writes {
-            logs.push(LogStream {
-                id: catalog.streams[name].id,
-                partitions: stream.partitions,
-                retention: *retention,
-                letters: letters.iter().any(|of| of.stream == *name),
-            });
-        }
-    }
+    let logs = options.streams.iter().filter_map(|(name, stream)| {
+        let letters = letters.iter().any(|of| of.stream == *name);
+        stream.log_of(catalog.streams[name].id, letters)
+    });
+    let logs = logs.collect();
     let external = external_streams(options, catalog);
     let mut reads = Vec::new();
     for stage in &options.stages {

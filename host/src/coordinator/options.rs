@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::letters::StageLetters;
 use crate::checkpoint::catalog::{Drops, JobShape, StageShape, StreamShape};
 use crate::checkpoint::decide::{CadenceOptions, Wanted};
-use crate::checkpoint::logs::Retention;
+use crate::checkpoint::logs::{LogStream, Retention};
+use crate::checkpoint::outputs::ExternalStream;
 use crate::connectors::log::Unread;
 use crate::connectors::{Input, Output};
 use crate::disk::Disk;
-use crate::model::{Clock, ProbationLength, StartAt};
+use crate::model::{Clock, ProbationLength, StartAt, StreamId};
 use crate::records::{StreamRecord, SwapState};
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
@@ -86,7 +87,7 @@ pub struct LoadedStage {
     /// The stage.
     pub options: StageOptions,
     /// The streams that it uses.
-    pub streams: BTreeMap<String, StreamShape>,
+    pub streams: BTreeMap<String, StreamOptions>,
 }
 
 /// A stream.
@@ -145,6 +146,26 @@ impl StreamOptions {
         } else {
             None
         }
+    }
+
+    /// How it is written in the embedded log, if it is.
+    pub fn log_of(&self, id: StreamId, letters: bool) -> Option<LogStream> {
+        match &self.writes {
+            Some(Writes::Log(retention)) => Some(LogStream {
+                id,
+                partitions: self.partitions,
+                retention: *retention,
+                letters,
+            }),
+            Some(Writes::Outbox(_)) | None => None,
+        }
+    }
+
+    /// How it is written outside of the database, if it is.
+    pub fn external(&self, id: StreamId, name: &str) -> Option<ExternalStream> {
+        let output = Arc::clone(self.output()?);
+        let name = name.to_owned();
+        Some(ExternalStream { id, name, output })
     }
 
     /// How it is read from outside of the database, if it is.

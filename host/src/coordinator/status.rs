@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Coordinator;
-use super::Reads;
 use super::shadow::ShadowReport;
 use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
@@ -258,7 +257,7 @@ impl Coordinator {
                     reader.bytes.load(Ordering::Relaxed),
                 )
             });
-            let lag = if let Reads::Log(_) = input.reads {
+            let lag = if input.in_log {
                 Some(
                     self.logs
                         .bounds(input.id, input.partition)

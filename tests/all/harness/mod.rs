@@ -124,7 +124,9 @@ impl Job {
             let path = guest(&text[at + 7..end]);
             text.replace_range(at..=end, path.to_str().expect("UTF-8"));
         }
-        self.write("job.toml", text.as_bytes());
+        // Whole, for whoever reads it meanwhile.
+        self.write("job.toml.new", text.as_bytes());
+        fs::rename(self.path("job.toml.new"), self.path("job.toml")).expect("it can be moved");
     }
 
     /// The same job with the host that tells of its steps.

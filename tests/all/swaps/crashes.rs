@@ -60,6 +60,7 @@ impl Scene {
         });
         if running.is_running()
             && fed(1)
+            && self.brings_a_stream(job)
             && swap(job, &versions[1], self.options).code == 0
             && fed(2)
         {
@@ -78,6 +79,39 @@ impl Scene {
         running.kill();
     }
 
+    /// The next swap brings a file with it that the guests write as well.
+    fn brings_a_stream(&self, job: &Job) -> bool {
+        let text = job.text("job.toml");
+        let more = "[streams.more]\nsystem = \"file\"\npath = \"more\"\n";
+        let text = text
+            .replace("outputs = [\"out\"]", "outputs = [\"out\", \"more\"]")
+            .replace("[stage.config]", "[stage.config]\nalso = \"more\"");
+        job.write_job(&format!("{text}{more}"));
+        true
+    }
+
+    /// Each line that the new code has sent is in the file that came with it, and none is there twice.
+    fn check_stream(job: &Job, new: &Version, values: &[String], what: &str) {
+        let lines: Vec<String> = match job.path("more/more-0-0").exists() {
+            true => job
+                .text("more/more-0-0")
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            false => Vec::new(),
+        };
+        let by_new = |line: &&String| line.rsplit(' ').nth(1) == Some(new.short());
+        let (sent, found): (Vec<_>, Vec<_>) = (
+            values.iter().filter(by_new).collect(),
+            lines.iter().filter(by_new).collect(),
+        );
+        assert_eq!(found, sent, "{what}");
+        let mut others = lines.iter();
+        // What the old code has sent there since, too.
+        let is_there = |line: &String| values.iter().filter(|value| *value == line).count() == 1;
+        assert!(others.all(is_there), "{what}: {lines:?}, {values:?}");
+    }
+
     /// What was fed comes out once, in its order, and what the second version fails at was processed by the first.
     fn finish(&self, job: &Job, versions: &[Version; 2], what: &str) {
         let logs = job.json(&["log", "list"]);
@@ -91,6 +125,9 @@ impl Scene {
         let values = out(job, MESSAGES);
         stop(running);
         assert_eq!(values.len(), MESSAGES, "{what}: {values:?}");
+        if self.guest == "versions" {
+            Scene::check_stream(job, &versions[1], &values, what);
+        }
         for (at, value) in values.iter().enumerate() {
             let (rest, count) = value.rsplit_once(' ').expect("a count");
             let (message_of, version) = rest.rsplit_once(' ').expect("a version");

@@ -83,6 +83,9 @@ pub fn say_version(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(),
     let key = key.unwrap_or(b"none");
     let count = cx.store::<Raw, I64>("counts")?.increment(key, 1)?;
     let line = format!("{value} {version} {count}");
+    if let Some(port) = cx.config("also")? {
+        cx.output::<Raw, Raw>(&port).send(key, line.as_bytes())?;
+    }
     cx.output::<Raw, Raw>("out").send(key, line.as_bytes())
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Partition {
 /// The appending side. Owned by the committer.
 pub(in crate::checkpoint) struct LogAppender {
     pub(super) logs: Arc<Logs>,
-    pub(super) partitions: BTreeMap<(StreamId, PartitionId), Partition>,
+    pub(super) partitions: Partitions,
     pub(super) segments: Growing,
     letters: LetterCounter,
     /// A write that appends fewer bytes to segments uses none.
@@ -81,6 +81,22 @@ pub(in crate::checkpoint) struct Part<'a> {
 /// Messages by where they go, in their order.
 pub(in crate::checkpoint) type Parts<'a> = BTreeMap<(StreamId, PartitionId), Vec<Part<'a>>>;
 
+type Partitions = BTreeMap<(StreamId, PartitionId), Partition>;
+
+/// The partitions of a stream, as they were left.
+fn opened(db: &Db, stream: &LogStream) -> Result<Partitions, StateError> {
+    let partitions = (0..stream.partitions).map(PartitionId);
+    let open = |partition| {
+        let opened = Partition {
+            record: read_record(db, stream.id, partition)?,
+            retention: stream.retention,
+            first: Cell::new(None),
+        };
+        Ok(((stream.id, partition), opened))
+    };
+    partitions.map(open).collect()
+}
+
 impl LogAppender {
     /// Reads the state of every partition of the streams.
     pub(in crate::checkpoint) fn open(
@@ -92,17 +108,7 @@ impl LogAppender {
     ) -> Result<LogAppender, StateError> {
         let mut partitions = BTreeMap::new();
         for stream in streams {
-            for partition in (0..stream.partitions).map(PartitionId) {
-                let record = read_record(db, stream.id, partition)?;
-                let retention = stream.retention;
-                let first = Cell::new(None);
-                let opened = Partition {
-                    record,
-                    retention,
-                    first,
-                };
-                partitions.insert((stream.id, partition), opened);
-            }
+            partitions.extend(opened(db, stream)?);
         }
         let of_letters = streams.iter().filter(|stream| stream.letters);
         let letters = LetterCounter::new(of_letters.map(|stream| stream.id));
@@ -117,6 +123,19 @@ impl LogAppender {
             sync_bytes,
             durability,
         })
+    }
+
+    /// The job writes another stream from now on, which is none of dead letters.
+    pub(in crate::checkpoint) fn add(
+        &mut self,
+        db: &Db,
+        stream: &LogStream,
+    ) -> Result<(), StateError> {
+        for (at, partition) in opened(db, stream)? {
+            self.logs.add(at, &partition.record);
+            self.partitions.insert(at, partition);
+        }
+        Ok(())
     }
 
     /// Removes files that are left over. To be called when everything that was written is durable.
@@ -303,7 +322,7 @@ impl LogAppender {
                     "the bounds of a log fall"
                 );
             }
-            if let Some(published) = self.logs.published.get(&at) {
+            if let Some(published) = self.logs.published.read().get(&at) {
                 published.send_replace((record.start, record.end));
             }
         }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::connectors::log::{LogRead, LogReader};
@@ -63,7 +64,7 @@ type Bounds = (Offset, Offset);
 pub struct Logs {
     db: Arc<Db>,
     segments: Arc<Segments>,
-    published: BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>,
+    published: RwLock<BTreeMap<(StreamId, PartitionId), watch::Sender<Bounds>>>,
     letters: Arc<LetterCounts>,
 }
 
@@ -108,24 +109,34 @@ impl Logs {
         Ok(Arc::new(Logs {
             db: Arc::clone(db),
             segments: Arc::new(Segments::of(directory)),
-            published,
+            published: RwLock::new(published),
             letters,
         }))
     }
 
+    /// The job writes a partition from now on, which is empty or as it was left.
+    fn add(&self, at: (StreamId, PartitionId), record: &LogRecord) {
+        let mut published = self.published.write();
+        let bounds = (record.start, record.end);
+        let sender = published.entry(at);
+        sender.or_insert_with(|| watch::channel(bounds).0);
+    }
+
     /// The first offset that each partition of any log still has.
-    pub(in crate::checkpoint) fn all_oldest(
-        &self,
-    ) -> impl Iterator<Item = ((StreamId, PartitionId), Offset)> {
-        let published = self.published.iter();
-        published.map(|(partition, bounds)| (*partition, bounds.borrow().0))
+    pub(in crate::checkpoint) fn all_oldest(&self) -> Vec<((StreamId, PartitionId), Offset)> {
+        let published = self.published.read();
+        let oldest = published.iter();
+        oldest
+            .map(|(partition, bounds)| (*partition, bounds.borrow().0))
+            .collect()
     }
 
     /// How many dead letters a stream has that are open, once that is known, and how many that were open retention has deleted since the
     /// start. `None`: it has none.
     pub fn letters(&self, stream: StreamId) -> Option<(Option<u64>, u64)> {
         let (marked, expired) = self.letters.of(stream)?;
-        let all = self.published.iter().filter(|((id, _), _)| *id == stream);
+        let published = self.published.read();
+        let all = published.iter().filter(|((id, _), _)| *id == stream);
         let all: u64 = all
             .map(|(_, bounds)| {
                 let (start, end) = *bounds.borrow();
@@ -136,9 +147,9 @@ impl Logs {
     }
 
     fn published(&self, stream: StreamId, partition: PartitionId) -> Bounds {
-        self.published
-            .get(&(stream, partition))
-            .map_or((0, 0), |bounds| *bounds.borrow())
+        let published = self.published.read();
+        let bounds = published.get(&(stream, partition));
+        bounds.map_or((0, 0), |bounds| *bounds.borrow())
     }
 
     /// The messages of a chunk.
@@ -320,10 +331,10 @@ impl LogReader for Logs {
     }
 
     fn past(&self, stream: StreamId, partition: PartitionId, end: Offset) -> Ready<'_> {
-        let receiver = self
-            .published
-            .get(&(stream, partition))
-            .map(watch::Sender::subscribe);
+        let published = self.published.read();
+        let receiver = published.get(&(stream, partition));
+        let receiver = receiver.map(watch::Sender::subscribe);
+        drop(published);
         Box::pin(async move {
             match receiver {
                 Some(mut receiver) => {

@@ -44,23 +44,37 @@ impl Outputs {
         streams: &[ExternalStream],
         disk: Disk,
     ) -> Result<Outputs, OpenError> {
-        let mut outboxes = Vec::new();
+        let outboxes = Vec::new();
+        let mut outputs = Outputs { outboxes, disk };
         for stream in streams {
-            let open = |partition| {
-                let opened = Outbox::open(db, stream.id, &stream.name, partition, &stream.output);
-                opened.map_err(|error| error.at(path, &stream.name))
-            };
-            let partitions = (0..stream.output.partitions()).map(PartitionId);
-            match stream.output.overlaps() {
-                true => outboxes.extend(overlapped(partitions.collect(), open)?),
-                false => {
-                    for partition in partitions {
-                        outboxes.push(open(partition)?);
-                    }
+            outputs.add(db, path, stream)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Opens the partitions of a stream.
+    pub(super) fn add(
+        &mut self,
+        db: &Db,
+        path: &Path,
+        stream: &ExternalStream,
+    ) -> Result<(), OpenError> {
+        let open = |partition| {
+            let opened = Outbox::open(db, stream.id, &stream.name, partition, &stream.output);
+            opened.map_err(|error| error.at(path, &stream.name))
+        };
+        let partitions = (0..stream.output.partitions()).map(PartitionId);
+        match stream.output.overlaps() {
+            true => self
+                .outboxes
+                .extend(overlapped(partitions.collect(), open)?),
+            false => {
+                for partition in partitions {
+                    self.outboxes.push(open(partition)?);
                 }
             }
         }
-        Ok(Outputs { outboxes, disk })
+        Ok(())
     }
 
     /// Whether a delivery is not yet recorded.

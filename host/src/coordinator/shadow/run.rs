@@ -312,9 +312,8 @@ impl Run {
     }
 
     fn stream_name(&self, id: StreamId) -> String {
-        self.factory
-            .stream_name(id)
-            .map_or_else(|| id.to_string(), str::to_owned)
+        let name = self.factory.stream_name(id);
+        name.unwrap_or_else(|| id.to_string())
     }
 }
 

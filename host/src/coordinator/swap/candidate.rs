@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
-use super::{SwapRequest, Swaps, Wanted, fit, recorded};
+use super::{SwapRequest, Swaps, Wanted, fit, recorded, streams};
 use crate::checkpoint::catalog::StreamShape;
 use crate::checkpoint::decide::migration;
 use crate::checkpoint::directory::{self, CodeFolder};
-use crate::coordinator::tasks::{StageNow, TaskFactory};
-use crate::coordinator::{LoadedStage, StageLoader, StageOptions, View};
+use crate::coordinator::tasks::{StageNow, StreamNow, TaskFactory};
+use crate::coordinator::{LoadedStage, StageLoader, StageOptions, StreamOptions, View};
 use crate::model::{PartitionId, ProbationLength, shown};
 use crate::records::{StageRecord, SwapRecord, SwapState};
 use crate::runtime::{Component, Instance, sha256};
@@ -27,6 +27,8 @@ pub(in crate::coordinator) struct Candidate {
     pub(super) label: String,
     /// The version of the state that has to be migrated for it.
     pub(super) migrates_from: Option<u32>,
+    /// Streams that come with it, by name.
+    pub(super) streams: BTreeMap<String, Arc<StreamNow>>,
 }
 
 /// What a candidate is made of.
@@ -85,6 +87,7 @@ impl Making {
             ));
         }
         let migrates_from = self.fits(&runs, &options, &streams)?;
+        let streams = streams::new_streams(&self.factory, streams)?;
         enter(SwapState::Trying);
         let record = recorded(&runs.record, &options, &self.request.label);
         let now = StageNow {
@@ -121,6 +124,7 @@ impl Making {
             options,
             label,
             migrates_from,
+            streams,
         })
     }
 
@@ -129,7 +133,7 @@ impl Making {
         &self,
         runs: &StageNow,
         options: &StageOptions,
-        streams: &BTreeMap<String, StreamShape>,
+        streams: &BTreeMap<String, StreamOptions>,
     ) -> Result<Option<u32>, String> {
         let known: BTreeMap<String, StreamShape> = self.factory.streams();
         let misfits = fit::misfits(&runs.options, options, streams, &known);

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::catalog::StreamShape;
-use crate::coordinator::StageOptions;
+use crate::coordinator::{StageOptions, StreamOptions};
 
 /// What the job file says of a stage now and cannot be had without a restart, in words; empty: nothing. `streams`: those that the job
 /// that runs has.
 pub(super) fn misfits(
     runs: &StageOptions,
     declared: &StageOptions,
-    used: &BTreeMap<String, StreamShape>,
+    used: &BTreeMap<String, StreamOptions>,
     streams: &BTreeMap<String, StreamShape>,
 ) -> Vec<String> {
     let mut misfits = Vec::new();
@@ -49,13 +49,13 @@ pub(super) fn misfits(
             Some(_) => {}
         }
     }
-    for (stream, shape) in used {
+    for (stream, options) in used {
         match streams.get(stream) {
-            None => misfits.push(format!("stream {stream:?} is new in the job")),
-            Some(runs) if runs != shape => {
+            Some(runs) if *runs != options.shape() => {
                 misfits.push(format!("the declaration of stream {stream:?} changed"));
             }
-            Some(_) => {}
+            // Inputs do not change, so it is written alone, and comes with the code.
+            Some(_) | None => {}
         }
     }
     misfits

@@ -60,7 +60,7 @@ impl Coordinator {
         }
         let mut inputs = now.options.inputs.iter().map(|input| &input.stream);
         inputs.find_map(|stream| {
-            let why = self.factory.stream(stream).why_not_again()?;
+            let why = self.factory.stream(stream).options.why_not_again()?;
             Some(format!("stream {stream:?} {why}"))
         })
     }

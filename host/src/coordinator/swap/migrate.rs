@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::probation::{Spent, Watch};
-use super::{Candidate, UnderWay, recorded};
+use super::{Candidate, NewStreams, UnderWay, recorded};
 use crate::coordinator::machine::{Event, Phase};
 use crate::coordinator::mail::Mail;
 use crate::coordinator::{Barrier, Coordinator, StageOptions};
@@ -151,6 +151,8 @@ impl Coordinator {
                 migrates_from: Some(now.record.state_version),
                 options: *options,
                 label: String::new(),
+                // Those of the job file are there since the start.
+                streams: NewStreams::new(),
             },
         ));
         Some(Event::Cut(self.places_of_stage(at).collect()))

@@ -15,6 +15,7 @@ mod migrate;
 mod probation;
 mod shadow;
 pub(super) mod start;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use board::Swaps;
 pub(super) use candidate::Candidate;
 pub(super) use probation::Watch;
 use probation::{Back, Spent};
+pub(super) use streams::NewStreams;
 
 use super::machine::{Event, Phase};
 use super::mail::{Mail, Request};
@@ -305,8 +307,9 @@ impl Coordinator {
     ) -> BTreeMap<usize, Arc<dyn CodeSource>> {
         let mut sources = BTreeMap::new();
         if let Some(mut swap) = self.swap.take() {
-            if let Some(candidate) = swap.candidate.take() {
+            if let Some(mut candidate) = swap.candidate.take() {
                 swap.epoch = Some(epoch);
+                Coordinator::keep_streams(std::mem::take(&mut candidate.streams), barrier);
                 let source = match candidate.migrates_from {
                     None => self.cut_to_candidate(&swap, candidate, epoch, barrier),
                     Some(old) => self.cut_to_migrate(&swap, old, candidate, epoch, barrier),

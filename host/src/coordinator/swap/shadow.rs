@@ -28,7 +28,7 @@ impl Coordinator {
             _ => {}
         }
         let mut inputs = now.options.inputs.iter().map(|input| &input.stream);
-        let once = inputs.find(|input| !self.factory.stream(input).is_rewindable());
+        let once = inputs.find(|input| !self.factory.stream(input).options.is_rewindable());
         once.map(|stream| {
             format!("cannot try code: stream {stream:?} cannot be read again, which that needs")
         })
@@ -56,6 +56,7 @@ impl Coordinator {
             options,
             label,
             migrates_from,
+            ..
         } = candidate;
         let record = recorded(&control.record, &options, &label);
         let report = Arc::new(Mutex::new(ShadowReport::default()));

@@ -1,6 +1,7 @@
 //! Makes a task from what is committed of it, at any time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -95,6 +96,42 @@ impl PendingReader {
     }
 }
 
+/// A stream of a job that runs.
+pub(in crate::coordinator) struct StreamNow {
+    pub(in crate::coordinator) id: StreamId,
+    pub(in crate::coordinator) options: StreamOptions,
+    /// It comes with code that is only tried yet.
+    is_tried: AtomicBool,
+}
+
+impl StreamNow {
+    fn new(id: StreamId, options: StreamOptions, is_tried: bool) -> StreamNow {
+        StreamNow {
+            id,
+            options,
+            is_tried: AtomicBool::new(is_tried),
+        }
+    }
+
+    fn is_tried(&self) -> bool {
+        self.is_tried.load(Ordering::Acquire)
+    }
+
+    /// The code that it came with takes over: it is a stream of the job.
+    pub(in crate::coordinator) fn keep(&self) {
+        self.is_tried.store(false, Ordering::Release);
+    }
+
+    /// What the state directory has of it.
+    pub(in crate::coordinator) fn record(&self) -> StreamRecord {
+        StreamRecord {
+            id: self.id,
+            partitions: self.options.partitions,
+            system: self.options.system.clone(),
+        }
+    }
+}
+
 /// What tasks are made of.
 pub(in crate::coordinator) struct TaskFactory {
     pub(super) options: Arc<JobOptions>,
@@ -102,7 +139,7 @@ pub(in crate::coordinator) struct TaskFactory {
     pub(super) stages: Vec<RwLock<Arc<StageNow>>>,
     pub(super) db: Arc<Db>,
     pub(super) cache: Arc<CleanCache>,
-    streams: BTreeMap<String, StreamRecord>,
+    streams: RwLock<BTreeMap<String, Arc<StreamNow>>>,
     logs: Arc<Logs>,
     crumbs: Arc<Crumbs>,
     metrics: BTreeMap<String, Arc<StageMetrics>>,
@@ -118,7 +155,7 @@ pub(in crate::coordinator) struct TaskFactory {
 impl TaskFactory {
     pub(in crate::coordinator) fn new(
         options: Arc<JobOptions>,
-        stages: Vec<StageOptions>,
+        (stages, streams): (Vec<StageOptions>, BTreeMap<String, StreamOptions>),
         db: Arc<Db>,
         cache: Arc<CleanCache>,
         catalog: Catalog,
@@ -161,10 +198,16 @@ impl TaskFactory {
                 };
                 stages.into_iter().map(now).collect()
             },
+            streams: {
+                let now = |(name, options): (String, StreamOptions)| {
+                    let id = catalog.streams[&name].id;
+                    (name, Arc::new(StreamNow::new(id, options, false)))
+                };
+                RwLock::new(streams.into_iter().map(now).collect())
+            },
             options,
             db,
             cache,
-            streams: catalog.streams,
             logs,
             crumbs,
         }
@@ -212,15 +255,38 @@ impl TaskFactory {
         self.stages.iter().map(|stage| Arc::clone(&stage.read()))
     }
 
-    /// A stream that the job declares.
-    pub(in crate::coordinator) fn stream(&self, name: &str) -> &StreamOptions {
-        &self.options.streams[name]
+    /// A stream of the job, or of code that is tried.
+    pub(in crate::coordinator) fn stream(&self, name: &str) -> Arc<StreamNow> {
+        Arc::clone(&self.streams.read()[name])
     }
 
     /// The streams of the job.
     pub(in crate::coordinator) fn streams(&self) -> BTreeMap<String, StreamShape> {
-        let shape = |(name, stream): (&String, &StreamOptions)| (name.clone(), stream.shape());
-        self.options.streams.iter().map(shape).collect()
+        let streams = self.streams.read();
+        let streams = streams.iter().filter(|(_, stream)| !stream.is_tried());
+        let shape =
+            |(name, stream): (&String, &Arc<StreamNow>)| (name.clone(), stream.options.shape());
+        streams.map(shape).collect()
+    }
+
+    /// Code is tried that brings a stream with it. `known`: its number, if the state directory has one, and `next`: a number that it has
+    /// given to none.
+    pub(in crate::coordinator) fn try_stream(
+        &self,
+        name: &str,
+        options: StreamOptions,
+        (known, next): (Option<StreamId>, StreamId),
+    ) -> Arc<StreamNow> {
+        let mut streams = self.streams.write();
+        let ids = streams.values().map(|stream| StreamId(stream.id.0 + 1));
+        let id = known.unwrap_or_else(|| ids.chain([next]).max().unwrap_or(next));
+        let tried = Arc::new(StreamNow::new(id, options, true));
+        streams.insert(name.to_owned(), Arc::clone(&tried));
+        tried
+    }
+
+    pub(in crate::coordinator) fn db(&self) -> &Db {
+        &self.db
     }
 
     /// The process ends in good order.
@@ -314,7 +380,7 @@ impl TaskFactory {
     }
 
     pub(in crate::coordinator) fn stream_id(&self, stream: &str) -> StreamId {
-        self.streams[stream].id
+        self.stream(stream).id
     }
 
     fn stores(&self, now: &StageNow, id: TaskId) -> Result<Vec<Arc<StoreHandle>>, StateError> {
@@ -350,7 +416,7 @@ impl TaskFactory {
             let first = stage.outputs.iter().position(|(_, other)| other == stream);
             OutputPort {
                 name: port.clone(),
-                partitions: self.options.streams[stream].partitions,
+                partitions: self.stream(stream).options.partitions,
                 counter: OutputIndex(first.and_then(|at| at.try_into().ok()).unwrap_or(0)),
             }
         };
@@ -381,18 +447,10 @@ impl TaskFactory {
             ports.push(self.stream_id(stream));
             DeadLetters {
                 port: OutputIndex(u16::try_from(ports.len() - 1).unwrap_or(u16::MAX)),
-                partitions: self.options.streams[stream].partitions,
+                partitions: self.stream(stream).options.partitions,
             }
         });
         (ports, dead_letters)
-    }
-
-    /// How the stream is declared to be read.
-    fn reads(&self, stream: &str) -> &Reads {
-        match &self.options.streams[stream].reads {
-            Some(reads) => reads,
-            None => panic!("stream {stream:?} cannot be read"),
-        }
     }
 
     /// An input of a stage, to be opened.
@@ -401,11 +459,11 @@ impl TaskFactory {
         stage: &StageOptions,
         stream: &str,
     ) -> Arc<dyn Input> {
-        match self.reads(stream) {
-            Reads::Log(unread) => {
-                let (logs, id) = (Arc::clone(&self.logs), self.stream_id(stream));
-                let partitions = self.options.streams[stream].partitions;
-                let log = LogInput::new(logs, id, partitions, *unread);
+        let now = self.stream(stream);
+        match &now.options.reads {
+            Some(Reads::Log(unread)) => {
+                let logs = Arc::clone(&self.logs);
+                let log = LogInput::new(logs, now.id, now.options.partitions, *unread);
                 match stage.replay_queue.as_deref() == Some(stream) {
                     false => Arc::new(log),
                     true => {
@@ -414,7 +472,8 @@ impl TaskFactory {
                     }
                 }
             }
-            Reads::External(input) => Arc::clone(input),
+            Some(Reads::External(input)) => Arc::clone(input),
+            None => panic!("stream {stream:?} cannot be read"),
         }
     }
 
@@ -431,10 +490,10 @@ impl TaskFactory {
     }
 
     /// The name of a stream.
-    pub(in crate::coordinator) fn stream_name(&self, id: StreamId) -> Option<&str> {
-        let mut streams = self.streams.iter();
-        let found = streams.find(|(_, record)| record.id == id);
-        found.map(|(name, _)| name.as_str())
+    pub(in crate::coordinator) fn stream_name(&self, id: StreamId) -> Option<String> {
+        let streams = self.streams.read();
+        let found = streams.iter().find(|(_, stream)| stream.id == id);
+        found.map(|(name, _)| name.clone())
     }
 
     fn reader(
@@ -446,11 +505,11 @@ impl TaskFactory {
         record: &TaskRecord,
         inbox: &Arc<Inbox>,
     ) -> (PendingReader, InputEntry) {
-        let stream = &self.options.streams[&input.stream];
-        let id = self.stream_id(&input.stream);
+        let stream = self.stream(&input.stream);
+        let id = stream.id;
         let source = self.source(stage, &input.stream);
         let at = self.opens_at(input, record);
-        let pace = stream.max_rate.map(|rate| {
+        let pace = stream.options.max_rate.map(|rate| {
             let mut paces = self.paces.lock();
             let pace = paces
                 .entry(input.stream.clone())
@@ -462,7 +521,7 @@ impl TaskFactory {
             stream: input.stream.clone(),
             id,
             partition,
-            reads: self.reads(&input.stream).clone(),
+            in_log: stream.options.input().is_none(),
             bounded: source.bounded(),
             may_lull: source.may_lull(),
             rewindable: source.rewindable(),

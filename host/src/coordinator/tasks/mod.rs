@@ -9,10 +9,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::JoinHandle;
 
-pub(super) use factory::{Made, StageNow, TaskFactory, TaskSpec};
+pub(super) use factory::{Made, StageNow, StreamNow, TaskFactory, TaskSpec};
 pub(super) use readers::ReaderFigures;
 
-use crate::coordinator::Reads;
 use crate::model::{PartitionId, StreamId};
 use crate::scheduler::{TaskIndex, Waker};
 use crate::task::{Inbox, TaskFigures};
@@ -37,7 +36,8 @@ pub(super) struct InputEntry {
     pub(super) stream: String,
     pub(super) id: StreamId,
     pub(super) partition: PartitionId,
-    pub(super) reads: Reads,
+    /// Whether it is of the embedded log.
+    pub(super) in_log: bool,
     pub(super) bounded: bool,
     /// Whether it says when it has nothing for the moment: a replay queue.
     pub(super) may_lull: bool,
