@@ -140,7 +140,18 @@ def compiling(bench):
 
 
 def tasks(bench):
-    """A stage of 10,000 tasks, of which 100 are busy."""
+    """A stage of 10,000 tasks, of which 100 are busy; and what the same takes without swaps."""
+    _, plain = of_many_tasks(bench, swaps=False)
+    durations, memory = of_many_tasks(bench, swaps=True)
+    return {
+        "from barrier to durable, p50, ms": statistics.median(durations),
+        "longest, ms": max(durations),
+        "memory after ten swaps, MiB": memory,
+        "the same without swaps, MiB": plain,
+    }
+
+
+def of_many_tasks(bench, swaps):
     inputs = {"in": ("log", "partitions = 10000\n")}
     job = Job(bench, bench.host, "columns", inputs, {"out": LOG2})
     lines = "".join(f'{{"partition":{number},"key":"k000000000000001","value":"sixteen bytes and more"}}\n' for number in range(10_000))
@@ -150,23 +161,21 @@ def tasks(bench):
     feed(lines)
     time.sleep(5)
     codes = [other_code(bench, bench.guests / "columns.wasm", number) for number in (1, 2)]
-    memory, durations = running.memory(), []
+    durations = []
     for number in range(10):
         feed(busy * 20)
+        if not swaps:
+            time.sleep(1.5)
+            continue
         swap = running.swap(codes[number % 2], "--force", "--probation", "none")
         time.sleep(1.5)
         checkpoints = [json.loads(line) for line in job.ask("checkpoint", "list", "--json").splitlines()]
         durations += [one["duration-us"] / 1e3 for one in checkpoints if one["epoch"] == swap["epoch"]]
     feed(lines)
     time.sleep(5)
-    found = {
-        "from barrier to durable, p50, ms": statistics.median(durations),
-        "longest, ms": max(durations),
-        "memory before, MiB": memory,
-        "memory after ten swaps, MiB": running.memory(),
-    }
+    memory = running.memory()
     running.stop()
-    return found
+    return durations, memory
 
 
 def watched(bench):

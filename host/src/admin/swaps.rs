@@ -173,7 +173,7 @@ impl From<&ShadowReport> for Shadow {
         };
         Shadow {
             compared: report.compared,
-            equal: report.equal,
+            equal: report.equal(),
             differing: report.differing,
             unstable: report.is_unstable,
             differences: report.differences.iter().map(difference).collect(),

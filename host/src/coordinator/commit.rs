@@ -38,10 +38,8 @@ pub(super) enum Work {
     Records(Vec<Encoded>),
     /// Write what is to become of dead letters.
     Letters(LetterWrite, oneshot::Sender<u64>),
-    /// Let what a stage holds go out.
-    Release(HoldEnd),
-    /// Take back what a stage has done since it holds.
-    TakeBack(HoldEnd),
+    /// End a hold.
+    End(LongWork),
 }
 
 /// What the commit thread reports.
@@ -63,8 +61,10 @@ pub(super) enum Done {
 }
 
 /// Work that is done a part at a time, between other work.
-enum Long {
+pub(super) enum LongWork {
+    /// Let what a stage holds go out.
     Release(HoldEnd),
+    /// Take back what a stage has done since it holds.
     TakeBack(HoldEnd),
 }
 
@@ -146,7 +146,7 @@ struct Commits<'a> {
     options: &'a CommitOptions,
     done: &'a dyn Fn(Done),
     /// What is done a part at a time.
-    long: VecDeque<Long>,
+    long: VecDeque<LongWork>,
     /// When retention ran.
     retained: Instant,
     /// When marks of letters that are gone were looked for.
@@ -172,7 +172,8 @@ impl Commits<'_> {
             Err(RecvTimeoutError::Timeout) => self.committer.check_background()?,
             Err(RecvTimeoutError::Disconnected) => {
                 // What goes out should be out when the job has ended; what is left, the next start does.
-                self.long.retain(|long| matches!(long, Long::Release(_)));
+                self.long
+                    .retain(|long| matches!(long, LongWork::Release(_)));
                 if self.long.is_empty() || self.options.hurry.load(Ordering::Acquire) {
                     return Ok(Turn::Last);
                 }
@@ -217,22 +218,25 @@ impl Commits<'_> {
                 let _ = reply.send(marked);
             }
             // The first part at once: what comes behind may write the same records.
-            Work::Release(end) => self.proceed(Long::Release(end))?,
-            Work::TakeBack(end) => self.proceed(Long::TakeBack(end))?,
+            Work::End(end) => self.proceed(end)?,
         }
         Ok(())
     }
 
     /// Does a part of long work.
-    fn proceed(&mut self, mut next: Long) -> Result<(), CommitError> {
+    fn proceed(&mut self, mut next: LongWork) -> Result<(), CommitError> {
         let progressed = match &mut next {
-            Long::Release(end) => self.committer.release(end, self.options.clock.now_ms())?,
-            Long::TakeBack(end) => self.committer.take_back(end)?,
+            LongWork::Release(end) => self.committer.release(end, self.options.clock.now_ms())?,
+            LongWork::TakeBack(end) => self.committer.take_back(end)?,
         };
         match (progressed, next) {
             (Progressed::Partly, next) => self.long.push_back(next),
-            (Progressed::Entirely, Long::Release(end)) => (self.done)(Done::Released(end.stage)),
-            (Progressed::Entirely, Long::TakeBack(end)) => (self.done)(Done::TakenBack(end.stage)),
+            (Progressed::Entirely, LongWork::Release(end)) => {
+                (self.done)(Done::Released(end.stage))
+            }
+            (Progressed::Entirely, LongWork::TakeBack(end)) => {
+                (self.done)(Done::TakenBack(end.stage))
+            }
         }
         Ok(())
     }

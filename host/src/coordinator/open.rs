@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
-use super::commit::{self, CommitOptions, CommitThread, Work};
+use super::commit::{self, CommitOptions, CommitThread, LongWork, Work};
 use super::letters::Letters;
 use super::machine::{Machine, MachineOptions};
 use super::mail::Mail;
@@ -114,7 +114,7 @@ fn release(released: Vec<(u64, HoldEnd)>, commit: &CommitThread) -> BTreeMap<Sta
     let mut releasing = BTreeMap::new();
     for (swap, end) in released {
         releasing.insert(end.stage, swap);
-        commit.give(Work::Release(end));
+        commit.give(Work::End(LongWork::Release(end)));
     }
     releasing
 }

@@ -85,7 +85,7 @@ pub struct Undo<'a> {
     flush: &'a Flush<'a>,
     known: &'a mut Saved,
     /// Keys whose records are not written yet.
-    unwritten: Vec<Box<[u8]>>,
+    unwritten: HashSet<Box<[u8]>, RandomState>,
     bytes: u64,
     keys: u64,
 }
@@ -98,7 +98,7 @@ impl<'a> Undo<'a> {
             saved: db.write_set(),
             flush,
             known,
-            unwritten: Vec::new(),
+            unwritten: HashSet::default(),
             bytes: 0,
             keys: 0,
         }
@@ -124,7 +124,8 @@ impl<'a> Undo<'a> {
         let (mut together, mut key) = (Vec::new(), Vec::new());
         for of_store in keys {
             prefix.key_into(of_store, &mut key);
-            if self.known.keys.contains(&*key) {
+            // A range delete of the same epoch may have saved it.
+            if self.known.keys.contains(&*key) || self.unwritten.contains(&*key) {
                 continue;
             }
             together.push(key.clone());
@@ -168,7 +169,7 @@ impl<'a> Undo<'a> {
         let mut saved = walk(undo_key(&lower), undo_key(&upper));
         let mut entries = walk(lower, upper);
         while let Some((key, stored)) = entries.entry()? {
-            if !is_at(&mut saved, &undo_key(key))? {
+            if !self.unwritten.contains(key) && !is_at(&mut saved, &undo_key(key))? {
                 self.save(key, Some(stored));
                 self.write_if_large()?;
             }
@@ -185,7 +186,7 @@ impl<'a> Undo<'a> {
         self.keys += 1;
         self.bytes += (undo.len() + value.len()) as u64;
         self.saved.put(Family::State, &undo, &value);
-        self.unwritten.push(key.into());
+        self.unwritten.insert(key.into());
     }
 
     fn write_if_large(&mut self) -> Result<(), StateError> {
@@ -199,7 +200,7 @@ impl<'a> Undo<'a> {
     fn write(&mut self) -> Result<(), StateError> {
         let saved = std::mem::replace(&mut self.saved, self.db.write_set());
         (self.flush)(saved)?;
-        let written = self.unwritten.drain(..);
+        let written = self.unwritten.drain();
         written.for_each(|key| self.known.note(key));
         Ok(())
     }

@@ -404,3 +404,42 @@ fn an_input_that_is_new_in_a_hold_begins_at_the_same_place_after_a_way_back() {
         stop(running);
     }
 }
+
+/// A range that is deleted, and keys of it that are written again before the next checkpoint.
+#[test]
+fn a_key_whose_old_value_is_saved_counts_once() {
+    let [first, second] = [78, 79].map(|number| Version::of("script_batch", number));
+    let job = job_of(&first);
+    let text = job
+        .text("job.toml")
+        .replace("interval = \"50ms\"", "interval = \"1h\"\nearly = false")
+        .replace(
+            "[stage.stores.counts]",
+            "[stage.stores.last]\n[stage.stores.counts]",
+        );
+    job.write_job(&text);
+    let running = job.answering();
+    let each = |word: &str| {
+        let message = |key| (format!("k{key}"), format!("1 {word}"));
+        (0..10).map(message).collect::<Vec<_>>()
+    };
+    feed(&job, each("go"));
+    wait_until("they are processed", || {
+        let status = job.json(&["status"]);
+        let tasks = status[0]["tasks"].as_array().expect("tasks");
+        let processed = tasks.iter().map(|task| task["processed"].as_u64());
+        processed.sum::<Option<u64>>() == Some(10)
+    });
+    swap(&job, &second, &["--hold-output"]).expect(0);
+    feed(&job, each("clear"));
+    feed(&job, each("go"));
+    wait_until("they are processed again", || {
+        let status = job.json(&["status"]);
+        let tasks = status[0]["tasks"].as_array().expect("tasks");
+        let processed = tasks.iter().map(|task| task["processed"].as_u64());
+        processed.sum::<Option<u64>>() == Some(30)
+    });
+    job.call(&["checkpoint", "trigger"]).expect(0);
+    assert_eq!(stage(&job)["hold"]["state-keys"], 20);
+    stop(running);
+}

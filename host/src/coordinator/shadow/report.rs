@@ -13,9 +13,7 @@ const COST_LEAST: u64 = 1_000;
 pub struct ShadowReport {
     /// Messages that both have processed.
     pub compared: u64,
-    /// Of these, where both did the same.
-    pub equal: u64,
-    /// Of these, where they did not.
+    /// Of these, where they did not do the same.
     pub differing: u64,
     /// How many messages differed in what.
     pub kinds: BTreeMap<&'static str, u64>,
@@ -61,7 +59,11 @@ impl ShadowReport {
     /// Messages of which both have made the same.
     pub(super) fn note_equal(&mut self, messages: u64) {
         self.compared += messages;
-        self.equal += messages;
+    }
+
+    /// Messages of which both have made the same.
+    pub fn equal(&self) -> u64 {
+        self.compared - self.differing
     }
 
     /// A message of which they have not.
@@ -79,7 +81,6 @@ impl ShadowReport {
     /// Adds what was found after it.
     pub(super) fn add(&mut self, more: ShadowReport) {
         self.compared += more.compared;
-        self.equal += more.equal;
         self.differing += more.differing;
         for (kind, count) in more.kinds {
             *self.kinds.entry(kind).or_default() += count;

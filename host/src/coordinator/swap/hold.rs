@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::judge::Verdict;
 use super::probation::{Back, Watch};
 use crate::checkpoint::HoldEnd;
-use crate::coordinator::commit::Work;
+use crate::coordinator::commit::{LongWork, Work};
 use crate::coordinator::machine::{Event, Phase, Then, Wish};
 use crate::coordinator::mail::Mail;
 use crate::coordinator::{Coordinator, StageOptions};
@@ -157,7 +157,7 @@ impl Coordinator {
             let last = vec![Encoded::new(&watch.id, &swap(SwapState::RolledBack))];
             watch.returns = Some((options, record));
             let end = HoldEnd::new(now.record.id, first, last);
-            self.commit.give(Work::TakeBack(end));
+            self.commit.give(Work::End(LongWork::TakeBack(end)));
         }
     }
 
@@ -195,7 +195,7 @@ impl Coordinator {
         let last = vec![Encoded::new(&id, &swap(SwapState::Done))];
         self.releasing.insert(record.id, id);
         let end = HoldEnd::new(record.id, first, last);
-        self.commit.give(Work::Release(end));
+        self.commit.give(Work::End(LongWork::Release(end)));
     }
 
     /// All that a stage has held is out.
