@@ -93,7 +93,7 @@ pub struct SealedTask {
     pub ports: Arc<[StreamId]>,
     /// Its positions and the rest; the stamp is set by the commit.
     pub record: TaskRecord,
-    /// Streams that began in the epoch at a position that another start would choose otherwise.
+    /// Streams that began in the epoch, at a position in place of which another start would choose a later one.
     pub began: Vec<StreamId>,
     /// Whether it did something: a task that only says that it is held did not.
     pub worked: bool,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Job, components, host, in_repository};
+use crate::runbook::is_like;
 
 fn example(name: &str) -> Job {
     let folder = in_repository(&format!("examples/{name}"));
@@ -122,6 +123,14 @@ fn flight_delays() {
 /// The script of an example that a person can watch comes to its end, and says all of this.
 #[track_caller]
 fn says(example: &str, texts: &[&str]) {
+    let said = watched(example);
+    for text in texts {
+        assert!(said.contains(text), "{text:?} is not in: {said}");
+    }
+}
+
+/// What the script of an example prints.
+fn watched(example: &str) -> String {
     let done = Command::new(in_repository(&format!("examples/{example}/watch")))
         .env("HOST", host())
         .env("COMPONENTS", components())
@@ -129,25 +138,22 @@ fn says(example: &str, texts: &[&str]) {
         .expect("the script");
     let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}");
-    for text in texts {
-        assert!(said.contains(text), "{text:?} is not in: {said}");
-    }
+    said.into_owned()
 }
 
 /// The script that a person can watch: a task that is deployed four times while it runs.
 #[test]
 fn hot_swap() {
-    says(
-        "hot-swap",
-        &[
-            "swap 1 of stage delays: probation: ",
-            "which the code before passes",
-            "no state is known for ORD (at examples/hot-swap/examples/v3.rs",
-            "messages that were compared differ",
-            "runs passes; sends delays",
-            "state and output are equal",
-        ],
+    let said = watched("hot-swap");
+    let readme = fs::read_to_string(in_repository("examples/hot-swap/README.md"));
+    let readme = readme.expect("the README");
+    let shown = readme.split("```text\n").nth(1);
+    let shown = shown.and_then(|rest| rest.split("```").next());
+    let (said, shown): (Vec<_>, Vec<_>) = (
+        said.lines().collect(),
+        shown.expect("what it prints").lines().collect(),
     );
+    assert!(is_like(&said, &shown), "{said:#?} is not {shown:#?}");
 }
 
 /// The script that a person can watch: a guest with a bug and damaged rows, mended and replayed, equal a clean run.

@@ -177,3 +177,29 @@ fn modules_use_what_lies_below_them() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What decides about new code is plain data: it can be tested without a job, and read without one.
+#[test]
+fn decisions_about_code_know_no_thread_clock_or_disk() {
+    for file in [
+        "checkpoint/decide/code.rs",
+        "coordinator/shadow/report.rs",
+        "coordinator/swap/fit.rs",
+        "coordinator/swap/judge.rs",
+    ] {
+        let path = in_repository("host/src").join(file);
+        let text = std::fs::read_to_string(path).expect(file);
+        let unknown = [
+            "std::thread",
+            "std::fs",
+            "Instant",
+            "SystemTime",
+            "Mutex",
+            "Atomic",
+            "Db",
+            "tokio",
+        ];
+        let known: Vec<_> = unknown.iter().filter(|word| text.contains(*word)).collect();
+        assert!(known.is_empty(), "{file} knows {known:?}");
+    }
+}

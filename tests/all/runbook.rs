@@ -9,7 +9,7 @@ use crate::jobs::{one_partition, with_dead};
 use crate::swaps::Version;
 
 /// Whether a text is as a pattern says, in which `…` stands for anything but an end of a line, or for lines where it is alone.
-fn is_like(text: &[&str], pattern: &[&str]) -> bool {
+pub fn is_like(text: &[&str], pattern: &[&str]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((&"…", rest)) => (0..=text.len()).any(|skipped| is_like(&text[skipped..], rest)),

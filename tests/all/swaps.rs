@@ -6,6 +6,7 @@ mod load;
 mod migrations;
 mod moments;
 mod probation;
+mod settings;
 mod shadows;
 mod streams;
 mod undone;
@@ -155,6 +156,15 @@ fn other_code_takes_over_and_the_state_stays() {
     assert_eq!(cut.expect("the checkpoint")["trigger"], "swap");
     // The same is known of the stopped job.
     stop(running);
+    let epoch = swap["epoch"].to_string();
+    let cut = &job.json(&["checkpoint", "show", &epoch])[0]["swaps"][0];
+    assert_eq!(
+        (&cut["id"], &cut["to"]),
+        (&1.into(), &(&*second.sha256).into())
+    );
+    let shown = job.call(&["checkpoint", "show", &epoch]).expect(0).stdout;
+    let line = format!("swap 1 of stage count: from {}", first.sha256);
+    assert!(shown.contains(&line), "{shown}");
     assert_eq!(last(&job)["state"], "probation");
     let shown = job.call(&["swap", "count", "--status"]).expect(0);
     assert!(shown.stdout.contains("the second"), "{}", shown.stdout);

@@ -113,7 +113,7 @@ pub struct Shadow {
     pub equal: u64,
     /// Of these, where they did not.
     pub differing: u64,
-    /// Whether the code that runs differs from itself, so that differences may mean nothing.
+    /// Whether the same code, given a message twice, did something else: then differences may mean nothing.
     pub unstable: bool,
     /// The first differences, 20 at most.
     pub differences: Vec<ShadowDifference>,

@@ -32,13 +32,13 @@ use crate::model::{
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};
 
-/// A task some of whose streams begin where another start would choose another place.
+/// A task that begins to read streams at a position that must be recorded, because another start would choose a later one.
 pub struct Beginning {
     /// The task.
     pub task: TaskId,
-    /// What it is then.
+    /// Its record, with these positions.
     pub record: TaskRecord,
-    /// These streams.
+    /// The streams that begin.
     pub began: Vec<StreamId>,
 }
 

@@ -122,7 +122,7 @@ impl Holds {
         undo.finish()
     }
 
-    /// Streams of a task have begun: after a way back they begin there as well, and not at what is the latest message then.
+    /// Streams of a task have begun: after a way back they begin there as well, and not at the message that is the latest by then.
     pub(super) fn keep_beginnings(
         &self,
         db: &Db,

@@ -235,6 +235,10 @@ impl CommitError {
                 source: SinkError::Disk(error),
                 ..
             } => error.no_space(),
+            CommitError::Declare { source, .. } => matches!(
+                &**source,
+                OpenError::Sink { source: SinkError::Disk(error), .. } if error.no_space()
+            ),
             _ => false,
         }
     }

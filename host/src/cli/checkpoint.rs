@@ -1,9 +1,11 @@
 //! `checkpoint list`, `show`, `trigger`.
 
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::{Failure, Global, access, exit, job, output, stderr};
 use crate::admin::json::Checkpoint;
+use crate::admin::swaps::Swap;
 
 #[derive(Subcommand)]
 pub(super) enum CheckpointCommand {
@@ -24,7 +26,9 @@ pub(super) fn checkpoint(global: &Global, command: &CheckpointCommand) -> Result
     match command {
         CheckpointCommand::List => list(global, &access.ask(|job| job.checkpoints())?),
         CheckpointCommand::Show { epoch } => {
-            show(global, &access.ask(|job| job.checkpoints())?, *epoch)
+            let found = access.ask(|job| job.checkpoints())?;
+            let swaps = access.ask(|job| job.status())?.swaps;
+            show(global, &found, &swaps, *epoch)
         }
         CheckpointCommand::Trigger => {
             let taken = access.ask(|job| job.checkpoint())?;
@@ -53,7 +57,20 @@ fn list(global: &Global, found: &[Checkpoint]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(global: &Global, found: &[Checkpoint], epoch: Option<u64>) -> Result<(), Failure> {
+/// A checkpoint, and the swaps that were cut with it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    checkpoint: &'a Checkpoint,
+    swaps: Vec<&'a Swap>,
+}
+
+fn show(
+    global: &Global,
+    found: &[Checkpoint],
+    swaps: &[Swap],
+    epoch: Option<u64>,
+) -> Result<(), Failure> {
     let shown = match epoch {
         Some(epoch) => found.iter().find(|checkpoint| checkpoint.epoch == epoch),
         None => found.last(),
@@ -70,10 +87,15 @@ fn show(global: &Global, found: &[Checkpoint], epoch: Option<u64>) -> Result<(),
             },
         ));
     };
+    let cut = swaps.iter().filter(|swap| swap.epoch == shown.epoch);
+    let swaps: Vec<&Swap> = cut.collect();
     if global.json {
-        return output::json(shown);
+        return output::json(&Shown {
+            checkpoint: shown,
+            swaps,
+        });
     }
-    let text = format!(
+    let mut text = format!(
         "checkpoint {}\n  taken: {}\n  asked for by: {}\n  from the barrier until durable: {} us\n  longest pause of a task: {} us\n  \
          tasks: {}\n  entries of stores: {}\n  messages sent: {}\n  bytes written: {}\n  failed attempts before it: {}\n",
         shown.epoch,
@@ -87,6 +109,13 @@ fn show(global: &Global, found: &[Checkpoint], epoch: Option<u64>) -> Result<(),
         shown.bytes,
         shown.failed_attempts
     );
+    for swap in swaps {
+        let Swap { id, stage, .. } = swap;
+        text += &format!(
+            "  swap {id} of stage {stage}: from {} to {}\n",
+            swap.from, swap.to
+        );
+    }
     output::text(&text)
 }
 

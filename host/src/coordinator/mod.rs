@@ -579,6 +579,7 @@ impl Coordinator {
             shadows.into_iter().for_each(Shadow::join);
             self.factory.close();
         }
+        self.swaps.end();
         Report {
             stuck,
             ending,

@@ -119,7 +119,7 @@ impl HoldRecordV1 {
     }
 }
 
-/// What a task was when its stage began to hold.
+/// What a task was when its stage began to hold; with the places where inputs that were new since have begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldTask(pub TaskRecord);
 

@@ -271,7 +271,11 @@ impl Job {
     /// holds it.
     #[track_caller]
     pub fn answering(&self) -> Running {
-        let mut running = self.start();
+        self.answers(self.start())
+    }
+
+    /// Waits until a job that was started can be asked.
+    pub fn answers(&self, mut running: Running) -> Running {
         let lock = self.state_dir().join("lock");
         wait_until("the job can be asked", || {
             assert!(running.is_running(), "it ended: {}", running.stderr());

@@ -90,11 +90,11 @@ fn wrong_for_some_keys(cached: &str) {
     let text = job.text("job.toml");
     job.write_job(&text.replace("right\"", "wrong for k7\""));
     swap(&job, &second, &["--shadow"]).expect(0);
-    feed(&job, numbers(0..2_000, 100));
-    compared(&job, 2_000);
+    feed(&job, numbers(0..20_000, 10_000));
+    compared(&job, 20_000);
     let swap_of = last(&job);
     let (compared, equal, differing) = tried(&job);
-    assert_eq!((equal, differing), (compared - 20, 20), "{swap_of}");
+    assert_eq!((equal, differing), (compared - 2, 2), "{swap_of}");
     assert_eq!(swap_of["unstable"], false);
     let difference = &swap_of["differences"][0];
     assert_eq!(difference["key"], "k7");
@@ -113,7 +113,7 @@ fn wrong_for_some_keys(cached: &str) {
         difference["to"]["state"][0],
         serde_json::json!(["counts", "k7", "2"])
     );
-    assert_eq!(swap_of["differences"].as_array().map(Vec::len), Some(20));
+    assert_eq!(swap_of["differences"].as_array().map(Vec::len), Some(2));
     // A person sees the same.
     let shown = job.call(&["swap", "count", "--status"]).expect(0);
     assert!(
@@ -124,9 +124,29 @@ fn wrong_for_some_keys(cached: &str) {
     let dropped = job.call(&["swap", "count", "--drop"]).expect(0);
     assert!(dropped.stdout.contains(" of "), "{}", dropped.stdout);
     assert_eq!(last(&job)["state"], "dropped");
-    assert_eq!(out(&job, 2_001).len(), 2_001);
+    assert_eq!(out(&job, 20_001).len(), 20_001);
     // What was dropped is no way back's work: the same code may be swapped in.
     swap(&job, &second, &["--dry-run"]).expect(0);
+    stop(running);
+}
+
+/// Each message alone is right, so no message differs, but the batches do.
+#[test]
+fn code_that_is_wrong_in_batches_alone_is_not_called_equal() {
+    let (first, second) = (component("doubtful", 19), component("doubtful", 20));
+    let (job, running) = begun(job_with(&first, "kind = \"right\""));
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("\"right\"", "\"wrong in batches\""));
+    swap(&job, &second, &["--shadow"]).expect(0);
+    feed(&job, numbers(0..500, 10));
+    compared(&job, 500);
+    let (compared, equal, differing) = tried(&job);
+    assert!(differing > 0 && differing < 20, "{}", last(&job));
+    assert_eq!(equal, compared - differing);
+    let difference = &last(&job)["differences"][0];
+    assert_eq!(difference["kinds"], serde_json::json!(["batch"]));
+    let made = difference["to"]["outcome"].to_string();
+    assert!(made.contains("too many at once"), "{made}");
     stop(running);
 }
 

@@ -108,6 +108,11 @@ fn a_stream_that_cannot_be_written_is_refused_and_nothing_changes() {
     job.write("new/new-0-0", b"somebody's\n");
     refused(FILE, "new-0-0");
     assert_eq!(job.text("new/new-0-0"), "somebody's\n");
+    // It cannot be made, which only shows when that is tried.
+    std::fs::remove_dir_all(job.path("new")).expect("it can be removed");
+    std::os::unix::fs::symlink("/nowhere/at/all", job.path("new")).expect("a link");
+    refused(FILE, "stream \"new\"");
+    std::fs::remove_file(job.path("new")).expect("it can be removed");
     refused("[streams.new]\nsystem = \"generate\"\nkeys = 1\n", "new");
     // One that the state knows by another number of partitions.
     bring(&job, LOG);

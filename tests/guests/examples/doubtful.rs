@@ -1,4 +1,5 @@
-//! Counts, or does not: `kind` in the configuration says whether it is right, wrong for one key, or moody. One that is cached keeps the
+//! Counts, or does not: `kind` in the configuration says whether it is right, wrong for one key, wrong in
+//! large batches, slow, or moody. One that is cached keeps the
 //! counts in its memory as well.
 
 use std::collections::HashMap;
@@ -20,7 +21,15 @@ impl Doubtful {
             None => (kind, false),
         };
         let counts = cx.store::<Raw, Str>("counts")?;
+        assert!(
+            kind != "wrong in batches" || batch.len() < 20,
+            "too many at once"
+        );
         for message in batch.iter() {
+            if let Some(turns) = kind.strip_prefix("slow ") {
+                let turns: u64 = turns.parse().unwrap_or(0);
+                (0..turns).for_each(|turn| _ = std::hint::black_box(turn));
+            }
             let key = message.key().unwrap_or(b"none");
             let before = match self.cached.get(key) {
                 Some(cached) if is_cached => *cached,

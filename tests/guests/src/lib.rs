@@ -58,6 +58,8 @@ pub fn follow_script(value: &[u8], key: Option<&[u8]>, cx: &Context) -> Result<(
             .until(&[key, &[0]].concat())
             .delete()?,
         "clear" => last.range().delete()?,
+        // Without a key: to each partition in turn.
+        "spread" => out.send_value(number.as_bytes())?,
         "scan" => {
             for entry in last.range().scan()? {
                 entry?;

@@ -125,7 +125,7 @@ impl LogAppender {
         })
     }
 
-    /// The job writes another stream from now on, which is none of dead letters.
+    /// The job writes another stream from now on, which is not for dead letters.
     pub(in crate::checkpoint) fn add(
         &mut self,
         db: &Db,

@@ -39,6 +39,21 @@ pub(super) struct Given<'a> {
     pub(super) streams: &'a dyn Fn(StreamId) -> String,
 }
 
+impl Given<'_> {
+    /// A difference at a message of the batch.
+    fn difference(&self, index: usize, [control, candidate]: [Made; 2]) -> Difference {
+        Difference {
+            task: self.task.to_owned(),
+            stream: self.stream.to_owned(),
+            offset: self.batch.offsets[index],
+            key: self.batch.messages.key(index).map(shown),
+            kinds: Vec::new(),
+            control,
+            candidate,
+        }
+    }
+}
+
 /// A key of a store.
 type Place = (String, Vec<u8>);
 
@@ -54,11 +69,8 @@ impl Pair {
     ) -> Result<(), StateError> {
         let (batch, len) = (given.batch, given.batch.len());
         let ran = self.run_both(batch, given.now);
-        if let (Ok(control), Ok(candidate)) = &ran
-            && control == candidate
-            && self.have_sent_the_same()
-            && self.differing_keys()?.is_empty()
-        {
+        let (kinds, places) = self.differ_in([&ran.0, &ran.1])?;
+        if kinds.is_empty() && ran.0.is_ok() {
             self.keep();
             let new = batch
                 .offsets
@@ -68,15 +80,48 @@ impl Pair {
             self.note_spent(report);
             return Ok(());
         }
+        let whole = self.made([&ran.0, &ran.1].map(outcome), &places, given)?;
         self.undo();
+        let differing = report.differing;
         for index in 0..len {
             if (given.is_over)() {
-                break;
+                self.note_spent(report);
+                return Ok(());
             }
             self.process_one(given, index, report)?;
         }
+        let was_new = batch.offsets[len - 1] >= given.new_from;
+        if !kinds.is_empty() && report.differing == differing && was_new {
+            // What instances remember of the messages before makes the difference, or how many they have processed.
+            report.note_of_batch(Difference {
+                kinds: vec!["batch"],
+                ..given.difference(0, whole)
+            });
+        }
         self.note_spent(report);
         Ok(())
+    }
+
+    /// In what they differ, and in which keys.
+    fn differ_in(
+        &mut self,
+        ran: [&Result<Rejected, String>; 2],
+    ) -> Result<(Vec<&'static str>, Vec<Place>), StateError> {
+        let outcomes = ran.map(outcome);
+        let places = self.differing_keys()?;
+        let mut kinds = Vec::new();
+        // What a fault says of the place in the code is another text in other code.
+        let is_fault = ran.map(Result::is_err);
+        if is_fault[0] != is_fault[1] || !is_fault[0] && outcomes[0] != outcomes[1] {
+            kinds.push("outcome");
+        }
+        if !self.have_sent_the_same() {
+            kinds.push("output");
+        }
+        if !places.is_empty() {
+            kinds.push("state");
+        }
+        Ok((kinds, places))
     }
 
     fn process_one(
@@ -87,44 +132,31 @@ impl Pair {
     ) -> Result<(), StateError> {
         let one = given.batch.slice(index..index + 1);
         let (control, candidate) = self.run_both(&one, given.now);
+        let (kinds, places) = self.differ_in([&control, &candidate])?;
         let outcomes = [&control, &candidate].map(outcome);
-        let places = self.differing_keys()?;
-        let mut kinds = Vec::new();
-        // What a fault says of the place in the code is another text in other code.
-        let is_fault = [&control, &candidate].map(|ran| ran.is_err());
-        if is_fault[0] != is_fault[1] || !is_fault[0] && outcomes[0] != outcomes[1] {
-            kinds.push("outcome");
-        }
-        if !self.have_sent_the_same() {
-            kinds.push("output");
-        }
-        if !places.is_empty() {
-            kinds.push("state");
-        }
         let is_new = one.offsets[0] >= given.new_from;
         if is_new && kinds.is_empty() {
             report.note_equal(1);
         } else if is_new {
-            let message = one.messages.get(0);
-            let [control, candidate] = self.made(outcomes, &places, given)?;
+            let made = self.made(outcomes, &places, given)?;
             report.note(Difference {
-                task: given.task.to_owned(),
-                stream: given.stream.to_owned(),
-                offset: one.offsets[0],
-                key: message.key.map(shown),
                 kinds,
-                control: control.clone(),
-                candidate: candidate.clone(),
+                ..given.difference(index, made.clone())
             });
             if self.twice > 0 {
                 self.twice -= 1;
                 self.undo();
                 let (first, second) = self.run_both(&one, given.now);
                 let again = self.made([outcome(&first), outcome(&second)], &places, given)?;
-                report.is_unstable |= again != [control, candidate];
+                report.is_unstable |= again != made;
             }
         }
         self.keep();
+        if self.control.has_instance() != self.candidate.has_instance() {
+            // One has failed: both go on with instances that remember nothing.
+            self.control.forget();
+            self.candidate.forget();
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub struct ShadowReport {
     pub kinds: BTreeMap<&'static str, u64>,
     /// The first of them.
     pub differences: Vec<Difference>,
-    /// One of the two differs from itself when it does the same again, so differences may mean nothing.
+    /// Given the same message twice, one of the two did something else: differences may mean nothing.
     pub is_unstable: bool,
     /// Processor time that each has spent in calls, nanoseconds: the code that runs, and the new code.
     pub spent_ns: [u64; 2],
@@ -36,7 +36,7 @@ pub struct Difference {
     pub offset: u64,
     /// Its key, as text.
     pub key: Option<String>,
-    /// In what they differ: `outcome`, `output` or `state`.
+    /// In what they differ: `outcome`, `output` or `state`; `batch`: only in the batch that begins with it, and in no message alone.
     pub kinds: Vec<&'static str>,
     /// What the code that runs makes of it.
     pub control: Made,
@@ -69,6 +69,11 @@ impl ShadowReport {
     /// A message of which they have not.
     pub(super) fn note(&mut self, difference: Difference) {
         self.compared += 1;
+        self.note_of_batch(difference);
+    }
+
+    /// Messages that were compared of which they have not made the same together, although they have of each alone: one of them differs.
+    pub(super) fn note_of_batch(&mut self, difference: Difference) {
         self.differing += 1;
         for kind in &difference.kinds {
             *self.kinds.entry(kind).or_default() += 1;
@@ -120,7 +125,7 @@ impl ShadowReport {
             );
         }
         if self.is_unstable {
-            text += "; the same code does not do the same twice, so differences may mean nothing";
+            text += "; given the same message twice, the same code did something else, so differences may mean nothing";
         }
         text
     }

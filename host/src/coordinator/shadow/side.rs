@@ -18,7 +18,12 @@ pub(super) struct Side {
     instance: Option<Instance>,
     /// Processor time that its calls have spent.
     pub(super) spent_ns: u64,
+    /// What the random numbers of the batch follow from.
+    seed: u64,
 }
+
+/// What the random numbers of an instance follow from while it is made: so it does not matter when that is.
+const SEED_OF_INSTANCES: u64 = 0;
 
 /// Messages that a batch rejects, by their places, and why.
 pub(super) type Rejected = Vec<(usize, String)>;
@@ -38,6 +43,7 @@ impl Side {
             context: Some(Box::new(context)),
             instance: None,
             spent_ns: 0,
+            seed: 0,
         }
     }
 
@@ -66,8 +72,17 @@ impl Side {
 
     /// Undoes the batch. What the instance remembers may come of it, so the instance goes too.
     pub(super) fn undo(&mut self) {
-        self.instance = None;
+        self.forget();
         self.context().undo_batch();
+    }
+
+    pub(super) fn has_instance(&self) -> bool {
+        self.instance.is_some()
+    }
+
+    /// Drops its instance, and does not ask it to close.
+    pub(super) fn forget(&mut self) {
+        self.instance = None;
     }
 
     fn lend(&mut self) -> Box<TaskContext> {
@@ -110,7 +125,7 @@ impl Side {
         let now = context.now().max(now);
         context.set_now(now);
         context.timestamp = latest;
-        context.seed(seed);
+        self.seed = seed;
     }
 
     /// Processes a batch. Returns what it has rejected. If that fails, nothing of it is left.
@@ -127,11 +142,14 @@ impl Side {
 
     fn try_run(&mut self, batch: &Batch) -> Result<Rejected, String> {
         if self.instance.is_none() {
-            let context = self.lend();
+            let mut context = self.lend();
+            context.seed(SEED_OF_INSTANCES);
             let (context, made) = Instance::new(&self.component, context);
             self.context = Some(context);
             self.instance = Some(made.map_err(|fault| fault.to_string())?);
         }
+        let seed = self.seed;
+        self.context().seed(seed);
         match self.component.world() {
             World::Batch => {
                 match self.call(|instance, context| instance.process_batch(context, batch))? {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ struct Board {
     outcomes: Mutex<BTreeMap<(String, &'static str), u64>>,
     /// Changes whenever one of them does.
     changes: watch::Sender<u64>,
+    /// The job has ended, so none of them changes any more.
+    has_ended: AtomicBool,
 }
 
 impl Swaps {
@@ -40,6 +43,7 @@ impl Swaps {
             shadows: Mutex::default(),
             outcomes: Mutex::default(),
             changes: watch::channel(0).0,
+            has_ended: AtomicBool::new(false),
         }))
     }
 
@@ -114,7 +118,7 @@ impl Swaps {
         let waiting = async {
             loop {
                 match self.get(id) {
-                    Some(swap) if !is_waited_for(swap.state) => {}
+                    Some(swap) if !is_waited_for(swap.state) && !self.have_ended() => {}
                     _ => return,
                 }
                 if changes.changed().await.is_err() {
@@ -124,6 +128,16 @@ impl Swaps {
         };
         let _ = tokio::time::timeout(most, waiting).await;
         self.get(id)
+    }
+
+    /// The job has ended: whoever waits is told what is known.
+    pub(in crate::coordinator) fn end(&self) {
+        self.0.has_ended.store(true, Ordering::Release);
+        self.note_change();
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.has_ended.load(Ordering::Acquire)
     }
 
     /// A new one. Returns its number.

@@ -111,6 +111,9 @@ impl Making {
         };
         let options = Arc::unwrap_or_clone(options);
         // What is only tried leaves nothing behind.
+        if self.request.shadow.is_none() && !self.request.dry_run {
+            streams::make(&self.factory, &streams)?;
+        }
         if self.request.shadow.is_none() {
             keep_code(
                 &self.factory,

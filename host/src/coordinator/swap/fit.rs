@@ -54,7 +54,7 @@ pub(super) fn misfits(
             Some(runs) if *runs != options.shape() => {
                 misfits.push(format!("the declaration of stream {stream:?} changed"));
             }
-            // Inputs do not change, so it is written alone, and comes with the code.
+            // Inputs do not change, so a new one is only written, and comes with the code.
             Some(_) | None => {}
         }
     }

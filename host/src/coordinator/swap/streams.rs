@@ -1,9 +1,9 @@
-//! Streams that come with other code. They are written alone, because the inputs of a stage stay.
+//! Streams that come with other code. They are only written, because the inputs of a stage stay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::outputs::check_output;
+use crate::connectors::{Sink, SinkError};
 use crate::coordinator::commit::Work;
 use crate::coordinator::tasks::{StreamNow, TaskFactory};
 use crate::coordinator::{Barrier, Coordinator, StreamEntry, StreamOptions};
@@ -36,36 +36,60 @@ pub(super) fn new_streams(
             (known.partitions, &known.system) != (options.partitions, &options.system)
         }) {
             return Err(format!(
-                "stream {name:?} was one of system {:?} with {} partitions before, and cannot become another: give the new stream another name",
+                "the state knows stream {name:?} with system {:?} and {} partitions, which are fixed: give the new stream another name",
                 known.system, known.partitions
             ));
         }
         let known = known.map(|known| known.id);
-        check(db, &name, &options, known)?;
+        for (partition, sink, recorded) in sinks(db, &options, known)? {
+            let checked = sink.check(recorded.sink.as_deref(), recorded.bytes);
+            checked.map_err(|error| misfit(&name, partition, &error))?;
+        }
         let tried = factory.try_stream(&name, options, (known, next));
         Ok((name, tried))
     })
     .collect()
 }
 
-/// Whether what is outside of the database can be written, and is what was recorded of it.
-fn check(
-    db: &Db,
-    name: &str,
-    options: &StreamOptions,
-    known: Option<StreamId>,
-) -> Result<(), String> {
-    let Some(output) = options.output() else {
-        return Ok(());
-    };
-    for partition in (0..output.partitions()).map(PartitionId) {
-        let recorded = known.map(|id| records::get::<OutboxRecord>(db, &(id, partition)));
-        let recorded = recorded.transpose().map_err(|error| shown::chain(&error))?;
-        let recorded = recorded.flatten().unwrap_or_default();
-        check_output(name, &**output, partition, &recorded)
-            .map_err(|error| shown::chain(&error))?;
+/// Makes what streams need outside of the database, while the old code works: so what cannot be written is refused. What is empty and not
+/// recorded is taken for new later.
+///
+/// # Errors
+/// Why one of them cannot be written.
+pub(super) fn make(factory: &TaskFactory, streams: &NewStreams) -> Result<(), String> {
+    let db = factory.db();
+    for (name, stream) in streams {
+        for (partition, mut sink, recorded) in sinks(db, &stream.options, Some(stream.id))? {
+            let made = sink.recover(recorded.sink.as_deref(), recorded.bytes);
+            made.map_err(|error| misfit(name, partition, &error))?;
+        }
     }
     Ok(())
+}
+
+fn misfit(name: &str, partition: PartitionId, error: &SinkError) -> String {
+    format!(
+        "stream {name:?}, partition {partition}: {}",
+        shown::chain(error)
+    )
+}
+
+/// A partition of a stream outside of the database, and what is recorded of it.
+type Recorded = (PartitionId, Box<dyn Sink>, OutboxRecord);
+
+/// The partitions of a stream outside of the database.
+fn sinks(db: &Db, options: &StreamOptions, id: Option<StreamId>) -> Result<Vec<Recorded>, String> {
+    let Some(output) = options.output() else {
+        return Ok(Vec::new());
+    };
+    let partitions = (0..output.partitions()).map(PartitionId);
+    let sinks = partitions.map(|partition| {
+        let recorded = id.map(|id| records::get::<OutboxRecord>(db, &(id, partition)));
+        let recorded = recorded.transpose().map_err(|error| shown::chain(&error))?;
+        let recorded = recorded.flatten().unwrap_or_default();
+        Ok((partition, output.sink(partition), recorded))
+    });
+    sinks.collect()
 }
 
 impl Coordinator {

@@ -100,7 +100,7 @@ impl PendingReader {
 pub(in crate::coordinator) struct StreamNow {
     pub(in crate::coordinator) id: StreamId,
     pub(in crate::coordinator) options: StreamOptions,
-    /// It comes with code that is only tried yet.
+    /// It came with code that is only tried so far.
     is_tried: AtomicBool,
 }
 
@@ -278,6 +278,8 @@ impl TaskFactory {
         (known, next): (Option<StreamId>, StreamId),
     ) -> Arc<StreamNow> {
         let mut streams = self.streams.write();
+        // Other code that is tried may have brought it, too.
+        let known = known.or_else(|| Some(streams.get(name)?.id));
         let ids = streams.values().map(|stream| StreamId(stream.id.0 + 1));
         let id = known.unwrap_or_else(|| ids.chain([next]).max().unwrap_or(next));
         let tried = Arc::new(StreamNow::new(id, options, true));
