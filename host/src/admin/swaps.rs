@@ -111,7 +111,10 @@ pub struct Shadow {
     pub compared: u64,
     /// Of these, where both did the same.
     pub equal: u64,
-    /// Of these, where they did not.
+    /// Of these, where both failed, at once or at their deadline.
+    #[serde(default)]
+    pub failing: u64,
+    /// Of these, where they did not do the same.
     pub differing: u64,
     /// Whether the same code, given a message twice, did something else: then differences may mean nothing.
     pub unstable: bool,
@@ -131,7 +134,7 @@ pub struct ShadowDifference {
     pub offset: u64,
     /// Its key, if it has one.
     pub key: Option<String>,
-    /// In what they differ: `outcome`, `output` or `state`.
+    /// In what they differ: `outcome`, `output` or `state`; `batch`: only in the batch that begins with the message.
     pub kinds: Vec<String>,
     /// What the code that runs makes of it.
     pub from: ShadowMade,
@@ -174,6 +177,7 @@ impl From<&ShadowReport> for Shadow {
         Shadow {
             compared: report.compared,
             equal: report.equal(),
+            failing: report.failing,
             differing: report.differing,
             unstable: report.is_unstable,
             differences: report.differences.iter().map(difference).collect(),

@@ -495,3 +495,27 @@ fn a_job_that_is_killed_at_any_time_of_a_migration_has_all_of_its_state_in_one_f
     println!("{kills} kills, {interrupted} in a migration");
     assert!(interrupted > 0, "no migration was interrupted");
 }
+
+/// Chunk by chunk: the state of a task is several times as large as its instance may be.
+#[test]
+fn state_that_is_larger_than_memory_is_migrated() {
+    const MANY: usize = 100_000;
+    let [first, second, _] = versions();
+    let limits = "[stage.limits]\nmemory = \"3MiB\"";
+    let job = job_that(&first, "\"\nchunk = \"1000", limits);
+    let running = job.answering();
+    // 10 MB for each of the two tasks.
+    let padded = |key| (format!("{key:0>200}"), "a".to_owned());
+    feed(&job, (0..MANY).map(padded));
+    out(&job, MANY);
+    swap(&job, &second, &[]).expect(0);
+    assert_eq!(stage(&job)["state-version"], 1);
+    stop(running);
+    let state = state(&job);
+    assert_eq!(state.len(), MANY);
+    assert!(
+        state.iter().all(|entry| entry.contains("1:1")),
+        "{}",
+        state[0]
+    );
+}

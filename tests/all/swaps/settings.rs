@@ -1,6 +1,7 @@
 //! What comes with code, and what is refused because of where the job is or what its operator allows.
 
-use super::{Version, feed, job_of, last, out, stage, stop, swap};
+use super::{Version, begun, feed, job_of, last, one, out, stage, stop, swap};
+use crate::admin::metrics;
 use crate::contract::frozen_component;
 use crate::harness::{Job, wait_until};
 
@@ -155,4 +156,30 @@ fn code_that_takes_many_times_as_long_goes_back_where_that_is_wanted() {
         );
         stop(running);
     }
+}
+
+#[test]
+fn metrics_say_what_runs_and_how_swaps_have_ended() {
+    let [first, second] = [131, 132].map(|number| Version::of("versions", number));
+    let (job, running) = begun(job_of(&first));
+    swap(&job, &second, &["--hold-output", "--label", "two"]).expect(0);
+    feed(&job, one("b"));
+    super::holding::processed(&job, 2);
+    let held = metrics(&job);
+    let of_stage = |series: &str, more: &str| {
+        format!("wasm_host_{series}{{job=\"count\",stage=\"count\"{more}}}")
+    };
+    assert!(held[&of_stage("hold_bytes", "")] > 0.0, "{held:#?}");
+    assert!(held[&of_stage("swap_pause_seconds", "")] > 0.0, "{held:#?}");
+    let info = format!(",component=\"{}\",label=\"two\"", second.sha256);
+    assert!(
+        held.contains_key(&of_stage("component_info", &info)),
+        "{held:#?}"
+    );
+    job.call(&["swap", "count", "--rollback"]).expect(0);
+    out(&job, 2);
+    let back = metrics(&job);
+    let ended = of_stage("swaps_total", ",outcome=\"rolled-back\"");
+    assert!((back[&ended] - 1.0).abs() < f64::EPSILON, "{back:#?}");
+    stop(running);
 }

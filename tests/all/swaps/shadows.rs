@@ -222,6 +222,50 @@ fn faults_and_rejections_of_either_are_compared_message_by_message() {
     feed(&job, messages);
     compared(&job, 600);
     assert_eq!(tried(&job), (600, 600, 0), "{}", last(&job));
+    assert_eq!(last(&job)["failing"], 100);
+    stop(running);
+}
+
+/// The same code for batches: a call that fails leaves nothing in either.
+#[test]
+fn the_two_worlds_are_compared_by_what_they_do() {
+    for guests in [["script", "script_batch"], ["script_batch", "script"]] {
+        let [first, second] = guests.map(|name| component(name, 21));
+        let text = COUNT_LOG.replace("{guest:counter}", "task.wasm").replace(
+            "[stage.stores.counts]",
+            "on-fault = \"skip\"\non-rejected = \"skip\"\nbreaker = { share = \"100%\" }\n\
+                 [stage.stores.last]\n[stage.stores.counts]",
+        );
+        let job = Job::new(&text);
+        first.put(&job, "task.wasm");
+        let running = job.answering();
+        swap(&job, &second, &["--shadow"]).expect(0);
+        let words = ["go", "spread", "panic", "delete", "reject", "go"];
+        let messages = (0..600).map(|number| {
+            let word = words[number % words.len()];
+            (format!("k{}", number % 7), format!("{number} {word}"))
+        });
+        feed(&job, messages);
+        compared(&job, 600);
+        assert_eq!(tried(&job), (600, 600, 0), "{guests:?}: {}", last(&job));
+        stop(running);
+    }
+}
+
+/// One rejects every other message, and the other the rest, for the same reason.
+#[test]
+fn what_is_rejected_is_compared_message_by_message() {
+    let [first, second] = [22, 23].map(|number| component("doubtful", number));
+    let job = job_with(&first, "kind = \"rejects 0\"");
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("[stage.config]", "on-rejected = \"skip\"\n[stage.config]"));
+    let running = job.answering();
+    let text = job.text("job.toml");
+    job.write_job(&text.replace("rejects 0", "rejects 1"));
+    swap(&job, &second, &["--shadow"]).expect(0);
+    feed(&job, numbers(0..100, 10));
+    compared(&job, 100);
+    assert_eq!(tried(&job), (100, 0, 100), "{}", last(&job));
     stop(running);
 }
 

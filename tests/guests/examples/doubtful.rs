@@ -37,6 +37,13 @@ impl Doubtful {
                     .get(key)?
                     .map_or(0, |count| count.parse().unwrap_or(0)),
             };
+            if let Some(remainder) = kind.strip_prefix("rejects ") {
+                let number: u64 = message.value_str()?[1..].parse().unwrap_or(0);
+                if (number % 2).to_string() == remainder {
+                    cx.reject(&message, Error::new("it is not liked"))?;
+                }
+                continue;
+            }
             let wrong = kind.strip_prefix("wrong for ").map(str::as_bytes) == Some(key);
             let count: u64 = before + 1 + u64::from(wrong);
             counts.put(key, &count.to_string())?;

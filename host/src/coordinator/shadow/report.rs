@@ -13,6 +13,8 @@ const COST_LEAST: u64 = 1_000;
 pub struct ShadowReport {
     /// Messages that both have processed.
     pub compared: u64,
+    /// Of these, where both failed.
+    pub failing: u64,
     /// Of these, where they did not do the same.
     pub differing: u64,
     /// How many messages differed in what.
@@ -87,6 +89,7 @@ impl ShadowReport {
     pub(super) fn add(&mut self, more: ShadowReport) {
         self.compared += more.compared;
         self.differing += more.differing;
+        self.failing += more.failing;
         for (kind, count) in more.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
@@ -118,6 +121,9 @@ impl ShadowReport {
                 .map(|(kind, count)| format!("{count} in {kind}"))
                 .collect();
             text += &format!(" ({})", kinds.join(", "));
+        }
+        if self.failing > 0 {
+            text += &format!("; both fail at {} of them", self.failing);
         }
         if *compared >= COST_LEAST {
             text += &format!(
