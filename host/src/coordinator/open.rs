@@ -60,6 +60,7 @@ pub(super) fn open(
     let figures = new_figures(&options, &committer, &factory, cache, db);
     let hurry = Arc::new(AtomicBool::new(false));
     let commit = start_commit(committer, &options, &hurry, sender.clone());
+    let watches = start::watches(&factory, &swaps, &made);
     let tasks = put(made, &options, &scheduler, io);
     Ok(Coordinator {
         machine,
@@ -68,7 +69,7 @@ pub(super) fn open(
         io: io.clone(),
         scheduler,
         releasing: release(released, &commit),
-        watches: start::watches(&factory, &swaps, &tasks),
+        watches,
         commit,
         streams,
         declared: None,

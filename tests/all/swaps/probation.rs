@@ -304,3 +304,24 @@ fn other_settings_of_the_same_component_have_no_probation() {
     assert_eq!(stage(&job)["label"], "again");
     stop(running);
 }
+
+/// Tasks process what waits for them while a start still makes others.
+#[test]
+fn what_is_processed_while_a_job_starts_counts() {
+    let [first, second] = [58, 59].map(|number| Version::of("versions", number));
+    let job = job_of(&first);
+    let text = job.text("job.toml");
+    let many = "[streams.in]\nsystem = \"log\"\npartitions = 3000";
+    job.write_job(&text.replace("[streams.in]\nsystem = \"log\"\npartitions = 2", many));
+    let mut running = job.answering();
+    swap(&job, &second, &["--probation", "1h"]).expect(0);
+    for round in 1..=5 {
+        stop(running);
+        let line = b"{\"partition\":0,\"key\":\"k\",\"value\":\"a\"}\n";
+        job.feed(&["log", "produce", "in", "--jsonl"], line).expect(0);
+        running = job.answering();
+        out(&job, round);
+        assert_eq!(last(&job)["processed"], round);
+    }
+    stop(running);
+}

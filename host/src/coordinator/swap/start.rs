@@ -6,7 +6,7 @@ use super::Swaps;
 use super::probation::Watch;
 use crate::checkpoint::HoldEnd;
 use crate::checkpoint::catalog::Catalog;
-use crate::coordinator::tasks::{TaskEntry, TaskFactory};
+use crate::coordinator::tasks::{Made, TaskFactory};
 use crate::coordinator::{JobOptions, StageOptions};
 use crate::model::{Epoch, StreamId, TimestampMs};
 use crate::records::{
@@ -235,11 +235,11 @@ fn outcomes(db: &Db, stage: &StageRecord) -> Result<Outcomes, StateError> {
     Ok(outcomes)
 }
 
-/// The new code that is watched.
+/// The new code that is watched. `made`: all tasks, none of which has processed anything yet, so that all of it counts.
 pub(in crate::coordinator) fn watches(
     factory: &TaskFactory,
     swaps: &Swaps,
-    tasks: &[TaskEntry],
+    made: &[Made],
 ) -> BTreeMap<usize, Watch> {
     let mut watches = BTreeMap::new();
     for (at, now) in factory.stages().enumerate() {
@@ -250,7 +250,8 @@ pub(in crate::coordinator) fn watches(
         // A way back that was decided and not made is decided again.
         let state = SwapState::of_watched(swap.mode);
         let swap = ended(swap, state, String::new());
-        let of_stage = tasks.iter().filter(|task| task.spec.stage == at);
+        let tasks = made.iter().map(|made| &made.entry);
+        let of_stage = tasks.filter(|task| task.spec.stage == at);
         let watch = Watch::new(id, swap, before, None, of_stage);
         watches.insert(at, watch);
     }
