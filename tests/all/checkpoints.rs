@@ -154,16 +154,7 @@ fn sigterm_takes_a_last_checkpoint() {
         b"a=1\nb=2\n",
     )
     .expect(0);
-    wait_until("both are processed", || {
-        let status = job.json(&["status"]).remove(0);
-        status["tasks"]
-            .as_array()
-            .expect("tasks")
-            .iter()
-            .map(|task| task["processed"].as_u64().unwrap_or(0))
-            .sum::<u64>()
-            == 2
-    });
+    wait_until("both are processed", || job.processed() == 2);
     running.terminate().expect(0).says("stopped at checkpoint");
     assert_eq!(job.values("out").len(), 2);
     let last = job.json(&["checkpoint", "show"]);

@@ -289,6 +289,22 @@ impl Job {
         running
     }
 
+    /// Messages that all of its tasks have processed.
+    pub fn processed(&self) -> u64 {
+        let status = self.json(&["status"]);
+        let tasks = status[0]["tasks"].as_array().expect("tasks").iter();
+        let processed = tasks.map(|task| task["processed"].as_u64());
+        processed.sum::<Option<u64>>().expect("counts")
+    }
+
+    /// The lines of a file; none if it is not there.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        match self.path(name).exists() {
+            true => self.text(name).lines().map(str::to_owned).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// Where its job file puts the state.
     pub fn state_dir(&self) -> PathBuf {
         let text = self.text("job.toml");

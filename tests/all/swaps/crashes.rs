@@ -92,14 +92,7 @@ impl Scene {
 
     /// Each line that the new code has sent is in the file that came with it, and none is there twice.
     fn check_stream(job: &Job, new: &Version, values: &[String], what: &str) {
-        let lines: Vec<String> = match job.path("more/more-0-0").exists() {
-            true => job
-                .text("more/more-0-0")
-                .lines()
-                .map(str::to_owned)
-                .collect(),
-            false => Vec::new(),
-        };
+        let lines = job.lines("more/more-0-0");
         let by_new = |line: &&String| line.rsplit(' ').nth(1) == Some(new.short());
         let (sent, found): (Vec<_>, Vec<_>) = (
             values.iter().filter(by_new).collect(),
@@ -121,6 +114,7 @@ impl Scene {
         for number in fed + 1..=MESSAGES {
             feed(job, one(&self.message(number, versions)));
         }
+        println!("{what}");
         let running = job.answering();
         let values = out(job, MESSAGES);
         stop(running);

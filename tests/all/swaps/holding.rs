@@ -14,11 +14,7 @@ fn is(job: &Job, expected: &str) {
 /// Whether the tasks have processed so many messages.
 pub fn processed(job: &Job, messages: u64) {
     wait_until("they are processed", || {
-        let status = job.json(&["status"]);
-        let tasks = status[0]["tasks"].as_array().expect("tasks");
-        let processed = tasks.iter().map(|task| task["processed"].as_u64());
-        let processed: u64 = processed.map(|count| count.expect("a count")).sum();
-        processed >= messages && stage(job)["hold"]["state-keys"] != 0
+        job.processed() >= messages && stage(job)["hold"]["state-keys"] != 0
     });
 }
 
@@ -424,21 +420,11 @@ fn a_key_whose_old_value_is_saved_counts_once() {
         (0..10).map(message).collect::<Vec<_>>()
     };
     feed(&job, each("go"));
-    wait_until("they are processed", || {
-        let status = job.json(&["status"]);
-        let tasks = status[0]["tasks"].as_array().expect("tasks");
-        let processed = tasks.iter().map(|task| task["processed"].as_u64());
-        processed.sum::<Option<u64>>() == Some(10)
-    });
+    wait_until("they are processed", || job.processed() == 10);
     swap(&job, &second, &["--hold-output"]).expect(0);
     feed(&job, each("clear"));
     feed(&job, each("go"));
-    wait_until("they are processed again", || {
-        let status = job.json(&["status"]);
-        let tasks = status[0]["tasks"].as_array().expect("tasks");
-        let processed = tasks.iter().map(|task| task["processed"].as_u64());
-        processed.sum::<Option<u64>>() == Some(30)
-    });
+    wait_until("they are processed again", || job.processed() == 30);
     job.call(&["checkpoint", "trigger"]).expect(0);
     assert_eq!(stage(&job)["hold"]["state-keys"], 20);
     stop(running);

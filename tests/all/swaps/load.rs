@@ -199,12 +199,7 @@ fn other_languages_take_over_exactly_where_the_cut_is() {
             cuts.push(positions);
         }
     });
-    wait_until("all are processed", || {
-        let status = job.json(&["status"]).remove(0);
-        let tasks = status["tasks"].as_array().expect("tasks").iter();
-        let processed = tasks.map(|task| task["processed"].as_u64().unwrap_or(0));
-        processed.sum::<u64>() == fed as u64
-    });
+    wait_until("all are processed", || job.processed() == fed as u64);
     stop(running);
     let values = job.values("results");
     let mut processed: Vec<Processed> = values.iter().map(|line| Processed::read(line)).collect();

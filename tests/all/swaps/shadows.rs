@@ -29,6 +29,14 @@ fn numbers(range: std::ops::Range<usize>, keys: usize) -> Vec<(String, String)> 
         .collect()
 }
 
+/// 600 messages for the guests that follow a script, with these words in turn.
+fn scripted(words: &[&str]) -> impl Iterator<Item = (String, String)> {
+    (0..600).map(|number| {
+        let word = words[number % words.len()];
+        (format!("k{}", number % 7), format!("{number} {word}"))
+    })
+}
+
 fn tried(job: &Job) -> (u64, u64, u64) {
     let swap = last(job);
     let number = |field: &str| swap[field].as_u64().expect("a number");
@@ -215,11 +223,7 @@ fn faults_and_rejections_of_either_are_compared_message_by_message() {
     let running = job.answering();
     swap(&job, &second, &["--shadow"]).expect(0);
     let words = ["go", "reject", "panic", "delete", "clear", "scan"];
-    let messages = (0..600).map(|number| {
-        let word = words[number % words.len()];
-        (format!("k{}", number % 7), format!("{number} {word}"))
-    });
-    feed(&job, messages);
+    feed(&job, scripted(&words));
     compared(&job, 600);
     assert_eq!(tried(&job), (600, 600, 0), "{}", last(&job));
     assert_eq!(last(&job)["failing"], 100);
@@ -241,11 +245,7 @@ fn the_two_worlds_are_compared_by_what_they_do() {
         let running = job.answering();
         swap(&job, &second, &["--shadow"]).expect(0);
         let words = ["go", "spread", "panic", "delete", "reject", "go"];
-        let messages = (0..600).map(|number| {
-            let word = words[number % words.len()];
-            (format!("k{}", number % 7), format!("{number} {word}"))
-        });
-        feed(&job, messages);
+        feed(&job, scripted(&words));
         compared(&job, 600);
         assert_eq!(tried(&job), (600, 600, 0), "{guests:?}: {}", last(&job));
         stop(running);

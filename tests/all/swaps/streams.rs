@@ -17,10 +17,7 @@ const FILE: &str = "[streams.new]\nsystem = \"file\"\npath = \"new\"\n";
 fn lines(job: &Job, stream: &str) -> Vec<String> {
     match stream == LOG {
         true => job.values("new"),
-        false => match job.path("new/new-0-0").exists() {
-            true => job.text("new/new-0-0").lines().map(str::to_owned).collect(),
-            false => Vec::new(),
-        },
+        false => job.lines("new/new-0-0"),
     }
 }
 

@@ -35,12 +35,24 @@ pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Resul
             });
         }
     }
-    for stream in external {
-        for partition in (0..stream.output.partitions()).map(PartitionId) {
-            let record = records::get(db, &(stream.id, partition)).map_err(state)?;
-            let record = record.unwrap_or_default();
-            check_output(&stream.name, &*stream.output, partition, &record)?;
-        }
+    external
+        .iter()
+        .try_for_each(|stream| check_stream(path, db, stream))
+}
+
+/// Whether all partitions of a stream are what the database has recorded of them.
+///
+/// # Errors
+/// State cannot be read, or one of them is not.
+pub fn check_stream(path: &Path, db: &Db, stream: &ExternalStream) -> Result<(), OpenError> {
+    for partition in (0..stream.output.partitions()).map(PartitionId) {
+        let record = records::get(db, &(stream.id, partition));
+        let record = record.map_err(|source| OpenError::State {
+            path: path.to_owned(),
+            source,
+        })?;
+        let record = record.unwrap_or_default();
+        check_output(&stream.name, &*stream.output, partition, &record)?;
     }
     Ok(())
 }

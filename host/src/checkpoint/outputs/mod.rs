@@ -7,7 +7,7 @@ mod overlap;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use check::{check_output, check_outputs};
+pub use check::{check_output, check_outputs, check_stream};
 pub(super) use outbox::Outgoing;
 
 use super::ledger::Written;

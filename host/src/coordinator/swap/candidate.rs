@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 
-use super::{SwapRequest, Swaps, Wanted, fit, recorded, streams};
+use super::{NewStreams, SwapRequest, Swaps, Wanted, fit, recorded, streams};
 use crate::checkpoint::catalog::StreamShape;
 use crate::checkpoint::decide::migration;
 use crate::checkpoint::directory::{self, CodeFolder};
-use crate::coordinator::tasks::{StageNow, StreamNow, TaskFactory};
+use crate::coordinator::tasks::{StageNow, TaskFactory};
 use crate::coordinator::{LoadedStage, StageLoader, StageOptions, StreamOptions, View};
 use crate::model::{PartitionId, ProbationLength, shown};
 use crate::records::{StageRecord, SwapRecord, SwapState};
@@ -28,7 +28,7 @@ pub(in crate::coordinator) struct Candidate {
     /// The version of the state that has to be migrated for it.
     pub(super) migrates_from: Option<u32>,
     /// Streams that come with it, by name.
-    pub(super) streams: BTreeMap<String, Arc<StreamNow>>,
+    pub(super) streams: NewStreams,
 }
 
 /// What a candidate is made of.
@@ -111,10 +111,10 @@ impl Making {
         };
         let options = Arc::unwrap_or_clone(options);
         // What is only tried leaves nothing behind.
-        if self.request.shadow.is_none() && !self.request.dry_run {
-            streams::make(&self.factory, &streams)?;
-        }
         if self.request.shadow.is_none() {
+            if !self.request.dry_run {
+                streams::make(&self.factory, &streams)?;
+            }
             keep_code(
                 &self.factory,
                 &self.code,

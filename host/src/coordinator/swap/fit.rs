@@ -50,12 +50,10 @@ pub(super) fn misfits(
         }
     }
     for (stream, options) in used {
-        match streams.get(stream) {
-            Some(runs) if *runs != options.shape() => {
-                misfits.push(format!("the declaration of stream {stream:?} changed"));
-            }
-            // Inputs do not change, so a new one is only written, and comes with the code.
-            Some(_) | None => {}
+        // Inputs do not change, so one that is new is only written, and comes with the code.
+        let runs = streams.get(stream);
+        if runs.is_some_and(|runs| *runs != options.shape()) {
+            misfits.push(format!("the declaration of stream {stream:?} changed"));
         }
     }
     misfits

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::connectors::{Sink, SinkError};
+use crate::checkpoint::outputs::check_stream;
 use crate::coordinator::commit::Work;
 use crate::coordinator::tasks::{StreamNow, TaskFactory};
 use crate::coordinator::{Barrier, Coordinator, StreamEntry, StreamOptions};
 use crate::model::{Epoch, PartitionId, StreamId, shown};
 use crate::records::{self, Encoded, OutboxRecord, StreamRecord};
-use crate::state::Db;
 
 /// Streams by name.
 pub(in crate::coordinator) type NewStreams = BTreeMap<String, Arc<StreamNow>>;
@@ -41,11 +40,11 @@ pub(super) fn new_streams(
             ));
         }
         let known = known.map(|known| known.id);
-        for (partition, sink, recorded) in sinks(db, &options, known)? {
-            let checked = sink.check(recorded.sink.as_deref(), recorded.bytes);
-            checked.map_err(|error| misfit(&name, partition, &error))?;
-        }
         let tried = factory.try_stream(&name, options, (known, next));
+        if let Some(external) = tried.options.external(tried.id, &name) {
+            let checked = check_stream(factory.state_dir(), db, &external);
+            checked.map_err(|error| shown::chain(&error))?;
+        }
         Ok((name, tried))
     })
     .collect()
@@ -57,39 +56,23 @@ pub(super) fn new_streams(
 /// # Errors
 /// Why one of them cannot be written.
 pub(super) fn make(factory: &TaskFactory, streams: &NewStreams) -> Result<(), String> {
-    let db = factory.db();
     for (name, stream) in streams {
-        for (partition, mut sink, recorded) in sinks(db, &stream.options, Some(stream.id))? {
+        let Some(output) = stream.options.output() else {
+            continue;
+        };
+        for partition in (0..output.partitions()).map(PartitionId) {
+            let recorded = records::get::<OutboxRecord>(factory.db(), &(stream.id, partition));
+            let recorded = recorded.map_err(|error| shown::chain(&error))?;
+            let recorded = recorded.unwrap_or_default();
+            let mut sink = output.sink(partition);
             let made = sink.recover(recorded.sink.as_deref(), recorded.bytes);
-            made.map_err(|error| misfit(name, partition, &error))?;
+            made.map_err(|error| {
+                let why = shown::chain(&error);
+                format!("stream {name:?}, partition {partition}: {why}")
+            })?;
         }
     }
     Ok(())
-}
-
-fn misfit(name: &str, partition: PartitionId, error: &SinkError) -> String {
-    format!(
-        "stream {name:?}, partition {partition}: {}",
-        shown::chain(error)
-    )
-}
-
-/// A partition of a stream outside of the database, and what is recorded of it.
-type Recorded = (PartitionId, Box<dyn Sink>, OutboxRecord);
-
-/// The partitions of a stream outside of the database.
-fn sinks(db: &Db, options: &StreamOptions, id: Option<StreamId>) -> Result<Vec<Recorded>, String> {
-    let Some(output) = options.output() else {
-        return Ok(Vec::new());
-    };
-    let partitions = (0..output.partitions()).map(PartitionId);
-    let sinks = partitions.map(|partition| {
-        let recorded = id.map(|id| records::get::<OutboxRecord>(db, &(id, partition)));
-        let recorded = recorded.transpose().map_err(|error| shown::chain(&error))?;
-        let recorded = recorded.flatten().unwrap_or_default();
-        Ok((partition, output.sink(partition), recorded))
-    });
-    sinks.collect()
 }
 
 impl Coordinator {

@@ -1,6 +1,7 @@
 //! Makes a task from what is committed of it, at any time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -289,6 +290,10 @@ impl TaskFactory {
 
     pub(in crate::coordinator) fn db(&self) -> &Db {
         &self.db
+    }
+
+    pub(in crate::coordinator) fn state_dir(&self) -> &Path {
+        &self.options.state_dir
     }
 
     /// The process ends in good order.
