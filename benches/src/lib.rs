@@ -58,6 +58,7 @@ impl Bench {
             stores: ["counts".to_owned()].into(),
         };
         let stream = StreamShape {
+            topic: None,
             partitions: 1,
             system: "log".into(),
         };
@@ -78,6 +79,7 @@ impl Bench {
             letters: false,
         };
         let options = CommitterOptions {
+            mirrored: Vec::new(),
             logs: vec![log],
             external: Vec::new(),
             reads: Vec::new(),
@@ -120,6 +122,7 @@ impl Bench {
             outputs: vec![OutputPort {
                 name: "out".into(),
                 partitions: 1,
+                bounds: None,
                 counter: OutputIndex(0),
             }],
             stores: vec!["counts".into()],

@@ -90,6 +90,7 @@ fn options(folder: &std::path::Path, kind: StoreKind) -> JobOptions {
         drops: Default::default(),
         until_idle: false,
         skips: None,
+        remotes: Vec::new(),
         loader: None,
         last_resort: Arc::new(|_| {}),
         disk: Disk::default(),

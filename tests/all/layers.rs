@@ -84,6 +84,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rocksdb::", &["state/db/"]),
     ("wasmtime::", &["runtime/"]),
     ("axum::", &["admin/"]),
+    ("rdkafka::", &["connectors/kafka/"]),
+    ("rdkafka::bindings", &["connectors/kafka/native/"]),
     (
         "postcard::",
         &["records/", "model/position.rs", "connectors/file/detail.rs"],

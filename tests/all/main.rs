@@ -26,6 +26,8 @@ mod hostile;
 mod inputs;
 mod isolation;
 mod jobs;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod keyvalue;
 mod kill;
 mod languages;

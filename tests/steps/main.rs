@@ -12,6 +12,7 @@
 //! | `STEPS_HOLD` | `NAME:MS`: wait so long before each step of that name |
 //! | `STEPS_LIE` | `PATH`: a sync of a file or folder whose path ends with this does nothing for a power cut, as if the host had left it out |
 //! | `STEPS_SIZES` | `FILE:SYNC`: the bytes at which a file is followed by a new one, and those that are worth a sync of their own |
+//! | `STEPS_TRUST_ENDS` | a producer is used again although the end of its transaction was sent more than once |
 //!
 //! `AT` is before step number N (counted from 1), before the N-th step of a name, `NAME:N`, or before the N-th operation, `operation:N`.
 
@@ -81,6 +82,7 @@ struct Watched {
     hold: Option<(String, Duration)>,
     lie: Option<PathBuf>,
     sizes: Sizes,
+    trusts_ends: bool,
     unsynced: Mutex<Unsynced>,
 }
 
@@ -145,6 +147,10 @@ impl Steps for Watched {
             std::thread::sleep(*time);
         }
         Ok(())
+    }
+
+    fn trusts_ends(&self) -> bool {
+        self.trusts_ends
     }
 
     fn sizes(&self) -> Sizes {
@@ -216,6 +222,7 @@ fn main() -> ExitCode {
         hold,
         lie: of("STEPS_LIE").map(PathBuf::from),
         sizes,
+        trusts_ends: of("STEPS_TRUST_ENDS").is_some(),
         unsynced: Mutex::default(),
     };
     wasm_host::cli::main(std::env::args_os(), Disk::new(Arc::new(steps)))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::swaps::{self, StageCode, Swap};
+use crate::connectors::Standing;
 use crate::coordinator::{self, Catalog, Doing, ShadowReport, View};
 use crate::model::{Position, StreamId};
 use crate::records::{self, CheckpointRecord, StageRecord, StreamRecord, SwapRecord, TaskRecord};
@@ -43,6 +44,9 @@ pub struct Status {
     pub instances: u64,
     /// When the process was started, milliseconds since the Unix epoch.
     pub started: Option<i64>,
+    /// The clusters of Kafka that it uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<Cluster>,
     /// The stages.
     pub stages: Vec<StageCode>,
     /// The tasks.
@@ -51,6 +55,38 @@ pub struct Status {
     pub failures: Vec<String>,
     /// The last swaps, the oldest first, 100 at most.
     pub swaps: Vec<Swap>,
+}
+
+/// A cluster of Kafka at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cluster {
+    /// Its name in the job file.
+    pub cluster: String,
+    /// Since when no broker can be reached, milliseconds since the Unix epoch.
+    pub away_since: Option<i64>,
+    /// The last error of the client that is not over.
+    pub error: Option<String>,
+    /// Since when output waits, milliseconds since the Unix epoch.
+    pub undelivered_since: Option<i64>,
+    /// Why the last attempt to deliver it failed.
+    pub undelivered_why: Option<String>,
+    /// Transactions committed since the process was started.
+    pub transactions: u64,
+}
+
+impl Cluster {
+    fn of(standing: &Standing) -> Cluster {
+        let undelivered = standing.undelivered.as_ref();
+        Cluster {
+            cluster: standing.name.clone(),
+            away_since: standing.away_since,
+            error: standing.error.clone(),
+            undelivered_since: undelivered.map(|(since, _)| *since),
+            undelivered_why: undelivered.map(|(_, why)| why.clone()),
+            transactions: standing.transactions,
+        }
+    }
 }
 
 /// A task at a moment.
@@ -204,6 +240,15 @@ pub struct Offset {
     pub position: u64,
     /// The epoch in which the task last changed.
     pub epoch: u64,
+    /// The offset after the last message of the partition, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<u64>,
+    /// Messages behind that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// What is committed for the consumer group of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<u64>,
 }
 
 /// A partition of a log stream.
@@ -280,6 +325,7 @@ impl From<&coordinator::Status> for Status {
             checkpoints: status.checkpoints,
             failed_attempts: status.failed_attempts,
             waits_for: status.waits_for.clone(),
+            clusters: status.remotes.iter().map(Cluster::of).collect(),
             open_bytes: status.open_bytes,
             sealed_bytes: status.sealed_bytes,
             bytes_max: status.bytes_max,
@@ -430,6 +476,7 @@ pub fn stopped(job: &str, view: &View) -> Result<Status, StateError> {
         checkpoints: 0,
         failed_attempts: 0,
         waits_for: None,
+        clusters: Vec::new(),
         open_bytes: 0,
         sealed_bytes: 0,
         bytes_max: 0,
@@ -467,6 +514,9 @@ pub fn offsets(view: &View) -> Result<Vec<Offset>, StateError> {
                 partition: task.id.partition.0,
                 position: position.next,
                 epoch: task.record.stamp.container_epoch.0,
+                end: None,
+                lag: None,
+                committed: None,
             });
         }
     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::connectors::Standing;
 use crate::coordinator::{Doing, InputStatus, Status, TaskStatus};
+use crate::model::{Clock as _, SystemClock, TimestampMs};
 use crate::records::{CheckpointRecord, StageRecord, SwapRecord};
 use crate::runtime::MetricValue;
 
@@ -35,6 +37,8 @@ enum Of {
     Stages(fn(&StageRecord, Option<&SwapRecord>) -> Values),
     /// Swaps by stage and end.
     Swaps,
+    /// A place that the job depends on: more labels, and the value.
+    Remotes(fn(&Standing, TimestampMs) -> Values),
     /// An input of a task, if the value is known.
     Input(fn(&InputStatus) -> Option<u64>),
 }
@@ -43,7 +47,7 @@ enum Of {
 type Values = Vec<(String, String)>;
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 39] = [
+const FIGURES: [Figure; 43] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -291,7 +295,48 @@ const FIGURES: [Figure; 39] = [
         "Tasks that stopped.",
         Of::Job(|status| status.failures.len() as u64),
     ),
+    figure(
+        "kafka_away_seconds",
+        GAUGE,
+        "For how long no broker of the cluster has been reached.",
+        Of::Remotes(|remote, now| since(remote.away_since, now)),
+    ),
+    figure(
+        "kafka_undelivered_seconds",
+        GAUGE,
+        "For how long output has waited for the cluster to take it.",
+        Of::Remotes(|remote, now| {
+            let waits = remote.undelivered.as_ref();
+            since(waits.map(|(since, _)| *since), now)
+        }),
+    ),
+    figure(
+        "kafka_transactions_total",
+        COUNTER,
+        "Transactions committed since the start of the process.",
+        Of::Remotes(|remote, _| vec![(String::new(), remote.transactions.to_string())]),
+    ),
+    figure(
+        "kafka_producers_replaced_total",
+        COUNTER,
+        "Producers replaced since the start of the process: stale, because the end of a transaction was sent more than once, or broken.",
+        Of::Remotes(|remote, _| {
+            let reasons = [
+                ("stale", remote.producers_stale),
+                ("broken", remote.producers_broken),
+            ];
+            let reason =
+                |(reason, count): (&str, u64)| (label("reason", reason), count.to_string());
+            reasons.map(reason).to_vec()
+        }),
+    ),
 ];
+
+/// The seconds that something has lasted; 0: it is not so.
+fn since(begun: Option<TimestampMs>, now: TimestampMs) -> Values {
+    let ms = begun.map_or(0, |begun| (now - begun).max(1));
+    vec![(String::new(), format!("{}.{:03}", ms / 1000, ms % 1000))]
+}
 
 const fn figure(name: &'static str, kind: &'static str, help: &'static str, of: Of) -> Figure {
     Figure {
@@ -418,6 +463,7 @@ impl Of {
                 };
                 outcomes.map(value).collect()
             }
+            Of::Remotes(value) => of_remotes(status, &job, *value),
             Of::Input(value) => {
                 let mut values = Vec::new();
                 for task in &status.tasks {
@@ -430,6 +476,19 @@ impl Of {
             }
         }
     }
+}
+
+fn of_remotes(status: &Status, job: &str, value: fn(&Standing, TimestampMs) -> Values) -> Values {
+    let now = SystemClock.now_ms();
+    let mut values = Vec::new();
+    for remote in &status.remotes {
+        let cluster = label("cluster", &remote.name);
+        values.extend(value(remote, now).into_iter().map(|(labels, value)| {
+            let comma = if labels.is_empty() { "" } else { "," };
+            (format!("{job},{cluster}{comma}{labels}"), value)
+        }));
+    }
+    values
 }
 
 fn write_guest(text: &mut String, name: &str, labels: &str, value: &MetricValue) {

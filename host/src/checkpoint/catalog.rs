@@ -13,6 +13,7 @@ use super::decide::{Chosen, Wanted, choose_code, migration};
 use crate::model::{PartitionId, StageId, StoreId, StreamId, TaskId};
 use crate::records::{
     self, Code, Encoded, HoldRecord, LogRecord, Record, StageRecord, StreamRecord, TaskRecord,
+    TopicRecord,
 };
 use crate::state::keys::StorePrefix;
 use crate::state::{Db, Family, Order, StateError, WriteSet};
@@ -50,6 +51,8 @@ pub struct StreamShape {
     pub partitions: u32,
     /// The system it belongs to.
     pub system: String,
+    /// The topic that it is, if it is one and brokers were asked.
+    pub topic: Option<TopicRecord>,
 }
 
 impl StreamShape {
@@ -58,6 +61,7 @@ impl StreamShape {
         StreamShape {
             partitions,
             system: StreamRecord::LOG.to_owned(),
+            topic: None,
         }
     }
 }
@@ -78,6 +82,8 @@ pub struct Catalog {
     pub stages: BTreeMap<String, StageRecord>,
     /// Streams by name.
     pub streams: BTreeMap<String, StreamRecord>,
+    /// The topics that streams of Kafka are, by the names of the streams.
+    topics: BTreeMap<String, TopicRecord>,
     /// Stages whose component is another than at the last checkpoint: name, then the component before.
     pub components_changed: Vec<(String, String)>,
     /// Stages that no longer declare dead letters, and have letters queued for replay.
@@ -103,6 +109,7 @@ impl Catalog {
         Ok(Catalog {
             stages: records::list::<StageRecord>(db)?.into_iter().collect(),
             streams: records::list::<StreamRecord>(db)?.into_iter().collect(),
+            topics: records::list::<TopicRecord>(db)?.into_iter().collect(),
             ..Catalog::default()
         })
     }
@@ -386,6 +393,12 @@ impl Catalog {
                      stream another name)",
                     record.partitions, declared.partitions
                 ));
+            }
+            if let Some(topic) = &declared.topic {
+                match known.topics.get(name) {
+                    Some(recorded) => differences.extend(recorded.misfit(name, topic)),
+                    None => self.record(name, topic),
+                }
             }
             self.streams.insert(name.clone(), record);
         }

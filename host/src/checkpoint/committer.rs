@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::authority::{Authority, Deciding, Local};
 use super::catalog::Catalog;
@@ -19,15 +20,18 @@ use super::epoch_write::{self, Consequences, EpochWrite, Parts, micros};
 use super::hold::{Holds, kept_positions};
 use super::ledger::{Ledger, Unconfirmed, Written};
 use super::logs::{Appended, LogAppender, LogStream, Logs, Part};
+use super::mirrors::Mirrors;
 use super::outputs::{ExternalStream, Outgoing, Outputs};
 use super::read_up_to::ReadUpTo;
 use super::stage::{CommitStage, Progress};
 use super::{BuildError, CommitError, OpenError};
+use crate::connectors::Input;
 use crate::connectors::log::LogReader as _;
 use crate::disk::Disk;
 use crate::epoch::SealedEpoch;
 use crate::model::{
-    Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs, shown,
+    CommitKey, Epoch, Messages, Offset, PartitionId, Staged, Stamp, StreamId, TaskId, TimestampMs,
+    shown,
 };
 use crate::records::{self, CheckpointRecord, Encoded, TaskRecord, Unwitnessed};
 use crate::state::{Db, Durability, Family, StateError, WriteSet};
@@ -48,6 +52,8 @@ pub struct CommitterOptions {
     pub logs: Vec<LogStream>,
     /// The other streams that the job writes.
     pub external: Vec<ExternalStream>,
+    /// Inputs whose positions are noted outside of the job, too.
+    pub mirrored: Vec<(StreamId, Arc<dyn Input>)>,
     /// Which task reads which stream.
     pub reads: Vec<(TaskId, StreamId)>,
     /// What a commit survives.
@@ -97,6 +103,7 @@ pub struct Committer {
     /// Stages with another component than at the last checkpoint of its work.
     components: Vec<Encoded>,
     progress: Progress,
+    pub(super) mirrors: Mirrors,
 }
 
 impl Committer {
@@ -126,6 +133,7 @@ impl Committer {
         let Opened {
             path,
             db,
+            state_id,
             lock,
             last,
         } = opened;
@@ -135,7 +143,8 @@ impl Committer {
         let disk = options.disk.clone();
         let appender = LogAppender::open(&db, &path, &options.logs, durability, disk.clone());
         let appender = appender.map_err(state)?;
-        let outputs = Outputs::open(&db, &path, &options.external, options.disk.clone())?;
+        let external = (options.external.as_slice(), state_id);
+        let outputs = Outputs::open(&db, &path, external, options.disk.clone())?;
         let (mut stamps, mut read_up_to) = (BTreeMap::new(), ReadUpTo::default());
         for (task, stream) in &options.reads {
             read_up_to.add_reader(*task, *stream);
@@ -168,12 +177,18 @@ impl Committer {
             with_checkpoint: Vec::new(),
             components: Vec::new(),
             progress: Progress::default(),
+            mirrors: Mirrors::new(state_id, &options.mirrored),
         })
     }
 
     /// The published part of the logs.
     pub fn logs(&self) -> Arc<Logs> {
         self.appender.logs()
+    }
+
+    /// Once this is set, what cannot be delivered now is left for the next start.
+    pub fn heed(&mut self, hurry: &Arc<AtomicBool>) {
+        self.outputs.heed(hurry);
     }
 
     /// Where the epoch is that is being committed.
@@ -187,6 +202,7 @@ impl Committer {
     /// # Errors
     /// What the next write would meet, or the witness cannot be written.
     pub fn check_background(&mut self) -> Result<(), CommitError> {
+        self.mirrors.settle(self.ledger.last().epoch);
         match self.db.property(Family::State, "rocksdb.background-errors") {
             None | Some(0) => self.ledger.renew(),
             Some(_) => self
@@ -260,14 +276,12 @@ impl Committer {
         for stream in logs {
             self.appender.add(&db, stream)?;
         }
-        for stream in external {
-            let opened = self.outputs.add(&db, &path, stream);
-            opened.map_err(|source| CommitError::Declare {
-                stream: stream.name.clone(),
-                source: Box::new(source),
-            })?;
-        }
-        Ok(())
+        let opened = self.outputs.add(&db, &path, external);
+        let names: Vec<&str> = external.iter().map(|stream| &*stream.name).collect();
+        opened.map_err(|source| CommitError::Declare {
+            stream: names.join(", "),
+            source: Box::new(source),
+        })
     }
 
     /// Moves an epoch by one stage.
@@ -379,7 +393,9 @@ impl Committer {
         self.stamps.extend(then.stamps.iter().copied());
         for (task, stream, next) in then.positions {
             self.read_up_to.note(task, stream, next);
+            self.mirrors.note(task, stream, next);
         }
+        self.mirrors.settle(self.ledger.last().epoch);
         self.note_holds(then.holds)?;
         // The record is inside the write, so the write's own duration can only be recorded by the next checkpoint.
         let mut record = then.record;
@@ -522,17 +538,33 @@ impl Committer {
         step: &'static str,
         fill: impl FnOnce(&Committer, &mut WriteSet<'_>, &mut Appended) -> Result<(), BuildError>,
     ) -> Result<Option<Written>, CommitError> {
+        self.write_keyed_step(step, |committer, writes, appended, _| {
+            fill(committer, writes, appended)
+        })
+    }
+
+    /// The same with the key that the write will have.
+    pub(super) fn write_keyed_step(
+        &mut self,
+        step: &'static str,
+        fill: impl FnOnce(
+            &Committer,
+            &mut WriteSet<'_>,
+            &mut Appended,
+            &CommitKey,
+        ) -> Result<(), BuildError>,
+    ) -> Result<Option<Written>, CommitError> {
         self.ledger.check_directory()?;
         let db = Arc::clone(&self.db);
         let mut writes = db.write_set();
         let mut appended = Appended::default();
-        fill(self, &mut writes, &mut appended)?;
+        let key = self.ledger.next(self.ledger.last().epoch);
+        fill(self, &mut writes, &mut appended, &key)?;
         self.appender.finish(&mut writes, &mut appended)?;
         if writes.is_empty() {
             return Ok(None);
         }
         appended.sync().map_err(CommitError::Log)?;
-        let key = self.ledger.next(self.ledger.last().epoch);
         self.ledger.before(step)?;
         let unconfirmed = self.ledger.write(writes, key)?;
         let written = self.ledger.confirm(unconfirmed)?;
@@ -553,6 +585,7 @@ impl Committer {
     /// Nothing more is to be written.
     pub fn close(mut self) {
         self.clear_away(true);
+        self.mirrors.finish(self.ledger.last().epoch);
         if let Err(error) = self.ledger.renew() {
             tracing::warn!("{}", shown::chain(&error));
         }

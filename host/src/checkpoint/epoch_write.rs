@@ -86,7 +86,7 @@ pub(super) fn build<'a>(
     let carries =
         |(stream, _): &(StreamId, PartitionId), _: &mut Messages| (parts.carries)(*stream);
     let carried = sent.extract_if(.., carries).collect();
-    let outgoing = parts.outputs.stage(&mut writes, &mut sent);
+    let outgoing = parts.outputs.stage(&mut writes, &mut sent, &key);
     assert!(
         sent.is_empty(),
         "each message goes to a log or to an outbox"

@@ -20,7 +20,7 @@ use super::logs::{Appended, LogParts};
 use super::outputs::Outgoing;
 use super::{BuildError, CommitError};
 use crate::epoch::{HoldBegin, SealedEpoch};
-use crate::model::{Offset, PartitionId, StageId, StreamId, TaskId};
+use crate::model::{CommitKey, Offset, PartitionId, StageId, StreamId, TaskId};
 use crate::records::{self, Encoded, HeldTask, HoldPhase, HoldRecord, TaskRecord};
 use crate::state::{
     Db, Flush, ResolvedRanges, Saved, SealedState, StateError, Undo, WriteSet, forget_undo,
@@ -310,7 +310,10 @@ impl Committer {
         // More than has come since the last part, so that it comes to its end.
         let bytes = RELEASED_BYTES + hold.output_bytes.saturating_sub(end.left);
         let mut outgoing: Vec<Outgoing> = Vec::new();
-        let fill = |committer: &Committer, writes: &mut WriteSet<'_>, appended: &mut Appended| {
+        let fill = |committer: &Committer,
+                    writes: &mut WriteSet<'_>,
+                    appended: &mut Appended,
+                    key: &CommitKey| {
             let mut sent = match is_last {
                 true => BTreeMap::new(),
                 false => {
@@ -319,7 +322,7 @@ impl Committer {
                         .release(writes, appended, stage, &mut hold, (bytes, now))?
                 }
             };
-            outgoing = committer.outputs.stage(writes, &mut sent);
+            outgoing = committer.outputs.stage(writes, &mut sent, key);
             if let Some(((stream, partition), _)) = sent.first_key_value() {
                 let what = format!(
                     "stage {stage} holds output for stream {stream}, partition {partition}, which the job does not write any more"
@@ -341,8 +344,8 @@ impl Committer {
             Ok(())
         };
         let written = match is_last {
-            true => self.write_step("release.last", fill),
-            false => self.write_step("release.write", fill),
+            true => self.write_keyed_step("release.last", fill),
+            false => self.write_keyed_step("release.write", fill),
         }?;
         if let Some(written) = written {
             self.outputs.deliver(outgoing, &written)?;

@@ -24,7 +24,9 @@ mod ledger;
 mod letters;
 pub mod logs;
 mod manifest;
+mod mirrors;
 pub mod outputs;
+mod positions;
 mod read_up_to;
 mod stage;
 mod witness;
@@ -40,7 +42,7 @@ pub use letters::{LetterKey, QueuedLetter};
 
 pub use stage::{At, CommitStage, Progress};
 
-use crate::connectors::SinkError;
+use crate::connectors::{SinkError, SourceError};
 use crate::disk::DiskError;
 use crate::state::{DbError, StateError};
 
@@ -121,6 +123,24 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: Box<CommitError>,
+    },
+    /// What is noted outside of the job of where it reads is not what it has noted, or cannot be looked at.
+    #[error("input stream {stream:?}")]
+    Input {
+        /// The stream.
+        stream: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// What several outputs are delivered by does not fit what was recorded, or cannot be reached.
+    #[error("output")]
+    Carrier {
+        /// Its name among the records.
+        name: String,
+        /// Why.
+        #[source]
+        source: SinkError,
     },
     /// An output outside of the database is not what was recorded.
     #[error("output stream {stream:?}")]

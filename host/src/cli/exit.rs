@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::stderr;
 use crate::checkpoint::{CommitError, OpenError};
 use crate::config::Diagnostics;
-use crate::connectors::SinkError;
+use crate::connectors::{SinkError, SourceError};
 use crate::coordinator::LogError;
 use crate::disk::DiskError;
 pub(super) use crate::model::shown::chain;
@@ -145,9 +145,19 @@ impl From<OpenError> for Failure {
                 ..
             } if error.no_space() => NO_SPACE,
             OpenError::Sink {
-                source: SinkError::Disk(_),
+                source: SinkError::Disk(_) | SinkError::Unavailable { .. },
+                ..
+            }
+            | OpenError::Carrier {
+                source: SinkError::Disk(_) | SinkError::Unavailable { .. },
                 ..
             } => HOST,
+            OpenError::Carrier { .. } => STATE,
+            OpenError::Input {
+                source: SourceError::Kafka { .. },
+                ..
+            } => HOST,
+            OpenError::Input { .. } => STATE,
             OpenError::Sink { .. } => STATE,
             OpenError::Begin { source, .. } if source.no_space() => NO_SPACE,
             OpenError::Begin { .. } => HOST,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::assemble::{
-    component_options, demanded, limits_of, most_folders, sha256_of_file, stage_options, stream,
+    Clusters, Missing, component_options, demanded, group_of, limits_of, most_folders,
+    sha256_of_file, stage_options, stream,
 };
 use super::exit;
 use super::job::variable;
@@ -21,6 +22,7 @@ pub(super) struct Loader {
     file: PathBuf,
     policy: Option<PathBuf>,
     runtime: Runtime,
+    clusters: Clusters,
     disk: Disk,
     /// Folders that an instance had open when the job started, at most.
     folders: usize,
@@ -37,8 +39,10 @@ impl StageLoader for Loader {
             Some(_) => Look::Folders,
             None => Look::Components,
         };
-        let job = config::load(&self.file, &variable, look, self.policy.as_deref())
+        let mut job = config::load(&self.file, &variable, look, self.policy.as_deref())
             .map_err(|wrong| format!("the job file cannot be used\n{wrong}"))?;
+        let resolved = self.clusters.resolve(&mut job, Missing::Refuse);
+        resolved.map_err(|failure| failure.text)?;
         let declared = job.stages.iter().find(|declared| declared.name == stage);
         let declared = declared.ok_or("the job file does not declare the stage any more")?;
         let limits = limits_of(&declared.limits);
@@ -89,12 +93,14 @@ impl Loader {
         job: &Job,
         policy: Option<&Path>,
         runtime: &Runtime,
+        clusters: Clusters,
         disk: &Disk,
     ) -> Arc<Loader> {
         Arc::new(Loader {
             file: job.file.clone(),
             policy: policy.map(Path::to_owned),
             runtime: runtime.clone(),
+            clusters,
             disk: disk.clone(),
             folders: most_folders(job),
         })
@@ -111,7 +117,8 @@ impl Loader {
         let outputs = declared.outputs.iter().map(|output| &output.stream);
         let used = inputs.chain(outputs).chain(&declared.dead_letters);
         let options = |name: &String| {
-            let options = stream(name, &job.streams[name], &clock, &self.disk)
+            let from = (&self.clusters, group_of(job, name));
+            let options = stream(name, &job.streams[name], from, &clock, &self.disk)
                 .map_err(|why| format!("stream {name:?}: {why}"))?;
             Ok((name.clone(), options))
         };

@@ -8,9 +8,11 @@ mod dlq;
 mod exit;
 mod inspect;
 mod job;
+mod kafka;
 mod loader;
 mod log;
 mod new;
+mod offsets;
 mod output;
 mod processor;
 mod reset;
@@ -101,9 +103,12 @@ enum Command {
     /// Log streams: list, append, read
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// Positions in the inputs
+    /// Positions in the inputs: show, move
     #[command(subcommand)]
-    Offsets(status::OffsetsCommand),
+    Offsets(offsets::OffsetsCommand),
+    /// Kafka: what the job needs of its clusters
+    #[command(subcommand)]
+    Kafka(kafka::KafkaCommand),
     /// Move the state directory and output files aside; deletes nothing
     Reset,
     /// Compile the component on standard input; the host starts this itself
@@ -166,7 +171,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, disk: Disk) -> ExitCo
         Command::Checkpoint(command) => checkpoint::checkpoint(&cli.global, &command),
         Command::State(command) => state::state(&cli.global, &command),
         Command::Log(command) => log::log(&cli.global, command, disk),
-        Command::Offsets(status::OffsetsCommand::Show) => status::offsets(&cli.global),
+        Command::Offsets(command) => offsets::offsets(&cli.global, &command, &disk),
+        Command::Kafka(command) => kafka::kafka(&cli.global, &command),
         Command::Reset => reset::reset(&cli.global, &disk),
         Command::Compile(args) => return args.compile(),
     };

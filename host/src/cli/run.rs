@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::assemble::{Clusters, Missing};
 use super::loader::Loader;
 use super::watch::Watch;
 use super::{Failure, Global, access, assemble, display, exit, job, stderr};
@@ -17,6 +18,7 @@ use crate::admin::{self, Serving, SocketPlace};
 use crate::checkpoint::Holder;
 use crate::checkpoint::decide::Wanted;
 use crate::config::{Job, Look};
+use crate::connectors::Lost;
 use crate::coordinator::machine::{Ending, LAST_RESORT_AFTER};
 use crate::coordinator::{Coordinator, Handle, JobOptions, Report};
 use crate::crumbs;
@@ -43,6 +45,12 @@ pub(super) struct RunArgs {
     /// A file of ceilings that the job must keep within, beside /etc/wasm-host/policy.toml
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Deliver to Kafka although another state directory has done so for this job, which must have stopped for good
+    #[arg(long, conflicts_with = "undelivered")]
+    take_over: bool,
+    /// Kafka has lost the mark of what was delivered: what becomes of output that may not have been
+    #[arg(long, value_name = "WHAT", value_parser = ["deliver", "skip"])]
+    undelivered: Option<String>,
     /// Delete the state of a stage that is no longer declared
     #[arg(long, value_name = "STAGE")]
     drop_stage: Vec<String>,
@@ -52,6 +60,15 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
+    fn lost(&self) -> Lost {
+        match (self.take_over, self.undelivered.as_deref()) {
+            (true, _) => Lost::TakeOver,
+            (false, Some("deliver")) => Lost::Deliver,
+            (false, Some(_)) => Lost::Skip,
+            (false, None) => Lost::Refuse,
+        }
+    }
+
     fn wanted(&self) -> Wanted {
         match (self.pinned, self.from_file) {
             (true, _) => Wanted::Recorded,
@@ -71,7 +88,7 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
         Wanted::ByRule | Wanted::File => Look::Components,
     };
     let path = args.path.as_ref().unwrap_or(&global.job);
-    let job = job::load_looking(path, look, args.policy.as_deref())?;
+    let mut job = job::load_looking(path, look, args.policy.as_deref())?;
     if args.from_start {
         refuse_state(&job)?;
     }
@@ -88,7 +105,9 @@ pub(super) fn run(global: &Global, args: RunArgs, disk: Disk) -> Result<(), Fail
     control.spawn(on_signals(signals, Arc::clone(&opened), bound));
     let runtime = assemble::runtime(Some(&job))?;
     let watch = job.general.watch.then(|| Watch::new(&job));
-    let options = options(&job, args, &runtime, &disk)?;
+    let clusters = Clusters::new(&job, args.lost(), &disk);
+    clusters.resolve(&mut job, Missing::Make)?;
+    let options = options(&job, args, &runtime, clusters, &disk)?;
     abort_on_panic();
     let listener = listen(&job, &control)?;
     let socket = bind_socket();
@@ -127,11 +146,18 @@ fn options(
     job: &Job,
     args: RunArgs,
     runtime: &wasm::Runtime,
+    clusters: Clusters,
     disk: &Disk,
 ) -> Result<JobOptions, Failure> {
     let codes = access::codes(job, args.wanted())?;
-    let mut options = assemble::job(job, runtime, disk, &codes)?;
-    options.loader = Some(Loader::shared(job, args.policy.as_deref(), runtime, disk));
+    let mut options = assemble::job(job, runtime, disk, &clusters, &codes)?;
+    options.loader = Some(Loader::shared(
+        job,
+        args.policy.as_deref(),
+        runtime,
+        clusters,
+        disk,
+    ));
     options.until_idle = args.until_idle;
     options.drops.stages.extend(args.drop_stage);
     for store in &args.drop_store {

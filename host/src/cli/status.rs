@@ -1,16 +1,9 @@
-//! `status` and `offsets`.
-
-use clap::Subcommand;
+//! `status`.
 
 use super::swap::sentence;
 use super::task::what_helps;
 use super::{Failure, Global, access, job, output};
-
-#[derive(Subcommand)]
-pub(super) enum OffsetsCommand {
-    /// Show committed positions
-    Show,
-}
+use crate::admin::json;
 
 pub(super) fn status(global: &Global) -> Result<(), Failure> {
     let job = job::load(&global.job)?;
@@ -40,6 +33,9 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     let failures = status.failures.iter().filter(is_said);
     for failure in status.waits_for.iter().chain(failures) {
         text += &format!("{failure}\n");
+    }
+    for cluster in &status.clusters {
+        text += &standing(cluster);
     }
     for swap in status.stages.iter().filter_map(|stage| stage.swap.as_ref()) {
         text += &(sentence(swap) + "\n");
@@ -83,22 +79,19 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
     output::table(&rows)
 }
 
-pub(super) fn offsets(global: &Global) -> Result<(), Failure> {
-    let job = job::load(&global.job)?;
-    let offsets = access::of(&job).ask(|job| job.offsets())?;
-    if global.json {
-        return offsets.iter().try_for_each(output::json);
+/// What is wrong with a cluster, in lines.
+fn standing(cluster: &json::Cluster) -> String {
+    let (name, mut text) = (&cluster.cluster, String::new());
+    let error = cluster.error.as_deref().unwrap_or_default();
+    if let Some(since) = cluster.away_since {
+        let since = output::time(since);
+        text += &format!("cluster {name}: no broker can be reached since {since}: {error}\n");
+    } else if !error.is_empty() {
+        text += &format!("cluster {name}: {error}\n");
     }
-    let head = ["TASK", "STREAM", "PARTITION", "POSITION", "CHECKPOINT"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(offsets.iter().map(|offset| {
-        vec![
-            offset.task.clone(),
-            offset.stream.clone(),
-            offset.partition.to_string(),
-            offset.position.to_string(),
-            offset.epoch.to_string(),
-        ]
-    }));
-    output::table(&rows)
+    if let (Some(since), Some(why)) = (cluster.undelivered_since, &cluster.undelivered_why) {
+        let since = output::time(since);
+        text += &format!("cluster {name}: output waits since {since}: {why}\n");
+    }
+    text
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cluster::Cluster;
 use super::diagnostics::Diagnostic;
 use super::machine;
 use super::setting::Setting;
@@ -29,6 +30,9 @@ pub struct Job {
     pub general: General,
     /// `[checkpoint]`.
     pub checkpoint: Checkpoint,
+    /// `[clusters.*]`, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, Cluster>,
     /// `[streams.*]`, by name; also those that no stage uses.
     pub streams: BTreeMap<String, Stream>,
     /// `[[stage]]`, in the order of the file.

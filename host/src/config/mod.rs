@@ -11,6 +11,7 @@
 //!
 //! Read on in `job`, `stream`, `stage` (what there is), `systems` (a file for each), then `decode` (the rules).
 
+mod cluster;
 mod decode;
 mod diagnostics;
 mod faults;
@@ -37,6 +38,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+pub use cluster::{Cluster, Mechanism, Sasl, Security, Tls};
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Severity};
 pub use faults::{Breaker, DeadLetterOrder, OnFault, OnRejected, Restart, Retry, WhenHeld};
 pub use job::{Checkpoint, CheckpointMode, Durability, General, Job};
@@ -49,8 +51,9 @@ pub use stage::{
 pub use stream::Stream;
 pub use swap::{duration, probation, slowdown};
 pub use systems::{
-    Distribution, FileInput, FileOutput, Generate, InputFormat, LogStream, OutputFormat, Retention,
-    Stdin, Stdout, System, SystemName, TimestampField, TimestampFormat,
+    CreateTopic, Delivery, Distribution, FileInput, FileOutput, Generate, InputFormat, KafkaStream,
+    LogStream, OutputFormat, Retention, Stdin, Stdout, System, SystemName, TimestampField,
+    TimestampFormat, Until,
 };
 pub use units::{ByteSize, Per, Rate, Share};
 

@@ -26,9 +26,9 @@ pub struct Stage {
     /// The hash that the component's file must have. Default: any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Setting<Sha256>>,
-    /// How many tasks there are: as many as every input has partitions.
+    /// How many tasks there are: as many as every input has partitions. `None`: brokers know.
     #[serde(skip)]
-    pub partitions: u32,
+    pub partitions: Option<u32>,
     /// The ports that the component reads, in the order of the file; at least one.
     #[serde(serialize_with = "inputs_by_port")]
     pub inputs: Vec<InputPort>,
@@ -116,6 +116,11 @@ pub enum Start {
         /// The first message that is not older than this.
         time: Setting<Timestamp>,
     },
+    /// `{ group = "…" }`.
+    Group {
+        /// A consumer group of Kafka: its committed offsets.
+        group: Setting<String>,
+    },
 }
 
 impl Start {
@@ -128,6 +133,7 @@ impl Start {
             },
             Start::Offset { offset } => StartAt::Offset(*offset),
             Start::Time { time } => StartAt::Time(time.as_millisecond()),
+            Start::Group { .. } => StartAt::Group,
         }
     }
 }

@@ -25,8 +25,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// How many partitions it has.
-    pub fn partitions(&self) -> u32 {
+    /// How many partitions it has. `None`: as many as its topic, which brokers know.
+    pub fn partitions(&self) -> Option<u32> {
         self.system.partitions()
     }
 }

@@ -102,7 +102,7 @@ fn a_complete_job_is_what_it_says() {
         stage.sha256.as_ref().map(|hash| hash.0[..2].to_vec()),
         Some(vec![0xab, 0x01])
     );
-    assert_eq!(stage.partitions, 4);
+    assert_eq!(stage.partitions, Some(4));
     let inputs: Vec<_> = stage
         .inputs
         .iter()

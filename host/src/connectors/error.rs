@@ -45,9 +45,32 @@ pub enum SourceError {
         /// Where, and what is wrong.
         what: String,
     },
+    /// A cluster of Kafka does not give it.
+    #[error("{place}: {what}")]
+    Kafka {
+        /// Cluster, topic, partition and offset, as far as they are known.
+        place: String,
+        /// Why.
+        what: String,
+    },
+    /// What a cluster of Kafka has was not written by this job.
+    #[error("{place}: {what}")]
+    Foreign {
+        /// Which cluster and group.
+        place: String,
+        /// What was found, and what to do.
+        what: String,
+    },
     /// The position or start cannot be used with this system.
     #[error("{0}")]
     Unsupported(String),
+}
+
+impl SourceError {
+    /// A start that only a topic of Kafka has.
+    pub fn no_group() -> SourceError {
+        SourceError::Unsupported("only Kafka has consumer groups to start at".to_owned())
+    }
 }
 
 /// A partition of an output cannot be written.
@@ -56,6 +79,22 @@ pub enum SinkError {
     /// A file could not be written.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A place cannot be reached, or does not do what it is asked.
+    #[error("{place}: {what}")]
+    Unavailable {
+        /// Which cluster.
+        place: String,
+        /// What was asked, and what came of it.
+        what: String,
+    },
+    /// What a place has was not delivered by this state directory.
+    #[error("{place}: {what}")]
+    Foreign {
+        /// Which cluster.
+        place: String,
+        /// What was found, and what to do.
+        what: String,
+    },
     /// The output differs from what was recorded.
     #[error("{}: {what}", path.display())]
     Refused {

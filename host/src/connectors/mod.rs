@@ -12,6 +12,8 @@
 
 pub mod file;
 pub mod generate;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod stdio;
 
@@ -26,12 +28,16 @@ pub(crate) mod testing;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 pub use encode::OutputFormat;
 pub use error::{SinkError, SourceError};
 pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_lines};
 
-use crate::model::{Detail, Messages, Offset, Origin, PartitionId, Position, StartAt};
+use crate::model::{
+    Account, Detail, Mark, MessageBounds, Messages, Offset, Origin, PartitionId, Position, StartAt,
+    TimestampMs,
+};
 
 /// How much one poll may return; at least one message, whatever its size.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +161,11 @@ pub trait Source: Send {
     /// be dropped at any time. It costs no time while it waits.
     fn ready(&mut self) -> Ready<'_>;
 
+    /// Asked when a poll found nothing: whether that is all that there is for now, or some of it is on its way.
+    fn has_read_all(&self) -> bool {
+        true
+    }
+
     /// How far the reader has come, if the system knows.
     fn progress(&self) -> Option<Progress>;
 
@@ -206,11 +217,49 @@ pub trait Input: Send + Sync {
         true
     }
 
+    /// Where the positions that checkpoints record are noted outside of the job, for others to see. `None`: nowhere.
+    fn mirror(&self) -> Option<&dyn Mirror> {
+        None
+    }
+
+    /// The offset of a place, without reading.
+    ///
+    /// # Errors
+    /// Offsets alone are no places of this system; or it cannot be asked.
+    fn offset_of(&self, partition: PartitionId, place: StartAt) -> Result<Offset, SourceError> {
+        let _ = (partition, place);
+        let why = "places of this system are more than offsets";
+        Err(SourceError::Unsupported(why.to_owned()))
+    }
+
     /// Opens a reader of a partition.
     ///
     /// # Errors
     /// The position does not exist (any more), or the system cannot be read.
     fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError>;
+}
+
+/// Positions of the readers of an input, as the system shows them to others. The job itself goes by what its checkpoints say.
+pub trait Mirror: Send + Sync {
+    /// Whether what is noted was noted by the job with this state directory (`None`: it is not made yet), whose last checkpoint has
+    /// these positions. Changes nothing.
+    ///
+    /// # Errors
+    /// Somebody else has, or it cannot be looked at.
+    fn check(
+        &self,
+        state: Option<&[u8; 16]>,
+        recorded: &[(PartitionId, Offset)],
+    ) -> Result<(), SourceError>;
+
+    /// A checkpoint has recorded a position. Never waits: it is written soon.
+    fn note(&self, partition: PartitionId, next: Offset);
+
+    /// What was noted is the work of a state directory at an epoch. Called after each checkpoint, and every now and then. Never waits.
+    fn settle(&self, state: &[u8; 16], epoch: u64);
+
+    /// The job ends: writes what is left. May wait for a moment.
+    fn finish(&self);
 }
 
 /// A writer of one partition of an output outside of the database.
@@ -251,11 +300,115 @@ pub trait Output: Send + Sync {
     /// Whether delivery can repeat messages after a crash.
     fn may_repeat(&self) -> bool;
 
+    /// What it refuses. `None`: nothing.
+    fn bounds(&self) -> Option<MessageBounds> {
+        None
+    }
+
     /// Whether writers of several partitions are faster together, because each waits for a disk.
     fn overlaps(&self) -> bool {
         false
     }
 
+    /// How it is written.
+    fn writers(&self) -> Writers<'_>;
+}
+
+/// How an output is written.
+pub enum Writers<'a> {
+    /// Each partition by a writer of its own.
+    Apart(&'a dyn Sinks),
+    /// All partitions together, with those of every other output that has this carrier.
+    Together(&'a Arc<dyn Carrier>),
+}
+
+/// An output of which each partition has a writer of its own.
+pub trait Sinks: Send + Sync {
     /// A writer of a partition. Touches nothing yet.
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink>;
+}
+
+/// A place outside of the host that a job depends on.
+pub trait Remote: Send + Sync {
+    /// How it is, as far as is known. Asks nobody.
+    fn standing(&self) -> Standing;
+}
+
+/// How a place is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Its name in the job file.
+    pub name: String,
+    /// Since when it cannot be reached.
+    pub away_since: Option<TimestampMs>,
+    /// What it, or the way to it, has said last that is not over.
+    pub error: Option<String>,
+    /// Since when output waits that it does not take, and why.
+    pub undelivered: Option<(TimestampMs, String)>,
+    /// Transactions that were committed by this process.
+    pub transactions: u64,
+    /// Producers that this process replaced because the end of a transaction was sent more than once.
+    pub producers_stale: u64,
+    /// Producers that this process replaced because something failed.
+    pub producers_broken: u64,
+}
+
+/// What the operator says where the database and what was delivered do not belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lost {
+    /// Nothing: the job does not start.
+    #[default]
+    Refuse,
+    /// Another state directory, which has delivered before, is out of use.
+    TakeOver,
+    /// Nobody knows whether what is pending was delivered; it is delivered.
+    Deliver,
+    /// Nobody knows whether what is pending was delivered; it is not delivered again.
+    Skip,
+}
+
+/// What a write holds for a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Parcel<'a> {
+    /// The stream, by its name in the job file.
+    pub stream: &'a str,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Bytes of [`Carrier::encode`].
+    pub encoded: &'a [u8],
+}
+
+/// Delivers what a write holds for several outputs, so that readers see all of it or nothing.
+///
+/// As for a [`Sink`], the bytes are in the checkpoint before they are delivered. What was delivered last, the place itself knows.
+pub trait Carrier: Send + Sync {
+    /// Names it among the carriers of a job: what is recorded of it is found by that.
+    fn name(&self) -> &str;
+
+    /// The bytes to deliver for messages. No I/O.
+    fn encode(&self, messages: &Messages, into: &mut Vec<u8>);
+
+    /// Whether [`Carrier::recover`] would accept what is there. Changes nothing, and disturbs nobody who delivers.
+    ///
+    /// # Errors
+    /// What is there does not belong to the account, or it cannot be looked at.
+    fn check(&self, account: &Account) -> Result<(), SinkError>;
+
+    /// Called once before a delivery: whoever has delivered in the name of the job before can do so no more. Returns whether what is
+    /// pending has been delivered.
+    ///
+    /// # Errors
+    /// As [`Carrier::check`].
+    fn recover(&self, account: &Account) -> Result<bool, SinkError>;
+
+    /// Delivers what a write holds. Waits for the place as long as it takes, unless `gives_up` says otherwise.
+    ///
+    /// # Errors
+    /// Whether it was delivered is unknown: the process ends, and recovery finds out.
+    fn deliver(
+        &self,
+        mark: &Mark,
+        parcels: &[Parcel<'_>],
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), SinkError>;
 }

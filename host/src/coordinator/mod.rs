@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub use crate::checkpoint::catalog::Catalog;
-pub use crate::records::{Code, StageRecord, SwapState};
+pub use crate::records::{Code, StageRecord, SwapState, TopicRecord};
 pub use crate::task::{Doing, Resume};
 pub use handle::{Handle, JobEnded};
 pub use letters::{

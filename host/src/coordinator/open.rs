@@ -24,12 +24,14 @@ use crate::checkpoint::logs::Logs;
 use crate::checkpoint::outputs::{self, ExternalStream};
 use crate::checkpoint::{
     Beginning, CommitError, Committer, CommitterOptions, HoldEnd, Holder, OpenError, Progressed,
+    StateId,
 };
+use crate::connectors::Input;
 use crate::connectors::log::start_of;
 use crate::crumbs::Crumbs;
 use crate::disk::DiskError;
-use crate::model::{PartitionId, Position, StageId, StartAt, TaskId};
-use crate::records::{self, OutboxRecord, StageRecord, SwapRecord, TaskRecord};
+use crate::model::{PartitionId, Position, StageId, StartAt, StreamId, TaskId};
+use crate::records::{self, StageRecord, SwapRecord, TaskRecord};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::state::{CleanCache, Db, StateError};
 
@@ -298,6 +300,7 @@ fn new_figures(
         metrics: factory.metrics(),
         cache,
         db,
+        remotes: options.remotes.clone(),
     }
 }
 
@@ -338,11 +341,12 @@ fn start_scheduler(
 }
 
 fn start_commit(
-    committer: Committer,
+    mut committer: Committer,
     options: &JobOptions,
     hurry: &Arc<AtomicBool>,
     sender: Sender<Mail>,
 ) -> CommitThread {
+    committer.heed(hurry);
     let commit = CommitOptions {
         directory: options.state_dir.clone(),
         disk_reserve: options.disk_reserve,
@@ -378,23 +382,48 @@ fn directory_options(options: &JobOptions) -> DirectoryOptions<'_> {
         disk_reserve: options.disk_reserve,
         db: options.db.clone(),
         disk: options.disk.clone(),
-        check: Box::new(|db| check_contents(options, db)),
+        check: Box::new(|made| check_contents(options, made)),
     }
 }
 
-fn check_contents(options: &JobOptions, db: Option<&Db>) -> Result<(), OpenError> {
+fn check_contents(options: &JobOptions, made: Option<(&Db, StateId)>) -> Result<(), OpenError> {
     let path = &options.state_dir;
-    if let Some(db) = db {
+    if let Some((db, state)) = made {
         let catalog = Catalog::resolve(path, db, &options.shape(), &options.drops)?;
         check::check_tasks(path, db)?;
+        check_mirrors(options, Some((db, state, &catalog)))?;
         return outputs::check_outputs(path, db, &external_streams(options, &catalog));
     }
+    check_mirrors(options, None)?;
+    // They have no numbers yet.
+    let streams = options.streams.iter();
+    let external = streams.filter_map(|(name, of)| of.external(StreamId::default(), name));
+    outputs::check_new(path, &external.collect::<Vec<_>>())
+}
+
+/// Whether what is noted of positions outside of the job is what it has noted.
+fn check_mirrors(
+    options: &JobOptions,
+    made: Option<(&Db, StateId, &Catalog)>,
+) -> Result<(), OpenError> {
     for (name, stream) in &options.streams {
-        if let Some(output) = stream.output() {
-            for partition in (0..output.partitions()).map(PartitionId) {
-                outputs::check_output(name, &**output, partition, &OutboxRecord::default())?;
-            }
+        let Some(mirror) = stream.input().and_then(|input| input.mirror()) else {
+            continue;
+        };
+        let (mut recorded, mut state) = (Vec::new(), None);
+        if let Some((db, id, catalog)) = made {
+            state = Some(id.0);
+            let stream = catalog.streams[name].id;
+            let tasks = records::list::<TaskRecord>(db).map_err(unreadable(options))?;
+            recorded.extend(tasks.iter().filter_map(|(task, record)| {
+                Some((task.partition, record.positions.get(&stream)?.next))
+            }));
         }
+        let checked = mirror.check(state.as_ref(), &recorded);
+        checked.map_err(|source| OpenError::Input {
+            stream: name.clone(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -434,11 +463,22 @@ fn open_committer(
     let options = CommitterOptions {
         logs,
         external,
+        mirrored: mirrored(options, catalog),
         reads,
         durability: options.durability,
         disk: options.disk.clone(),
     };
     Committer::open(directory, &options)
+}
+
+/// The inputs whose positions are noted outside of the job, too.
+fn mirrored(options: &JobOptions, catalog: &Catalog) -> Vec<(StreamId, Arc<dyn Input>)> {
+    let inputs = options.streams.iter();
+    let inputs = inputs.filter_map(|(name, stream)| {
+        let input = stream.input().filter(|input| input.mirror().is_some())?;
+        Some((catalog.streams[name].id, Arc::clone(input)))
+    });
+    inputs.collect()
 }
 
 fn tasks_of<'a>(
@@ -463,8 +503,10 @@ fn begins(
     let mut begins = Vec::new();
     for stage in &options.stages {
         let chosen = stage.inputs.iter().filter(|input| {
-            matches!(input.start, StartAt::Latest | StartAt::Time(_))
-                && matches!(options.streams[&input.stream].reads, Some(Reads::Log(_)))
+            matches!(
+                input.start,
+                StartAt::Latest | StartAt::Time(_) | StartAt::Group
+            ) && matches!(options.streams[&input.stream].reads, Some(Reads::Log(_)))
         });
         let streams: Vec<_> = chosen
             .map(|input| (catalog.streams[&input.stream].id, input.start))

@@ -11,10 +11,10 @@ use crate::checkpoint::decide::{CadenceOptions, Wanted};
 use crate::checkpoint::logs::{LogStream, Retention};
 use crate::checkpoint::outputs::ExternalStream;
 use crate::connectors::log::Unread;
-use crate::connectors::{Input, Output};
+use crate::connectors::{Input, Output, Remote};
 use crate::disk::Disk;
-use crate::model::{Clock, ProbationLength, StartAt, StreamId};
-use crate::records::{StreamRecord, SwapState};
+use crate::model::{Clock, MessageBounds, ProbationLength, StartAt, StreamId};
+use crate::records::{StreamRecord, SwapState, TopicRecord};
 use crate::runtime::Component;
 use crate::state::{DbOptions, Durability, StoreKind};
 use crate::task::Rules;
@@ -58,6 +58,8 @@ pub struct JobOptions {
     pub until_idle: bool,
     /// Only this task is there, by its name. It passes over the message that it is held at, and ends.
     pub skips: Option<String>,
+    /// Places that it depends on, for those who ask how they are.
+    pub remotes: Vec<Arc<dyn Remote>>,
     /// Reads a stage again, for other code. `None`: its code stays.
     pub loader: Option<Arc<dyn StageLoader>>,
     /// Called once when the job is asked to stop, or a task has failed, with the time that the end may take at most.
@@ -100,6 +102,8 @@ pub struct StreamOptions {
     pub reads: Option<Reads>,
     /// How it is written. `None`: it cannot be.
     pub writes: Option<Writes>,
+    /// The topic that it is, if it is one.
+    pub topic: Option<TopicRecord>,
     /// Messages a second that are read of it, all partitions together.
     pub max_rate: Option<f64>,
 }
@@ -116,6 +120,7 @@ impl StreamOptions {
             partitions,
             reads: Some(Reads::Log(unread)),
             writes: Some(Writes::Log(retention)),
+            topic: None,
             max_rate,
         }
     }
@@ -125,6 +130,7 @@ impl StreamOptions {
         StreamShape {
             partitions: self.partitions,
             system: self.system.clone(),
+            topic: self.topic.clone(),
         }
     }
 
@@ -174,6 +180,11 @@ impl StreamOptions {
             Some(Reads::External(input)) => Some(input),
             Some(Reads::Log(_)) | None => None,
         }
+    }
+
+    /// What is refused of what is written to it.
+    pub fn bounds(&self) -> Option<MessageBounds> {
+        self.output().and_then(|output| output.bounds())
     }
 
     /// How it is written outside of the database, if it is.

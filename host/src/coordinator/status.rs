@@ -10,6 +10,7 @@ use super::shadow::ShadowReport;
 use super::tasks::{InputEntry, TaskEntry};
 use crate::checkpoint::Progress;
 use crate::connectors::log::LogReader;
+use crate::connectors::{Remote, Standing};
 use crate::model::{Epoch, Offset, StageId, TimestampMs};
 use crate::records::{
     CheckpointRecord, FaultCounts, Held, HoldRecord, StageRecord, StreamRecord, SwapRecord,
@@ -66,6 +67,8 @@ pub struct Status {
     /// For each stream with dead letters how many are open, once that is known, and how many that were open retention has deleted in
     /// this process.
     pub letters: Vec<(String, Option<u64>, u64)>,
+    /// How the places are that it depends on.
+    pub remotes: Vec<Standing>,
     /// Figures of the database, by name.
     pub database: BTreeMap<&'static str, u64>,
 }
@@ -150,6 +153,7 @@ pub(super) struct Figures {
     pub(super) metrics: BTreeMap<String, Arc<StageMetrics>>,
     pub(super) cache: Arc<CleanCache>,
     pub(super) db: Arc<Db>,
+    pub(super) remotes: Vec<Arc<dyn Remote>>,
 }
 
 impl Figures {
@@ -230,6 +234,11 @@ impl Coordinator {
                     let (open, expired) = self.logs.letters(stream.id)?;
                     Some((name.clone(), open, expired))
                 })
+                .collect(),
+            remotes: figures
+                .remotes
+                .iter()
+                .map(|remote| remote.standing())
                 .collect(),
             database: figures.database(),
         }

@@ -43,6 +43,12 @@ pub trait Steps: Send + Sync {
     fn sizes(&self) -> Sizes {
         Sizes::default()
     }
+
+    /// Whether a transaction of which a broker says that it has ended is taken for ended, although it was told so more than once. A
+    /// test shows what comes of that.
+    fn trusts_ends(&self) -> bool {
+        false
+    }
 }
 
 /// What is large for a disk, in bytes.
@@ -143,6 +149,11 @@ impl Disk {
     /// What is large.
     pub fn sizes(&self) -> Sizes {
         self.steps.sizes()
+    }
+
+    /// See [`Steps::trusts_ends`].
+    pub fn trusts_ends(&self) -> bool {
+        self.steps.trusts_ends()
     }
 
     /// Announces a step.

@@ -3,8 +3,10 @@
 //! Every other module speaks in these words, and this one uses nothing but `std` and `serde`'s derive (what is
 //! durable of it is encoded elsewhere). It must never know wasm, RocksDB or a file.
 
+mod bounds;
 mod clock;
 mod column;
+mod delivery;
 mod epoch;
 mod ids;
 pub mod letter;
@@ -15,9 +17,11 @@ mod probation;
 pub mod shown;
 mod staged;
 
+pub use bounds::MessageBounds;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use column::{Column, ColumnError};
 pub(crate) use column::{check_parts, iterate};
+pub use delivery::{Account, Mark};
 pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
 pub use ids::{
     InputIndex, OutputIndex, PartitionId, SegmentId, StageId, StoreId, StoreIndex, StreamId, TaskId,

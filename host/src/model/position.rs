@@ -133,6 +133,8 @@ pub enum StartAt {
     Offset(Offset),
     /// At the first message whose timestamp is not earlier.
     Time(TimestampMs),
+    /// Where the consumer group stands that the input was told of.
+    Group,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`Record::upgrade`]. The database's other contents have layouts of their own: values of stores, log chunks and outbox
 //! chunks.
 
+mod carrier;
 mod checkpoint;
 mod commit;
 mod hold;
@@ -17,6 +18,7 @@ mod stage;
 mod stream;
 mod swap;
 mod task;
+mod topic;
 mod unwitnessed;
 
 use serde::Serialize;
@@ -33,6 +35,7 @@ pub use stage::{Code, StageRecord};
 pub use stream::StreamRecord;
 pub use swap::{Outcomes, Probation, SwapCounts, SwapMode, SwapRecord, SwapState};
 pub use task::{Failing, FaultCounts, Held, TaskRecord};
+pub use topic::TopicRecord;
 pub use unwitnessed::Unwitnessed;
 
 use crate::state::{Db, Family, Order, Snapshot, StateError, WriteSet, keys};
@@ -66,11 +69,15 @@ pub enum Kind {
     Hold,
     /// [`HeldTask`], by task.
     HeldTask,
+    /// [`TopicRecord`], by the name of the stream.
+    Topic,
+    /// [`Account`](crate::model::Account), by the name of the place.
+    Carrier,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Commit,
         Kind::Unwitnessed,
         Kind::Stage,
@@ -84,6 +91,8 @@ impl Kind {
         Kind::Swap,
         Kind::Hold,
         Kind::HeldTask,
+        Kind::Topic,
+        Kind::Carrier,
     ];
 
     /// What the keys of its records begin with.
@@ -102,6 +111,8 @@ impl Kind {
             Kind::Swap => "swap/",
             Kind::Hold => "hold/",
             Kind::HeldTask => "held/",
+            Kind::Topic => "topic/",
+            Kind::Carrier => "carrier/",
         }
     }
 }

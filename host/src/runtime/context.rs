@@ -15,7 +15,9 @@ use super::logs::TaskLog;
 use super::meter::CallTimes;
 use super::metrics::TaskMetrics;
 use super::undo::{Effects, Marked, Sent, Undo as _};
-use crate::model::{MessageRef, OutputIndex, PartitionId, Staged, TaskId, TimestampMs};
+use crate::model::{
+    MessageBounds, MessageRef, OutputIndex, PartitionId, Staged, TaskId, TimestampMs,
+};
 use crate::state::{SealedState, StoreFrom, TaskState};
 
 /// An output port of a stage.
@@ -25,6 +27,8 @@ pub struct OutputPort {
     pub name: String,
     /// The partitions of the stream behind it.
     pub partitions: u32,
+    /// What is refused of what is sent to it.
+    pub bounds: Option<MessageBounds>,
     /// The first port that is bound to the same stream: they share its counter for round robin.
     pub counter: OutputIndex,
 }

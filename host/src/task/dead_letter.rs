@@ -5,7 +5,9 @@ use std::cell::OnceCell;
 use super::groups::Group;
 use super::{DeadLetters, Task};
 use crate::model::letter;
-use crate::model::{Batch, HeadersColumn, InputIndex, MessageRef, Offset, PartitionId};
+use crate::model::{
+    Batch, HeadersColumn, InputIndex, MessageBounds, MessageRef, Offset, PartitionId,
+};
 use crate::runtime::{Fault, sha256};
 
 /// Why a message goes to the dead letters.
@@ -85,30 +87,13 @@ impl Task {
         let details = why
             .fault
             .and_then(|fault| self.groups.details(group, fault));
-        let info = &self.options.info;
-        let partition = info.id.partition;
+        let partition = self.options.info.id.partition;
         let now = self.options.clock.now_ms();
         let component = self.guest.component();
-        let text = [
-            (letter::JOB, info.job.clone()),
-            (letter::STAGE, info.stage.clone()),
-            (letter::TASK, info.name()),
-            (letter::STREAM, self.stream_of(place.input).0.clone()),
-            (letter::PARTITION, partition.to_string()),
-            (letter::OFFSET, place.offset.to_string()),
-            (letter::KIND, why.kind.to_owned()),
-            (letter::REASON, why.reason.to_owned()),
-            (letter::ATTEMPTS, why.attempts.to_string()),
-            (letter::TIME, now.to_string()),
-            (letter::GROUP, group.to_string()),
-            (letter::COMPONENT, component.sha256().to_owned()),
-            (letter::REPLAYS, place.replays.to_string()),
-        ];
-        let limit = component.limits().value_bytes;
-        let cut = message
-            .value
-            .and_then(|value| cut(value, limit, why.length));
+        let text = self.says(place, why, now);
+        let mut limit = component.limits().value_bytes;
         let mut headers: Vec<(&[u8], Option<&[u8]>)> = message.headers().collect();
+        let own = headers.len();
         headers.extend(
             text.iter()
                 .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))),
@@ -124,13 +109,25 @@ impl Task {
             let said = texts.into_iter().filter(|(_, text)| !text.is_empty());
             headers.extend(said.map(|(name, text)| (name.as_bytes(), Some(text.as_bytes()))));
         }
+        let mut key = message.key;
+        if let Some(bounds) = &to.bounds {
+            let fitting = Fitting { bounds, own };
+            (key, limit) = fitting.make_room(message, &mut headers, limit);
+        }
+        let cut = message
+            .value
+            .and_then(|value| cut(value, limit, why.length));
         if let Some((_, note)) = &cut {
             headers.push((letter::CUT.as_bytes(), Some(note.as_bytes())));
         }
         let mut column = HeadersColumn::default();
         column.push(headers.into_iter());
         let value = cut.as_ref().map_or(message.value, |(value, _)| Some(value));
-        let sent = MessageRef::new(message.key, value, message.timestamp).with_headers(&column, 0);
+        let bounds = to.bounds.as_ref();
+        let timestamp = bounds.map_or(message.timestamp, |bounds| {
+            bounds.fitting_time(message.timestamp, now)
+        });
+        let sent = MessageRef::new(key, value, timestamp).with_headers(&column, 0);
         let partition = match message.key {
             Some(key) => crate::model::partition_of_key(key, to.partitions),
             None => partition.0 % to.partitions,
@@ -139,6 +136,72 @@ impl Task {
         self.guest
             .context_mut()
             .send(port, PartitionId(partition), sent);
+    }
+}
+
+impl Task {
+    /// The headers that every letter has.
+    fn says(&self, place: Place, why: &Reason<'_>, now: i64) -> [(&'static str, String); 13] {
+        let info = &self.options.info;
+        [
+            (letter::JOB, info.job.clone()),
+            (letter::STAGE, info.stage.clone()),
+            (letter::TASK, info.name()),
+            (letter::STREAM, self.stream_of(place.input).0.clone()),
+            (letter::PARTITION, info.id.partition.to_string()),
+            (letter::OFFSET, place.offset.to_string()),
+            (letter::KIND, why.kind.to_owned()),
+            (letter::REASON, why.reason.to_owned()),
+            (letter::ATTEMPTS, why.attempts.to_string()),
+            (letter::TIME, now.to_string()),
+            (letter::GROUP, why.group().to_string()),
+            (
+                letter::COMPONENT,
+                self.guest.component().sha256().to_owned(),
+            ),
+            (letter::REPLAYS, place.replays.to_string()),
+        ]
+    }
+}
+
+/// A letter that has to fit a place.
+struct Fitting<'a> {
+    bounds: &'a MessageBounds,
+    /// How many headers are the message's own.
+    own: usize,
+}
+
+/// More than the note has that a value was cut.
+const NOTE_BYTES: usize = 128;
+
+impl Fitting<'_> {
+    /// Leaves out what would not fit with any value: first what explains, then the message's own headers, then its key. Returns the
+    /// key, and how many bytes the value may have.
+    fn make_room<'m>(
+        &self,
+        message: MessageRef<'m>,
+        headers: &mut Vec<(&[u8], Option<&[u8]>)>,
+        limit: usize,
+    ) -> (Option<&'m [u8]>, usize) {
+        let explains = [letter::BACKTRACE, letter::STDERR, letter::DETAIL];
+        let mut key = message.key;
+        for left_out in 0..4 {
+            match left_out {
+                0 => {}
+                1 => headers.retain(|(name, _)| !explains.iter().any(|of| of.as_bytes() == *name)),
+                2 => drop(headers.drain(..self.own.min(headers.len()))),
+                _ => key = None,
+            }
+            let mut column = HeadersColumn::default();
+            column.push(headers.iter().copied());
+            let rest = MessageRef::new(key, None, 0).with_headers(&column, 0);
+            if let Some(room) = self.bounds.room(&rest)
+                && room >= NOTE_BYTES
+            {
+                return (key, limit.min(room - NOTE_BYTES));
+            }
+        }
+        (key, 0)
     }
 }
 

@@ -51,7 +51,7 @@ use turns::Turns;
 
 use crate::crumbs::{Crumbs, Suspects};
 use crate::epoch::SealedTask;
-use crate::model::{Clock, InputIndex, Offset, OutputIndex, StreamId, TaskId};
+use crate::model::{Clock, InputIndex, MessageBounds, Offset, OutputIndex, StreamId, TaskId};
 use crate::records::{Failing, Held, TaskRecord};
 use crate::runtime::{Component, Requests, TaskContext, TaskInfo};
 
@@ -62,6 +62,8 @@ pub struct DeadLetters {
     pub port: OutputIndex,
     /// The stream's partitions.
     pub partitions: u32,
+    /// What it refuses.
+    pub bounds: Option<MessageBounds>,
 }
 
 /// What a task is made of.

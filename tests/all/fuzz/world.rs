@@ -230,6 +230,7 @@ impl Task {
         let port = |name: &str| OutputPort {
             name: name.into(),
             partitions: PARTITIONS,
+            bounds: None,
             counter: OutputIndex(0),
         };
         let info = TaskInfo {

@@ -318,7 +318,8 @@ fn what_is_processed_while_a_job_starts_counts() {
     for round in 1..=5 {
         stop(running);
         let line = b"{\"partition\":0,\"key\":\"k\",\"value\":\"a\"}\n";
-        job.feed(&["log", "produce", "in", "--jsonl"], line).expect(0);
+        job.feed(&["log", "produce", "in", "--jsonl"], line)
+            .expect(0);
         running = job.answering();
         out(&job, round);
         assert_eq!(last(&job)["processed"], round);

@@ -48,8 +48,8 @@ pub struct DirectoryOptions<'a> {
     pub check: Check<'a>,
 }
 
-/// Checks a database (`None`: not made yet); an error refuses it.
-pub type Check<'a> = Box<dyn Fn(Option<&Db>) -> Result<(), OpenError> + 'a>;
+/// Checks a database and whose it is (`None`: not made yet); an error refuses it.
+pub type Check<'a> = Box<dyn Fn(Option<(&Db, StateId)>) -> Result<(), OpenError> + 'a>;
 
 /// An open state directory.
 pub struct Directory {
@@ -69,6 +69,7 @@ pub struct Directory {
 /// An open directory without its witness.
 pub struct Opened {
     pub(in crate::checkpoint) path: PathBuf,
+    pub(in crate::checkpoint) state_id: StateId,
     pub(in crate::checkpoint) db: Arc<Db>,
     pub(in crate::checkpoint) lock: Lock,
     pub(in crate::checkpoint) last: CommitKey,
@@ -79,6 +80,7 @@ impl Directory {
     pub(super) fn split(self) -> (Opened, Witness) {
         let opened = Opened {
             path: self.path,
+            state_id: self.state_id,
             db: self.db,
             lock: self.lock,
             last: self.commit,

@@ -186,7 +186,7 @@ fn check_unopened(
     if let Some(what) = missing.map_err(|error| database_damaged(path, &error))? {
         return Err(damaged(path, &what));
     }
-    (options.check)(Some(&db))?;
+    (options.check)(Some((&db, state_id)))?;
     Ok((db, standing))
 }
 

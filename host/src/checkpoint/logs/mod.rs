@@ -386,6 +386,7 @@ pub(crate) mod testing {
         let options = CommitterOptions {
             logs: vec![stream],
             external: Vec::new(),
+            mirrored: Vec::new(),
             reads: Vec::new(),
             durability: Durability::Process,
             disk: Disk::default(),

@@ -1,13 +1,14 @@
 //! Whether outputs are what the database has recorded of them. Nothing is changed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::ExternalStream;
 use crate::checkpoint::OpenError;
-use crate::connectors::Output;
-use crate::model::PartitionId;
-use crate::records::{self, OutboxRecord};
-use crate::state::Db;
+use crate::connectors::Writers;
+use crate::model::{Account, PartitionId};
+use crate::records::{self, OutboxRecord, Record};
+use crate::state::{Db, StateError};
 
 /// Whether the outputs are what the database has recorded, before anything of either is changed.
 ///
@@ -35,9 +36,10 @@ pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Resul
             });
         }
     }
+    let mut carriers = BTreeSet::new();
     external
         .iter()
-        .try_for_each(|stream| check_stream(path, db, stream))
+        .try_for_each(|stream| check_partitions(path, Some(db), stream, &mut carriers))
 }
 
 /// Whether all partitions of a stream are what the database has recorded of them.
@@ -45,33 +47,60 @@ pub fn check_outputs(path: &Path, db: &Db, external: &[ExternalStream]) -> Resul
 /// # Errors
 /// State cannot be read, or one of them is not.
 pub fn check_stream(path: &Path, db: &Db, stream: &ExternalStream) -> Result<(), OpenError> {
+    check_partitions(path, Some(db), stream, &mut BTreeSet::new())
+}
+
+/// Whether outputs are fit for a state directory that is not made yet.
+///
+/// # Errors
+/// One of them is not.
+pub fn check_new(path: &Path, external: &[ExternalStream]) -> Result<(), OpenError> {
+    let mut carriers = BTreeSet::new();
+    external
+        .iter()
+        .try_for_each(|stream| check_partitions(path, None, stream, &mut carriers))
+}
+
+/// `carriers`: those that were asked already.
+fn check_partitions(
+    path: &Path,
+    db: Option<&Db>,
+    stream: &ExternalStream,
+    carriers: &mut BTreeSet<String>,
+) -> Result<(), OpenError> {
+    let state = |source| OpenError::State {
+        path: path.to_owned(),
+        source,
+    };
+    let sinks = match stream.output.writers() {
+        Writers::Apart(sinks) => sinks,
+        Writers::Together(carrier) => {
+            let name = carrier.name().to_owned();
+            if !carriers.insert(name.clone()) {
+                return Ok(());
+            }
+            let account: Option<Account> = recorded(db, &name).map_err(state)?;
+            let checked = carrier.check(&account.unwrap_or_default());
+            return checked.map_err(|source| OpenError::Carrier { name, source });
+        }
+    };
     for partition in (0..stream.output.partitions()).map(PartitionId) {
-        let record = records::get(db, &(stream.id, partition));
-        let record = record.map_err(|source| OpenError::State {
-            path: path.to_owned(),
+        let record: Option<OutboxRecord> = recorded(db, &(stream.id, partition)).map_err(state)?;
+        let record = record.unwrap_or_default();
+        let checked = sinks
+            .sink(partition)
+            .check(record.sink.as_deref(), record.bytes);
+        checked.map_err(|source| OpenError::Sink {
+            stream: stream.name.clone(),
             source,
         })?;
-        let record = record.unwrap_or_default();
-        check_output(&stream.name, &*stream.output, partition, &record)?;
     }
     Ok(())
 }
 
-/// Whether an output is what was recorded of it.
-///
-/// # Errors
-/// It is not.
-pub fn check_output(
-    stream: &str,
-    output: &dyn Output,
-    partition: PartitionId,
-    record: &OutboxRecord,
-) -> Result<(), OpenError> {
-    output
-        .sink(partition)
-        .check(record.sink.as_deref(), record.bytes)
-        .map_err(|source| OpenError::Sink {
-            stream: stream.to_owned(),
-            source,
-        })
+fn recorded<R: Record>(db: Option<&Db>, key: &R::Key) -> Result<Option<R>, StateError> {
+    match db {
+        Some(db) => records::get(db, key),
+        None => Ok(None),
+    }
 }

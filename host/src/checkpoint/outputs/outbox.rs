@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{CommitError, OpenError};
-use crate::connectors::{Output, Sink, SinkError};
+use crate::connectors::{Carrier, Sink, SinkError};
 use crate::model::{Messages, PartitionId, StreamId};
 use crate::records::{self, OutboxRecord};
 use crate::state::{Db, Family, Order, StateError, WriteSet, keys};
@@ -29,15 +29,31 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Outbox {
     stream: StreamId,
     pub(super) name: String,
-    partition: PartitionId,
-    sink: Box<dyn Sink>,
+    pub(super) partition: PartitionId,
+    writer: Writer,
     record: OutboxRecord,
     /// The record differs from what the database holds.
     unrecorded: bool,
     /// Because something was delivered.
     delivered: bool,
-    /// Whether it may deliver while others do.
-    pub(super) overlaps: bool,
+}
+
+/// Who delivers what is in an outbox.
+pub(super) enum Writer {
+    /// A sink of its own.
+    Sink {
+        /// The sink.
+        sink: Box<dyn Sink>,
+        /// Whether it may deliver while others do.
+        overlaps: bool,
+    },
+    /// A carrier, with what is in other outboxes.
+    Carrier {
+        /// The carrier.
+        carrier: Arc<dyn Carrier>,
+        /// Its place among the carriers.
+        at: usize,
+    },
 }
 
 /// Encoded bytes of an epoch on their way to a sink, and the record to keep once they are durable.
@@ -48,31 +64,31 @@ pub(in crate::checkpoint) struct Outgoing {
 }
 
 impl Outbox {
-    /// Opens a partition: the sink goes back to what was recorded, and what the database still holds is delivered.
+    /// Opens a partition: its sink goes back to what was recorded, and what the database still holds is delivered. What is for a carrier
+    /// is returned.
     pub(super) fn open(
         db: &Db,
-        stream: StreamId,
-        name: &str,
+        (stream, name): (StreamId, &str),
         partition: PartitionId,
-        output: &Arc<dyn Output>,
-    ) -> Result<Outbox, OutboxOpenError> {
+        mut writer: Writer,
+    ) -> Result<(Outbox, Vec<u8>), OutboxOpenError> {
         let found: Option<OutboxRecord> = records::get(db, &(stream, partition))?;
         let known = found.is_some();
         let mut record = found.unwrap_or_default();
-        let mut sink = output.sink(partition);
         let before = record.sink.clone();
-        let state = sink.recover(record.sink.as_deref(), record.bytes)?;
-        record.sink = Some(state);
+        if let Writer::Sink { sink, .. } = &mut writer {
+            record.sink = Some(sink.recover(record.sink.as_deref(), record.bytes)?);
+        }
         let mut outbox = Outbox {
             stream,
             name: name.to_owned(),
             partition,
-            sink,
+            writer,
             unrecorded: !known || record.sink != before,
             delivered: false,
-            overlaps: output.overlaps(),
             record,
         };
+        let mut carried = Vec::new();
         let lower = keys::outbox_chunk(stream, partition, outbox.record.first);
         let upper = keys::outbox_chunk(stream, partition, outbox.record.next);
         let mut walk = db.walk(Family::Log, lower, upper, Order::Up);
@@ -83,9 +99,13 @@ impl Outbox {
             }
             let bytes = decode(stored)?;
             found += bytes.len() as u64;
-            outbox.record.sink = Some(outbox.sink.deliver(bytes)?);
-            outbox.unrecorded = true;
-            outbox.delivered = true;
+            match &mut outbox.writer {
+                Writer::Sink { sink, .. } => {
+                    outbox.record.sink = Some(sink.deliver(bytes)?);
+                    outbox.note_delivered();
+                }
+                Writer::Carrier { .. } => carried.extend_from_slice(bytes),
+            }
             expected += 1;
             walk.advance();
         }
@@ -102,7 +122,26 @@ impl Outbox {
             );
             return Err(StateError::Damaged(what).into());
         }
-        Ok(outbox)
+        Ok((outbox, carried))
+    }
+
+    /// The place of its carrier, if it has one.
+    pub(super) fn carrier(&self) -> Option<usize> {
+        match &self.writer {
+            Writer::Sink { .. } => None,
+            Writer::Carrier { at, .. } => Some(*at),
+        }
+    }
+
+    /// Whether it may deliver while others do.
+    pub(super) fn overlaps(&self) -> bool {
+        matches!(self.writer, Writer::Sink { overlaps: true, .. })
+    }
+
+    /// What it holds was delivered, which the next checkpoint records.
+    pub(super) fn note_delivered(&mut self) {
+        self.unrecorded = true;
+        self.delivered = true;
     }
 
     pub(super) fn place(&self) -> (StreamId, PartitionId) {
@@ -135,7 +174,12 @@ impl Outbox {
         record.bytes = 0;
         let mut encoded = Vec::new();
         if let Some(messages) = messages {
-            self.sink.encode(record.next_offset, messages, &mut encoded);
+            match &self.writer {
+                Writer::Sink { sink, .. } => {
+                    sink.encode(record.next_offset, messages, &mut encoded);
+                }
+                Writer::Carrier { carrier, .. } => carrier.encode(messages, &mut encoded),
+            }
             record.next_offset += messages.len() as u64;
         }
         for part in encoded.chunks(CHUNK_BYTES) {
@@ -152,23 +196,29 @@ impl Outbox {
         }
     }
 
-    pub(super) fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
+    /// A write has recorded what is in it. Returns the bytes to deliver, if there are any.
+    pub(super) fn take(&mut self, outgoing: Outgoing) -> Option<Vec<u8>> {
         self.record = outgoing.record;
         self.unrecorded = false;
         self.delivered = false;
-        if outgoing.encoded.is_empty() {
+        (!outgoing.encoded.is_empty()).then_some(outgoing.encoded)
+    }
+
+    /// Delivers by its sink.
+    pub(super) fn deliver(&mut self, outgoing: Outgoing) -> Result<(), CommitError> {
+        let Some(encoded) = self.take(outgoing) else {
             return Ok(());
-        }
-        let state =
-            self.sink
-                .deliver(&outgoing.encoded)
-                .map_err(|source| CommitError::Deliver {
-                    stream: self.name.clone(),
-                    source,
-                })?;
+        };
+        let Writer::Sink { sink, .. } = &mut self.writer else {
+            unreachable!("a carrier delivers for several");
+        };
+        let delivered = sink.deliver(&encoded);
+        let state = delivered.map_err(|source| CommitError::Deliver {
+            stream: self.name.clone(),
+            source,
+        })?;
         self.record.sink = Some(state);
-        self.unrecorded = true;
-        self.delivered = true;
+        self.note_delivered();
         Ok(())
     }
 }

@@ -112,13 +112,24 @@ impl Resting<'_> {
                     .iter()
                     .map(|input| input.stream.clone())
                     .collect(),
-                partitions: stage.partitions,
+                partitions: match stage.partitions {
+                    Some(partitions) => partitions,
+                    None => self.recorded(&stage.name),
+                },
                 stream: stream.clone(),
                 in_log: matches!(system, Some(System::Log(_))),
                 in_order: *stage.dead_letter_order == DeadLetterOrder::Key,
             })
         });
         stages.collect()
+    }
+
+    /// How many tasks a stage had.
+    fn recorded(&self, stage: &str) -> u32 {
+        let stopped = Stopped::look(self.job).ok();
+        let catalog = stopped.and_then(|stopped| stopped.view().catalog().ok());
+        let record = catalog.and_then(|catalog| catalog.stages.get(stage).cloned());
+        record.map_or(0, |record| record.partitions)
     }
 
     fn read<T>(
@@ -170,6 +181,7 @@ impl Resting<'_> {
         let options = CommitterOptions {
             logs: queues,
             external: Vec::new(),
+            mirrored: Vec::new(),
             reads: Vec::new(),
             durability: Durability::Sync,
             disk: self.disk.clone(),

@@ -15,7 +15,7 @@ mod tend;
 use std::time::{Duration, Instant};
 
 pub(super) use letters::letters;
-pub(super) use stopped::codes;
+pub(super) use stopped::{codes, options, unreadable};
 
 use super::{Failure, exit};
 use crate::admin::json;

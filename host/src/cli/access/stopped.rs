@@ -70,7 +70,7 @@ fn no_state(job: &Job) -> Failure {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-pub(super) fn unreadable(error: StateError) -> Failure {
+pub(in crate::cli) fn unreadable(error: StateError) -> Failure {
     Failure::of(exit::STATE, &error)
 }
 
@@ -304,6 +304,7 @@ impl Appender {
         let options = CommitterOptions {
             logs: vec![stream.clone()],
             external: Vec::new(),
+            mirrored: Vec::new(),
             reads: Vec::new(),
             durability: Durability::Sync,
             disk,
@@ -342,7 +343,11 @@ impl Append for Appender {
     }
 }
 
-pub(super) fn options(job: &Job, disk: Disk, disk_reserve: u64) -> DirectoryOptions<'static> {
+pub(in crate::cli) fn options(
+    job: &Job,
+    disk: Disk,
+    disk_reserve: u64,
+) -> DirectoryOptions<'static> {
     DirectoryOptions {
         path: job.general.state_dir.to_path_buf(),
         job: job.general.name.clone(),

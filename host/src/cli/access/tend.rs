@@ -9,8 +9,10 @@ use crate::admin::json;
 use crate::checkpoint::decide::Wanted;
 use crate::checkpoint::directory;
 use crate::checkpoint::{Committer, CommitterOptions};
+use crate::cli::assemble::{Clusters, Missing};
 use crate::cli::{Failure, assemble, exit, job as command};
 use crate::config::Job;
+use crate::connectors::Lost;
 use crate::coordinator::machine::Ending;
 use crate::coordinator::{Coordinator, TaskView};
 use crate::disk::Disk;
@@ -37,6 +39,7 @@ impl TaskAccess for Tasks<'_> {
         let committer = CommitterOptions {
             logs: Vec::new(),
             external: Vec::new(),
+            mirrored: Vec::new(),
             reads: Vec::new(),
             durability: Durability::Sync,
             disk: self.disk.clone(),
@@ -56,11 +59,13 @@ impl TaskAccess for Tasks<'_> {
             );
             return Err(Failure::new(exit::USAGE, why));
         }
-        let job = command::load_again(self.job)?;
+        let mut job = command::load_again(self.job)?;
+        let clusters = Clusters::new(&job, Lost::Refuse, self.disk);
+        clusters.resolve(&mut job, Missing::Refuse)?;
         let runtime = assemble::runtime(Some(&job))?;
         // What is recorded of the stage stays as it is: no code of it runs.
         let codes = codes(&job, Wanted::Recorded)?;
-        let mut options = assemble::job(&job, &runtime, self.disk, &codes)?;
+        let mut options = assemble::job(&job, &runtime, self.disk, &clusters, &codes)?;
         let stream = resumed.stream.as_ref();
         let stream = stream.and_then(|name| options.streams.get(name));
         let input = stream.and_then(|stream| stream.input());
@@ -121,7 +126,10 @@ impl Tasks<'_> {
         let mut stages = self.job.stages.iter();
         let partitions = stages.find(|declared| declared.name == stage);
         let partition = partition.parse::<u32>();
-        partition.is_ok_and(|at| partitions.is_some_and(|stage| at < stage.partitions))
+        partition.is_ok_and(|at| {
+            partitions
+                .is_some_and(|stage| stage.partitions.is_none_or(|partitions| at < partitions))
+        })
     }
 
     fn resumed(&self, found: &TaskView) -> Result<json::Resumed, Failure> {

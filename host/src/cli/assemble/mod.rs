@@ -1,5 +1,10 @@
 //! From the job file to what the coordinator takes: each module's options from the typed job.
 
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(not(feature = "kafka"))]
+#[path = "no_kafka.rs"]
+mod kafka;
 mod stage;
 mod streams;
 
@@ -20,6 +25,7 @@ use crate::model::{Clock, SystemClock};
 use crate::runtime::{CodeCache, Compiler, Instance, Limits, Runtime, RuntimeOptions};
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability};
+pub(super) use kafka::{Clusters, Missing};
 pub(super) use stage::{
     Codes, Recorded, Replaced, component_options, demanded, limits_of, sha256_of_file,
     stage_options,
@@ -101,6 +107,7 @@ pub(super) fn job(
     job: &Job,
     runtime: &Runtime,
     disk: &Disk,
+    clusters: &Clusters,
     codes: &Codes,
 ) -> Result<JobOptions, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -111,7 +118,8 @@ pub(super) fn job(
         if !declared.read && !declared.written && !is_log {
             continue;
         }
-        let options = stream(name, declared, &clock, disk)
+        let group = group_of(job, name);
+        let options = stream(name, declared, (clusters, group), &clock, disk)
             .map_err(|why| Failure::new(exit::USAGE, format!("stream {name:?}: {why}")))?;
         streams.insert(name.clone(), options);
     }
@@ -151,11 +159,22 @@ pub(super) fn job(
         drops: Drops::default(),
         until_idle: false,
         skips: None,
+        remotes: clusters.remotes(),
         loader: None,
         last_resort: Arc::new(exit::leave_after),
         disk: disk.clone(),
         clock,
     })
+}
+
+/// The consumer group where reading of a stream begins, if it begins at one.
+pub(super) fn group_of<'a>(job: &'a Job, stream: &str) -> Option<&'a str> {
+    let inputs = job.stages.iter().flat_map(|stage| &stage.inputs);
+    let mut groups = inputs.filter_map(|input| match &input.start {
+        config::Start::Group { group } if input.stream == stream => Some(group.as_str()),
+        _ => None,
+    });
+    groups.next()
 }
 
 /// The replay queue of each stage that has dead letters.
@@ -168,7 +187,7 @@ fn replay_queues(job: &Job) -> impl Iterator<Item = (String, StreamOptions)> {
     let stages = job.stages.iter();
     let stages = stages.filter(|stage| stage.dead_letters.is_some());
     stages.map(move |stage| {
-        let queue = StreamOptions::log(stage.partitions, read, None);
+        let queue = StreamOptions::log(stage.partitions.unwrap_or_default(), read, None);
         (replay_queue(&stage.name), queue)
     })
 }

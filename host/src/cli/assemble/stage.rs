@@ -251,7 +251,7 @@ pub(in crate::cli) fn stage_options(
             hold_bytes: declared.swap.hold_bytes.0,
             migration_timeout: *declared.swap.migration_timeout,
         },
-        partitions: declared.partitions,
+        partitions: declared.partitions.unwrap_or_default(),
         inputs: declared
             .inputs
             .iter()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::size;
+use super::{Clusters, size};
 use crate::checkpoint::logs::Retention;
 use crate::config;
 use crate::connectors::file::{
@@ -20,10 +20,15 @@ use crate::model::Clock;
 pub(in crate::cli) fn stream(
     name: &str,
     declared: &config::Stream,
+    (clusters, group): (&Clusters, Option<&str>),
     clock: &Arc<dyn Clock>,
     disk: &Disk,
 ) -> Result<StreamOptions, String> {
     let max_rate = declared.max_rate.as_ref().map(|rate| rate.per_second());
+    let Some(partitions) = declared.partitions() else {
+        return Err("how many partitions it has, only brokers know".to_owned());
+    };
+    let mut topic = None;
     let (reads, writes) = match &declared.system {
         config::System::Log(log) => {
             return Ok(StreamOptions::log(log.partitions, retention(log), max_rate));
@@ -49,17 +54,24 @@ pub(in crate::cli) fn stream(
         config::System::Stdout(stdout) => {
             let options = StdoutOptions {
                 stream: name.to_owned(),
-                partitions: declared.partitions(),
+                partitions,
                 format: output_format(*stdout.format),
             };
             writes(StdoutOutput::new(options))
         }
+        config::System::Kafka(kafka) => {
+            let (reads, writes, found) =
+                clusters.stream(name, declared, (kafka, partitions, group), clock)?;
+            topic = found;
+            (reads, writes)
+        }
     };
     Ok(StreamOptions {
         system: declared.system.name().to_owned(),
-        partitions: declared.partitions(),
+        partitions,
         reads,
         writes,
+        topic,
         max_rate,
     })
 }

@@ -3,6 +3,7 @@
 //! Stages are read before streams, because what a stage does with a stream decides which keys the stream may have.
 
 mod capabilities;
+mod cluster;
 mod faults;
 pub(super) mod general;
 mod grants;
@@ -187,13 +188,17 @@ fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Op
     let mut root = Table::new(cx, "the job file", document, 0..0);
     let general = general::job(&mut root);
     let checkpoint = general::checkpoint(&mut root);
+    let clusters = clusters(
+        &mut root,
+        general.as_ref().map(|general| general.name.as_str()),
+    );
     let declared = streams(&mut root);
     let mut stages = stages(&mut root, &declared);
     root.finish(|key| at_home(key, "the job file"));
 
     let declared: Vec<_> = declared
         .into_iter()
-        .map(|entry| stream::decode(&entry, &stages))
+        .map(|entry| stream::decode(&entry, &stages, &clusters))
         .collect();
     together::check(cx, &declared, &mut stages, checkpoint.as_ref());
     if let (Some(general), true) = (&general, cx.look != Look::Nothing) {
@@ -204,6 +209,7 @@ fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Op
         file: path.to_owned(),
         general: general?,
         checkpoint: checkpoint?.checkpoint,
+        clusters: together::used_clusters(cx, clusters, &declared)?,
         streams: declared
             .into_iter()
             .map(|declared| Some((declared.name?.to_owned(), declared.stream?)))
@@ -214,6 +220,14 @@ fn decode<'a>(cx: &'a Context<'a>, document: &'a DeTable<'a>, path: &Path) -> Op
             .collect::<Option<_>>()?,
         warnings: Vec::new(),
     })
+}
+
+/// The clusters of Kafka, in the order of the file.
+fn clusters<'a>(root: &mut Table<'a>, job: Option<&str>) -> Vec<cluster::Declared<'a>> {
+    let entries = root.table("clusters", "[clusters.NAME]");
+    let entries = entries.map(Table::into_entries).unwrap_or_default();
+    let clusters = entries.iter().map(|entry| cluster::decode(entry, job));
+    clusters.collect()
 }
 
 /// The declarations of streams, in the order of the file.

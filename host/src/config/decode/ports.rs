@@ -183,10 +183,9 @@ pub(super) fn stream_ref<'a>(entry: &Entry<'a>, declared: &[Entry<'a>]) -> Optio
     })
 }
 
-/// `"oldest"`, `"latest"`, `{ offset = N }` or `{ time = "…" }`.
+/// `"oldest"`, `"latest"`, `{ offset = N }`, `{ time = "…" }` or `{ group = "…" }`.
 fn start(entry: &Entry<'_>) -> Option<Start> {
-    let help =
-        "write \"oldest\", \"latest\", { offset = N } or { time = \"2026-01-31T12:00:00Z\" }";
+    let help = "write \"oldest\", \"latest\", { offset = N }, { time = \"2026-01-31T12:00:00Z\" } or, for Kafka, { group = \"…\" }";
     if entry.string().is_some() {
         return entry.text().map(Start::End);
     }
@@ -196,12 +195,14 @@ fn start(entry: &Entry<'_>) -> Option<Start> {
     }
     let mut table = entry.table("start")?;
     let (offset, time) = (table.entry("offset"), table.entry("time"));
+    let group = table.entry("group");
     table.finish(|_| None);
-    match (offset, time) {
-        (Some(offset), None) => offset
+    match (offset, time, group) {
+        (Some(offset), None, None) => offset
             .integer(0..=i64::MAX.unsigned_abs())
             .map(|offset| Start::Offset { offset }),
-        (None, Some(time)) => time.time().map(|time| Start::Time { time }),
+        (None, Some(time), None) => time.time().map(|time| Start::Time { time }),
+        (None, None, Some(group)) => group.text().map(|group| Start::Group { group }),
         _ => {
             entry.error(Problem::new("`start` is one place").help(help));
             None

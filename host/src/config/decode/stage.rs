@@ -85,7 +85,7 @@ pub(super) fn decode<'a>(mut table: Table<'a>, declared: &[Entry<'a>]) -> Draft<
             name: name.as_ref()?.0.to_owned(),
             component: component?,
             sha256,
-            partitions: 0,
+            partitions: None,
             inputs: inputs.iter().map(|input| input.port.clone()).collect(),
             outputs: outputs.iter().map(|output| output.port.clone()).collect(),
             on_rejected: faults.on_rejected,

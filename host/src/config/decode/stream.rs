@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::cluster;
 use super::stage::Draft;
 use crate::config::names;
 use crate::config::setting::Problem;
@@ -39,7 +40,11 @@ fn of_another_kind(key: &str, kind: &str) -> Option<Problem> {
 }
 
 /// Reads the declaration of a stream.
-pub(super) fn decode<'a>(entry: &Entry<'a>, stages: &[Draft<'a>]) -> Declared<'a> {
+pub(super) fn decode<'a>(
+    entry: &Entry<'a>,
+    stages: &[Draft<'a>],
+    clusters: &[cluster::Declared<'a>],
+) -> Declared<'a> {
     let mut declared = Declared {
         key: entry.key,
         key_span: entry.key_span.clone(),
@@ -66,7 +71,9 @@ pub(super) fn decode<'a>(entry: &Entry<'a>, stages: &[Draft<'a>]) -> Declared<'a
         return declared;
     };
     declared.system = Some(*system);
-    let (kind, system) = System::decode(*system, &mut table, read, written);
+    let clusters: Vec<&str> = clusters.iter().map(|cluster| cluster.key).collect();
+    let context = (entry.key, clusters.as_slice());
+    let (kind, system) = System::decode(*system, &mut table, context, (read, written));
     let max_rate = if kind.keys.contains(&"max-rate") {
         table.text("max-rate")
     } else {

@@ -1,11 +1,14 @@
 //! Checks of parts that are valid alone but not together: stages against streams, limits against checkpoints.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::cluster;
 use super::general::Located;
 use super::ports::StreamRef;
 use super::stage::Draft;
 use super::stream::Declared;
+use crate::config::cluster::Cluster;
 use crate::config::faults::{DeadLetterOrder, OnFault, OnRejected};
 use crate::config::names;
 use crate::config::setting::Problem;
@@ -59,6 +62,7 @@ pub(super) fn check(
             stage.partitions = partitions;
         }
     }
+    kafka(cx, declared);
     unused(cx, declared);
 }
 
@@ -151,8 +155,14 @@ fn start(cx: &Context<'_>, declared: &Declared<'_>, start: &Start, at: &Range<us
         Start::End(end) => (**end == StartEnd::Latest, false, false),
         Start::Offset { .. } => (false, true, false),
         Start::Time { .. } => (false, false, true),
+        Start::Group { .. } => (false, false, false),
     };
+    let of_group = matches!(start, Start::Group { .. });
     let problem = match declared.system {
+        Some(system) if of_group && system != SystemName::Kafka => {
+            Problem::new("consumer groups are Kafka's")
+                .help("write \"oldest\", \"latest\", { offset = N } or { time = \"…\" }")
+        }
         Some(SystemName::Stdin) if at_end || at_offset || at_time => {
             Problem::new("stdin cannot start at a chosen place").help("leave `start` out")
         }
@@ -228,8 +238,50 @@ fn dead_letters(
     }
 }
 
-/// How many tasks a stage has. Partition p of each input goes to task p.
-fn partitions(cx: &Context<'_>, stage: &Draft<'_>, declared: &[Declared<'_>]) -> u32 {
+/// Keys of a topic that are for one direction only.
+fn kafka(cx: &Context<'_>, declared: &[Declared<'_>]) {
+    for declared in declared {
+        let Some(stream) = &declared.stream else {
+            continue;
+        };
+        if let System::Kafka(kafka) = &stream.system
+            && kafka.until.is_some()
+            && stream.written
+            && !stream.read
+        {
+            let problem = Problem::new(format!("no stage reads stream \"{}\"", declared.key));
+            let help = "`until` is for streams that are read: leave it out";
+            cx.error(&declared.key_span, problem.help(help));
+        }
+    }
+}
+
+/// The clusters, of which each says whether it is used.
+pub(super) fn used_clusters(
+    cx: &Context<'_>,
+    clusters: Vec<cluster::Declared<'_>>,
+    declared: &[Declared<'_>],
+) -> Option<BTreeMap<String, Cluster>> {
+    let lies_in = |declared: &Declared<'_>, cluster: &str| {
+        let stream = declared.stream.as_ref();
+        let used = stream.filter(|stream| stream.read || stream.written);
+        matches!(used.map(|stream| &stream.system), Some(System::Kafka(kafka)) if kafka.cluster == cluster)
+    };
+    let finish = |cluster: cluster::Declared<'_>| {
+        let used = declared
+            .iter()
+            .any(|declared| lies_in(declared, cluster.key));
+        if !used {
+            let problem = Problem::new(format!("no stream lies in cluster \"{}\"", cluster.key));
+            cx.warn(&cluster.key_span, problem);
+        }
+        cluster.finish(used)
+    };
+    clusters.into_iter().map(finish).collect()
+}
+
+/// How many tasks a stage has. Partition p of each input goes to task p. `None`: as many as topics have, which brokers know.
+fn partitions(cx: &Context<'_>, stage: &Draft<'_>, declared: &[Declared<'_>]) -> Option<u32> {
     let mut first: Option<(&str, u32)> = None;
     for input in &stage.inputs {
         let found = declared
@@ -238,7 +290,9 @@ fn partitions(cx: &Context<'_>, stage: &Draft<'_>, declared: &[Declared<'_>]) ->
         let Some(stream) = found.and_then(|declared| declared.stream.as_ref()) else {
             continue;
         };
-        let partitions = stream.partitions();
+        let Some(partitions) = stream.partitions() else {
+            continue;
+        };
         match first {
             None => first = Some((input.stream.stream, partitions)),
             Some((_, expected)) if expected == partitions => {}
@@ -256,7 +310,7 @@ fn partitions(cx: &Context<'_>, stage: &Draft<'_>, declared: &[Declared<'_>]) ->
             }
         }
     }
-    first.map_or(0, |(_, partitions)| partitions)
+    first.map(|(_, partitions)| partitions)
 }
 
 /// How to give a stream as many partitions as another has.
@@ -271,6 +325,9 @@ fn repartition(system: &System, stream: &str, other: &str, partitions: u32) -> S
         System::Stdin(_) | System::Stdout(_) | System::FileOutput(_) => format!(
             "stdin has one: set partitions = 1 in [streams.{other}], \
              or put its lines into a log of {partitions} with `wasm-host log produce`"
+        ),
+        System::Kafka(_) => format!(
+            "give [streams.{other}] as many, or copy one of them to a topic with {partitions}"
         ),
         System::Log(_) => format!(
             "set partitions = {partitions} in [streams.{stream}] before the first start, \

@@ -4,6 +4,7 @@
 
 mod file;
 mod generate;
+mod kafka;
 mod log;
 mod record;
 mod stdin;
@@ -15,6 +16,8 @@ use serde::Serialize;
 
 pub use file::{FileInput, FileOutput};
 pub use generate::{Distribution, Generate};
+pub(super) use kafka::REPLICATION_MAX;
+pub use kafka::{CreateTopic, Delivery, KafkaStream, Until};
 pub use log::{LogStream, Retention};
 pub use record::{InputFormat, OutputFormat, TimestampField, TimestampFormat};
 pub use stdin::Stdin;
@@ -39,7 +42,9 @@ words! {
         Stdout = "stdout",
         /// Made-up messages.
         Generate = "generate",
-    } later ["kafka"]
+        /// Topics of Apache Kafka.
+        Kafka = "kafka",
+    } later []
 }
 
 /// One kind of stream: of one system, and of one direction where that decides its keys.
@@ -56,13 +61,14 @@ pub(super) struct Kind {
 }
 
 /// All kinds, in the order in which they are documented.
-pub(super) const KINDS: [&Kind; 6] = [
+pub(super) const KINDS: [&Kind; 7] = [
     &log::KIND,
     &file::READ,
     &file::WRITTEN,
     &stdin::KIND,
     &stdout::KIND,
     &generate::KIND,
+    &kafka::KIND,
 ];
 
 impl SystemName {
@@ -109,6 +115,8 @@ pub enum System {
     Stdout(Stdout),
     /// Made-up messages.
     Generate(Generate),
+    /// A topic of Kafka.
+    Kafka(KafkaStream),
 }
 
 impl System {
@@ -116,8 +124,8 @@ impl System {
     pub(super) fn decode(
         name: SystemName,
         table: &mut Table<'_>,
-        read: bool,
-        written: bool,
+        (stream, clusters): (&str, &[&str]),
+        (read, written): (bool, bool),
     ) -> (&'static Kind, Option<System>) {
         match name {
             SystemName::Log => (&log::KIND, Some(System::Log(log::decode(table)))),
@@ -134,6 +142,10 @@ impl System {
                 let generate = generate::decode(table);
                 (&generate::KIND, Some(System::Generate(generate)))
             }
+            SystemName::Kafka => {
+                let kafka = kafka::decode(table, stream, clusters);
+                (&kafka::KIND, kafka.map(System::Kafka))
+            }
         }
     }
 
@@ -146,18 +158,30 @@ impl System {
             System::Stdin(_) => &stdin::KIND,
             System::Stdout(_) => &stdout::KIND,
             System::Generate(_) => &generate::KIND,
+            System::Kafka(_) => &kafka::KIND,
         };
         kind.name.as_str()
     }
 
-    /// How many partitions the stream has.
-    pub fn partitions(&self) -> u32 {
+    /// It has so many partitions, if the job file leaves that to brokers.
+    pub fn take_partitions(&mut self, partitions: u32) {
+        if let (None, System::Kafka(kafka)) = (self.partitions(), self) {
+            kafka.partitions = Some(partitions);
+        }
+    }
+
+    /// How many partitions the stream has. `None`: as many as its topic, which brokers know.
+    pub fn partitions(&self) -> Option<u32> {
         match self {
-            System::Log(log) => log.partitions,
-            System::FileInput(file) => file.partitions,
-            System::FileOutput(file) => file.partitions,
-            System::Generate(generate) => generate.partitions,
-            System::Stdin(_) | System::Stdout(_) => 1,
+            System::Log(log) => Some(log.partitions),
+            System::FileInput(file) => Some(file.partitions),
+            System::FileOutput(file) => Some(file.partitions),
+            System::Generate(generate) => Some(generate.partitions),
+            System::Stdin(_) | System::Stdout(_) => Some(1),
+            System::Kafka(kafka) => {
+                let create = kafka.create.as_ref();
+                kafka.partitions.or(create.map(|create| create.partitions))
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::connectors::file::{FileOutput, FileOutputOptions};
 use crate::connectors::stdio::{StdoutOptions, StdoutOutput};
 use crate::connectors::testing::{Folder, Random};
-use crate::connectors::{Output, OutputFormat};
+use crate::connectors::{Output as _, OutputFormat, Sinks};
 use crate::disk::{Disk, Steps};
 use crate::model::{MessageRef, Messages, PartitionId};
 
@@ -57,7 +57,7 @@ fn recorded_length(state: &[u8]) -> i64 {
 
 /// Runs the epochs that are left, as the commit protocol does, until done or unwound.
 fn run_epochs(
-    output: &dyn Output,
+    output: &dyn Sinks,
     epochs: &[Messages],
     checkpoint: &mut Checkpoint,
     steps: &EndBefore,

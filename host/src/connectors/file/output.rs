@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
-use crate::connectors::{Output, Sink, SinkError};
+use crate::connectors::{Output, Sink, SinkError, Sinks, Writers};
 use crate::disk::{Create, Disk, DiskError, DurableFile, parent};
 use crate::model::{Messages, Offset, PartitionId};
 
@@ -83,6 +83,12 @@ impl Output for FileOutput {
         true
     }
 
+    fn writers(&self) -> Writers<'_> {
+        Writers::Apart(self)
+    }
+}
+
+impl Sinks for FileOutput {
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink> {
         Box::new(FileSink {
             partition: partition.0,

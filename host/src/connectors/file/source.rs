@@ -111,6 +111,7 @@ impl FileSource {
                     "a file stream can start at a time only if it has a `timestamp`".to_owned(),
                 ));
             }
+            OpenAt::Start(StartAt::Group) => return Err(SourceError::no_group()),
             OpenAt::Start(StartAt::Latest) => {
                 source.pass_over_all()?;
                 let detail = source.detail_at(source.place())?;

@@ -186,6 +186,7 @@ impl Input for GenerateInput {
             OpenAt::Start(StartAt::Oldest) => 0,
             OpenAt::Start(StartAt::Offset(offset)) => offset,
             OpenAt::Start(StartAt::Time(time)) => stream.offset_at(time),
+            OpenAt::Start(StartAt::Group) => return Err(SourceError::no_group()),
             OpenAt::Start(StartAt::Latest) => stream.options.count.ok_or_else(|| {
                 SourceError::Unsupported(
                     "a synthetic stream without `count` has no latest message".to_owned(),

@@ -102,6 +102,7 @@ pub fn start_of(
         StartAt::Latest => Ok(end),
         StartAt::Offset(offset) => Ok(offset),
         StartAt::Time(time) => reader.offset_at(stream, partition, time),
+        StartAt::Group => Err(SourceError::no_group()),
     }
 }
 

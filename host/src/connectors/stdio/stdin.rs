@@ -119,6 +119,7 @@ impl Input for StdinInput {
         let next = match at {
             OpenAt::Position(position) => position.next,
             OpenAt::Start(StartAt::Oldest | StartAt::Latest) => 0,
+            OpenAt::Start(StartAt::Group) => return Err(SourceError::no_group()),
             OpenAt::Start(StartAt::Offset(_) | StartAt::Time(_)) => {
                 return Err(SourceError::Unsupported(
                     "standard input cannot start at an offset or at a time; leave `start` out"

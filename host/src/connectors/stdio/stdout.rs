@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::connectors::encode::{OutputFormat, encode};
-use crate::connectors::{Output, Sink, SinkError};
+use crate::connectors::{Output, Sink, SinkError, Sinks, Writers};
 use crate::disk::DiskError;
 use crate::model::{Messages, Offset, PartitionId};
 
@@ -57,6 +57,12 @@ impl Output for StdoutOutput {
         true
     }
 
+    fn writers(&self) -> Writers<'_> {
+        Writers::Apart(self)
+    }
+}
+
+impl Sinks for StdoutOutput {
     fn sink(&self, partition: PartitionId) -> Box<dyn Sink> {
         Box::new(StdoutSink {
             options: Arc::clone(&self.options),

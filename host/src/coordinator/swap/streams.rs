@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::outputs::check_stream;
+use crate::connectors::Writers;
 use crate::coordinator::commit::Work;
 use crate::coordinator::tasks::{StreamNow, TaskFactory};
 use crate::coordinator::{Barrier, Coordinator, StreamEntry, StreamOptions};
@@ -60,11 +61,15 @@ pub(super) fn make(factory: &TaskFactory, streams: &NewStreams) -> Result<(), St
         let Some(output) = stream.options.output() else {
             continue;
         };
+        // What a carrier needs is there.
+        let Writers::Apart(sinks) = output.writers() else {
+            continue;
+        };
         for partition in (0..output.partitions()).map(PartitionId) {
             let recorded = records::get::<OutboxRecord>(factory.db(), &(stream.id, partition));
             let recorded = recorded.map_err(|error| shown::chain(&error))?;
             let recorded = recorded.unwrap_or_default();
-            let mut sink = output.sink(partition);
+            let mut sink = sinks.sink(partition);
             let made = sink.recover(recorded.sink.as_deref(), recorded.bytes);
             made.map_err(|error| {
                 let why = shown::chain(&error);
@@ -81,6 +86,10 @@ impl Coordinator {
         for (name, stream) in &streams {
             stream.keep();
             barrier.records.push(Encoded::new(name, &stream.record()));
+            let topic = stream.options.topic.iter();
+            barrier
+                .records
+                .extend(topic.map(|topic| Encoded::new(name, topic)));
         }
         barrier.streams = streams;
     }

@@ -424,6 +424,7 @@ impl TaskFactory {
             OutputPort {
                 name: port.clone(),
                 partitions: self.stream(stream).options.partitions,
+                bounds: self.stream(stream).options.bounds(),
                 counter: OutputIndex(first.and_then(|at| at.try_into().ok()).unwrap_or(0)),
             }
         };
@@ -455,6 +456,7 @@ impl TaskFactory {
             DeadLetters {
                 port: OutputIndex(u16::try_from(ports.len() - 1).unwrap_or(u16::MAX)),
                 partitions: self.stream(stream).options.partitions,
+                bounds: self.stream(stream).options.bounds(),
             }
         });
         (ports, dead_letters)

@@ -153,11 +153,13 @@ impl Reader {
                         Some(position) => self.arrive(Arrival::Passed(position)),
                     }
                     self.note_progress(&*source);
-                    if self.input.may_lull() && !lulls {
-                        lulls = true;
-                        self.arrive(Arrival::Lull);
+                    if source.has_read_all() {
+                        if self.input.may_lull() && !lulls {
+                            lulls = true;
+                            self.arrive(Arrival::Lull);
+                        }
+                        self.figures.idle.store(true, Ordering::Release);
                     }
-                    self.figures.idle.store(true, Ordering::Release);
                     drop(space);
                     source.ready().await;
                     continue;
@@ -206,7 +208,7 @@ impl Reader {
             return;
         };
         // The oldest message is the same at every start; the latest, or the first after a time, is not.
-        if !matches!(start, StartAt::Latest | StartAt::Time(_)) {
+        if !matches!(start, StartAt::Latest | StartAt::Time(_) | StartAt::Group) {
             let chosen = None;
             return self.arrive(Arrival::Begin { position, chosen });
         }

@@ -6,7 +6,9 @@ use wasmtime::{StoreContextMut, ensure, format_err};
 use super::column::{ColumnView, GuestColumn, packed};
 use super::state::{check_key, check_value};
 use super::{InstanceData, with_memory};
-use crate::model::{HeadersColumn, MessageRef, OutputIndex, PartitionId, shown};
+use crate::model::{
+    Clock as _, HeadersColumn, MessageRef, OutputIndex, PartitionId, SystemClock, shown,
+};
 use crate::runtime::context::TaskContext;
 use crate::runtime::limits::{ENTRY_BYTES, Limits, exceeded};
 
@@ -214,7 +216,16 @@ fn stage(
     context
         .budget
         .stage(key + value + header_bytes + (1 + headers) * ENTRY_BYTES)?;
-    let partitions = context.info.outputs[port.index()].partitions;
+    let to = &context.info.outputs[port.index()];
+    if let Some(bounds) = &to.bounds
+        && let Some(why) = bounds.refuses(&message, SystemClock.now_ms())
+    {
+        let port = &to.name;
+        return Err(exceeded(format_args!(
+            "a message to output port {port:?} is refused: {why}"
+        )));
+    }
+    let partitions = to.partitions;
     let partition = match partition {
         Some(partition) if partition < partitions => PartitionId(partition),
         Some(partition) => {

@@ -139,6 +139,7 @@ fn catalog(path: &Path, db: &Db) -> Option<Catalog> {
     };
     let stream = |name: &str| {
         let shape = StreamShape {
+            topic: None,
             partitions: PARTITIONS,
             system: "log".into(),
         };
@@ -180,6 +181,7 @@ impl Job {
         let mut options = CommitterOptions {
             logs: vec![out_log(&catalog)],
             external: Vec::new(),
+            mirrored: Vec::new(),
             reads: ids.iter().map(|id| (*id, input)).collect(),
             durability: Durability::Process,
             disk: disk.clone(),

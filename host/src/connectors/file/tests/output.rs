@@ -1,7 +1,7 @@
 //! Files that are written.
 
 use super::*;
-use crate::connectors::{Output, OutputFormat, SinkError};
+use crate::connectors::{OutputFormat, SinkError, Sinks as _};
 use crate::disk::Disk;
 
 fn sink(folder: &Folder, partitions: u32) -> Box<dyn crate::connectors::Sink> {

@@ -1,0 +1,21 @@
+//! Streams of Apache Kafka: topics that are read by offsets of the job's own, and written in transactions.
+//!
+//! [`Cluster`] is one cluster, for all streams in it: its clients, what is known of its brokers, and who looks things up.
+//! [`KafkaInput`] reads a topic; [`KafkaOutput`] is a topic that is written, and [`outbox`] delivers what all of them have in an
+//! epoch as one transaction. librdkafka does the protocol; [`native`] has the calls for which its crate has no safe form.
+//!
+//! Positions are the job's: they are in its state directory, not in Kafka, where a mirror of them is kept for tools that show the
+//! lag of consumer groups.
+
+mod cluster;
+mod input;
+mod marker;
+mod mirror;
+mod native;
+mod outbox;
+mod parcel;
+mod transaction;
+
+pub use cluster::{Cluster, ClusterError, ClusterOptions, NewTopic, Topic};
+pub use input::{InputEnd, KafkaInput, KafkaInputOptions};
+pub use outbox::{CarrierOptions, Figures, Guarantee, KafkaCarrier, KafkaOutput, WrittenTopic};

@@ -1,0 +1,616 @@
+//! Topics that are written: what an epoch has for all of them is one transaction, with a mark as its last record.
+//!
+//! The mark is read before the transactional id is taken, so that a job that lives elsewhere is not disturbed; and again after that,
+//! when nobody else can write another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::cluster::{Cluster, ClusterError, NewTopic};
+use super::marker::{self, Marker, Verdict, verdict};
+use super::native::{Client, Found, Partition, Producer, Role};
+use super::parcel;
+use super::transaction::{Failed, Plain, State, Transactions};
+use crate::connectors::{Carrier, Lost, Output, Parcel, SinkError, Writers};
+use crate::disk::Disk;
+use crate::model::{
+    Account, Clock as _, Mark, MessageBounds, MessageRef, Messages, Offset, SystemClock,
+};
+
+/// How often a message is written that was sent once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Once, for readers of committed records.
+    ExactlyOnce,
+    /// Once, or again after a crash.
+    AtLeastOnce,
+}
+
+/// How a carrier is made.
+pub struct CarrierOptions {
+    /// The id of the cluster, as its brokers say it.
+    pub cluster_id: String,
+    /// Of all topics that it writes.
+    pub guarantee: Guarantee,
+    /// What the operator says of a mark that is lost or foreign.
+    pub lost: Lost,
+    /// Told of each step.
+    pub disk: Disk,
+}
+
+/// Delivers to the topics of a cluster.
+pub struct KafkaCarrier {
+    name: String,
+    cluster: Arc<Cluster>,
+    options: CarrierOptions,
+    /// The topics of streams.
+    topics: Mutex<BTreeMap<String, WrittenTopic>>,
+    now: Mutex<Now>,
+    figures: Figures,
+}
+
+/// A topic that is written.
+#[derive(Debug, Clone)]
+pub struct WrittenTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What it refuses.
+    pub bounds: MessageBounds,
+}
+
+/// What a carrier has done, for any thread to read.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Transactions that were committed.
+    pub transactions: AtomicU64,
+    /// Producers that were replaced because EndTxn was sent more than once.
+    pub stale: AtomicU64,
+    /// Producers that were replaced because something failed.
+    pub broken: AtomicU64,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// A delivery that does not succeed.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Instant,
+    /// The same by the wall clock, ms since the Unix epoch.
+    pub since_ms: i64,
+    /// Why the last attempt failed.
+    pub why: String,
+}
+
+impl Figures {
+    /// The delivery that does not succeed, if there is one.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting.lock().clone()
+    }
+}
+
+/// What it is at.
+#[derive(Default)]
+struct Now {
+    transactions: Option<Transactions>,
+    /// A producer without transactions.
+    plain: Option<Producer>,
+    /// The largest batch that the producer sends.
+    batch: u64,
+    /// The state directory, once it was recovered.
+    account: Option<Account>,
+    /// The last mark that was seen, or written: another one is somebody else's.
+    last: Option<Marker>,
+}
+
+/// How far back the last mark is looked for first: a transaction takes two offsets.
+const NEAR: u64 = 64;
+/// How long the records of a mark's topic are waited for.
+const READ: Duration = Duration::from_secs(15);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MOST: Duration = Duration::from_secs(5);
+
+impl KafkaCarrier {
+    /// A carrier. Nobody is asked yet.
+    pub fn new(cluster: Arc<Cluster>, options: CarrierOptions) -> KafkaCarrier {
+        let kind = match options.guarantee {
+            Guarantee::ExactlyOnce => "",
+            Guarantee::AtLeastOnce => "/at-least-once",
+        };
+        KafkaCarrier {
+            name: format!("{}{kind}", options.cluster_id),
+            cluster,
+            options,
+            topics: Mutex::default(),
+            now: Mutex::default(),
+            figures: Figures::default(),
+        }
+    }
+
+    /// What it has done.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// The topic of its marks.
+    pub fn marker_topic(&self) -> String {
+        format!("{}.delivered", self.cluster.options().group_id)
+    }
+
+    fn transactional_id(&self) -> String {
+        format!("{}.outbox", self.cluster.options().group_id)
+    }
+
+    fn place(&self) -> String {
+        format!("Kafka cluster {:?}", self.cluster.name())
+    }
+
+    fn unavailable(&self, what: impl Into<String>) -> SinkError {
+        SinkError::Unavailable {
+            place: self.place(),
+            what: self.cluster.error(what).what,
+        }
+    }
+
+    fn foreign(&self, what: String) -> SinkError {
+        SinkError::Foreign {
+            place: format!("{}, topic {:?}", self.place(), self.marker_topic()),
+            what,
+        }
+    }
+
+    fn before(&self, step: &'static str) -> Result<(), SinkError> {
+        let answer = self.options.disk.before(step);
+        answer.map_err(|error| self.unavailable(error.to_string()))
+    }
+
+    /// Makes the topic of the marks, unless it is there.
+    fn make_marker_topic(&self) -> Result<(), SinkError> {
+        let name = self.marker_topic();
+        if self.cluster.topics(&[&name])?[0].is_some() {
+            return Ok(());
+        }
+        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        self.cluster.create(&NewTopic {
+            name,
+            partitions: 1,
+            replication: None,
+            config: vec![
+                setting("cleanup.policy", "compact"),
+                // Only the last mark matters.
+                setting("segment.bytes", "1048576"),
+                setting("min.cleanable.dirty.ratio", "0.1"),
+            ],
+        })?;
+        Ok(())
+    }
+
+    /// The last mark that is committed. `until_all`: not before every transaction has ended that was open when this began.
+    fn last_mark(&self, until_all: bool) -> Result<Option<Marker>, SinkError> {
+        let name = self.marker_topic();
+        if self.cluster.topics(&[&name])?[0].is_none() {
+            return Ok(None);
+        }
+        let (low, high) = self.cluster.watermarks(&name, 0)?;
+        let mut near = NEAR;
+        loop {
+            let from = high.saturating_sub(near).max(low);
+            let found = self.last_mark_from(&name, from, high, until_all)?;
+            if found.is_some() || from == low {
+                return Ok(found);
+            }
+            near = near.saturating_mul(16);
+        }
+    }
+
+    fn last_mark_from(
+        &self,
+        topic: &str,
+        from: Offset,
+        high: Offset,
+        until_all: bool,
+    ) -> Result<Option<Marker>, SinkError> {
+        if from == high {
+            return Ok(None);
+        }
+        let client = self.cluster.lone_reader()?;
+        let offset = from.cast_signed();
+        let mut partition = Partition::open(Arc::new(client), topic, 0, offset)
+            .map_err(|why| self.unavailable(why))?;
+        let until = Instant::now() + READ;
+        let (mut offsets, mut messages, mut last) = (Vec::new(), Messages::default(), None);
+        loop {
+            offsets.clear();
+            messages.clear();
+            match partition.read((1000, 1 << 20), 0, &mut offsets, &mut messages) {
+                Found::Messages => {
+                    last = messages
+                        .values
+                        .iter()
+                        .flatten()
+                        .last()
+                        .map(<[u8]>::to_vec)
+                        .or(last);
+                }
+                Found::End(at) if at >= high || !until_all => break,
+                Found::Failed { why, .. } => {
+                    return Err(self.unavailable(format!("read topic {topic:?}: {why}")));
+                }
+                Found::Undecodable { .. } | Found::End(_) | Found::Nothing => {
+                    if Instant::now() >= until {
+                        return Err(self.unavailable(format!(
+                            "topic {topic:?} cannot be read to its end at offset {high}: a transaction that is open there, or was never completed, holds its readers up (`kafka-transactions.sh find-hanging` finds it)"
+                        )));
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+        let decoded = last.map(|last| Marker::decode(&last)).transpose();
+        decoded.map_err(|why| self.foreign(why))
+    }
+
+    /// A topic refuses a batch that is larger than a record may be.
+    fn batch_bytes(&self) -> u64 {
+        let topics = self.topics.lock();
+        let least = topics.values().map(|topic| topic.bounds.bytes).min();
+        least.unwrap_or(u64::MAX).clamp(1, 1_000_000)
+    }
+
+    fn new_producer(&self) -> Result<Producer, SinkError> {
+        let options = self.cluster.options();
+        let timeout = options.transaction_timeout.as_millis().to_string();
+        // The client holds a copy of what is being delivered.
+        let queue = (options.epoch_bytes.saturating_mul(2) >> 10).clamp(65_536, 2_097_151);
+        let mut config = self.cluster.settings();
+        if config.get("linger.ms").is_none() {
+            config.set("linger.ms", "1");
+        }
+        config
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", &timeout)
+            .set("queue.buffering.max.kbytes", queue.to_string())
+            .set("queue.buffering.max.messages", "10000000")
+            .set("message.max.bytes", "100000000")
+            .set("batch.size", self.batch_bytes().to_string());
+        if self.options.guarantee == Guarantee::ExactlyOnce {
+            config
+                .set("transactional.id", self.transactional_id())
+                .set("transaction.timeout.ms", &timeout);
+        }
+        let (name, health) = (self.cluster.name(), self.cluster.health());
+        let client = Client::new(&config, Role::Producer, name, health);
+        Ok(Producer::new(client.map_err(|why| self.unavailable(why))?))
+    }
+
+    /// A producer that has the transactional id.
+    fn take_id(&self, gives_up: &dyn Fn() -> bool) -> Result<Transactions, SinkError> {
+        self.before("kafka.init")?;
+        let timeout = self.cluster.options().transaction_timeout;
+        let mut transactions = Transactions::new(
+            self.new_producer()?,
+            timeout,
+            !self.options.disk.trusts_ends(),
+        );
+        transactions
+            .init(gives_up)
+            .map_err(|why| self.unavailable(why))?;
+        Ok(transactions)
+    }
+
+    /// The last mark, now that nobody else can write one: transactions that were left open end.
+    fn last_mark_of_mine(&self, gives_up: &dyn Fn() -> bool) -> Result<Option<Marker>, SinkError> {
+        self.before("kafka.marker")?;
+        match self.last_mark(true) {
+            Err(SinkError::Unavailable { .. }) if !gives_up() => {
+                // A broker may have forgotten to end one, and does so with the next that touches the partition.
+                self.touch()?;
+                self.last_mark(true)
+            }
+            last => last,
+        }
+    }
+
+    /// A transaction over the topic of the marks, without effect.
+    fn touch(&self) -> Result<(), SinkError> {
+        let failed = |why: Failed| self.unavailable(why);
+        let mut lone = self.take_id(&|| false)?;
+        lone.begin().map_err(failed)?;
+        let nothing = MessageRef::new(Some(marker::KEY), Some(b""), SystemClock.now_ms());
+        lone.send(&self.marker_topic(), 0, &nothing)
+            .map_err(failed)?;
+        lone.drain(&|| false).map_err(failed)?;
+        lone.abort().map_err(failed)
+    }
+
+    /// One attempt. Returns whether it is delivered.
+    fn attempt(
+        &self,
+        now: &mut Now,
+        (mark, parcels): (&Mark, &[Parcel<'_>]),
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), SinkError> {
+        let account = now.account.unwrap_or_default();
+        let marker = Marker::new(&account.state, mark);
+        let mut transactions = match now.transactions.take() {
+            // A topic that came since may take less at a time.
+            Some(ready) if ready.is_ready() && now.batch <= self.batch_bytes() => ready,
+            _ => {
+                now.batch = self.batch_bytes();
+                let ready = self.take_id(gives_up)?;
+                let last = self.last_mark_of_mine(gives_up)?;
+                if last.as_ref().is_some_and(|last| last.is_of(&marker)) {
+                    now.last = last;
+                    now.transactions = Some(ready);
+                    return Ok(());
+                }
+                if last != now.last {
+                    let host = last.map(|last| last.host).unwrap_or_default();
+                    return Err(self.foreign(format!(
+                        "another host has delivered for this job since ({host}): this one stops, and what it has not delivered stays in its state directory"
+                    )));
+                }
+                ready
+            }
+        };
+        let sent = self.transact(&mut transactions, &marker, parcels, gives_up);
+        match transactions.state() {
+            State::Stale => {
+                self.figures.stale.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(
+                    cluster = self.cluster.name(),
+                    "the end of a transaction was sent more than once: its producer is replaced"
+                );
+            }
+            State::Broken => {
+                self.figures.broken.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => now.transactions = Some(transactions),
+        }
+        sent.map_err(|why| self.unavailable(why))?;
+        now.last = Some(marker);
+        self.figures.transactions.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn transact(
+        &self,
+        transactions: &mut Transactions,
+        marker: &Marker,
+        parcels: &[Parcel<'_>],
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), Failed> {
+        let step = |step| {
+            self.options
+                .disk
+                .before(step)
+                .map_err(|error| error.to_string())
+        };
+        step("kafka.begin")?;
+        transactions.begin()?;
+        step("kafka.send")?;
+        self.send(parcels, &mut |topic, partition, message| {
+            transactions.send(topic, partition, message)
+        })?;
+        let encoded = marker.encode();
+        let mark = MessageRef::new(Some(marker::KEY), Some(&encoded), SystemClock.now_ms());
+        transactions.send(&self.marker_topic(), 0, &mark)?;
+        step("kafka.drain")?;
+        transactions.drain(gives_up)?;
+        step("kafka.commit")?;
+        transactions.commit()?;
+        step("kafka.committed")
+    }
+
+    fn send(
+        &self,
+        parcels: &[Parcel<'_>],
+        send: &mut dyn FnMut(&str, i32, &MessageRef<'_>) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let topics = self.topics.lock();
+        for parcel in parcels {
+            let Some(topic) = topics.get(parcel.stream) else {
+                return Err(format!("stream {:?} is no topic of it", parcel.stream));
+            };
+            let partition = parcel.partition.0.cast_signed();
+            parcel::each(parcel.encoded, &mut |message| {
+                send(&topic.name, partition, message)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sends without a transaction, and waits until the brokers have it.
+    fn send_plainly(
+        &self,
+        producer: &mut Producer,
+        parcels: &[Parcel<'_>],
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), SinkError> {
+        self.before("kafka.send")?;
+        let timeout = self.cluster.options().transaction_timeout;
+        let failed = |why: Failed| self.unavailable(why);
+        let mut plain = Plain { producer, timeout };
+        self.send(parcels, &mut |topic, partition, message| {
+            plain.send(topic, partition, message)
+        })
+        .map_err(failed)?;
+        self.before("kafka.drain")?;
+        plain.drain(gives_up).map_err(failed)
+    }
+
+    /// Attempts until one succeeds, with growing pauses.
+    fn until_delivered(
+        &self,
+        mut attempt: impl FnMut() -> Result<(), SinkError>,
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), SinkError> {
+        let mut pause = BACKOFF_FIRST;
+        loop {
+            let error = match attempt() {
+                Ok(()) => break,
+                Err(error @ SinkError::Unavailable { .. }) if !gives_up() => error,
+                Err(error) => return Err(error),
+            };
+            self.note_waiting(error);
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !gives_up() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            pause = (pause * 2).min(BACKOFF_MOST);
+        }
+        if let Some(waiting) = self.figures.waiting.lock().take() {
+            let took = waiting.since.elapsed().as_secs_f64();
+            tracing::info!(
+                "{}: output is delivered again, after {took:.1} s",
+                self.place()
+            );
+        }
+        Ok(())
+    }
+
+    fn note_waiting(&self, error: SinkError) {
+        let why = error.to_string();
+        let mut waiting = self.figures.waiting.lock();
+        match &mut *waiting {
+            Some(waiting) => waiting.why = why,
+            None => {
+                tracing::warn!(
+                    "{why}; output waits, and is delivered as soon as the cluster takes it"
+                );
+                *waiting = Some(Waiting {
+                    since: Instant::now(),
+                    since_ms: SystemClock.now_ms(),
+                    why,
+                });
+            }
+        }
+    }
+}
+
+impl Carrier for KafkaCarrier {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn encode(&self, messages: &Messages, into: &mut Vec<u8>) {
+        parcel::encode(messages, into);
+    }
+
+    fn check(&self, account: &Account) -> Result<(), SinkError> {
+        // While it delivers it is open, and that may take long.
+        let is_open = self.now.try_lock().is_none_or(|now| now.account.is_some());
+        if is_open || self.options.guarantee == Guarantee::AtLeastOnce {
+            return Ok(());
+        }
+        let last = self.last_mark(false)?;
+        match verdict(account, last.as_ref(), self.options.lost) {
+            Verdict::Refuse(why) => Err(self.foreign(why)),
+            Verdict::Deliver | Verdict::Delivered => Ok(()),
+        }
+    }
+
+    fn recover(&self, account: &Account) -> Result<bool, SinkError> {
+        let mut now = self.now.lock();
+        if self.options.guarantee == Guarantee::AtLeastOnce {
+            now.account = Some(*account);
+            return Ok(false);
+        }
+        self.make_marker_topic()?;
+        let batch = self.batch_bytes();
+        let transactions = self.take_id(&|| false)?;
+        let last = self.last_mark_of_mine(&|| false)?;
+        let verdict = verdict(account, last.as_ref(), self.options.lost);
+        *now = Now {
+            transactions: Some(transactions),
+            plain: None,
+            batch,
+            account: Some(*account),
+            last,
+        };
+        match verdict {
+            Verdict::Refuse(why) => Err(self.foreign(why)),
+            Verdict::Deliver => Ok(false),
+            Verdict::Delivered => Ok(true),
+        }
+    }
+
+    fn deliver(
+        &self,
+        mark: &Mark,
+        parcels: &[Parcel<'_>],
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<(), SinkError> {
+        let mut now = self.now.lock();
+        match self.options.guarantee {
+            Guarantee::ExactlyOnce => self.until_delivered(
+                || self.attempt(&mut now, (mark, parcels), gives_up),
+                gives_up,
+            ),
+            Guarantee::AtLeastOnce => self.until_delivered(
+                || {
+                    // One that has failed is not used again.
+                    let producer = now.plain.take();
+                    let mut producer = producer.map_or_else(|| self.new_producer(), Ok)?;
+                    self.send_plainly(&mut producer, parcels, gives_up)?;
+                    now.plain = Some(producer);
+                    Ok(())
+                },
+                gives_up,
+            ),
+        }
+    }
+}
+
+/// A topic that is written.
+pub struct KafkaOutput {
+    carrier: Arc<dyn Carrier>,
+    topic: WrittenTopic,
+    guarantee: Guarantee,
+}
+
+impl KafkaOutput {
+    /// A stream that is a topic.
+    pub fn new(carrier: &Arc<KafkaCarrier>, stream: &str, topic: WrittenTopic) -> KafkaOutput {
+        let mut topics = carrier.topics.lock();
+        topics.insert(stream.to_owned(), topic.clone());
+        drop(topics);
+        KafkaOutput {
+            guarantee: carrier.options.guarantee,
+            carrier: Arc::clone(carrier) as Arc<dyn Carrier>,
+            topic,
+        }
+    }
+}
+
+impl Output for KafkaOutput {
+    fn partitions(&self) -> u32 {
+        self.topic.partitions
+    }
+
+    fn bounds(&self) -> Option<MessageBounds> {
+        Some(self.topic.bounds)
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.guarantee == Guarantee::AtLeastOnce
+    }
+
+    fn writers(&self) -> Writers<'_> {
+        Writers::Together(&self.carrier)
+    }
+}
+
+impl From<ClusterError> for SinkError {
+    fn from(error: ClusterError) -> SinkError {
+        SinkError::Unavailable {
+            place: format!("Kafka cluster {:?}", error.cluster),
+            what: error.what,
+        }
+    }
+}
