@@ -47,6 +47,11 @@ pub(super) fn status(global: &Global) -> Result<(), Failure> {
         }
     }
     output::text(&text)?;
+    table(&status)
+}
+
+/// The tasks and their inputs.
+fn table(status: &json::Status) -> Result<(), Failure> {
     let head = [
         "TASK",
         "STATE",

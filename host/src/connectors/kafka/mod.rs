@@ -10,6 +10,7 @@
 mod cluster;
 mod input;
 mod marker;
+mod marks;
 mod mirror;
 mod native;
 mod outbox;

@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cluster::{Cluster, ClusterError, NewTopic};
+use super::cluster::{Cluster, ClusterError};
 use super::marker::{self, Marker, Verdict, verdict};
-use super::native::{Client, Found, Partition, Producer, Role};
+use super::marks::Marks;
+use super::native::{Client, Producer, Role};
 use super::parcel;
 use super::transaction::{Failed, Plain, State, Transactions};
 use crate::connectors::{Carrier, Lost, Output, Parcel, SinkError, Writers};
 use crate::disk::Disk;
-use crate::model::{
-    Account, Clock as _, Mark, MessageBounds, MessageRef, Messages, Offset, SystemClock,
-};
+use crate::model::{Account, Clock as _, Mark, MessageBounds, MessageRef, Messages, SystemClock};
 
 /// How often a message is written that was sent once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +49,7 @@ pub struct KafkaCarrier {
     /// The topics of streams.
     topics: Mutex<BTreeMap<String, WrittenTopic>>,
     now: Mutex<Now>,
+    marks: Marks,
     figures: Figures,
 }
 
@@ -108,10 +108,6 @@ struct Now {
     last: Option<Marker>,
 }
 
-/// How far back the last mark is looked for first: a transaction takes two offsets.
-const NEAR: u64 = 64;
-/// How long the records of a mark's topic are waited for.
-const READ: Duration = Duration::from_secs(15);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
 
@@ -124,6 +120,7 @@ impl KafkaCarrier {
         };
         KafkaCarrier {
             name: format!("{}{kind}", options.cluster_id),
+            marks: Marks::new(&cluster),
             cluster,
             options,
             topics: Mutex::default(),
@@ -135,11 +132,6 @@ impl KafkaCarrier {
     /// What it has done.
     pub fn figures(&self) -> &Figures {
         &self.figures
-    }
-
-    /// The topic of its marks.
-    pub fn marker_topic(&self) -> String {
-        format!("{}.delivered", self.cluster.options().group_id)
     }
 
     fn transactional_id(&self) -> String {
@@ -157,102 +149,9 @@ impl KafkaCarrier {
         }
     }
 
-    fn foreign(&self, what: String) -> SinkError {
-        SinkError::Foreign {
-            place: format!("{}, topic {:?}", self.place(), self.marker_topic()),
-            what,
-        }
-    }
-
     fn before(&self, step: &'static str) -> Result<(), SinkError> {
         let answer = self.options.disk.before(step);
         answer.map_err(|error| self.unavailable(error.to_string()))
-    }
-
-    /// Makes the topic of the marks, unless it is there.
-    fn make_marker_topic(&self) -> Result<(), SinkError> {
-        let name = self.marker_topic();
-        if self.cluster.topics(&[&name])?[0].is_some() {
-            return Ok(());
-        }
-        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        self.cluster.create(&NewTopic {
-            name,
-            partitions: 1,
-            replication: None,
-            config: vec![
-                setting("cleanup.policy", "compact"),
-                // Only the last mark matters.
-                setting("segment.bytes", "1048576"),
-                setting("min.cleanable.dirty.ratio", "0.1"),
-            ],
-        })?;
-        Ok(())
-    }
-
-    /// The last mark that is committed. `until_all`: not before every transaction has ended that was open when this began.
-    fn last_mark(&self, until_all: bool) -> Result<Option<Marker>, SinkError> {
-        let name = self.marker_topic();
-        if self.cluster.topics(&[&name])?[0].is_none() {
-            return Ok(None);
-        }
-        let (low, high) = self.cluster.watermarks(&name, 0)?;
-        let mut near = NEAR;
-        loop {
-            let from = high.saturating_sub(near).max(low);
-            let found = self.last_mark_from(&name, from, high, until_all)?;
-            if found.is_some() || from == low {
-                return Ok(found);
-            }
-            near = near.saturating_mul(16);
-        }
-    }
-
-    fn last_mark_from(
-        &self,
-        topic: &str,
-        from: Offset,
-        high: Offset,
-        until_all: bool,
-    ) -> Result<Option<Marker>, SinkError> {
-        if from == high {
-            return Ok(None);
-        }
-        let client = self.cluster.lone_reader()?;
-        let offset = from.cast_signed();
-        let mut partition = Partition::open(Arc::new(client), topic, 0, offset)
-            .map_err(|why| self.unavailable(why))?;
-        let until = Instant::now() + READ;
-        let (mut offsets, mut messages, mut last) = (Vec::new(), Messages::default(), None);
-        loop {
-            offsets.clear();
-            messages.clear();
-            match partition.read((1000, 1 << 20), 0, &mut offsets, &mut messages) {
-                Found::Messages => {
-                    last = messages
-                        .values
-                        .iter()
-                        .flatten()
-                        .last()
-                        .map(<[u8]>::to_vec)
-                        .or(last);
-                }
-                Found::End(at) if at >= high || !until_all => break,
-                Found::Failed { why, .. } => {
-                    return Err(self.unavailable(format!("read topic {topic:?}: {why}")));
-                }
-                Found::Undecodable { .. } | Found::End(_) | Found::Nothing => {
-                    if Instant::now() >= until {
-                        return Err(self.unavailable(format!(
-                            "topic {topic:?} cannot be read to its end at offset {high}: a transaction that is open there, or was never completed, holds its readers up (`kafka-transactions.sh find-hanging` finds it)"
-                        )));
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-        }
-        let decoded = last.map(|last| Marker::decode(&last)).transpose();
-        decoded.map_err(|why| self.foreign(why))
     }
 
     /// A topic refuses a batch that is larger than a record may be.
@@ -306,11 +205,11 @@ impl KafkaCarrier {
     /// The last mark, now that nobody else can write one: transactions that were left open end.
     fn last_mark_of_mine(&self, gives_up: &dyn Fn() -> bool) -> Result<Option<Marker>, SinkError> {
         self.before("kafka.marker")?;
-        match self.last_mark(true) {
+        match self.marks.last(true) {
             Err(SinkError::Unavailable { .. }) if !gives_up() => {
                 // A broker may have forgotten to end one, and does so with the next that touches the partition.
                 self.touch()?;
-                self.last_mark(true)
+                self.marks.last(true)
             }
             last => last,
         }
@@ -322,7 +221,7 @@ impl KafkaCarrier {
         let mut lone = self.take_id(&|| false)?;
         lone.begin().map_err(failed)?;
         let nothing = MessageRef::new(Some(marker::KEY), Some(b""), SystemClock.now_ms());
-        lone.send(&self.marker_topic(), 0, &nothing)
+        lone.send(&self.marks.topic(), 0, &nothing)
             .map_err(failed)?;
         lone.drain(&|| false).map_err(failed)?;
         lone.abort().map_err(failed)
@@ -351,7 +250,7 @@ impl KafkaCarrier {
                 }
                 if last != now.last {
                     let host = last.map(|last| last.host).unwrap_or_default();
-                    return Err(self.foreign(format!(
+                    return Err(self.marks.foreign(format!(
                         "another host has delivered for this job since ({host}): this one stops, and what it has not delivered stays in its state directory"
                     )));
                 }
@@ -399,7 +298,7 @@ impl KafkaCarrier {
         })?;
         let encoded = marker.encode();
         let mark = MessageRef::new(Some(marker::KEY), Some(&encoded), SystemClock.now_ms());
-        transactions.send(&self.marker_topic(), 0, &mark)?;
+        transactions.send(&self.marks.topic(), 0, &mark)?;
         step("kafka.drain")?;
         transactions.drain(gives_up)?;
         step("kafka.commit")?;
@@ -508,9 +407,9 @@ impl Carrier for KafkaCarrier {
         if is_open || self.options.guarantee == Guarantee::AtLeastOnce {
             return Ok(());
         }
-        let last = self.last_mark(false)?;
+        let last = self.marks.last(false)?;
         match verdict(account, last.as_ref(), self.options.lost) {
-            Verdict::Refuse(why) => Err(self.foreign(why)),
+            Verdict::Refuse(why) => Err(self.marks.foreign(why)),
             Verdict::Deliver | Verdict::Delivered => Ok(()),
         }
     }
@@ -521,7 +420,7 @@ impl Carrier for KafkaCarrier {
             now.account = Some(*account);
             return Ok(false);
         }
-        self.make_marker_topic()?;
+        self.marks.make_topic()?;
         let batch = self.batch_bytes();
         let transactions = self.take_id(&|| false)?;
         let last = self.last_mark_of_mine(&|| false)?;
@@ -534,7 +433,7 @@ impl Carrier for KafkaCarrier {
             last,
         };
         match verdict {
-            Verdict::Refuse(why) => Err(self.foreign(why)),
+            Verdict::Refuse(why) => Err(self.marks.foreign(why)),
             Verdict::Deliver => Ok(false),
             Verdict::Delivered => Ok(true),
         }
