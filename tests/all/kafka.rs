@@ -6,6 +6,8 @@ mod faults;
 mod positions;
 mod proxy;
 mod refusals;
+mod secure;
+mod soak;
 mod streams;
 
 use std::sync::atomic::{AtomicU32, Ordering};

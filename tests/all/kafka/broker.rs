@@ -48,6 +48,23 @@ fn kafka() -> Command {
     command
 }
 
+/// The id of a cluster of several brokers.
+const CLUSTER: &str = "d2FzbS1ob3N0LXRlc3RzMA";
+
+/// Fetches what a broker is made of. `None`: it cannot be had, which is said.
+fn jars() -> Option<()> {
+    let jars = kafka().arg("--jars").output();
+    let jars = jars.expect("scripts/kafka can be started");
+    if jars.status.success() {
+        return Some(());
+    }
+    let why = String::from_utf8_lossy(&jars.stderr);
+    let is_ci = std::env::var_os("CI").is_some();
+    assert!(!is_ci, "no broker can be had: {why}");
+    eprintln!("NOT TESTED: streams of Kafka, because no broker can be had: {why}");
+    None
+}
+
 /// Where tests are built.
 fn target() -> PathBuf {
     let steps = crate::harness::steps();
@@ -55,37 +72,58 @@ fn target() -> PathBuf {
     release.parent().expect("a target folder").to_path_buf()
 }
 
-/// The first of four ports in a row that are free.
+/// The first of seven ports in a row that are free.
 fn free_port() -> u16 {
     for _ in 0..100 {
         let first = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = first.local_addr().expect("an address").port();
         let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if port < u16::MAX - 3 && (port + 1..=port + 3).all(is_free) {
+        if port < u16::MAX - 6 && (port + 1..=port + 6).all(is_free) {
             return port;
         }
     }
-    panic!("no four ports in a row are free");
+    panic!("no seven ports in a row are free");
 }
 
 impl Broker {
     /// A broker of its own. `None`: as for [`broker`].
     pub fn start() -> Option<Broker> {
-        let jars = kafka()
-            .arg("--jars")
-            .output()
-            .expect("scripts/kafka can be started");
-        if !jars.status.success() {
-            let why = String::from_utf8_lossy(&jars.stderr);
-            let is_ci = std::env::var_os("CI").is_some();
-            assert!(!is_ci, "no broker can be had: {why}");
-            eprintln!("NOT TESTED: streams of Kafka, because no broker can be had: {why}");
-            return None;
-        }
-        Some(Broker::start_on(free_port()))
+        Broker::start_with(|_| String::new(), "")
     }
 
-    fn start_on(port: u16) -> Broker {
+    /// The same with more properties, which know its first port, and more arguments of the command that makes its folder.
+    pub fn start_with(properties: impl Fn(u16) -> String, format: &str) -> Option<Broker> {
+        jars()?;
+        let port = free_port();
+        Some(Broker::start_on(port, &properties(port), format, ""))
+    }
+
+    /// Three brokers, of which one may be away: with three copies of everything, and two that must have it. `None`: as for [`broker`].
+    pub fn start_three() -> Option<[Broker; 3]> {
+        jars()?;
+        let ports = [free_port(), free_port(), free_port()];
+        let voters = [1, 2, 3].map(|node: u16| {
+            let port = ports[usize::from(node) - 1] + 1;
+            format!("{node}@127.0.0.1:{port}")
+        });
+        let properties = |node: usize| {
+            let copies = "offsets.topic.replication.factor=3\ntransaction.state.log.replication.factor=3\ntransaction.state.log.min.isr=2\ndefault.replication.factor=3\nmin.insync.replicas=2";
+            let voters = voters.join(",");
+            format!(
+                "node.id={}\ncontroller.quorum.voters={voters}\n{copies}",
+                node + 1
+            )
+        };
+        let start = |node: usize| Broker::start_on(ports[node], &properties(node), "", CLUSTER);
+        // None of them serves before two of them do.
+        Some(std::thread::scope(|scope| {
+            [0, 1, 2]
+                .map(|node| scope.spawn(move || start(node)))
+                .map(|started| started.join().expect("it starts"))
+        }))
+    }
+
+    fn start_on(port: u16, properties: &str, format: &str, cluster: &str) -> Broker {
         let folder = tempfile::Builder::new()
             .prefix("wasm-host-kafka-")
             .tempdir();
@@ -103,6 +141,9 @@ impl Broker {
             .arg(&folder)
             .arg(port.to_string())
             .env("CARGO_TARGET_DIR", target())
+            .env("KAFKA_PROPERTIES", properties)
+            .env("KAFKA_FORMAT", format)
+            .env("KAFKA_CLUSTER", cluster)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut shell = shell.spawn().expect("a shell");
@@ -119,7 +160,12 @@ impl Broker {
 
     /// Where it listens.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address_at(0)
+    }
+
+    /// Another of its ports, by how far it is behind the first.
+    pub fn address_at(&self, port: u16) -> String {
+        format!("127.0.0.1:{}", self.port + port)
     }
 
     /// A proxy before it, where clients find it at [`Broker::proxied_address`].
@@ -129,7 +175,7 @@ impl Broker {
 
     /// Where clients find it behind a proxy.
     pub fn proxied_address(&self) -> String {
-        format!("127.0.0.1:{}", self.port + 3)
+        self.address_at(3)
     }
 
     /// Kills it with SIGKILL, and starts it again.
@@ -208,7 +254,7 @@ impl Broker {
     /// Makes a topic.
     pub fn create(&self, name: &str, partitions: u32, config: &[(&str, &str)]) {
         let partitions = partitions.cast_signed();
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         for (key, value) in config {
             topic = topic.set(key, value);
         }
@@ -281,17 +327,24 @@ impl Broker {
         Done::of(&command.output().expect("the tool can be started"))
     }
 
-    /// What Kafka's console consumer sees of the committed records of topics, a line each: partition, then what `properties` ask for. It reads until
-    /// nothing has come for two seconds.
+    /// What Kafka's console consumer sees of the committed records of a topic, a line each: partition, then what `properties` ask for.
     pub fn committed(&self, topic: &str, properties: &[&str]) -> Vec<String> {
-        // Several, too: all whose names match.
-        let mut arguments = vec![
-            "--include",
-            topic,
-            "--from-beginning",
-            "--timeout-ms",
-            "3000",
-        ];
+        self.committed_of(&[topic], properties)
+    }
+
+    /// The same of several topics together.
+    pub fn committed_of(&self, topics: &[&str], properties: &[&str]) -> Vec<String> {
+        // It does not say when it is at the end, so it is told how many there are, and may take its time.
+        let count: usize = topics
+            .iter()
+            .map(|topic| self.count_all_committed(topic))
+            .sum();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (include, count) = (topics.join("|"), count.to_string());
+        let mut arguments = vec!["--include", &include, "--from-beginning"];
+        arguments.extend(["--max-messages", &count, "--timeout-ms", "60000"]);
         arguments.extend(["--command-property", "isolation.level=read_committed"]);
         arguments.extend(["--formatter-property", "print.partition=true"]);
         for property in properties {
@@ -301,6 +354,17 @@ impl Broker {
         let done = self.tool(class, &arguments);
         let lines = done.stdout.lines().map(str::to_owned);
         lines.collect()
+    }
+
+    /// How many records are committed in a topic.
+    pub fn count_all_committed(&self, topic: &str) -> usize {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        let asked = consumer.fetch_metadata(Some(topic), Duration::from_secs(20));
+        let partitions = asked.expect("it is known").topics()[0].partitions().len();
+        let partitions = 0..i32::try_from(partitions).expect("few");
+        partitions
+            .map(|partition| self.count_committed(topic, partition))
+            .sum()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use rdkafka::admin::{self, AdminClient, AdminOptions, ResourceSpecifier, TopicRe
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::mirror::Mirrored;
@@ -93,6 +93,9 @@ struct Reading {
 pub(super) struct Looking {
     cluster: String,
     health: Arc<Health>,
+    /// How many commits of offsets it was asked for, and how many have come to an end.
+    pub(super) asked: AtomicU64,
+    pub(super) answered: AtomicU64,
 }
 
 impl ClientContext for Looking {
@@ -105,7 +108,14 @@ impl ClientContext for Looking {
     }
 }
 
-impl ConsumerContext for Looking {}
+impl ConsumerContext for Looking {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(cluster = %self.cluster, "commit offsets: {error}");
+        }
+        self.answered.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// A cluster could not be asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -188,6 +198,8 @@ impl Cluster {
         let context = Looking {
             cluster: self.options.name.clone(),
             health: Arc::clone(&self.health),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         };
         let made: Result<BaseConsumer<Looking>, _> = config.create_with_context(context);
         let made = Arc::new(made.map_err(|error| self.error(error.to_string()))?);
@@ -504,6 +516,8 @@ fn is_final(error: &str) -> bool {
         "authentication fail",
         "sasl authentication",
         "certificate verify failed",
+        "certificate required",
+        "bad certificate",
     ]
     .iter()
     .any(|sign| error.contains(sign))

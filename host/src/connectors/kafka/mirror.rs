@@ -4,6 +4,7 @@
 //! The metadata of each offset is `wasm-host`, the id of the state directory in hexadecimal, and the epoch, with blanks between.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,6 +16,8 @@ use crate::model::Offset;
 
 /// How often offsets are committed at most.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long the last commit is waited for.
+const LAST: Duration = Duration::from_secs(2);
 const WORD: &str = "wasm-host";
 
 /// What is to be committed for a cluster.
@@ -74,25 +77,36 @@ impl Mirrored {
         let is_due = now.committed.is_none_or(|at| at.elapsed() >= EVERY);
         if !now.noted.is_empty() && is_due {
             now.committed = Some(Instant::now());
-            Mirrored::commit(cluster, &mut now, CommitMode::Async);
+            Mirrored::commit(cluster, &mut now);
         }
     }
 
-    /// Commits what is left, and waits for that.
+    /// Commits what is left, and waits for a moment that it is done.
     pub(super) fn finish(&self, cluster: &Cluster) {
         let mut now = self.now.lock();
         if !now.noted.is_empty() {
-            Mirrored::commit(cluster, &mut now, CommitMode::Sync);
+            now.committed = Some(Instant::now());
+            Mirrored::commit(cluster, &mut now);
+        }
+        let (Some(_), Ok(looker)) = (now.committed, cluster.looker()) else {
+            return;
+        };
+        let count = |of: &AtomicU64| of.load(Ordering::Acquire);
+        let is_open = || count(&looker.context().answered) < count(&looker.context().asked);
+        let until = Instant::now() + LAST;
+        while is_open() && Instant::now() < until {
+            let _ = looker.poll(Duration::from_millis(20));
         }
     }
 
-    fn commit(cluster: &Cluster, now: &mut Now, mode: CommitMode) {
+    fn commit(cluster: &Cluster, now: &mut Now) {
         let commit = || -> Result<(), ClusterError> {
             let looker = cluster.looker()?;
             // Serves what the last one has come to.
             let _ = looker.poll(Duration::ZERO);
             let list = offsets(&now.noted, &now.metadata);
-            let committed = list.and_then(|list| looker.commit(&list, mode));
+            looker.context().asked.fetch_add(1, Ordering::AcqRel);
+            let committed = list.and_then(|list| looker.commit(&list, CommitMode::Async));
             committed.map_err(|error| cluster.error(format!("commit offsets: {error}")))
         };
         match commit() {

@@ -14,7 +14,7 @@ use super::cluster::{Cluster, ClusterError};
 use super::marker::{self, Marker, Verdict, verdict};
 use super::marks::Marks;
 use super::native::{Client, Producer, Role};
-use super::parcel;
+use super::parcel::{self, Damaged};
 use super::transaction::{Failed, Plain, State, Transactions};
 use crate::connectors::{Carrier, Lost, Output, Parcel, SinkError, Writers};
 use crate::disk::Disk;
@@ -100,6 +100,8 @@ struct Now {
     transactions: Option<Transactions>,
     /// A producer without transactions.
     plain: Option<Producer>,
+    /// It has delivered something.
+    has_delivered: bool,
     /// The largest batch that the producer sends.
     batch: u64,
     /// The state directory, once it was recovered.
@@ -227,7 +229,7 @@ impl KafkaCarrier {
         lone.abort().map_err(failed)
     }
 
-    /// One attempt. Returns whether it is delivered.
+    /// One attempt.
     fn attempt(
         &self,
         now: &mut Now,
@@ -236,6 +238,9 @@ impl KafkaCarrier {
     ) -> Result<(), SinkError> {
         let account = now.account.unwrap_or_default();
         let marker = Marker::new(&account.state, mark);
+        if now.last.as_ref().is_some_and(|last| last.is_of(&marker)) {
+            return Ok(());
+        }
         let mut transactions = match now.transactions.take() {
             // A topic that came since may take less at a time.
             Some(ready) if ready.is_ready() && now.batch <= self.batch_bytes() => ready,
@@ -274,7 +279,7 @@ impl KafkaCarrier {
         sent.map_err(|why| self.unavailable(why))?;
         now.last = Some(marker);
         self.figures.transactions.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        self.before("kafka.committed")
     }
 
     fn transact(
@@ -302,8 +307,7 @@ impl KafkaCarrier {
         step("kafka.drain")?;
         transactions.drain(gives_up)?;
         step("kafka.commit")?;
-        transactions.commit()?;
-        step("kafka.committed")
+        transactions.commit()
     }
 
     fn send(
@@ -322,6 +326,21 @@ impl KafkaCarrier {
             })?;
         }
         Ok(())
+    }
+
+    /// Whether what a state directory holds for delivery can be read.
+    fn verify(&self, parcels: &[Parcel<'_>]) -> Result<(), SinkError> {
+        let mut parcels = parcels.iter();
+        let damaged = |parcel: &&Parcel<'_>| {
+            parcel::each::<Damaged>(parcel.encoded, &mut |_| Ok(())).is_err()
+        };
+        match parcels.find(damaged) {
+            None => Ok(()),
+            Some(parcel) => Err(SinkError::Foreign {
+                place: format!("stream {:?}, partition {}", parcel.stream, parcel.partition),
+                what: "what the state directory holds for delivery is damaged, or of a newer version: restore a copy of the directory, or run the newer wasm-host".to_owned(),
+            }),
+        }
     }
 
     /// Sends without a transaction, and waits until the brokers have it.
@@ -428,6 +447,7 @@ impl Carrier for KafkaCarrier {
         *now = Now {
             transactions: Some(transactions),
             plain: None,
+            has_delivered: false,
             batch,
             account: Some(*account),
             last,
@@ -446,6 +466,10 @@ impl Carrier for KafkaCarrier {
         gives_up: &dyn Fn() -> bool,
     ) -> Result<(), SinkError> {
         let mut now = self.now.lock();
+        // What comes later was encoded by this process.
+        if !std::mem::replace(&mut now.has_delivered, true) {
+            self.verify(parcels)?;
+        }
         match self.options.guarantee {
             Guarantee::ExactlyOnce => self.until_delivered(
                 || self.attempt(&mut now, (mark, parcels), gives_up),

@@ -63,9 +63,18 @@ impl Health {
         self.now.lock().error.clone()
     }
 
-    /// Notes an error.
+    /// Notes an error. With no connection open, it says that the brokers are away: a connection that is closed because it was idle is
+    /// opened again only when it is needed.
     pub(in super::super) fn note_error(&self, error: String) {
-        self.now.lock().error = Some(error);
+        let is_closed = error.contains("Disconnected (after") && error.contains("in state UP");
+        if is_closed {
+            return;
+        }
+        let mut now = self.now.lock();
+        if now.up.is_empty() {
+            now.away_since.get_or_insert_with(|| SystemClock.now_ms());
+        }
+        now.error = Some(error);
     }
 
     fn note_connection(&self, connection: (usize, String), is_up: bool) {
@@ -77,10 +86,7 @@ impl Health {
                 now.error = None;
             }
             false => {
-                let was_up = now.up.remove(&connection);
-                if was_up && now.up.is_empty() {
-                    now.away_since = Some(SystemClock.now_ms());
-                }
+                now.up.remove(&connection);
             }
         }
     }
