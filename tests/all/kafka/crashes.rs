@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::broker::Record;
 use super::{Between, COUNTS};
+use crate::crash::STEPS_OF_KAFKA;
 use crate::harness::{Job, KILLED};
 
 const KEYS: usize = 5;
@@ -107,19 +108,8 @@ fn a_crash_before_any_step_loses_and_repeats_nothing() {
             break;
         }
     }
-    for step in [
-        "init",
-        "marker",
-        "begin",
-        "send",
-        "drain",
-        "commit",
-        "committed",
-    ] {
-        assert!(
-            names.contains(&format!("kafka.{step}")),
-            "{step} of {names:?}"
-        );
+    for step in STEPS_OF_KAFKA {
+        assert!(names.contains(step), "{step} of {names:?}");
     }
     judge(&runs);
 }

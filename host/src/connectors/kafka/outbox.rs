@@ -289,24 +289,19 @@ impl KafkaCarrier {
         parcels: &[Parcel<'_>],
         gives_up: &dyn Fn() -> bool,
     ) -> Result<(), Failed> {
-        let step = |step| {
-            self.options
-                .disk
-                .before(step)
-                .map_err(|error| error.to_string())
-        };
-        step("kafka.begin")?;
+        let text = |error: SinkError| error.to_string();
+        self.before("kafka.begin").map_err(text)?;
         transactions.begin()?;
-        step("kafka.send")?;
+        self.before("kafka.send").map_err(text)?;
         self.send(parcels, &mut |topic, partition, message| {
             transactions.send(topic, partition, message)
         })?;
         let encoded = marker.encode();
         let mark = MessageRef::new(Some(marker::KEY), Some(&encoded), SystemClock.now_ms());
         transactions.send(&self.marks.topic(), 0, &mark)?;
-        step("kafka.drain")?;
+        self.before("kafka.drain").map_err(text)?;
         transactions.drain(gives_up)?;
-        step("kafka.commit")?;
+        self.before("kafka.commit").map_err(text)?;
         transactions.commit()
     }
 
