@@ -182,8 +182,12 @@ fn compare(broker: &Broker, between: &Between, letters: &str, job: &Job, expecte
     for line in job.json(&["state", "scan", "entries"]) {
         let key = line["key"].as_str().expect("a key").to_owned();
         // A number of eight bytes, little-endian.
-        let value = line["value"]["base64"].as_str().expect("bytes");
-        let value = STANDARD.decode(value).expect("base64");
+        let value = match line["value"].as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => STANDARD
+                .decode(line["value"]["base64"].as_str().expect("bytes"))
+                .expect("base64"),
+        };
         let value = value.first_chunk().expect("eight bytes");
         entries.insert(key, u64::from_le_bytes(*value));
     }

@@ -251,9 +251,16 @@ impl Cluster {
     /// They do not answer, or do not show one.
     pub fn topics(&self, names: &[&str]) -> Result<Vec<Option<Topic>>, ClusterError> {
         let looker = self.looker()?;
-        let timeout = millis(ANSWER);
-        let described = describe_topics(looker.client(), names, timeout);
-        let described = described.map_err(|why| self.error(format!("look up topics: {why}")))?;
+        let until = Instant::now() + ANSWER;
+        let described = loop {
+            match describe_topics(looker.client(), names, millis(ANSWER)) {
+                Ok(described) => break described,
+                Err(why) if is_final(&why) || Instant::now() >= until => {
+                    return Err(self.error(format!("look up topics: {why}")));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        };
         let topics = described.into_iter().zip(names);
         topics
             .map(|(described, name)| match described {
@@ -345,9 +352,8 @@ impl Cluster {
         partition: u32,
     ) -> Result<(Offset, Offset), ClusterError> {
         let of = |offset: i64| u64::try_from(offset).unwrap_or_default();
-        let asked = self
-            .looker()?
-            .fetch_watermarks(topic, partition.cast_signed(), ANSWER);
+        let looker = self.looker()?;
+        let asked = persist(|| looker.fetch_watermarks(topic, partition.cast_signed(), ANSWER));
         let (low, high) = asked.map_err(|error| {
             self.error(format!(
                 "ends of topic {topic:?}, partition {partition}: {error}"
@@ -417,21 +423,26 @@ impl Cluster {
     ) -> Result<Vec<Committed>, ClusterError> {
         let named = group.unwrap_or(&self.options.group_id);
         let failed = |why: String| self.error(format!("offsets of group {named:?}: {why}"));
-        let mut list = TopicPartitionList::new();
-        list.add_partition_range(topic, 0, partitions.cast_signed() - 1);
-        let asked = match group {
-            None => self.looker()?.committed_offsets(list, ANSWER),
-            Some(group) => {
-                let mut config = self.settings();
-                config
-                    .set("group.id", group)
-                    .set("enable.auto.commit", "false");
-                let lone: Result<BaseConsumer, _> = config.create();
-                let lone = lone.map_err(|error| failed(error.to_string()))?;
-                lone.committed_offsets(list, ANSWER)
+        let lone = group.map(|group| {
+            let mut config = self.settings();
+            config
+                .set("group.id", group)
+                .set("enable.auto.commit", "false");
+            config.create::<BaseConsumer>()
+        });
+        let lone = lone
+            .transpose()
+            .map_err(|error| failed(error.to_string()))?;
+        let looker = self.looker()?;
+        let list = persist(|| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(topic, 0, partitions.cast_signed() - 1);
+            match &lone {
+                None => looker.committed_offsets(list, ANSWER),
+                Some(lone) => lone.committed_offsets(list, ANSWER),
             }
-        };
-        let list = asked.map_err(|error| failed(error.to_string()))?;
+        });
+        let list = list.map_err(|error| failed(error.to_string()))?;
         committed(&list).map_err(failed)
     }
 
@@ -509,6 +520,39 @@ impl Cluster {
     }
 }
 
+/// Asks again while brokers are only busy with themselves: one takes over from another, or has just begun to serve.
+fn persist<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let until = Instant::now() + CONNECT;
+    loop {
+        let asked = ask();
+        let code = asked
+            .as_ref()
+            .err()
+            .and_then(KafkaError::rdkafka_error_code);
+        let passes = matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::NotCoordinator
+                    | RDKafkaErrorCode::CoordinatorNotAvailable
+                    | RDKafkaErrorCode::CoordinatorLoadInProgress
+                    | RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::ReplicaNotAvailable
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnstableOffsetCommit
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::NetworkException
+            )
+        );
+        if !passes || Instant::now() >= until {
+            return asked;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Whether an error will not pass by itself: what the client was told to be is refused.
 fn is_final(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
@@ -518,6 +562,7 @@ fn is_final(error: &str) -> bool {
         "certificate verify failed",
         "certificate required",
         "bad certificate",
+        "authorization failed",
     ]
     .iter()
     .any(|sign| error.contains(sign))
