@@ -97,4 +97,4 @@ batch-messages = 20
 type = "rocksdb""#;
 
 /// A stage that sends everything on as it is.
-const RELAYS: &str = r#"component = "{guest:relay}""#;
+const FORWARDS: &str = r#"component = "{guest:forward}""#;

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::broker::{Broker, Record};
 use super::crashes::{Run, judge};
 use super::proxy::{Api, Fate, Proxy};
-use super::{Between, RELAYS};
+use super::{Between, FORWARDS};
 use crate::harness::{Job, wait_until};
 
 /// A broker behind a proxy, for one test at a time.
@@ -42,7 +42,7 @@ fn late_end_commits_the_next(
 ) -> (bool, Between) {
     let between = Between::on(broker, "late-end", 1);
     let settings = "[checkpoint]\ninterval = \"100ms\"\nearly = false";
-    let mut job = between.job(settings, "", RELAYS).with_steps();
+    let mut job = between.job(settings, "", FORWARDS).with_steps();
     behind_proxy(&job, broker);
     let log = job.path("steps.log");
     job.env("STEPS_LOG", log.to_str().expect("UTF-8"));
@@ -170,7 +170,7 @@ fn a_job_waits_for_brokers_that_are_away_and_goes_on_by_itself() {
         return;
     };
     let between = Between::on(broker, "away", 1);
-    let job = between.job("[checkpoint]\ninterval = \"50ms\"", "", RELAYS);
+    let job = between.job("[checkpoint]\ninterval = \"50ms\"", "", FORWARDS);
     let mut running = job.answering();
     broker.stop();
     running.until_says("no broker can be reached");

@@ -1,7 +1,7 @@
 //! Where reading begins and goes on, what of it Kafka's own tools show, and what is refused where it is sent.
 
 use super::broker::Record;
-use super::{Between, RELAYS};
+use super::{Between, FORWARDS};
 
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
@@ -24,7 +24,7 @@ fn kafkas_own_tools_show_positions_and_may_not_move_them() {
     };
     let (broker, group) = (between.broker, &between.name);
     broker.write(&between.input, records(&values(7)));
-    let job = between.job("", "until = \"end\"", RELAYS);
+    let job = between.job("", "until = \"end\"", FORWARDS);
     job.run().expect(0);
     broker.write(&between.input, records(&values(2)));
     let described = broker
@@ -101,7 +101,7 @@ fn reading_begins_at_a_time_an_offset_or_where_another_group_stands() {
         let start = start.replace("another", &group);
         let inputs = format!("inputs = {{ in = {{ stream = \"in\", start = {start} }} }}");
         let outputs = "outputs = { out = \"out\" }";
-        let text = between.text("", "", RELAYS);
+        let text = between.text("", "", FORWARDS);
         let text = text
             .replace("inputs = [\"in\"]", &inputs)
             .replace("outputs = [\"out\"]", outputs);
@@ -144,7 +144,7 @@ fn what_a_topic_would_refuse_is_refused_where_it_is_sent() {
         ],
     );
     let text = between
-        .text("", "until = \"end\"", RELAYS)
+        .text("", "until = \"end\"", FORWARDS)
         .replace(&between.output, &small);
     let dead = "on-fault = \"dead-letter\"\ndead-letters = \"dead\"\noutputs = [\"out\"]";
     let stream = format!("[streams.dead]\nsystem = \"kafka\"\ntopic = \"{letters}\"\n[[stage]]");

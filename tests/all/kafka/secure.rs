@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::broker::{Broker, Record};
-use super::{Between, RELAYS};
+use super::{Between, FORWARDS};
 use crate::harness::{Job, wait_until};
 
 const PASSWORD: &str = "correct-horse";
@@ -148,7 +148,7 @@ impl Secure {
     /// A job that finds the broker at another of its ports, with these settings of the cluster.
     fn job(&self, between: &Between, port: u16, settings: &str) -> Job {
         let address = self.broker.address_at(port);
-        let text = between.text("", "until = \"end\"", RELAYS);
+        let text = between.text("", "until = \"end\"", FORWARDS);
         let text = text.replace(&self.broker.address(), &address);
         let settings = settings.replace("{keys}", &self.keys.display().to_string());
         let job = Job::new(&text.replace(

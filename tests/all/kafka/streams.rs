@@ -1,7 +1,7 @@
 //! What comes through, and how reading and writing begin and end.
 
 use super::broker::Record;
-use super::{Between, COUNTS, RELAYS};
+use super::{Between, COUNTS, FORWARDS};
 use crate::harness::wait_until;
 
 const UNTIL_END: &str = "until = \"end\"";
@@ -62,7 +62,7 @@ fn messages_come_through_unchanged() {
         },
     ];
     between.broker.write(&between.input, records);
-    between.job("", UNTIL_END, RELAYS).run().expect(0);
+    between.job("", UNTIL_END, FORWARDS).run().expect(0);
     let shown = [
         "print.timestamp=true",
         "print.key=true",
@@ -93,7 +93,7 @@ fn keys_are_routed_as_javas_producer_does() {
     // Java's own producer writes to one topic, and ours to the other.
     let lines: String = keys.iter().map(|key| format!("{key}\tv\n")).collect();
     between.broker.produce(&between.input, &lines);
-    between.job("", UNTIL_END, RELAYS).run().expect(0);
+    between.job("", UNTIL_END, FORWARDS).run().expect(0);
     let shown = ["print.key=true"];
     let mut java = between.broker.committed(&between.input, &shown);
     let mut ours = between.broker.committed(&between.output, &shown);
@@ -115,7 +115,7 @@ fn reading_ends_behind_control_records_and_aborted_messages() {
         false,
         [numbered(0, b"never"), numbered(1, b"never")],
     );
-    let job = between.job("", UNTIL_END, RELAYS);
+    let job = between.job("", UNTIL_END, FORWARDS);
     job.run().expect(0);
     let mut out = broker.committed(&between.output, &[]);
     out.sort();

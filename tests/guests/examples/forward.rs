@@ -2,12 +2,12 @@
 
 use wasm_host_sdk::prelude::*;
 
-struct Relay {
+struct Forward {
     out: Output<Raw, Raw>,
 }
 
 #[task]
-impl Relay {
+impl Forward {
     fn open(cx: &Context) -> Result<Self, Error> {
         Ok(Self {
             out: cx.output("out"),
