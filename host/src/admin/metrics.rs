@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::connectors::Standing;
+use std::time::Duration;
+
+use crate::connectors::{Standing, TransactionTook};
 use crate::coordinator::{Doing, InputStatus, Status, TaskStatus};
 use crate::model::{Clock as _, SystemClock, TimestampMs};
 use crate::records::{CheckpointRecord, StageRecord, SwapRecord};
@@ -47,7 +49,7 @@ enum Of {
 type Values = Vec<(String, String)>;
 
 /// All figures of the host, in the order in which they are shown.
-const FIGURES: [Figure; 43] = [
+const FIGURES: [Figure; 44] = [
     figure(
         "messages_processed_total",
         COUNTER,
@@ -315,6 +317,25 @@ const FIGURES: [Figure; 43] = [
         COUNTER,
         "Transactions committed since the start of the process.",
         Of::Remotes(|remote, _| vec![(String::new(), remote.transactions.to_string())]),
+    ),
+    figure(
+        "kafka_transaction_last_seconds",
+        GAUGE,
+        "How long the parts of the last transaction took.",
+        Of::Remotes(|remote, _| {
+            let parts = remote.last_transaction.into_iter().flat_map(|took| {
+                let TransactionTook {
+                    send,
+                    drain,
+                    commit,
+                } = took;
+                [("send", send), ("drain", drain), ("commit", commit)]
+            });
+            let part = |(phase, took): (&str, Duration)| {
+                (label("phase", phase), took.as_secs_f64().to_string())
+            };
+            parts.map(part).collect()
+        }),
     ),
     figure(
         "kafka_producers_replaced_total",

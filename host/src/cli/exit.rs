@@ -145,16 +145,16 @@ impl From<OpenError> for Failure {
                 ..
             } if error.no_space() => NO_SPACE,
             OpenError::Sink {
-                source: SinkError::Disk(_) | SinkError::Unavailable { .. },
+                source: SinkError::Disk(_) | SinkError::Unavailable(_),
                 ..
             }
             | OpenError::Carrier {
-                source: SinkError::Disk(_) | SinkError::Unavailable { .. },
+                source: SinkError::Disk(_) | SinkError::Unavailable(_),
                 ..
             } => HOST,
             OpenError::Carrier { .. } => STATE,
             OpenError::Input {
-                source: SourceError::Kafka { .. },
+                source: SourceError::Unavailable(_),
                 ..
             } => HOST,
             OpenError::Input { .. } => STATE,

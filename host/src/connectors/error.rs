@@ -6,6 +6,26 @@ use std::path::PathBuf;
 use crate::disk::DiskError;
 use crate::model::Offset;
 
+/// What is wrong at a place on the network.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct PlaceError {
+    /// Which cluster, topic, partition and offset, as far as they are known.
+    place: String,
+    /// What was asked or found there, what came of it, and what to do.
+    what: String,
+}
+
+impl PlaceError {
+    /// What is wrong at a place.
+    pub fn new(place: impl Into<String>, what: impl Into<String>) -> PlaceError {
+        PlaceError {
+            place: place.into(),
+            what: what.into(),
+        }
+    }
+}
+
 /// A partition cannot be read. The task that reads it stops; nothing is skipped.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -45,22 +65,12 @@ pub enum SourceError {
         /// Where, and what is wrong.
         what: String,
     },
-    /// A cluster of Kafka does not give it.
-    #[error("{place}: {what}")]
-    Kafka {
-        /// Cluster, topic, partition and offset, as far as they are known.
-        place: String,
-        /// Why.
-        what: String,
-    },
-    /// What a cluster of Kafka has was not written by this job.
-    #[error("{place}: {what}")]
-    Foreign {
-        /// Which cluster and group.
-        place: String,
-        /// What was found, and what to do.
-        what: String,
-    },
+    /// A place cannot be reached, or does not give what it is asked for.
+    #[error(transparent)]
+    Unavailable(PlaceError),
+    /// What a place has was not written by this state directory.
+    #[error(transparent)]
+    Foreign(PlaceError),
     /// The position or start cannot be used with this system.
     #[error("{0}")]
     Unsupported(String),
@@ -80,21 +90,11 @@ pub enum SinkError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A place cannot be reached, or does not do what it is asked.
-    #[error("{place}: {what}")]
-    Unavailable {
-        /// Which cluster.
-        place: String,
-        /// What was asked, and what came of it.
-        what: String,
-    },
+    #[error(transparent)]
+    Unavailable(PlaceError),
     /// What a place has was not delivered by this state directory.
-    #[error("{place}: {what}")]
-    Foreign {
-        /// Which cluster.
-        place: String,
-        /// What was found, and what to do.
-        what: String,
-    },
+    #[error(transparent)]
+    Foreign(PlaceError),
     /// The output differs from what was recorded.
     #[error("{}: {what}", path.display())]
     Refused {

@@ -29,9 +29,10 @@ pub(crate) mod testing;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use encode::OutputFormat;
-pub use error::{SinkError, SourceError};
+pub use error::{PlaceError, SinkError, SourceError};
 pub use json::{JsonMessage, MessageName, ParseMessageError, write_bytes, write_lines};
 
 use crate::model::{
@@ -347,10 +348,23 @@ pub struct Standing {
     pub undelivered: Option<(TimestampMs, String)>,
     /// Transactions that were committed by this process.
     pub transactions: u64,
+    /// How long the parts of the last transaction took.
+    pub last_transaction: Option<TransactionTook>,
     /// Producers that this process replaced because the end of a transaction was sent more than once.
     pub producers_stale: u64,
     /// Producers that this process replaced because something failed.
     pub producers_broken: u64,
+}
+
+/// How long the parts of a transaction took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionTook {
+    /// Giving the messages to the client.
+    pub send: Duration,
+    /// Waiting until the brokers had them.
+    pub drain: Duration,
+    /// Ending it.
+    pub commit: Duration,
 }
 
 /// What the operator says where the database and what was delivered do not belong together.

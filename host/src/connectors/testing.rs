@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::{FetchBounds, Input, OpenAt, Polled, Source, SourceError};
 use crate::model::{PartitionId, Position, StartAt};
@@ -132,7 +133,8 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
     };
     loop {
         match source.poll(bounds)? {
-            Polled::Idle => return Ok(reading),
+            Polled::Idle if source.has_read_all() => return Ok(reading),
+            Polled::Idle => wait_for(source),
             Polled::Skipped { .. } => panic!("a source skips what it should give"),
             Polled::End { at } => {
                 reading.end = Some(at);
@@ -181,6 +183,17 @@ pub(super) fn drain(source: &mut dyn Source, bounds: FetchBounds) -> Result<Read
             }
         }
     }
+}
+
+/// Waits until there may be more.
+fn wait_for(source: &mut dyn Source) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let waited = runtime
+        .unwrap()
+        .block_on(async { tokio::time::timeout(Duration::from_secs(30), source.ready()).await });
+    waited.expect("what is on its way arrives");
 }
 
 /// Opens a partition and reads all that it has now.

@@ -19,7 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::proxy::Proxy;
 use crate::harness::{Done, in_repository};
 
-/// A broker that is there until the tests end, whatever ends them: a shell kills it when its standard input is closed.
+/// A broker that is there until the tests end, whatever ends them.
 pub struct Broker {
     folder: PathBuf,
     port: u16,
@@ -128,25 +128,17 @@ impl Broker {
             .prefix("wasm-host-kafka-")
             .tempdir();
         let folder = folder.expect("a temporary folder").keep();
-        let script = r#"
-            "$1" start "$2" "$3" >&2 && echo started
-            cat > /dev/null
-            pid=$(cat "$2/pid") && kill -9 "$pid"
-            rm -rf "$2"
-        "#;
-        let mut shell = Command::new("sh");
+        let mut shell = kafka();
         shell
-            .args(["-c", script, "sh"])
-            .arg(in_repository("scripts/kafka"))
+            .arg("lend")
             .arg(&folder)
             .arg(port.to_string())
-            .env("CARGO_TARGET_DIR", target())
             .env("KAFKA_PROPERTIES", properties)
             .env("KAFKA_FORMAT", format)
             .env("KAFKA_CLUSTER", cluster)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut shell = shell.spawn().expect("a shell");
+        let mut shell = shell.spawn().expect("scripts/kafka can be started");
         let mut said = String::new();
         let mut output = BufReader::new(shell.stdout.take().expect("a pipe"));
         output.read_line(&mut said).expect("it says something");

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::{Missing, OfTopic};
 use crate::admin::json;
 use crate::cli::{Failure, exit};
 use crate::config::{self, Delivery, Job, KafkaStream, Mechanism, Security, Setting, System};
 use crate::connectors::kafka::{
     CarrierOptions, Cluster, ClusterError, ClusterOptions, Figures, Guarantee, InputEnd,
-    KafkaCarrier, KafkaInput, KafkaInputOptions, KafkaOutput, NewTopic, Topic, WrittenTopic,
+    KafkaCarrier, KafkaInput, KafkaInputOptions, KafkaOutput, NewTopic, Readers, Topic,
+    WrittenTopic,
 };
 use crate::connectors::{Input, Lost, Remote, Standing};
 use crate::coordinator::{Reads, TopicRecord, Writes};
@@ -21,6 +23,8 @@ use crate::model::{Clock, MessageBounds, SystemClock};
 /// The clusters of a job that it makes use of.
 pub(in crate::cli) struct Clusters {
     clusters: BTreeMap<String, Arc<Cluster>>,
+    /// Who reads each of them.
+    readers: BTreeMap<String, Arc<Readers>>,
     /// Who delivers to a cluster, by its name and how.
     carriers: Mutex<BTreeMap<(String, Delivery), Arc<KafkaCarrier>>>,
     /// The ids of clusters by name, as far as brokers were asked.
@@ -33,20 +37,6 @@ pub(in crate::cli) struct Clusters {
     bounds: Mutex<BTreeMap<String, MessageBounds>>,
 }
 
-/// How a stream is read and written, and the topic that it is.
-pub(super) type OfTopic = (Option<Reads>, Option<Writes>, Option<TopicRecord>);
-
-/// Whether topics that are to be made are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Missing {
-    /// They are made.
-    Make,
-    /// They are taken for made.
-    Leave,
-    /// They are refused.
-    Refuse,
-}
-
 impl Clusters {
     /// The clusters as the job file declares them. Nobody is asked yet. `lost`: what the operator says of marks of deliveries.
     pub(in crate::cli) fn new(job: &Job, lost: Lost, disk: &Disk) -> Clusters {
@@ -55,8 +45,13 @@ impl Clusters {
             let cluster = Cluster::new(options(job, name, declared));
             (name.clone(), Arc::new(cluster))
         });
+        let clusters: BTreeMap<_, _> = clusters.collect();
+        let readers = clusters
+            .iter()
+            .map(|(name, cluster)| (name.clone(), Arc::new(Readers::new(cluster))));
         Clusters {
-            clusters: clusters.collect(),
+            readers: readers.collect(),
+            clusters,
             carriers: Mutex::default(),
             ids: Mutex::default(),
             lost,
@@ -206,7 +201,8 @@ impl Clusters {
                 group: group.map(str::to_owned),
                 lost: self.lost,
             };
-            let input = KafkaInput::new(Arc::clone(cluster), options, Arc::clone(clock));
+            let readers = Arc::clone(&self.readers[&kafka.cluster]);
+            let input = KafkaInput::new(readers, options, Arc::clone(clock));
             Reads::External(Arc::new(input))
         });
         let bounds = self.bounds.lock().get(name).copied();
@@ -264,6 +260,7 @@ impl Remote for OfCluster {
         Standing {
             undelivered: waiting.map(|waiting| (waiting.since_ms, waiting.why)),
             transactions: sum(|figures| &figures.transactions),
+            last_transaction: figures().find_map(Figures::took),
             producers_stale: sum(|figures| &figures.stale),
             producers_broken: sum(|figures| &figures.broken),
             ..self.cluster.standing()

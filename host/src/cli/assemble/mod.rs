@@ -19,18 +19,32 @@ use crate::checkpoint::catalog::Drops;
 use crate::checkpoint::decide::CadenceOptions;
 use crate::checkpoint::logs::Retention;
 use crate::config::{self, Job};
-use crate::coordinator::{JobOptions, StreamOptions, replay_queue};
+use crate::coordinator::{JobOptions, Reads, StreamOptions, TopicRecord, Writes, replay_queue};
 use crate::disk::Disk;
 use crate::model::{Clock, SystemClock};
 use crate::runtime::{CodeCache, Compiler, Instance, Limits, Runtime, RuntimeOptions};
 use crate::scheduler::threads_max;
 use crate::state::{DbOptions, Durability};
-pub(super) use kafka::{Clusters, Missing};
+pub(super) use kafka::Clusters;
 pub(super) use stage::{
     Codes, Recorded, Replaced, component_options, demanded, limits_of, sha256_of_file,
     stage_options,
 };
 pub(super) use streams::stream;
+
+/// Whether topics that are to be made are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// They are made.
+    Make,
+    /// They are taken for made.
+    Leave,
+    /// They are refused.
+    Refuse,
+}
+
+/// How a stream is read and written, and the topic that it is.
+type OfTopic = (Option<Reads>, Option<Writes>, Option<TopicRecord>);
 
 /// Instances that may live at a time.
 const INSTANCES: u32 = 512;

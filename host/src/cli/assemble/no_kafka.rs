@@ -2,30 +2,16 @@
 
 use std::sync::Arc;
 
+use super::{Missing, OfTopic};
 use crate::admin::json;
 use crate::cli::{Failure, exit};
 use crate::config::{self, Job, KafkaStream};
 use crate::connectors::{Input, Lost, Remote};
-use crate::coordinator::{Reads, TopicRecord, Writes};
 use crate::disk::Disk;
 use crate::model::Clock;
 
 /// The clusters of a job: none that could be used.
 pub(in crate::cli) struct Clusters;
-
-/// How a stream is read and written, and the topic that it is.
-pub(super) type OfTopic = (Option<Reads>, Option<Writes>, Option<TopicRecord>);
-
-/// Whether topics that are to be made are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Missing {
-    /// They are made.
-    Make,
-    /// They are taken for made.
-    Leave,
-    /// They are refused.
-    Refuse,
-}
 
 const REFUSED: &str = "this wasm-host was built without Kafka: build it with the cargo feature `kafka`, which is there by default";
 

@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::cluster::{ANSWER, Cluster, ClusterError, millis};
 use super::mirror::{Author, author, metadata};
-use super::native::{Client, Found, Partition};
+use super::native::{Committed, Found, Partition};
+use super::offsets::offset_of;
+use super::readers::{Lease, Readers};
 use crate::connectors::{
-    FetchBounds, Fetched, Input, Lost, Mirror, OpenAt, Polled, Progress, ProgressUnit, Ready,
-    Source, SourceError,
+    FetchBounds, Fetched, Input, Lost, Mirror, OpenAt, PlaceError, Polled, Progress, ProgressUnit,
+    Ready, Source, SourceError,
 };
 use crate::model::{Clock, Offset, PartitionId, Position, StartAt};
 
 /// `rd_kafka_consume_start_queue`: at the first message there is.
 const BEGINNING: i64 = -2;
+
+/// For how long it is asked which offsets there are, when one is not, ms.
+const RANGE_MS: i32 = 2000;
 
 /// Where reading ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,70 +47,100 @@ pub struct KafkaInputOptions {
 
 /// A topic as an input.
 pub struct KafkaInput {
-    cluster: Arc<Cluster>,
-    options: Arc<KafkaInputOptions>,
+    readers: Arc<Readers>,
+    options: KafkaInputOptions,
     clock: Arc<dyn Clock>,
+    /// What the group has committed that it begins at, once it was asked for.
+    of_group: Mutex<Option<Vec<Committed>>>,
 }
 
 impl KafkaInput {
     /// A topic of a cluster. Messages without a timestamp have the time of reading.
     pub fn new(
-        cluster: Arc<Cluster>,
+        readers: Arc<Readers>,
         options: KafkaInputOptions,
         clock: Arc<dyn Clock>,
     ) -> KafkaInput {
-        cluster.add_partitions(options.partitions);
+        readers.add_partitions(options.partitions);
         KafkaInput {
-            cluster,
-            options: Arc::new(options),
+            readers,
+            options,
             clock,
+            of_group: Mutex::default(),
         }
     }
 
     /// Where reading begins, and whether another start would choose another place.
     fn begin(&self, partition: u32, start: StartAt) -> Result<(i64, Option<Offset>), ClusterError> {
         let topic = &self.options.topic;
-        let latest = || Ok::<_, ClusterError>(self.cluster.watermarks(topic, partition)?.1);
+        let latest = || Ok::<_, ClusterError>(self.cluster().watermarks(topic, partition)?.1);
         let chosen = match start {
             StartAt::Oldest => return Ok((BEGINNING, None)),
             StartAt::Offset(offset) => return Ok((signed(offset), None)),
             StartAt::Latest => latest()?,
             StartAt::Group => self.offset_of_group(partition)?,
-            StartAt::Time(time) => match self.cluster.offset_at(topic, partition, time)? {
+            StartAt::Time(time) => match self.cluster().offset_at(topic, partition, time)? {
                 Some(offset) => offset,
                 None => latest()?,
             },
         };
         Ok((signed(chosen), Some(chosen)))
     }
-}
 
-impl KafkaInput {
     /// Where another group stands.
     fn offset_of_group(&self, partition: u32) -> Result<Offset, ClusterError> {
         let topic = &self.options.topic;
         let group = self.options.group.as_deref().unwrap_or_default();
-        let partitions = self.options.partitions;
-        let committed = self.cluster.committed(Some(group), topic, partitions)?;
-        let mut committed = committed.iter();
-        if let Some(committed) = committed.find(|committed| committed.partition == partition) {
-            return Ok(committed.offset);
+        if let Some(offset) = self.committed_of_group(group, partition)? {
+            return Ok(offset);
         }
-        let (oldest, end) = self.cluster.watermarks(topic, partition)?;
+        let (oldest, end) = self.cluster().watermarks(topic, partition)?;
         match oldest == end {
             true => Ok(end),
-            false => Err(self.cluster.error(format!(
+            false => Err(self.cluster().error(format!(
                 "group {group:?} has no committed offset of topic {topic:?}, partition {partition}, which holds offsets {oldest} up to, not including, {end}: the group has never read it, or its offsets have expired. Choose another `start`"
             ))),
         }
     }
 
-    fn foreign(&self, what: String) -> SourceError {
-        let (cluster, group) = (self.cluster.name(), &self.cluster.options().group_id);
-        SourceError::Foreign {
-            place: format!("Kafka cluster {cluster:?}, consumer group {group:?}"),
-            what,
+    /// What the group has committed of a partition. All are asked for at once, when the first needs it.
+    fn committed_of_group(
+        &self,
+        group: &str,
+        partition: u32,
+    ) -> Result<Option<Offset>, ClusterError> {
+        let (topic, partitions) = (&self.options.topic, self.options.partitions);
+        let mut found = self.of_group.lock();
+        let committed = match found.take() {
+            Some(committed) => committed,
+            None => self.cluster().committed(Some(group), topic, partitions)?,
+        };
+        let offset = offset_of(&committed, partition);
+        *found = Some(committed);
+        Ok(offset)
+    }
+
+    /// An offset behind what is committed may be that of a transaction that is open, or of nothing.
+    fn check_exists(&self, partition: u32, offset: Option<Offset>) -> Result<(), SourceError> {
+        let Some(offset) = offset else { return Ok(()) };
+        match self.cluster().watermarks(&self.options.topic, partition)? {
+            (_, end) if offset <= end => Ok(()),
+            (oldest, end) => Err(SourceError::OffsetOutOfRange {
+                offset,
+                oldest,
+                end,
+            }),
         }
+    }
+
+    fn cluster(&self) -> &Cluster {
+        &self.readers.cluster
+    }
+
+    fn foreign(&self, what: String) -> SourceError {
+        let (cluster, group) = (self.cluster().name(), &self.cluster().options().group_id);
+        let place = format!("Kafka cluster {cluster:?}, consumer group {group:?}");
+        SourceError::Foreign(PlaceError::new(place, what))
     }
 }
 
@@ -117,7 +154,7 @@ impl Mirror for KafkaInput {
         if self.options.lost == Lost::TakeOver {
             return Ok(());
         }
-        for committed in self.cluster.committed(None, topic, partitions)? {
+        for committed in self.cluster().committed(None, topic, partitions)? {
             let (partition, offset) = (committed.partition, committed.offset);
             let own = recorded.iter().find(|(of, _)| of.0 == partition);
             let own = own.map(|(_, offset)| *offset);
@@ -143,17 +180,22 @@ impl Mirror for KafkaInput {
     }
 
     fn note(&self, partition: PartitionId, next: Offset) {
-        let (mirrored, topic) = (&self.cluster.mirrored, &self.options.topic);
-        mirrored.note(topic, partition.0, next);
+        let topic = &self.options.topic;
+        self.readers.mirrored.note(topic, partition.0, next);
     }
 
     fn settle(&self, state: &[u8; 16], epoch: u64) {
-        let (cluster, metadata) = (&*self.cluster, metadata(state, epoch));
-        cluster.mirrored.settle(cluster, metadata);
+        self.readers.mirrored.settle(metadata(state, epoch));
     }
 
     fn finish(&self) {
-        self.cluster.mirrored.finish(&self.cluster);
+        if !self.readers.mirrored.finish() {
+            let cluster = self.cluster();
+            tracing::warn!(
+                "{}",
+                cluster.error("the last positions were not committed in time: tools may show older ones; the job goes on with its own")
+            );
+        }
     }
 }
 
@@ -168,7 +210,7 @@ impl Input for KafkaInput {
             (Some(offset), _) | (None, Ok(offset)) => Ok(offset),
             (None, Err(_)) => {
                 let topic = &self.options.topic;
-                Ok(self.cluster.watermarks(topic, partition.0)?.0)
+                Ok(self.cluster().watermarks(topic, partition.0)?.0)
             }
         }
     }
@@ -195,13 +237,8 @@ impl Input for KafkaInput {
             OpenAt::Start(start) => self.begin(partition.0, start)?,
         };
         let topic = &self.options.topic;
-        let client = self.cluster.reader(topic, partition.0)?;
-        let lease = Lease {
-            cluster: Arc::clone(&self.cluster),
-            client: Arc::clone(&client),
-            topic: topic.clone(),
-            partition: partition.0,
-        };
+        let lease = self.readers.lease(topic, partition.0)?;
+        let client = Arc::clone(&lease.client);
         let failed = |why: String| lease.error(u64::try_from(offset).ok(), &why);
         let mut next = u64::try_from(offset).ok();
         let end = match self.options.end {
@@ -211,6 +248,7 @@ impl Input for KafkaInput {
                 let (oldest, end) = asked.map_err(failed)?;
                 // An empty partition ends where it begins.
                 next = next.or((oldest == end).then_some(end));
+                self.check_exists(partition.0, next.filter(|next| *next > end))?;
                 Some(end)
             }
         };
@@ -229,29 +267,16 @@ impl Input for KafkaInput {
     }
 }
 
-/// The right to read a partition with a client.
-struct Lease {
-    cluster: Arc<Cluster>,
-    client: Arc<Client>,
-    topic: String,
-    partition: u32,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.cluster
-            .leave(&self.client, &self.topic, self.partition);
-    }
-}
-
 impl Lease {
     fn error(&self, at: Option<Offset>, why: &str) -> SourceError {
-        let (cluster, topic, partition) = (self.cluster.name(), &self.topic, self.partition);
+        let (topic, partition) = (&self.topic, self.partition);
         let at = at.map(|at| format!(", offset {at}")).unwrap_or_default();
-        SourceError::Kafka {
-            place: format!("Kafka cluster {cluster:?}, topic {topic:?}, partition {partition}{at}"),
-            what: self.cluster.error(why).what,
-        }
+        let error = self.cluster().error(why);
+        let place = format!(
+            "Kafka cluster {:?}, topic {topic:?}, partition {partition}{at}",
+            error.cluster
+        );
+        SourceError::Unavailable(PlaceError::new(place, error.what))
     }
 }
 
@@ -275,16 +300,22 @@ impl KafkaSource {
     /// The end, if everything before it has been read. What comes after it is another start's.
     fn reached_end(&self) -> Option<Polled> {
         let end = self.end.filter(|end| self.next >= Some(*end))?;
-        let at = Position {
-            next: end,
-            detail: None,
-        };
+        let next = self.next.unwrap_or(end);
+        let at = Position { next, detail: None };
         Some(Polled::End { at })
     }
 
     fn out_of_range(&self) -> SourceError {
-        match (self.next, self.partition.watermarks()) {
-            (Some(offset), Some((oldest, end))) => SourceError::OffsetOutOfRange {
+        let Lease {
+            client,
+            topic,
+            partition,
+            ..
+        } = &self.lease;
+        // A broker has just answered, so this does not wait for long; and the task stops with it.
+        let asked = client.ask_watermarks(topic, *partition, RANGE_MS);
+        match (self.next, asked) {
+            (Some(offset), Ok((oldest, end))) => SourceError::OffsetOutOfRange {
                 offset,
                 oldest,
                 end,
@@ -379,15 +410,6 @@ impl Source for KafkaSource {
     fn passed(&mut self) -> Result<Option<Position>, SourceError> {
         let passed = self.passed.take();
         Ok(passed.map(|next| Position { next, detail: None }))
-    }
-}
-
-impl From<ClusterError> for SourceError {
-    fn from(error: ClusterError) -> SourceError {
-        SourceError::Kafka {
-            place: format!("Kafka cluster {:?}", error.cluster),
-            what: error.what,
-        }
     }
 }
 

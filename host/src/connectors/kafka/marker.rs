@@ -25,7 +25,7 @@ pub(super) struct Marker {
     version: u32,
     pub(super) state: String,
     seq: u64,
-    epoch: u64,
+    pub(super) epoch: u64,
     nonce: String,
     pub(super) host: String,
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, NewTopic};
+use super::cluster::Cluster;
 use super::marker::Marker;
 use super::native::{Found, Partition};
-use crate::connectors::SinkError;
+use super::topics::NewTopic;
+use crate::connectors::{PlaceError, SinkError};
 use crate::model::{Messages, Offset};
 
 /// How far back the last mark is looked for first: a transaction takes two offsets.
@@ -40,18 +41,13 @@ impl Marks {
     }
 
     fn unavailable(&self, what: String) -> SinkError {
-        SinkError::Unavailable {
-            place: self.place(),
-            what: self.cluster.error(what).what,
-        }
+        let what = self.cluster.error(what).what;
+        SinkError::Unavailable(PlaceError::new(self.place(), what))
     }
 
     /// The marks are not this job's, or not this directory's.
     pub(super) fn foreign(&self, what: String) -> SinkError {
-        SinkError::Foreign {
-            place: self.place(),
-            what,
-        }
+        SinkError::Foreign(PlaceError::new(self.place(), what))
     }
 
     /// Makes the topic, unless it is there.
@@ -103,7 +99,7 @@ impl Marks {
         if from == high {
             return Ok(None);
         }
-        let client = self.cluster.lone_reader()?;
+        let client = self.cluster.consumer(0)?;
         let offset = from.cast_signed();
         let mut partition = Partition::open(Arc::new(client), topic, 0, offset)
             .map_err(|why| self.unavailable(why))?;

@@ -4,14 +4,14 @@
 //! The metadata of each offset is `wasm-host`, the id of the state directory in hexadecimal, and the epoch, with blanks between.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::cluster::{Cluster, ClusterError};
+use super::cluster::{Cluster, ClusterError, Looking, millis};
+use super::native::Commits;
 use crate::model::Offset;
 
 /// How often offsets are committed at most.
@@ -21,16 +21,17 @@ const LAST: Duration = Duration::from_secs(2);
 const WORD: &str = "wasm-host";
 
 /// What is to be committed for a cluster.
-#[derive(Debug, Default)]
 pub(super) struct Mirrored {
+    cluster: Arc<Cluster>,
     now: Mutex<Now>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Now {
     noted: BTreeMap<(String, u32), Offset>,
     metadata: String,
     committed: Option<Instant>,
+    commits: Option<Commits<Looking>>,
 }
 
 /// The metadata of offsets that a state directory has noted.
@@ -65,54 +66,72 @@ pub(super) fn author(metadata: &[u8], state: Option<&[u8; 16]>) -> Author {
 }
 
 impl Mirrored {
+    pub(super) fn new(cluster: &Arc<Cluster>) -> Mirrored {
+        Mirrored {
+            cluster: Arc::clone(cluster),
+            now: Mutex::default(),
+        }
+    }
+
     pub(super) fn note(&self, topic: &str, partition: u32, next: Offset) {
         let mut now = self.now.lock();
         now.noted.insert((topic.to_owned(), partition), next);
     }
 
     /// Commits what was noted, unless that was done a moment ago.
-    pub(super) fn settle(&self, cluster: &Cluster, metadata: String) {
+    pub(super) fn settle(&self, metadata: String) {
         let mut now = self.now.lock();
         now.metadata = metadata;
         let is_due = now.committed.is_none_or(|at| at.elapsed() >= EVERY);
         if !now.noted.is_empty() && is_due {
             now.committed = Some(Instant::now());
-            Mirrored::commit(cluster, &mut now);
+            self.commit(&mut now);
         }
     }
 
-    /// Commits what is left, and waits for a moment that it is done.
-    pub(super) fn finish(&self, cluster: &Cluster) {
+    /// Commits what is left, and waits for a moment that it is done. Returns whether it is.
+    pub(super) fn finish(&self) -> bool {
         let mut now = self.now.lock();
         if !now.noted.is_empty() {
-            now.committed = Some(Instant::now());
-            Mirrored::commit(cluster, &mut now);
+            self.commit(&mut now);
         }
-        let (Some(_), Ok(looker)) = (now.committed, cluster.looker()) else {
-            return;
-        };
-        let count = |of: &AtomicU64| of.load(Ordering::Acquire);
-        let is_open = || count(&looker.context().answered) < count(&looker.context().asked);
         let until = Instant::now() + LAST;
-        while is_open() && Instant::now() < until {
-            let _ = looker.poll(Duration::from_millis(20));
+        while let Some(commits) = now.commits.as_mut().filter(|commits| commits.open > 0) {
+            let left = until.saturating_duration_since(Instant::now());
+            match commits.answer(millis(left)) {
+                Some(answer) => self.note_answer(answer),
+                None => return false,
+            }
         }
+        true
     }
 
-    fn commit(cluster: &Cluster, now: &mut Now) {
-        let commit = || -> Result<(), ClusterError> {
-            let looker = cluster.looker()?;
-            // Serves what the last one has come to.
-            let _ = looker.poll(Duration::ZERO);
+    fn commit(&self, now: &mut Now) {
+        let mut commit = || -> Result<(), ClusterError> {
+            if now.commits.is_none() {
+                now.commits = Commits::new(self.cluster.looker()?);
+            }
+            let Some(commits) = &mut now.commits else {
+                return Err(self.cluster.error("commit offsets: no queue can be made"));
+            };
+            while let Some(answer) = commits.answer(0) {
+                self.note_answer(answer);
+            }
+            let failed = |why: String| self.cluster.error(format!("commit offsets: {why}"));
             let list = offsets(&now.noted, &now.metadata);
-            looker.context().asked.fetch_add(1, Ordering::AcqRel);
-            let committed = list.and_then(|list| looker.commit(&list, CommitMode::Async));
-            committed.map_err(|error| cluster.error(format!("commit offsets: {error}")))
+            let list = list.map_err(|error| failed(error.to_string()))?;
+            commits.ask(&list).map_err(failed)
         };
         match commit() {
             Ok(()) => now.noted.clear(),
             // It is for others, and comes again.
             Err(error) => tracing::debug!("{error}"),
+        }
+    }
+
+    fn note_answer(&self, answer: Result<(), String>) {
+        if let Err(why) = answer {
+            tracing::debug!("{}", self.cluster.error(format!("commit offsets: {why}")));
         }
     }
 }

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cluster::{Cluster, ClusterError};
+use super::cluster::Cluster;
 use super::marker::{self, Marker, Verdict, verdict};
 use super::marks::Marks;
 use super::native::{Client, Producer, Role};
 use super::parcel::{self, Damaged};
 use super::transaction::{Failed, Plain, State, Transactions};
-use crate::connectors::{Carrier, Lost, Output, Parcel, SinkError, Writers};
+use crate::connectors::{
+    Carrier, Lost, Output, Parcel, PlaceError, SinkError, TransactionTook, Writers,
+};
 use crate::disk::Disk;
 use crate::model::{Account, Clock as _, Mark, MessageBounds, MessageRef, Messages, SystemClock};
 
@@ -74,6 +76,7 @@ pub struct Figures {
     /// Producers that were replaced because something failed.
     pub broken: AtomicU64,
     waiting: Mutex<Option<Waiting>>,
+    took: Mutex<Option<TransactionTook>>,
 }
 
 /// A delivery that does not succeed.
@@ -91,6 +94,11 @@ impl Figures {
     /// The delivery that does not succeed, if there is one.
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting.lock().clone()
+    }
+
+    /// How long the parts of the last transaction took.
+    pub fn took(&self) -> Option<TransactionTook> {
+        *self.took.lock()
     }
 }
 
@@ -140,15 +148,8 @@ impl KafkaCarrier {
         format!("{}.outbox", self.cluster.options().group_id)
     }
 
-    fn place(&self) -> String {
-        format!("Kafka cluster {:?}", self.cluster.name())
-    }
-
     fn unavailable(&self, what: impl Into<String>) -> SinkError {
-        SinkError::Unavailable {
-            place: self.place(),
-            what: self.cluster.error(what).what,
-        }
+        self.cluster.error(what).into()
     }
 
     fn before(&self, step: &'static str) -> Result<(), SinkError> {
@@ -208,7 +209,7 @@ impl KafkaCarrier {
     fn last_mark_of_mine(&self, gives_up: &dyn Fn() -> bool) -> Result<Option<Marker>, SinkError> {
         self.before("kafka.marker")?;
         match self.marks.last(true) {
-            Err(SinkError::Unavailable { .. }) if !gives_up() => {
+            Err(SinkError::Unavailable(_)) if !gives_up() => {
                 // A broker may have forgotten to end one, and does so with the next that touches the partition.
                 self.touch()?;
                 self.marks.last(true)
@@ -293,16 +294,35 @@ impl KafkaCarrier {
         self.before("kafka.begin").map_err(text)?;
         transactions.begin()?;
         self.before("kafka.send").map_err(text)?;
+        let begun = Instant::now();
         self.send(parcels, &mut |topic, partition, message| {
             transactions.send(topic, partition, message)
         })?;
         let encoded = marker.encode();
         let mark = MessageRef::new(Some(marker::KEY), Some(&encoded), SystemClock.now_ms());
         transactions.send(&self.marks.topic(), 0, &mark)?;
+        let sent = Instant::now();
         self.before("kafka.drain").map_err(text)?;
         transactions.drain(gives_up)?;
+        let drained = Instant::now();
         self.before("kafka.commit").map_err(text)?;
-        transactions.commit()
+        transactions.commit()?;
+        let took = TransactionTook {
+            send: sent - begun,
+            drain: drained - sent,
+            commit: drained.elapsed(),
+        };
+        *self.figures.took.lock() = Some(took);
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(
+            cluster = self.cluster.name(),
+            epoch = marker.epoch,
+            send_us = micros(took.send),
+            drain_us = micros(took.drain),
+            commit_us = micros(took.commit),
+            "transaction"
+        );
+        Ok(())
     }
 
     fn send(
@@ -331,10 +351,10 @@ impl KafkaCarrier {
         };
         match parcels.find(damaged) {
             None => Ok(()),
-            Some(parcel) => Err(SinkError::Foreign {
-                place: format!("stream {:?}, partition {}", parcel.stream, parcel.partition),
-                what: "what the state directory holds for delivery is damaged, or of a newer version: restore a copy of the directory, or run the newer wasm-host".to_owned(),
-            }),
+            Some(parcel) => Err(SinkError::Foreign(PlaceError::new(
+                format!("stream {:?}, partition {}", parcel.stream, parcel.partition),
+                "what the state directory holds for delivery is damaged, or of a newer version: restore a copy of the directory, or run the newer wasm-host",
+            ))),
         }
     }
 
@@ -367,7 +387,7 @@ impl KafkaCarrier {
         loop {
             let error = match attempt() {
                 Ok(()) => break,
-                Err(error @ SinkError::Unavailable { .. }) if !gives_up() => error,
+                Err(error @ SinkError::Unavailable(_)) if !gives_up() => error,
                 Err(error) => return Err(error),
             };
             self.note_waiting(error);
@@ -380,8 +400,8 @@ impl KafkaCarrier {
         if let Some(waiting) = self.figures.waiting.lock().take() {
             let took = waiting.since.elapsed().as_secs_f64();
             tracing::info!(
-                "{}: output is delivered again, after {took:.1} s",
-                self.place()
+                "Kafka cluster {:?}: output is delivered again, after {took:.1} s",
+                self.cluster.name()
             );
         }
         Ok(())
@@ -521,14 +541,5 @@ impl Output for KafkaOutput {
 
     fn writers(&self) -> Writers<'_> {
         Writers::Together(&self.carrier)
-    }
-}
-
-impl From<ClusterError> for SinkError {
-    fn from(error: ClusterError) -> SinkError {
-        SinkError::Unavailable {
-            place: format!("Kafka cluster {:?}", error.cluster),
-            what: error.what,
-        }
     }
 }

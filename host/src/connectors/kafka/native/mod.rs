@@ -15,7 +15,7 @@ mod producer;
 mod topics;
 
 pub(super) use client::{Client, Health, Role};
-pub(super) use offsets::{Committed, committed};
+pub(super) use offsets::{Commits, Committed, committed};
 pub(super) use partition::{Found, Partition};
 pub(super) use producer::{Producer, SendError, TransactionError};
 pub(super) use topics::{DescribedTopic, describe_topics};

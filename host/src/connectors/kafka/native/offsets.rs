@@ -1,8 +1,12 @@
-//! Committed offsets with their metadata, which may be any bytes.
+//! Committed offsets with their metadata, which may be any bytes; and committing them, with a way to hear what came of it.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::bindings as c;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{meaning, text};
@@ -57,6 +61,77 @@ pub(in super::super) fn committed(list: &TopicPartitionList) -> Result<Vec<Commi
         });
     }
     Ok(found)
+}
+
+/// Commits offsets for the group of a consumer. The consumer's own callback is never called: the bindings serve events alone.
+pub(in super::super) struct Commits<C: ConsumerContext + 'static> {
+    queue: NonNull<c::rd_kafka_queue_t>,
+    /// How many have been asked for and not been answered.
+    pub(in super::super) open: usize,
+    /// Last, because the queue is a part of it.
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+// SAFETY: librdkafka's handles may be used by any thread.
+unsafe impl<C: ConsumerContext> Send for Commits<C> {}
+
+impl<C: ConsumerContext> Commits<C> {
+    pub(in super::super) fn new(consumer: Arc<BaseConsumer<C>>) -> Option<Commits<C>> {
+        // SAFETY: the consumer lives, and the queue ends before it.
+        let queue = unsafe { c::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        Some(Commits {
+            queue: NonNull::new(queue)?,
+            open: 0,
+            consumer,
+        })
+    }
+
+    /// Asks to commit offsets.
+    ///
+    /// # Errors
+    /// In words.
+    pub(in super::super) fn ask(&mut self, offsets: &TopicPartitionList) -> Result<(), String> {
+        // SAFETY: the list lives during the call, which copies it; the queue lives as long as the consumer.
+        let code = unsafe {
+            c::rd_kafka_commit_queue(
+                self.consumer.client().native_ptr(),
+                offsets.ptr(),
+                self.queue.as_ptr(),
+                None,
+                null_mut(),
+            )
+        };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                self.open += 1;
+                Ok(())
+            }
+            code => Err(meaning(code)),
+        }
+    }
+
+    /// Waits for an answer. `None`: there was none in time.
+    pub(in super::super) fn answer(&mut self, timeout_ms: c_int) -> Option<Result<(), String>> {
+        // SAFETY: the queue lives; the event is ours, and destroyed after it was read.
+        let code = unsafe {
+            let event = NonNull::new(c::rd_kafka_queue_poll(self.queue.as_ptr(), timeout_ms))?;
+            let code = c::rd_kafka_event_error(event.as_ptr());
+            c::rd_kafka_event_destroy(event.as_ptr());
+            code
+        };
+        self.open = self.open.saturating_sub(1);
+        Some(match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code => Err(meaning(code)),
+        })
+    }
+}
+
+impl<C: ConsumerContext> Drop for Commits<C> {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and the consumer lives.
+        unsafe { c::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
 }
 
 /// # Safety
