@@ -1,8 +1,11 @@
 //! Streams of Kafka, against a real broker, judged by Kafka's own console consumer.
 
 mod broker;
+mod combinations;
 mod crashes;
 mod faults;
+mod marks;
+mod moments;
 mod positions;
 mod proxy;
 mod refusals;

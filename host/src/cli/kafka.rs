@@ -56,7 +56,7 @@ fn of(job: &Job, name: &str, cluster: &Cluster) -> String {
     if writes {
         let replication = replication(cluster.replication);
         text += &format!(
-            "kafka-topics.sh {server} --create --if-not-exists --topic {marks} --partitions 1{replication} --config cleanup.policy=compact --config segment.bytes=1048576 --config min.cleanable.dirty.ratio=0.1\n"
+            "kafka-topics.sh {server} --create --if-not-exists --topic {marks} --partitions 1{replication} --config cleanup.policy=compact --config segment.bytes=1048576 --config min.cleanable.dirty.ratio=0.1 --config message.timestamp.type=LogAppendTime\n"
         );
     }
     text += &format!("# cluster {name}: rights\n");

@@ -40,10 +40,13 @@ pub enum SourceError {
     },
     /// A log no longer has, or never had, the offset.
     #[error(
-        "offset {offset} does not exist: the partition holds {oldest} up to, not including, {end}; \
-         choose another start with `start` for a new input, or reset the job"
+        "{}offset {offset} does not exist: the partition holds {oldest} up to, not including, {end}; \
+         choose another start with `start` for a new input; `wasm-host offsets set` moves the position of a log or a topic",
+        place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default()
     )]
     OffsetOutOfRange {
+        /// Where, if the stream of the job file does not say it all.
+        place: Option<String>,
         /// The offset that was asked for.
         offset: Offset,
         /// The first offset that still exists.

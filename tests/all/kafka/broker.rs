@@ -1,13 +1,16 @@
 //! A broker of the tests' own, what they write to it, and Kafka's console consumer.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -196,6 +199,23 @@ impl Broker {
         assert!(started.expect("scripts/kafka can be started").success());
     }
 
+    /// Starts it again, unless it runs.
+    pub fn ensure(&self) {
+        if TcpStream::connect(self.address()).is_err() {
+            self.restart();
+        }
+    }
+
+    /// Flips a bit in the middle of the records of a partition. The broker must have been stopped in good order: then it does not look.
+    pub fn damage(&self, topic: &str, partition: i32) {
+        let segment = format!("data/{topic}-{partition}/00000000000000000000.log");
+        let path = self.folder.join(segment);
+        let mut bytes = std::fs::read(&path).expect("the segment");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("it can be written");
+    }
+
     /// A consumer group commits an offset of the first partition of a topic.
     pub fn commit(&self, group: &str, topic: &str, offset: i64) {
         let mut config = self.client();
@@ -215,6 +235,7 @@ impl Broker {
         let mut config = self.client();
         config
             .set("group.id", super::fresh("looker"))
+            .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true");
@@ -233,7 +254,7 @@ impl Broker {
         }
     }
 
-    fn client(&self) -> ClientConfig {
+    pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.address());
         config
@@ -250,18 +271,48 @@ impl Broker {
         for (key, value) in config {
             topic = topic.set(key, value);
         }
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        let made = wait(self.admin().create_topics([&topic], &options));
+        let made = wait(self.admin().create_topics([&topic], &patient()));
         made.expect("it answers")[0].as_ref().expect("it is made");
     }
 
     /// Deletes a topic.
     pub fn delete(&self, name: &str) {
-        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-        let gone = wait(self.admin().delete_topics(&[name], &options));
+        let gone = wait(self.admin().delete_topics(&[name], &patient()));
         gone.expect("it answers")[0]
             .as_ref()
             .expect("it is deleted");
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow(&self, name: &str, partitions: usize) {
+        let new = NewPartitions::new(name, partitions);
+        let made = wait(self.admin().create_partitions([&new], &patient()));
+        made.expect("it answers")[0].as_ref().expect("it grows");
+    }
+
+    /// Replaces the settings of a topic.
+    pub fn configure(&self, name: &str, key: &str, value: &str) {
+        let new = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let made = wait(self.admin().alter_configs([&new], &patient()));
+        made.expect("it answers")[0].as_ref().expect("it is set");
+    }
+
+    /// Deletes the records of a partition before an offset.
+    pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .expect("a place");
+        let gone = wait(self.admin().delete_records(&list, &patient()));
+        let gone = gone.expect("it answers");
+        gone.elements()[0].error().expect("they are deleted");
+    }
+
+    /// Whether there is a topic.
+    pub fn has(&self, topic: &str) -> bool {
+        let consumer: BaseConsumer = self.client().create().expect("a consumer");
+        let asked = consumer.fetch_metadata(None, Duration::from_secs(20));
+        let known = asked.expect("it answers");
+        known.topics().iter().any(|known| known.name() == topic)
     }
 
     /// Writes records, each to its partition.
@@ -348,6 +399,24 @@ impl Broker {
         lines.collect()
     }
 
+    /// The values of the committed records of a topic, as the console consumer sees them, sorted.
+    pub fn values(&self, topic: &str) -> Vec<String> {
+        let lines = self.committed(topic, &[]);
+        let value = |line: &String| line.rsplit('\t').next().map(str::to_owned);
+        let mut values: Vec<String> = lines.iter().filter_map(value).collect();
+        values.sort();
+        values
+    }
+
+    /// Where a partition ends, with what is not committed and the marks of transactions.
+    pub fn end(&self, topic: &str, partition: i32) -> i64 {
+        let mut config = self.client();
+        config.set("isolation.level", "read_uncommitted");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let asked = consumer.fetch_watermarks(topic, partition, Duration::from_secs(20));
+        asked.expect("it answers").1
+    }
+
     /// How many records are committed in a topic.
     pub fn count_all_committed(&self, topic: &str) -> usize {
         let consumer: BaseConsumer = self.client().create().expect("a consumer");
@@ -379,6 +448,10 @@ fn send<'a>(producer: &BaseProducer, topic: &str, records: impl IntoIterator<Ite
             .expect("it is queued");
         producer.poll(Duration::ZERO);
     }
+}
+
+fn patient() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)))
 }
 
 fn wait<T>(asked: impl Future<Output = T>) -> T {

@@ -9,6 +9,7 @@ use crate::harness::{Job, KILLED};
 
 const KEYS: usize = 5;
 const MESSAGES: usize = 120;
+const SIDE_BY_SIDE: usize = 4;
 
 /// A job that takes some epochs for its input, and must come to the same whatever happens.
 pub(super) struct Run {
@@ -86,25 +87,53 @@ pub(super) fn judge(runs: &[Run]) {
     }
 }
 
+/// A run that is ended before a step, after it was ended before another if `first` says so, and goes on to its end. Returns the steps of
+/// the last start that was ended, if it was.
+fn crashed(first: Option<&str>, number: usize) -> Option<(Run, Option<Vec<String>>)> {
+    let mut run = Run::new()?;
+    if let Some(first) = first {
+        assert!(run.crash(first).is_some(), "{first}");
+    }
+    let steps = run.crash(&number.to_string());
+    let last = steps.as_ref().and_then(|steps| steps.last());
+    run.finish(&format!(
+        "crashes before {first:?} and step {number}: {last:?}"
+    ));
+    Some((run, steps))
+}
+
+/// They mostly wait: for brokers, and for tools of Kafka.
+pub(super) fn side_by_side<I: Send, T: Send>(
+    of: impl IntoIterator<Item = I>,
+    run: impl Fn(I) -> T + Sync,
+) -> Vec<T> {
+    let run = &run;
+    std::thread::scope(|scope| {
+        let started: Vec<_> = of
+            .into_iter()
+            .map(|each| scope.spawn(move || run(each)))
+            .collect();
+        let done = started.into_iter().map(|each| each.join());
+        done.map(|done| done.expect("it does not fail")).collect()
+    })
+}
+
 #[test]
 fn a_crash_before_any_step_loses_and_repeats_nothing() {
     let mut runs = Vec::new();
     let mut names = std::collections::BTreeSet::new();
-    for number in 1.. {
-        let Some(mut run) = Run::new() else { return };
-        let steps = run.crash(&number.to_string());
-        let last = steps.as_ref().and_then(|steps| steps.last().cloned());
-        run.finish(&format!("a crash before step {number}: {last:?}"));
-        runs.push(run);
-        let Some(steps) = steps else { break };
-        names.extend(last);
-        // The third delivery is done as the second was.
-        if steps
-            .iter()
-            .filter(|step| *step == "kafka.committed")
-            .count()
-            == 2
-        {
+    let mut is_last = false;
+    for first in (1..).step_by(SIDE_BY_SIDE) {
+        for done in side_by_side(first..first + SIDE_BY_SIDE, |number| crashed(None, number)) {
+            let Some((run, steps)) = done else { return };
+            runs.push(run);
+            let steps = steps.unwrap_or_default();
+            names.extend(steps.last().cloned());
+            let delivered = steps.iter().filter(|step| *step == "kafka.committed");
+            // The third delivery is done as the second was; and the job may have come to its end.
+            is_last |= steps.is_empty() || delivered.count() >= 2;
+        }
+        if is_last {
             break;
         }
     }
@@ -116,26 +145,25 @@ fn a_crash_before_any_step_loses_and_repeats_nothing() {
 
 #[test]
 fn a_crash_in_the_recovery_from_another_loses_and_repeats_nothing() {
-    let mut runs = Vec::new();
     let crashes = [
         "commit.witness:3",
         "kafka.send:2",
         "kafka.commit:2",
         "kafka.committed:2",
     ];
-    for first in crashes {
+    let runs = side_by_side(crashes, |first| {
+        let mut runs = Vec::new();
         for number in 1.. {
-            let Some(mut run) = Run::new() else { return };
-            assert!(run.crash(first).is_some(), "{first}");
-            let steps = run.crash(&number.to_string());
-            let last = steps.as_ref().and_then(|steps| steps.last().cloned());
-            run.finish(&format!("crashes before {first} and {number}: {last:?}"));
+            let Some((run, steps)) = crashed(Some(first), number) else {
+                break;
+            };
             runs.push(run);
-            let Some(steps) = steps else { break };
-            if steps.iter().any(|step| step == "commit.publish") {
+            let steps = steps.unwrap_or_default();
+            if steps.is_empty() || steps.iter().any(|step| step == "commit.publish") {
                 break;
             }
         }
-    }
-    judge(&runs);
+        runs
+    });
+    judge(&runs.into_iter().flatten().collect::<Vec<_>>());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::broker::{Broker, Record};
-use super::crashes::{Run, judge};
+use super::crashes::{Run, judge, side_by_side};
 use super::proxy::{Api, Fate, Proxy};
 use super::{Between, FORWARDS};
 use crate::harness::{Job, wait_until};
@@ -27,6 +27,13 @@ fn proxied() -> Option<(&'static Broker, MutexGuard<'static, Proxy>)> {
 fn behind_proxy(job: &Job, broker: &Broker) {
     let text = job.text("job.toml");
     job.write_job(&text.replace(&broker.address(), &broker.proxied_address()));
+}
+
+/// The clients of the job call themselves by a name.
+fn call_it(job: &Job, name: &str) {
+    let text = job.text("job.toml");
+    let client = format!("client = {{ \"client.id\" = \"{name}\" }}\ntransaction-timeout");
+    job.write_job(&text.replace("transaction-timeout", &client));
 }
 
 /// How often a step was made.
@@ -115,23 +122,26 @@ fn requests_that_are_delayed_cut_or_not_answered_change_nothing() {
         (Api::InitProducerId, 0),
         (Api::Fetch, 2),
     ];
-    let mut runs = Vec::new();
-    for (api, after) in apis {
+    let of_one = |(api, after)| {
+        let mut runs = Vec::new();
         for fate in fates {
             let run = Run::of(Between::on(broker, "request", 2));
+            let name = &run.between.name;
             behind_proxy(&run.job, broker);
-            let applied = proxy.applied();
-            proxy.expect(api, after, fate);
+            call_it(&run.job, name);
+            proxy.expect_of(Some(name), api, after, fate);
             let running = run.job.start();
-            wait_until("the request was made", || proxy.applied() > applied);
+            wait_until("the request was made", || proxy.applied_of(name) == 1);
             std::thread::sleep(Duration::from_millis(300));
-            proxy.release();
+            proxy.release_of(Some(name));
             running.wait().expect(0);
             run.finish(&format!("{api:?}: {fate:?}"));
             runs.push(run);
         }
-    }
-    judge(&runs);
+        runs
+    };
+    let runs = side_by_side(apis, of_one);
+    judge(&runs.into_iter().flatten().collect::<Vec<_>>());
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub enum Fate {
 
 /// A request that is to be treated so, once.
 struct Rule {
+    /// Whose it is, by the client's name for itself; `None`: anybody's.
+    client: Option<String>,
     api: Api,
     /// How many of that kind pass before.
     after: u32,
@@ -49,8 +51,8 @@ struct Now {
     rules: Vec<Rule>,
     /// Requests that are held, with the connections to the broker that they belong to.
     held: Vec<(Vec<u8>, TcpStream)>,
-    /// How many rules were applied.
-    applied: usize,
+    /// Whose requests had their fate, as the rules name them.
+    applied: Vec<Option<String>>,
 }
 
 /// A proxy.
@@ -79,17 +81,41 @@ impl Proxy {
 
     /// The next request of a kind, after some others of it, has this fate.
     pub fn expect(&self, api: Api, after: u32, fate: Fate) {
-        self.now.lock().rules.push(Rule { api, after, fate });
+        self.expect_of(None, api, after, fate);
+    }
+
+    /// The same of the requests of one client.
+    pub fn expect_of(&self, client: Option<&str>, api: Api, after: u32, fate: Fate) {
+        let client = client.map(str::to_owned);
+        self.now.lock().rules.push(Rule {
+            client,
+            api,
+            after,
+            fate,
+        });
     }
 
     /// How many requests had their fate.
     pub fn applied(&self) -> usize {
-        self.now.lock().applied
+        self.now.lock().applied.len()
+    }
+
+    /// How many requests of a client that was named had their fate.
+    pub fn applied_of(&self, client: &str) -> usize {
+        let now = self.now.lock();
+        let of = now.applied.iter().flatten();
+        of.filter(|applied| *applied == client).count()
     }
 
     /// Gives the broker what was held.
     pub fn release(&self) {
-        let held = std::mem::take(&mut self.now.lock().held);
+        self.release_of(None);
+    }
+
+    /// Gives the broker what was held of one client.
+    pub fn release_of(&self, client: Option<&str>) {
+        let is_meant = |(frame, _): &mut (Vec<u8>, _)| is_of(frame, client);
+        let held: Vec<_> = self.now.lock().held.extract_if(.., is_meant).collect();
         for (request, mut upstream) in held {
             upstream.write_all(&request).expect("the broker takes it");
             // Its answer has nobody to go to.
@@ -185,11 +211,21 @@ fn fate(now: &Mutex<Now>, frame: &[u8]) -> Option<Fate> {
     let api = frame.get(4..6).and_then(|bytes| bytes.first_chunk());
     let api = i16::from_be_bytes(*api?);
     let mut now = now.lock();
-    let at = now.rules.iter().position(|rule| rule.api as i16 == api)?;
+    let is_meant = |rule: &Rule| rule.api as i16 == api && is_of(frame, rule.client.as_deref());
+    let at = now.rules.iter().position(is_meant)?;
     if now.rules[at].after > 0 {
         now.rules[at].after -= 1;
         return None;
     }
-    now.applied += 1;
-    Some(now.rules.remove(at).fate)
+    let rule = now.rules.remove(at);
+    now.applied.push(rule.client);
+    Some(rule.fate)
+}
+
+/// Whether a request is of a client; `None`: of any. The name comes after length, kind, version and number.
+fn is_of(frame: &[u8], client: Option<&str>) -> bool {
+    let Some(client) = client else { return true };
+    let length = frame.get(12..14).and_then(|bytes| bytes.first_chunk());
+    let length = length.map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
+    frame.get(14..14 + length) == Some(client.as_bytes())
 }

@@ -201,6 +201,7 @@ impl Logs {
         match read_record(&self.db, stream, partition) {
             // Retention has deleted it, and readers are told soon.
             Ok(record) if record.start > offset => SourceError::OffsetOutOfRange {
+                place: None,
                 offset,
                 oldest: record.start.min(end),
                 end,
@@ -245,6 +246,7 @@ impl LogReader for Logs {
         }
         if from < oldest || from > end {
             return Err(SourceError::OffsetOutOfRange {
+                place: None,
                 offset: from,
                 oldest,
                 end,

@@ -190,6 +190,7 @@ impl Clusters {
                 kafka.cluster
             )
         })?;
+        let topic = self.topics.lock().get(name).cloned();
         let reads = declared.read.then(|| {
             let options = KafkaInputOptions {
                 topic: (*kafka.topic).clone(),
@@ -200,6 +201,7 @@ impl Clusters {
                 },
                 group: group.map(str::to_owned),
                 lost: self.lost,
+                topic_id: topic.as_ref().map(|topic| topic.id.clone()),
             };
             let readers = Arc::clone(&self.readers[&kafka.cluster]);
             let input = KafkaInput::new(readers, options, Arc::clone(clock));
@@ -208,15 +210,14 @@ impl Clusters {
         let bounds = self.bounds.lock().get(name).copied();
         let writes = declared.written.then(|| {
             let carrier = self.carrier(cluster, *kafka.delivery);
-            let topic = WrittenTopic {
+            let written = WrittenTopic {
                 name: (*kafka.topic).clone(),
                 partitions,
                 bounds: bounds.unwrap_or(MessageBounds::NONE),
             };
-            let output = KafkaOutput::new(&carrier, name, topic);
+            let output = KafkaOutput::new(&carrier, name, written);
             Writes::Outbox(Arc::new(output))
         });
-        let topic = self.topics.lock().get(name).cloned();
         Ok((reads, writes, topic))
     }
 
@@ -384,7 +385,9 @@ fn settings(job: &Job, declared: &config::Cluster) -> Vec<(String, String)> {
     let mut settings = plain(&declared.client);
     let mut set = |key: &str, value: &str| settings.push((key.to_owned(), value.to_owned()));
     set("bootstrap.servers", &brokers.join(","));
-    set("client.id", &format!("wasm-host-{}", job.general.name));
+    if !declared.client.contains_key("client.id") {
+        set("client.id", &format!("wasm-host-{}", job.general.name));
+    }
     let security = match *declared.security {
         Security::Plaintext => "plaintext",
         Security::Tls => "ssl",

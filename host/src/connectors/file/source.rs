@@ -512,6 +512,7 @@ impl FileSource {
     fn check_next(&self) -> Result<(), SourceError> {
         if self.record < self.next {
             return Err(SourceError::OffsetOutOfRange {
+                place: None,
                 offset: self.next,
                 oldest: 0,
                 end: self.record,

@@ -197,6 +197,7 @@ impl Input for GenerateInput {
             && next > end
         {
             return Err(SourceError::OffsetOutOfRange {
+                place: None,
                 offset: next,
                 oldest: 0,
                 end,

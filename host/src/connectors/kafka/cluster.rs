@@ -18,6 +18,8 @@ pub(super) const ANSWER: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(30);
 /// The least that is fetched ahead of a partition.
 const FETCH_LEAST: u64 = 256 << 10;
+/// What the client needs for a message beside its bytes.
+const MESSAGE: u64 = 400;
 /// The most that is fetched of a partition at a time.
 const FETCH_MOST: u64 = 64 << 20;
 
@@ -143,6 +145,12 @@ impl Cluster {
         }
     }
 
+    /// How a partition is named in errors.
+    pub(super) fn place_of(&self, topic: &str, partition: u32) -> String {
+        let cluster = self.name();
+        format!("Kafka cluster {cluster:?}, topic {topic:?}, partition {partition}")
+    }
+
     /// The settings that all clients have.
     pub(super) fn settings(&self) -> ClientConfig {
         let mut config: ClientConfig = self.options.settings.iter().cloned().collect();
@@ -220,16 +228,28 @@ impl Cluster {
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
-            .set("fetch.wait.max.ms", "100")
-            // The bytes are the bound.
-            .set("queued.min.messages", "10000000")
+            // More is fetched while less than half of the share waits, by bytes and by what the client needs for each message.
+            .set("queued.min.messages", (share / 2 / MESSAGE).to_string())
             .set(
                 "queued.max.messages.kbytes",
-                (share >> 10).min(2_097_151).to_string(),
+                (share >> 11).min(2_097_151).to_string(),
             )
-            .set("fetch.message.max.bytes", share.min(FETCH_MOST).to_string());
+            .set(
+                "fetch.message.max.bytes",
+                (share / 4).min(FETCH_MOST).to_string(),
+            );
+        set_unless_set(&mut config, "fetch.wait.max.ms", "100");
+        // A queue that was full and is read is filled again soon.
+        set_unless_set(&mut config, "fetch.queue.backoff.ms", "100");
         let made = Client::new(&config, Role::Consumer, &self.options.name, &self.health);
         made.map_err(|why| self.error(why))
+    }
+}
+
+/// What the job file may say otherwise.
+pub(super) fn set_unless_set(config: &mut ClientConfig, key: &str, value: &str) {
+    if config.get(key).is_none() {
+        config.set(key, value);
     }
 }
 

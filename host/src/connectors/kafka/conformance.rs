@@ -120,6 +120,7 @@ fn input(cluster: &Arc<Cluster>, topic: &str, end: InputEnd) -> KafkaInput {
         end,
         group: None,
         lost: Lost::Refuse,
+        topic_id: None,
     };
     KafkaInput::new(
         Arc::new(Readers::new(cluster)),

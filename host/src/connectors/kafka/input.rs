@@ -1,5 +1,6 @@
 //! A topic that is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub struct KafkaInputOptions {
     pub group: Option<String>,
     /// What the operator says of offsets that are not the job's.
     pub lost: Lost,
+    /// The id of the topic, if brokers were asked.
+    pub topic_id: Option<String>,
 }
 
 /// A topic as an input.
@@ -52,6 +55,8 @@ pub struct KafkaInput {
     clock: Arc<dyn Clock>,
     /// What the group has committed that it begins at, once it was asked for.
     of_group: Mutex<Option<Vec<Committed>>>,
+    /// Partitions that have been opened.
+    opened: Mutex<BTreeSet<u32>>,
 }
 
 impl KafkaInput {
@@ -67,6 +72,7 @@ impl KafkaInput {
             options,
             clock,
             of_group: Mutex::default(),
+            opened: Mutex::default(),
         }
     }
 
@@ -120,12 +126,34 @@ impl KafkaInput {
         Ok(offset)
     }
 
+    /// What is opened again may have failed because its topic was deleted, and there may be another of its name.
+    fn check_is_same(&self, partition: u32) -> Result<(), SourceError> {
+        let is_new = self.opened.lock().insert(partition);
+        let (false, Some(id)) = (is_new, &self.options.topic_id) else {
+            return Ok(());
+        };
+        let topic = &self.options.topic;
+        // Brokers that are away are waited for by the client.
+        let Ok(mut found) = self.cluster().topics(&[topic]) else {
+            return Ok(());
+        };
+        let what = match found.pop().flatten() {
+            Some(found) if found.id == *id => return Ok(()),
+            Some(_) => "the topic was deleted and made anew: offsets mean other messages there",
+            None => "the topic does not exist any more",
+        };
+        let place = self.cluster().place_of(topic, partition);
+        Err(SourceError::Foreign(PlaceError::new(place, what)))
+    }
+
     /// An offset behind what is committed may be that of a transaction that is open, or of nothing.
     fn check_exists(&self, partition: u32, offset: Option<Offset>) -> Result<(), SourceError> {
         let Some(offset) = offset else { return Ok(()) };
-        match self.cluster().watermarks(&self.options.topic, partition)? {
+        let topic = &self.options.topic;
+        match self.cluster().watermarks(topic, partition)? {
             (_, end) if offset <= end => Ok(()),
             (oldest, end) => Err(SourceError::OffsetOutOfRange {
+                place: Some(self.cluster().place_of(topic, partition)),
                 offset,
                 oldest,
                 end,
@@ -232,6 +260,7 @@ impl Input for KafkaInput {
     }
 
     fn open(&self, partition: PartitionId, at: OpenAt) -> Result<Box<dyn Source>, SourceError> {
+        self.check_is_same(partition.0)?;
         let (offset, begins_at) = match at {
             OpenAt::Position(position) => (signed(position.next), None),
             OpenAt::Start(start) => self.begin(partition.0, start)?,
@@ -269,14 +298,13 @@ impl Input for KafkaInput {
 
 impl Lease {
     fn error(&self, at: Option<Offset>, why: &str) -> SourceError {
-        let (topic, partition) = (&self.topic, self.partition);
         let at = at.map(|at| format!(", offset {at}")).unwrap_or_default();
-        let error = self.cluster().error(why);
-        let place = format!(
-            "Kafka cluster {:?}, topic {topic:?}, partition {partition}{at}",
-            error.cluster
-        );
-        SourceError::Unavailable(PlaceError::new(place, error.what))
+        let place = self.place() + &at;
+        SourceError::Unavailable(PlaceError::new(place, self.cluster().error(why).what))
+    }
+
+    fn place(&self) -> String {
+        self.cluster().place_of(&self.topic, self.partition)
     }
 }
 
@@ -316,6 +344,7 @@ impl KafkaSource {
         let asked = client.ask_watermarks(topic, *partition, RANGE_MS);
         match (self.next, asked) {
             (Some(offset), Ok((oldest, end))) => SourceError::OffsetOutOfRange {
+                place: Some(self.lease.place()),
                 offset,
                 oldest,
                 end,

@@ -66,6 +66,8 @@ impl Marks {
                 // Only the last mark matters.
                 setting("segment.bytes", "1048576"),
                 setting("min.cleanable.dirty.ratio", "0.1"),
+                // A host whose clock is wrong delivers all the same.
+                setting("message.timestamp.type", "LogAppendTime"),
             ],
         })?;
         Ok(())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, set_unless_set};
 use super::marker::{self, Marker, Verdict, verdict};
 use super::marks::Marks;
 use super::native::{Client, Producer, Role};
@@ -118,6 +118,8 @@ struct Now {
     last: Option<Marker>,
 }
 
+/// The largest batch. Readers have whole batches in memory, and larger ones cost brokers hardly less.
+const BATCH: u64 = 256 << 10;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(5);
 
@@ -161,7 +163,7 @@ impl KafkaCarrier {
     fn batch_bytes(&self) -> u64 {
         let topics = self.topics.lock();
         let least = topics.values().map(|topic| topic.bounds.bytes).min();
-        least.unwrap_or(u64::MAX).clamp(1, 1_000_000)
+        least.unwrap_or(u64::MAX).clamp(1, BATCH)
     }
 
     fn new_producer(&self) -> Result<Producer, SinkError> {
@@ -170,16 +172,19 @@ impl KafkaCarrier {
         // The client holds a copy of what is being delivered.
         let queue = (options.epoch_bytes.saturating_mul(2) >> 10).clamp(65_536, 2_097_151);
         let mut config = self.cluster.settings();
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "1");
-        }
+        // Batches grow until they are full: what is left at the end is flushed.
+        set_unless_set(&mut config, "linger.ms", "100");
+        let wanted = config
+            .get("batch.size")
+            .and_then(|wanted| wanted.parse().ok());
+        let batch = self.batch_bytes().min(wanted.unwrap_or(u64::MAX));
         config
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", &timeout)
             .set("queue.buffering.max.kbytes", queue.to_string())
             .set("queue.buffering.max.messages", "10000000")
             .set("message.max.bytes", "100000000")
-            .set("batch.size", self.batch_bytes().to_string());
+            .set("batch.size", batch.to_string());
         if self.options.guarantee == Guarantee::ExactlyOnce {
             config
                 .set("transactional.id", self.transactional_id())
@@ -358,6 +363,17 @@ impl KafkaCarrier {
         }
     }
 
+    /// The first partition that is written and has lost copies: brokers may refuse to write to it, and the client does not say so.
+    fn short_of_copies(&self) -> Option<String> {
+        let names: Vec<String> = {
+            let topics = self.topics.lock();
+            topics.values().map(|topic| topic.name.clone()).collect()
+        };
+        let marks = (self.options.guarantee == Guarantee::ExactlyOnce).then(|| self.marks.topic());
+        let mut names = names.into_iter().chain(marks);
+        names.find_map(|name| self.cluster.short_of_copies(&name))
+    }
+
     /// Sends without a transaction, and waits until the brokers have it.
     fn send_plainly(
         &self,
@@ -388,9 +404,10 @@ impl KafkaCarrier {
             let error = match attempt() {
                 Ok(()) => break,
                 Err(error @ SinkError::Unavailable(_)) if !gives_up() => error,
+                Err(SinkError::Unavailable(error)) => return Err(self.given_up(error)),
                 Err(error) => return Err(error),
             };
-            self.note_waiting(error);
+            self.note_waiting(error, self.short_of_copies());
             let until = Instant::now() + pause;
             while Instant::now() < until && !gives_up() {
                 std::thread::sleep(Duration::from_millis(20));
@@ -407,8 +424,19 @@ impl KafkaCarrier {
         Ok(())
     }
 
-    fn note_waiting(&self, error: SinkError) {
-        let why = error.to_string();
+    /// Why nothing was delivered before the job stopped: rather what it waited for than that it waits no more.
+    fn given_up(&self, error: PlaceError) -> SinkError {
+        let why = self.figures.waiting().map(|waiting| waiting.why);
+        let why = why.unwrap_or_else(|| error.to_string());
+        SinkError::Unavailable(PlaceError::new(
+            why,
+            "the job stops, and the next start delivers it",
+        ))
+    }
+
+    fn note_waiting(&self, error: SinkError, more: Option<String>) {
+        let more = more.map(|more| format!("; {more}")).unwrap_or_default();
+        let why = error.to_string() + &more;
         let mut waiting = self.figures.waiting.lock();
         match &mut *waiting {
             Some(waiting) => waiting.why = why,
@@ -459,6 +487,7 @@ impl Carrier for KafkaCarrier {
         let transactions = self.take_id(&|| false)?;
         let last = self.last_mark_of_mine(&|| false)?;
         let verdict = verdict(account, last.as_ref(), self.options.lost);
+        let is_lost = last.is_none() && account.delivered.is_some();
         *now = Now {
             transactions: Some(transactions),
             plain: None,
@@ -467,6 +496,13 @@ impl Carrier for KafkaCarrier {
             account: Some(*account),
             last,
         };
+        // The operator has said what is to become of it: the next start has a mark again.
+        let pending = account.pending.filter(|_| verdict == Verdict::Delivered);
+        if let (true, Some(mark)) = (is_lost, pending.or(account.delivered))
+            && !matches!(verdict, Verdict::Refuse(_))
+        {
+            self.attempt(&mut now, (&mark, &[]), &|| false)?;
+        }
         match verdict {
             Verdict::Refuse(why) => Err(self.marks.foreign(why)),
             Verdict::Deliver => Ok(false),

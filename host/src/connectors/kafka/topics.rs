@@ -11,6 +11,9 @@ use super::cluster::{ANSWER, Cluster, ClusterError, is_final, millis, persist};
 use super::native::{DescribedTopic, describe_topics};
 use crate::model::MessageBounds;
 
+/// How long an answer is waited for that is only for information.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A topic that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -90,6 +93,25 @@ impl Cluster {
             }
         });
         Ok(bounds.collect())
+    }
+
+    /// The first partition of a topic of which not all copies are in sync, in words. Says nothing while brokers are away.
+    pub(super) fn short_of_copies(&self, topic: &str) -> Option<String> {
+        if self.health().now().away_since.is_some() {
+            return None;
+        }
+        let looker = self.looker().ok()?;
+        let asked = looker.client().fetch_metadata(Some(topic), LOOK).ok()?;
+        let mut partitions = asked.topics().first()?.partitions().iter();
+        let short = partitions.find(|partition| partition.isr().len() < partition.replicas().len());
+        short.map(|partition| {
+            format!(
+                "topic {topic:?}, partition {}: {} of {} replicas are in sync, and with fewer than `min.insync.replicas` brokers take nothing",
+                partition.id(),
+                partition.isr().len(),
+                partition.replicas().len()
+            )
+        })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, ClusterError> {

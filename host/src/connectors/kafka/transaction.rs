@@ -93,7 +93,9 @@ impl TransactionError {
 
 /// How long one call waits before it is asked whether to give up.
 const SLICE: Duration = Duration::from_secs(1);
-/// How often the queue is looked at while it drains.
+/// How long a flush takes before it is looked whether something failed.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How often a queue that is full is looked at.
 const LOOK: Duration = Duration::from_micros(200);
 
 /// A producer on its way through transactions.
@@ -252,9 +254,8 @@ impl Plain<'_> {
     /// Waits until the brokers have every message.
     pub(super) fn drain(&mut self, gives_up: &dyn Fn() -> bool) -> Result<(), Failed> {
         let until = Instant::now() + self.timeout;
-        let mut asked = Instant::now();
         loop {
-            let left = self.producer.outstanding();
+            let left = self.producer.flush(millis(FLUSH));
             if let Some(why) = self.producer.take_undelivered() {
                 return Err(why);
             }
@@ -266,13 +267,9 @@ impl Plain<'_> {
                     "{left} messages were not acknowledged within the transaction timeout"
                 ));
             }
-            if asked.elapsed() >= SLICE {
-                asked = Instant::now();
-                if gives_up() {
-                    return Err("given up".to_owned());
-                }
+            if gives_up() {
+                return Err("given up".to_owned());
             }
-            std::thread::sleep(LOOK);
         }
     }
 }

@@ -132,6 +132,7 @@ impl Input for LogInput {
         };
         if next < oldest && !dropped || next > end {
             return Err(SourceError::OffsetOutOfRange {
+                place: None,
                 offset: next,
                 oldest,
                 end,

@@ -1,14 +1,16 @@
 //! A client of librdkafka: its settings, the thread that serves its callbacks, and what these have noted.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
+use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as c;
 use rdkafka::types::{RDKafkaRespErr, RDKafkaType};
@@ -20,6 +22,11 @@ use crate::model::{Clock as _, Offset, SystemClock};
 const SERVED_MS: c_int = 1000;
 /// The API key of EndTxn in Kafka's protocol.
 const END_TXN: i16 = 26;
+
+thread_local! {
+    /// The last error that this thread was called back with: who takes from a queue is, for some of what the queue holds.
+    pub(super) static CALLED_BACK: Cell<Option<(c_int, String)>> = const { Cell::new(None) };
+}
 
 /// What a client is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +137,8 @@ pub(super) struct Notes {
     pub(super) outstanding: AtomicU64,
     /// The first message of a transaction that was not delivered, and why.
     pub(super) undelivered: Mutex<Option<String>>,
+    /// Why the client has given up a transaction, which it says in its log alone.
+    pub(super) transaction_error: Mutex<Option<String>>,
 }
 
 /// A client of a cluster.
@@ -138,6 +147,7 @@ pub(in super::super) struct Client {
     rk: NonNull<c::rd_kafka_t>,
     pub(super) notes: Arc<Notes>,
     ends: Arc<AtomicBool>,
+    serving: Arc<Serving>,
     served: Option<JoinHandle<()>>,
 }
 
@@ -145,6 +155,14 @@ pub(in super::super) struct Client {
 unsafe impl Send for Client {}
 // SAFETY: as above.
 unsafe impl Sync for Client {}
+
+/// Who serves callbacks: the thread of the client, or who has taken the turn from it.
+#[derive(Debug, Default)]
+struct Serving {
+    turn: Mutex<()>,
+    /// Somebody waits for the turn.
+    wanted: AtomicBool,
+}
 
 /// A handle that the serving thread may have.
 struct Served(NonNull<c::rd_kafka_t>);
@@ -172,6 +190,7 @@ impl Client {
             end_txn_sent: AtomicU64::new(0),
             outstanding: AtomicU64::new(0),
             undelivered: Mutex::new(None),
+            transaction_error: Mutex::new(None),
         });
         let opaque = Arc::as_ptr(&notes).cast_mut().cast::<c_void>();
         let kind = match role {
@@ -201,32 +220,59 @@ impl Client {
             // SAFETY: librdkafka has written a string with a zero at its end.
             return Err(unsafe { text(why.as_ptr()) });
         };
-        let ends = Arc::new(AtomicBool::new(false));
-        let (served, stop, noted) = (Served(rk), Arc::clone(&ends), Arc::clone(&notes));
-        let thread = thread::Builder::new().name("kafka".to_owned());
-        let serve = move || {
-            let served = served;
-            while !stop.load(Ordering::Acquire) {
-                // SAFETY: the client joins this thread before it destroys the handle.
-                unsafe { c::rd_kafka_poll(served.0.as_ptr(), SERVED_MS) };
-                noted.health.say(&noted.cluster);
-            }
-        };
         let mut client = Client {
             rk,
             notes,
-            ends,
+            ends: Arc::default(),
+            serving: Arc::default(),
             served: None,
         };
-        match thread.spawn(serve) {
-            Ok(thread) => client.served = Some(thread),
-            Err(error) => return Err(format!("a thread cannot be started: {error}")),
-        }
+        let served = client.serve();
+        client.served =
+            Some(served.map_err(|error| format!("a thread cannot be started: {error}"))?);
         Ok(client)
+    }
+
+    /// Starts the thread that serves callbacks.
+    fn serve(&self) -> io::Result<JoinHandle<()>> {
+        let (served, notes) = (Served(self.rk), Arc::clone(&self.notes));
+        let (ends, serving) = (Arc::clone(&self.ends), Arc::clone(&self.serving));
+        let serve = move || {
+            let served = served;
+            while !ends.load(Ordering::Acquire) {
+                let turn = serving.turn.lock();
+                if !serving.wanted.load(Ordering::Acquire) {
+                    // SAFETY: the client joins this thread before it destroys the handle.
+                    unsafe { c::rd_kafka_poll(served.0.as_ptr(), SERVED_MS) };
+                }
+                MutexGuard::unlock_fair(turn);
+                notes.health.say(&notes.cluster);
+            }
+        };
+        thread::Builder::new().name("kafka".to_owned()).spawn(serve)
     }
 
     pub(super) fn ptr(&self) -> *mut c::rd_kafka_t {
         self.rk.as_ptr()
+    }
+
+    /// The right to serve callbacks, which the thread of the client gives away until it is dropped.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.serving.wanted.store(true, Ordering::Release);
+        self.wake_server();
+        let turn = self.serving.turn.lock();
+        self.serving.wanted.store(false, Ordering::Release);
+        turn
+    }
+
+    /// Whoever serves callbacks returns at once, now or when it begins.
+    fn wake_server(&self) {
+        // SAFETY: the client lives, and the queue is ours until it is destroyed here.
+        unsafe {
+            let main = c::rd_kafka_queue_get_main(self.ptr());
+            c::rd_kafka_queue_yield(main);
+            c::rd_kafka_queue_destroy(main);
+        }
     }
 
     /// The first offset of a partition, and the one after the last that this client would read. Asks the brokers.
@@ -262,18 +308,14 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Release);
+        self.wake_server();
+        if let Some(thread) = self.served.take() {
+            // It cannot panic.
+            let _ = thread.join();
+        }
         // SAFETY: the handle is valid until it is destroyed here, when nothing else uses it any more: what borrows from the client
         // holds it, and the thread has ended.
-        unsafe {
-            let main = c::rd_kafka_queue_get_main(self.ptr());
-            c::rd_kafka_queue_yield(main);
-            c::rd_kafka_queue_destroy(main);
-            if let Some(thread) = self.served.take() {
-                // It cannot panic.
-                let _ = thread.join();
-            }
-            c::rd_kafka_destroy_flags(self.ptr(), RDKAFKA_NO_CLOSE);
-        }
+        unsafe { c::rd_kafka_destroy_flags(self.ptr(), RDKAFKA_NO_CLOSE) };
         self.notes.health.forget(Arc::as_ptr(&self.notes).addr());
     }
 }
@@ -358,6 +400,9 @@ unsafe extern "C" fn on_log(
     // SAFETY: callbacks are of a client that lives, and have strings that live during the call.
     let (notes, facility, line) =
         unsafe { (notes_of(c::rd_kafka_opaque(rk)), text(facility), text(line)) };
+    if facility == "TXNERR" {
+        notes.transaction_error.lock().get_or_insert(line.clone());
+    }
     tracing::debug!(cluster = %notes.cluster, level, "{facility}: {line}");
 }
 
@@ -369,6 +414,8 @@ unsafe extern "C" fn on_error(
 ) {
     // SAFETY: callbacks have the opaque of their client, and strings that live during the call.
     let (notes, reason) = unsafe { (notes_of(opaque), text(reason)) };
+    // A thread that ends has nobody to tell.
+    let _ = CALLED_BACK.try_with(|noted| noted.set(Some((code, reason.clone()))));
     // "All brokers are down" says less than what came before it.
     if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int {
         notes.health.note_error(reason);

@@ -1,7 +1,7 @@
 //! A partition that is read through a queue of its own, a batch at a time.
 
 use std::collections::VecDeque;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
@@ -9,11 +9,19 @@ use rdkafka::bindings as c;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::Notify;
 
+use super::client::CALLED_BACK;
 use super::{Client, c_string, meaning, text};
 use crate::model::{HeadersColumn, MessageRef, Messages, Offset};
 
 /// How many messages are taken out of a queue at a time at most.
 const TAKEN: usize = 1024;
+
+/// What says that there is no such partition.
+const GONE: [RDKafkaRespErr; 3] = [
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+];
 
 /// A partition that is read.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ pub(in super::super) struct Partition {
     pub(in super::super) filled: Arc<Notify>,
     /// What has been taken out of the queue and not been looked at.
     taken: VecDeque<Taken>,
+    /// Behind that comes nothing more, and why.
+    gone: Option<String>,
     /// About how many bytes a message has.
     usual_bytes: usize,
     /// Last, because the others are parts of it.
@@ -119,6 +129,7 @@ impl Partition {
                 queue,
                 filled,
                 taken: VecDeque::new(),
+                gone: None,
                 usual_bytes: 1024,
                 client,
             };
@@ -146,9 +157,16 @@ impl Partition {
                     return Found::Messages;
                 }
                 if !self.take(room.min(left + 1)) {
-                    return match offsets.is_empty() {
-                        true => Found::Nothing,
-                        false => Found::Messages,
+                    return match (offsets.is_empty(), self.gone.take()) {
+                        (false, gone) => {
+                            self.gone = gone;
+                            Found::Messages
+                        }
+                        (true, Some(why)) => Found::Failed {
+                            out_of_range: false,
+                            why,
+                        },
+                        (true, None) => Found::Nothing,
                     };
                 }
                 continue;
@@ -182,10 +200,17 @@ impl Partition {
     fn take(&mut self, most: usize) -> bool {
         let mut taken = [null_mut(); TAKEN];
         let most = most.clamp(1, TAKEN);
+        CALLED_BACK.set(None);
         // SAFETY: there is space for so many, and what is returned is ours.
         let count = unsafe {
             c::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, taken.as_mut_ptr(), most)
         };
+        // Of a partition that is gone the queue tells by a callback.
+        if let Some((code, why)) = CALLED_BACK.take()
+            && GONE.iter().any(|gone| *gone as c_int == code)
+        {
+            self.gone = Some(why);
+        }
         let count = usize::try_from(count).unwrap_or(0);
         let taken = taken[..count].iter().copied();
         self.taken.extend(taken.filter_map(NonNull::new).map(Taken));

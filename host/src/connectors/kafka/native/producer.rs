@@ -154,14 +154,25 @@ impl Producer {
         Ok(list)
     }
 
-    /// Messages of which nothing was heard yet.
-    pub(in super::super) fn outstanding(&self) -> u64 {
+    /// Sends what is queued, without waiting for more of it, and waits until the brokers have all of it or the time is over. Returns how
+    /// many messages nothing was heard of yet.
+    pub(in super::super) fn flush(&self, timeout_ms: i32) -> u64 {
+        let turn = self.client.turn();
+        // SAFETY: the client lives. It serves callbacks meanwhile.
+        unsafe { c::rd_kafka_flush(self.client.ptr(), timeout_ms) };
+        drop(turn);
         self.client.notes.outstanding.load(Ordering::Acquire)
     }
 
-    /// The first message that was not delivered since this was asked last, and why.
+    /// The first message that was not delivered since this was asked last, and why. Of a transaction that the client has given up it
+    /// says that it has thrown its messages away, so the reason for that is added.
     pub(in super::super) fn take_undelivered(&self) -> Option<String> {
-        self.client.notes.undelivered.lock().take()
+        let notes = &self.client.notes;
+        let undelivered = notes.undelivered.lock().take()?;
+        Some(match notes.transaction_error.lock().take() {
+            Some(why) => format!("{undelivered}; {why}"),
+            None => undelivered,
+        })
     }
 
     /// How often EndTxn was sent.
