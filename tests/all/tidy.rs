@@ -302,15 +302,30 @@ fn a_word_is_one_idea() {
     }
 }
 
-#[test]
-fn every_guest_for_tests_is_used_by_a_test() {
-    let folder = in_repository("tests/guests/examples");
-    let guests: Vec<String> = fs::read_dir(folder)
+/// The names of the guests in a folder.
+fn guests(folder: &str) -> Vec<String> {
+    fs::read_dir(in_repository(folder))
         .expect("the guests")
         .map(|entry| entry.expect("a guest").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect()
+}
+
+/// They are built into one folder, and one would take the place of the other.
+#[test]
+fn no_guest_of_the_benchmarks_has_the_name_of_a_guest_for_tests() {
+    let tests = guests("tests/guests/examples");
+    let both: Vec<String> = guests("benches/guests/examples")
+        .into_iter()
+        .filter(|name| tests.contains(name))
         .collect();
+    assert!(both.is_empty(), "{both:?}");
+}
+
+#[test]
+fn every_guest_for_tests_is_used_by_a_test() {
+    let guests = guests("tests/guests/examples");
     let all: String = texts("tests/all").into_values().collect();
     let is_used = |guest: &String| {
         let quoted = format!("\"{guest}\"");
