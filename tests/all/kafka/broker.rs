@@ -14,7 +14,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -442,10 +442,17 @@ fn send<'a>(producer: &BaseProducer, topic: &str, records: impl IntoIterator<Ite
         base.key = record.key;
         base.payload = record.value;
         base.timestamp = record.timestamp;
-        producer
-            .send(base)
-            .map_err(|(error, _)| error)
-            .expect("it is queued");
+        let mut left = Some(base);
+        while let Some(base) = left.take() {
+            match producer.send(base) {
+                Ok(()) => {}
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), base)) => {
+                    producer.poll(Duration::from_millis(20));
+                    left = Some(base);
+                }
+                Err((error, _)) => panic!("it cannot be queued: {error}"),
+            }
+        }
         producer.poll(Duration::ZERO);
     }
 }
