@@ -10,6 +10,7 @@ use super::mirror::{Author, author, metadata};
 use super::native::{Committed, Found, Partition};
 use super::offsets::offset_of;
 use super::readers::{Lease, Readers};
+use super::vanished::Vanished;
 use crate::connectors::{
     FetchBounds, Fetched, Input, Lost, Mirror, OpenAt, PlaceError, Polled, Progress, ProgressUnit,
     Ready, Source, SourceError,
@@ -57,6 +58,7 @@ pub struct KafkaInput {
     of_group: Mutex<Option<Vec<Committed>>>,
     /// Partitions that have been opened.
     opened: Mutex<BTreeSet<u32>>,
+    vanished: Arc<Vanished>,
 }
 
 impl KafkaInput {
@@ -73,6 +75,7 @@ impl KafkaInput {
             clock,
             of_group: Mutex::default(),
             opened: Mutex::default(),
+            vanished: Arc::default(),
         }
     }
 
@@ -138,7 +141,10 @@ impl KafkaInput {
             return Ok(());
         };
         let what = match found.pop().flatten() {
-            Some(found) if found.id == *id => return Ok(()),
+            Some(found) if found.id == *id => {
+                self.vanished.clear();
+                return Ok(());
+            }
             Some(_) => "the topic was deleted and made anew: offsets mean other messages there",
             None => "the topic does not exist any more",
         };
@@ -290,6 +296,8 @@ impl Input for KafkaInput {
             end,
             begins_at: begins_at.map(|next| Position { next, detail: None }),
             clock: Arc::clone(&self.clock),
+            vanished: Arc::clone(&self.vanished),
+            topic_id: self.options.topic_id.clone(),
             partition: opened,
             lease,
         }))
@@ -319,6 +327,8 @@ struct KafkaSource {
     end: Option<Offset>,
     begins_at: Option<Position>,
     clock: Arc<dyn Clock>,
+    vanished: Arc<Vanished>,
+    topic_id: Option<String>,
     /// Before the lease, which gives the client back.
     partition: Partition,
     lease: Lease,
@@ -361,6 +371,9 @@ impl Source for KafkaSource {
         if let Some(end) = self.reached_end() {
             return Ok(end);
         }
+        if let Some(why) = self.vanished.verdict() {
+            return Err(self.lease.error(self.next, why));
+        }
         let mut fetched = Fetched::default();
         let found = self.partition.read(
             (bounds.messages, bounds.bytes),
@@ -383,6 +396,14 @@ impl Source for KafkaSource {
                 Ok(Polled::Messages(fetched))
             }
             Found::Nothing => Ok(Polled::Idle),
+            Found::Gone => {
+                self.at_end = false;
+                let (readers, topic) = (&self.lease.readers, &self.lease.topic);
+                let topic = (topic.as_str(), self.topic_id.as_deref());
+                let told = &self.partition.filled;
+                self.vanished.ask(&readers.cluster, topic, told);
+                Ok(Polled::Idle)
+            }
             Found::End(at) => {
                 self.at_end = true;
                 if self.next != Some(at) {

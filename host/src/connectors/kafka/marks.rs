@@ -124,7 +124,7 @@ impl Marks {
                 Found::Failed { why, .. } => {
                     return Err(self.unavailable(format!("read it: {why}")));
                 }
-                Found::Undecodable { .. } | Found::End(_) | Found::Nothing => {
+                Found::Undecodable { .. } | Found::End(_) | Found::Nothing | Found::Gone => {
                     if Instant::now() >= until {
                         return Err(self.unavailable(format!(
                             "it cannot be read to its end at offset {high}: a transaction that is open there, or was never completed, holds its readers up (`kafka-transactions.sh find-hanging` finds it)"

@@ -21,6 +21,7 @@ mod parcel;
 mod readers;
 mod topics;
 mod transaction;
+mod vanished;
 
 pub use cluster::{Cluster, ClusterError, ClusterOptions};
 pub use input::{InputEnd, KafkaInput, KafkaInputOptions};

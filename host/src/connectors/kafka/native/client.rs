@@ -24,8 +24,8 @@ const SERVED_MS: c_int = 1000;
 const END_TXN: i16 = 26;
 
 thread_local! {
-    /// The last error that this thread was called back with: who takes from a queue is, for some of what the queue holds.
-    pub(super) static CALLED_BACK: Cell<Option<(c_int, String)>> = const { Cell::new(None) };
+    /// The code of the last error that this thread was called back with: who takes from a queue is, for some of what the queue holds.
+    pub(super) static CALLED_BACK: Cell<Option<c_int>> = const { Cell::new(None) };
 }
 
 /// What a client is for.
@@ -415,7 +415,7 @@ unsafe extern "C" fn on_error(
     // SAFETY: callbacks have the opaque of their client, and strings that live during the call.
     let (notes, reason) = unsafe { (notes_of(opaque), text(reason)) };
     // A thread that ends has nobody to tell.
-    let _ = CALLED_BACK.try_with(|noted| noted.set(Some((code, reason.clone()))));
+    let _ = CALLED_BACK.try_with(|noted| noted.set(Some(code)));
     // "All brokers are down" says less than what came before it.
     if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int {
         notes.health.note_error(reason);

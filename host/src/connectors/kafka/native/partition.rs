@@ -33,8 +33,8 @@ pub(in super::super) struct Partition {
     pub(in super::super) filled: Arc<Notify>,
     /// What has been taken out of the queue and not been looked at.
     taken: VecDeque<Taken>,
-    /// Behind that comes nothing more, and why.
-    gone: Option<String>,
+    /// Brokers say that there is no such partition.
+    gone: bool,
     /// About how many bytes a message has.
     usual_bytes: usize,
     /// Last, because the others are parts of it.
@@ -75,6 +75,8 @@ pub(in super::super) enum Found {
     Nothing,
     /// Everything that there is up to this offset was given.
     End(Offset),
+    /// Nothing, and brokers say that there is no such partition.
+    Gone,
     /// A message whose headers are no text.
     Undecodable {
         /// Its offset.
@@ -129,7 +131,7 @@ impl Partition {
                 queue,
                 filled,
                 taken: VecDeque::new(),
-                gone: None,
+                gone: false,
                 usual_bytes: 1024,
                 client,
             };
@@ -157,16 +159,11 @@ impl Partition {
                     return Found::Messages;
                 }
                 if !self.take(room.min(left + 1)) {
-                    return match (offsets.is_empty(), self.gone.take()) {
-                        (false, gone) => {
-                            self.gone = gone;
-                            Found::Messages
-                        }
-                        (true, Some(why)) => Found::Failed {
-                            out_of_range: false,
-                            why,
-                        },
-                        (true, None) => Found::Nothing,
+                    let is_empty = offsets.is_empty();
+                    return match (is_empty, is_empty && std::mem::take(&mut self.gone)) {
+                        (false, _) => Found::Messages,
+                        (true, true) => Found::Gone,
+                        (true, false) => Found::Nothing,
                     };
                 }
                 continue;
@@ -206,10 +203,8 @@ impl Partition {
             c::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, taken.as_mut_ptr(), most)
         };
         // Of a partition that is gone the queue tells by a callback.
-        if let Some((code, why)) = CALLED_BACK.take()
-            && GONE.iter().any(|gone| *gone as c_int == code)
-        {
-            self.gone = Some(why);
+        if let Some(code) = CALLED_BACK.take() {
+            self.gone |= GONE.iter().any(|gone| *gone as c_int == code);
         }
         let count = usize::try_from(count).unwrap_or(0);
         let taken = taken[..count].iter().copied();
