@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::{Failure, Global, job, output};
 use crate::config::{Cluster, Job, KafkaStream, System};
+use crate::model::MARKS_SETTINGS;
 
 #[derive(Subcommand)]
 pub(super) enum KafkaCommand {
@@ -55,8 +56,10 @@ fn of(job: &Job, name: &str, cluster: &Cluster) -> String {
     let marks = quoted(&format!("{group}.delivered"));
     if writes {
         let replication = replication(cluster.replication);
+        let setting = |(key, value)| format!(" --config {key}={value}");
+        let settings: String = MARKS_SETTINGS.map(setting).concat();
         text += &format!(
-            "kafka-topics.sh {server} --create --if-not-exists --topic {marks} --partitions 1{replication} --config cleanup.policy=compact --config segment.bytes=1048576 --config min.cleanable.dirty.ratio=0.1 --config message.timestamp.type=LogAppendTime\n"
+            "kafka-topics.sh {server} --create --if-not-exists --topic {marks} --partitions 1{replication}{settings}\n"
         );
     }
     text += &format!("# cluster {name}: rights\n");

@@ -4,6 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::CommitKey;
 
+/// The settings of a topic of marks, in which only the last one matters, by Kafka's names. With the time of appending, a host whose clock is
+/// wrong delivers all the same.
+pub const MARKS_SETTINGS: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("segment.bytes", "1048576"),
+    ("min.cleanable.dirty.ratio", "0.1"),
+    ("message.timestamp.type", "LogAppendTime"),
+];
+
 /// Names a write of the database whose output is delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {

@@ -21,7 +21,7 @@ pub use bounds::MessageBounds;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use column::{Column, ColumnError};
 pub(crate) use column::{check_parts, iterate};
-pub use delivery::{Account, Mark};
+pub use delivery::{Account, MARKS_SETTINGS, Mark};
 pub use epoch::{CommitKey, Epoch, Nonce, Seq, Stamp};
 pub use ids::{
     InputIndex, OutputIndex, PartitionId, SegmentId, StageId, StoreId, StoreIndex, StreamId, TaskId,

@@ -58,11 +58,7 @@ pub(super) struct Looking {
 
 impl ClientContext for Looking {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // Not each of them comes as an error, too.
-        if facility == "FAIL" {
-            let (_, error) = line.split_once("]: ").unwrap_or(("", line));
-            self.health.note_error(error.to_owned());
-        }
+        self.health.note_log(facility, line);
         tracing::debug!(cluster = %self.cluster, ?level, "{facility}: {line}");
     }
 

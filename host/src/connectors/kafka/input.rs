@@ -69,13 +69,15 @@ impl KafkaInput {
         clock: Arc<dyn Clock>,
     ) -> KafkaInput {
         readers.add_partitions(options.partitions);
+        let id = options.topic_id.clone();
+        let vanished = Vanished::new(&readers.cluster, &options.topic, id);
         KafkaInput {
             readers,
             options,
             clock,
             of_group: Mutex::default(),
             opened: Mutex::default(),
-            vanished: Arc::default(),
+            vanished: Arc::new(vanished),
         }
     }
 
@@ -131,25 +133,13 @@ impl KafkaInput {
 
     /// What is opened again may have failed because its topic was deleted, and there may be another of its name.
     fn check_is_same(&self, partition: u32) -> Result<(), SourceError> {
-        let is_new = self.opened.lock().insert(partition);
-        let (false, Some(id)) = (is_new, &self.options.topic_id) else {
+        if self.opened.lock().insert(partition) {
             return Ok(());
-        };
-        let topic = &self.options.topic;
-        // Brokers that are away are waited for by the client.
-        let Ok(mut found) = self.cluster().topics(&[topic]) else {
-            return Ok(());
-        };
-        let what = match found.pop().flatten() {
-            Some(found) if found.id == *id => {
-                self.vanished.clear();
-                return Ok(());
-            }
-            Some(_) => "the topic was deleted and made anew: offsets mean other messages there",
-            None => "the topic does not exist any more",
-        };
-        let place = self.cluster().place_of(topic, partition);
-        Err(SourceError::Foreign(PlaceError::new(place, what)))
+        }
+        self.vanished.check().map_err(|what| {
+            let place = self.cluster().place_of(&self.options.topic, partition);
+            SourceError::Foreign(PlaceError::new(place, what))
+        })
     }
 
     /// An offset behind what is committed may be that of a transaction that is open, or of nothing.
@@ -297,7 +287,6 @@ impl Input for KafkaInput {
             begins_at: begins_at.map(|next| Position { next, detail: None }),
             clock: Arc::clone(&self.clock),
             vanished: Arc::clone(&self.vanished),
-            topic_id: self.options.topic_id.clone(),
             partition: opened,
             lease,
         }))
@@ -328,7 +317,6 @@ struct KafkaSource {
     begins_at: Option<Position>,
     clock: Arc<dyn Clock>,
     vanished: Arc<Vanished>,
-    topic_id: Option<String>,
     /// Before the lease, which gives the client back.
     partition: Partition,
     lease: Lease,
@@ -398,10 +386,7 @@ impl Source for KafkaSource {
             Found::Nothing => Ok(Polled::Idle),
             Found::Gone => {
                 self.at_end = false;
-                let (readers, topic) = (&self.lease.readers, &self.lease.topic);
-                let topic = (topic.as_str(), self.topic_id.as_deref());
-                let told = &self.partition.filled;
-                self.vanished.ask(&readers.cluster, topic, told);
+                self.vanished.ask(&self.partition.filled);
                 Ok(Polled::Idle)
             }
             Found::End(at) => {

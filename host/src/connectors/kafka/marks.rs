@@ -8,7 +8,7 @@ use super::marker::Marker;
 use super::native::{Found, Partition};
 use super::topics::NewTopic;
 use crate::connectors::{PlaceError, SinkError};
-use crate::model::{Messages, Offset};
+use crate::model::{MARKS_SETTINGS, Messages, Offset};
 
 /// How far back the last mark is looked for first: a transaction takes two offsets.
 const NEAR: u64 = 64;
@@ -56,19 +56,12 @@ impl Marks {
         if self.cluster.topics(&[&name])?[0].is_some() {
             return Ok(());
         }
-        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let setting = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         self.cluster.create(&NewTopic {
             name,
             partitions: 1,
             replication: None,
-            config: vec![
-                setting("cleanup.policy", "compact"),
-                // Only the last mark matters.
-                setting("segment.bytes", "1048576"),
-                setting("min.cleanable.dirty.ratio", "0.1"),
-                // A host whose clock is wrong delivers all the same.
-                setting("message.timestamp.type", "LogAppendTime"),
-            ],
+            config: MARKS_SETTINGS.map(setting).to_vec(),
         })?;
         Ok(())
     }

@@ -79,7 +79,7 @@ pub(super) struct Lease {
     pub(super) client: Arc<Client>,
     pub(super) topic: String,
     pub(super) partition: u32,
-    pub(super) readers: Arc<Readers>,
+    readers: Arc<Readers>,
 }
 
 impl Lease {

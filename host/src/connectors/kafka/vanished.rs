@@ -8,16 +8,35 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, ClusterError};
 
 /// For so long brokers must say it, without being away in between.
 const BELIEVED: Duration = Duration::from_secs(10);
 /// How often they are asked.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Whether a topic that is read is gone.
-#[derive(Default)]
+/// How a topic is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    Anew,
+    Missing,
+}
+
+impl Gone {
+    fn why(self) -> &'static str {
+        match self {
+            Gone::Anew => "the topic was deleted and made anew: offsets mean other messages there",
+            Gone::Missing => "the topic does not exist any more",
+        }
+    }
+}
+
+/// A topic that is read, and whether it is gone.
 pub(super) struct Vanished {
+    cluster: Arc<Cluster>,
+    topic: String,
+    /// Its id, if it is known: another topic of the same name is not it.
+    id: Option<String>,
     now: Mutex<Now>,
 }
 
@@ -25,50 +44,69 @@ pub(super) struct Vanished {
 struct Now {
     /// Brokers are being asked.
     asks: bool,
-    /// It is gone, and how.
-    verdict: Option<&'static str>,
+    verdict: Option<Gone>,
     /// Told when it is.
     readers: Vec<Arc<Notify>>,
 }
 
 impl Vanished {
+    pub(super) fn new(cluster: &Arc<Cluster>, topic: &str, id: Option<String>) -> Vanished {
+        Vanished {
+            cluster: Arc::clone(cluster),
+            topic: topic.to_owned(),
+            id,
+            now: Mutex::default(),
+        }
+    }
+
     /// How the topic is gone, if it is.
     pub(super) fn verdict(&self) -> Option<&'static str> {
-        self.now.lock().verdict
+        self.now.lock().verdict.map(Gone::why)
     }
 
-    /// It is there.
-    pub(super) fn clear(&self) {
-        self.now.lock().verdict = None;
+    /// Asks now. Without an id, nothing can be said of another topic of the name.
+    ///
+    /// # Errors
+    /// It is gone. In words.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.id.is_none() {
+            return Ok(());
+        }
+        match self.look() {
+            // Brokers that are away are waited for by the client.
+            Err(_) => Ok(()),
+            Ok(Some(gone)) => Err(gone.why()),
+            Ok(None) => {
+                self.now.lock().verdict = None;
+                Ok(())
+            }
+        }
     }
 
-    /// A reader was told that it is not there. `id`: which topic it is.
-    pub(super) fn ask(
-        self: &Arc<Vanished>,
-        cluster: &Arc<Cluster>,
-        (topic, id): (&str, Option<&str>),
-        reader: &Arc<Notify>,
-    ) {
+    /// A reader was told that it is not there.
+    pub(super) fn ask(self: &Arc<Vanished>, reader: &Arc<Notify>) {
         let mut now = self.now.lock();
         now.readers.push(Arc::clone(reader));
         if std::mem::replace(&mut now.asks, true) {
             return;
         }
-        let (own, cluster) = (Arc::downgrade(self), Arc::clone(cluster));
-        let (topic, id) = (topic.to_owned(), id.map(str::to_owned));
-        let asks = move || {
-            let verdict = look(&own, &cluster, &topic, id.as_deref());
-            if let Some(own) = own.upgrade() {
-                own.conclude(verdict);
-            }
-        };
+        let own = Arc::downgrade(self);
         let thread = thread::Builder::new().name("kafka-topic".to_owned());
-        if thread.spawn(asks).is_err() {
+        if thread.spawn(move || until_known(&own)).is_err() {
             now.asks = false;
         }
     }
 
-    fn conclude(&self, verdict: Option<&'static str>) {
+    fn look(&self) -> Result<Option<Gone>, ClusterError> {
+        let mut found = self.cluster.topics(&[&self.topic])?;
+        Ok(match (found.pop().flatten(), &self.id) {
+            (None, _) => Some(Gone::Missing),
+            (Some(found), Some(id)) if found.id != *id => Some(Gone::Anew),
+            (Some(_), _) => None,
+        })
+    }
+
+    fn conclude(&self, verdict: Option<Gone>) {
         let mut now = self.now.lock();
         now.asks = false;
         now.verdict = verdict;
@@ -77,33 +115,17 @@ impl Vanished {
 }
 
 /// Asks until it is there again, gone for good, or nobody wants to know.
-fn look(
-    own: &Weak<Vanished>,
-    cluster: &Cluster,
-    topic: &str,
-    id: Option<&str>,
-) -> Option<&'static str> {
+fn until_known(vanished: &Weak<Vanished>) {
     let mut since = Instant::now();
     loop {
         thread::sleep(EVERY);
-        if own.strong_count() == 0 {
-            return None;
-        }
-        match cluster
-            .topics(&[topic])
-            .map(|mut found| found.pop().flatten())
-        {
-            Ok(Some(found)) if id.is_none_or(|id| id == found.id) => return None,
-            Ok(Some(_)) => {
-                return Some(
-                    "the topic was deleted and made anew: offsets mean other messages there",
-                );
-            }
-            Ok(None) if since.elapsed() >= BELIEVED => {
-                return Some("the topic does not exist any more");
-            }
-            Ok(None) => {}
+        let Some(vanished) = vanished.upgrade() else {
+            return;
+        };
+        match vanished.look() {
             Err(_) => since = Instant::now(),
+            Ok(Some(Gone::Missing)) if since.elapsed() < BELIEVED => {}
+            Ok(known) => return vanished.conclude(known),
         }
     }
 }

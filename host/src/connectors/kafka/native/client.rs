@@ -84,6 +84,14 @@ impl Health {
         now.error = Some(error);
     }
 
+    /// Notes a line of a client's log. That a connection failed does not always come as an error, too.
+    pub(in super::super) fn note_log(&self, facility: &str, line: &str) {
+        if facility == "FAIL" {
+            let (_, error) = line.split_once("]: ").unwrap_or(("", line));
+            self.note_error(error.to_owned());
+        }
+    }
+
     fn note_connection(&self, connection: (usize, String), is_up: bool) {
         let mut now = self.now.lock();
         match is_up {
@@ -400,6 +408,7 @@ unsafe extern "C" fn on_log(
     // SAFETY: callbacks are of a client that lives, and have strings that live during the call.
     let (notes, facility, line) =
         unsafe { (notes_of(c::rd_kafka_opaque(rk)), text(facility), text(line)) };
+    notes.health.note_log(&facility, &line);
     if facility == "TXNERR" {
         notes.transaction_error.lock().get_or_insert(line.clone());
     }
